@@ -1,0 +1,45 @@
+"""Time: integer nanoseconds on the recording's own clock, rates as fractions, the grid of steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+Nanos = NDArray[np.int64]
+Index = NDArray[np.int64]
+
+SECOND_NS = 1_000_000_000
+TEN_HZ = Fraction(10)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """`n_steps` steps from `start_ns`: step k covers [time(k), time(k + 1)).
+
+    time(k) = start_ns + floor(k * 10^9 / rate), so 10 Hz steps are exactly 100 ms apart.
+    """
+
+    start_ns: int
+    n_steps: int
+    rate: Fraction = TEN_HZ
+
+    def edges_ns(self) -> Nanos:
+        """The n_steps + 1 instants between which the steps lie, int64."""
+        k = np.arange(self.n_steps + 1, dtype=np.int64)
+        # k * numerator stays below 2^63 for any recording: 10^10 steps of 10^9 ns at rate 1.
+        return self.start_ns + k * (SECOND_NS * self.rate.denominator) // self.rate.numerator
+
+
+def steps_between(start_ns: int, end_ns: int, rate: Fraction) -> int:
+    """How many whole steps of `rate` (Hz) fit into [start_ns, end_ns)."""
+    if end_ns <= start_ns:
+        return 0
+    span = (end_ns - start_ns) * rate.numerator
+    n = span // (SECOND_NS * rate.denominator)
+    # floor() in Grid can place an edge up to 1 ns early, so one more step may just fit.
+    while (n + 1) * SECOND_NS * rate.denominator // rate.numerator <= end_ns - start_ns:
+        n += 1
+    return n
