@@ -1,0 +1,34 @@
+# Set-up goes into the active virtual environment, else into .venv. Every target does its own set-up.
+VENV ?= $(or $(VIRTUAL_ENV),.venv)
+PY   := $(VENV)/bin/python
+RUN  := $(VENV)/bin/wham-data
+DONE := $(VENV)/.wham-data-installed
+
+.PHONY: setup demo test check bench clean
+
+setup: $(DONE)
+
+$(DONE): pyproject.toml constraints.txt
+	test -x $(PY) || python3 -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: setup
+	$(RUN) demo --out demo-out
+
+test: setup
+	$(PY) -m pytest
+
+check: setup
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+bench: setup
+	$(PY) benchmarks/decode.py
+	$(PY) benchmarks/tokenizer.py
+	$(PY) benchmarks/ingest.py
+
+clean:
+	rm -rf demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,237 @@
+"""Actions in the words of Microsoft's WHAM: 11 bins per stick axis, 68 tokens.
+
+Three forms of the same 16 numbers (space `wham16`):
+
+    measured  buttons 0 or 1, stick axes -1..1 with +y up: what a corpus stores
+    binned    buttons 0 or 1, stick axes as bins 0..10: what WHAM's own .npz files hold
+    tokens    button i: 2 i + value, 0 to 23; stick j: 24 + 11 j + bin, 24 to 67
+
+A measured value goes to the bin whose edges hold it, left edge included, right edge not. As both
+signs follow the same rule, the bins are not mirror images at their edges: -0.5 is in bin 3 and 0.5
+in bin 8. The edges are float64, so a float32 0.95, which is a little less, falls into bin 9.
+
+The numbers are those of the published model; what it does not accept (a stick beyond the outermost
+edges) is clamped here and counted.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wham_data.schemas.errors import UsageError
+
+Tokens = NDArray[np.int64]
+Measured = NDArray[np.float32]
+Binned = NDArray[np.float32]
+Numbers = NDArray[np.floating[Any]] | NDArray[np.integer[Any]] | NDArray[np.bool_]
+
+BUTTONS: Final = 12
+STICK_AXES: Final = 4
+ACTION_SIZE: Final = BUTTONS + STICK_AXES
+STICK_BINS: Final = 11
+ACTION_VOCAB: Final = 2 * BUTTONS + STICK_BINS * STICK_AXES
+
+_EDGES: Final = np.array(
+    [-1.05, -0.95, -0.75, -0.5, -0.25, -0.05, 0.05, 0.25, 0.5, 0.75, 0.95, 1.05]
+)
+_MIDDLES: Final = np.array([-1, -0.85, -0.625, -0.375, -0.15, 0, 0.15, 0.375, 0.625, 0.85, 1])
+_FIRST_TOKEN: Final[Tokens] = np.concatenate(
+    [2 * np.arange(BUTTONS), 2 * BUTTONS + STICK_BINS * np.arange(STICK_AXES)]
+)
+_CHOICES: Final[Tokens] = np.repeat([2, STICK_BINS], [BUTTONS, STICK_AXES])
+_BUTTON_CHOICES: Final[Tokens] = np.array(2)
+_BIN_CHOICES: Final[Tokens] = np.array(STICK_BINS)
+_FROM_ZERO: Final[Tokens] = np.array(0)
+
+
+class NoTokenError(UsageError, ValueError):
+    """A number that has no bin or token: a NaN, a button of 0.7, bin 11, token 68."""
+
+
+def stick_bins(values: Numbers) -> tuple[Tokens, int]:
+    """The bin of each stick value.
+
+    Args:
+        values: any shape, compared as float64. Bin k holds edge[k] <= value < edge[k + 1] with the
+            edges -1.05 -0.95 -0.75 -0.5 -0.25 -0.05 0.05 0.25 0.5 0.75 0.95 1.05.
+
+    Returns:
+        int64 bins 0..10 of the same shape, and how many values were out of range (below -1.05, or
+        1.05 and above) and went to the outermost bin.
+
+    Raises:
+        NoTokenError: a value is NaN or infinite. That is a missing action, not a direction.
+    """
+    values = np.asarray(values, np.float64)
+    if not np.isfinite(values).all():
+        raise NoTokenError(
+            "a stick value is NaN or infinite: a missing action has no bin, leave it out"
+        )
+    bins = np.searchsorted(_EDGES, values, side="right").astype(np.int64) - 1
+    outside = np.count_nonzero((bins < 0) | (bins >= STICK_BINS))
+    return np.clip(bins, 0, STICK_BINS - 1), int(outside)
+
+
+def stick_middles(bins: Numbers) -> Measured:
+    """The stick value that stands for each bin, float32 of the same shape.
+
+    `stick_bins` gives every bin back from its middle.
+
+    Raises:
+        NoTokenError: a bin is not a whole number from 0 to 10.
+    """
+    middles: Measured = _MIDDLES[_whole(bins, _BIN_CHOICES, "stick bin")].astype(np.float32)
+    return middles
+
+
+def bins_from_measured(actions: Numbers) -> tuple[Binned, int]:
+    """Measured actions with their sticks as bins.
+
+    Args:
+        actions: [..., 16] in `wham16`.
+
+    Returns:
+        float32 [..., 16], and how many stick values were out of range and clamped.
+
+    Raises:
+        NoTokenError: a button is neither 0 nor 1, or a value is NaN or infinite.
+    """
+    actions = _sixteen(actions)
+    buttons = _whole(actions[..., :BUTTONS], _BUTTON_CHOICES, "button")
+    bins, clamped = stick_bins(actions[..., BUTTONS:])
+    return np.concatenate([buttons, bins], axis=-1).astype(np.float32), clamped
+
+
+def measured_from_bins(actions: Numbers) -> Measured:
+    """Measured actions from WHAM's own form: each stick at the middle of its bin.
+
+    Args:
+        actions: [..., 16], buttons 0 or 1, sticks 0..10.
+
+    Returns:
+        float32 [..., 16] in `wham16`.
+
+    Raises:
+        NoTokenError: a value is not a whole number or not in its range.
+    """
+    whole = _whole(_sixteen(actions), _CHOICES, "binned action")
+    measured = whole.astype(np.float32)
+    measured[..., BUTTONS:] = stick_middles(whole[..., BUTTONS:])
+    return measured
+
+
+def encode_bins(actions: Numbers) -> Tokens:
+    """Tokens of binned actions.
+
+    Args:
+        actions: [..., 16], buttons 0 or 1, sticks 0..10.
+
+    Returns:
+        int64 [..., 16] in 0..67, not yet shifted behind the image tokens.
+
+    Raises:
+        NoTokenError: a value is not a whole number or not in its range.
+    """
+    return _whole(_sixteen(actions), _CHOICES, "binned action") + _FIRST_TOKEN
+
+
+def decode_bins(tokens: Numbers) -> Binned:
+    """Binned actions of tokens: what WHAM itself hands out.
+
+    Args:
+        tokens: [..., 16] in 0..67.
+
+    Returns:
+        float32 [..., 16], buttons 0 or 1, sticks 0..10.
+
+    Raises:
+        NoTokenError: a token is not one of its position.
+    """
+    binned = _whole(_sixteen(tokens), _CHOICES, "action token", _FIRST_TOKEN) - _FIRST_TOKEN
+    return binned.astype(np.float32)
+
+
+def encode_actions(actions: Numbers) -> tuple[Tokens, int]:
+    """Tokens of measured actions.
+
+    Args:
+        actions: [..., 16] in `wham16`.
+
+    Returns:
+        int64 [..., 16] in 0..67, and how many stick values were out of range and clamped.
+
+    Raises:
+        NoTokenError: a button is neither 0 nor 1, or a value is NaN or infinite.
+    """
+    binned, clamped = bins_from_measured(actions)
+    return encode_bins(binned), clamped
+
+
+def decode_actions(tokens: Numbers) -> Measured:
+    """Measured actions of tokens: each stick at the middle of its bin.
+
+    Args:
+        tokens: [..., 16] in 0..67.
+
+    Returns:
+        float32 [..., 16] in `wham16`.
+
+    Raises:
+        NoTokenError: a token is not one of its position.
+    """
+    return measured_from_bins(decode_bins(tokens))
+
+
+def token_ranges(
+    image_vocab: int, n_image_tokens: int, *, without_first_zero: bool = True
+) -> Tokens:
+    """The ids that may be generated at each position of a step.
+
+    Image ids keep 0..V-1 and action tokens follow them, so the joint vocabulary is V + 68.
+
+    Args:
+        image_vocab: V, the size of the image tokenizer's codebook.
+        n_image_tokens: N image tokens per step, before its 16 action tokens.
+        without_first_zero: leave id 0 out at the very first position, as the published model does
+            when it generates. Encoded frames may hold it there all the same.
+
+    Returns:
+        int64 [N + 16, 2], lowest and highest id, both included.
+
+    Raises:
+        UsageError: V is below 2 or N below 1.
+    """
+    if image_vocab < 2 or n_image_tokens < 1:
+        raise UsageError(
+            f"a codebook of {image_vocab} and {n_image_tokens} tokens per frame: expected at least "
+            "2 and 1"
+        )
+    image = np.tile(np.array([0, image_vocab - 1], np.int64), (n_image_tokens, 1))
+    image[0, 0] = int(without_first_zero)
+    first = image_vocab + _FIRST_TOKEN
+    return np.concatenate([image, np.stack([first, first + _CHOICES - 1], axis=1)])
+
+
+def _sixteen(values: Numbers) -> NDArray[np.float64]:
+    values = np.asarray(values, np.float64)
+    if values.ndim == 0 or values.shape[-1] != ACTION_SIZE:
+        raise NoTokenError(f"actions of shape {values.shape}: expected [..., {ACTION_SIZE}]")
+    return values
+
+
+def _whole(values: Numbers, choices: Tokens, what: str, first: Tokens = _FROM_ZERO) -> Tokens:
+    """`values` as int64, every one of them a whole number from first to first + choices - 1."""
+    values = np.asarray(values, np.float64)
+    good = (values >= first) & (values < first + choices) & (values == np.floor(values))
+    if not good.all():
+        place = tuple(int(i) for i in np.argwhere(~good)[0])
+        lowest = int(np.broadcast_to(first, values.shape)[place])
+        highest = lowest + int(np.broadcast_to(choices, values.shape)[place]) - 1
+        raise NoTokenError(
+            f"{what} at {list(place)} is {values[place]:g}: "
+            f"expected a whole number from {lowest} to {highest}"
+        )
+    return values.astype(np.int64)
