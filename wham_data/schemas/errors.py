@@ -105,12 +105,21 @@ class Reason(StrEnum):
     SPLIT_CONFLICT = "split_conflict"
 
 
+def printable(text: str) -> str:
+    r"""`text` on one line: control characters, bidi marks and bytes that are no UTF-8 as \x1b."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
+
+
 class RefusedInput(WhamDataError):
     """One input is bad: it goes to quarantine with its reason and the rest goes on.
 
     Args:
         reason: the stable code.
         message: one line, without the file's name (the runner knows which input it was handling).
+            What it quotes from the input is made harmless.
         frames_expected, frames_decoded: counts, where a video was cut or damaged.
     """
 
@@ -124,9 +133,9 @@ class RefusedInput(WhamDataError):
         frames_expected: int | None = None,
         frames_decoded: int | None = None,
     ) -> None:
-        super().__init__(message)
         self.reason = reason
-        self.message = message
+        self.message = printable(message)
+        super().__init__(self.message)
         self.frames_expected = frames_expected
         self.frames_decoded = frames_decoded
 

@@ -1,0 +1,1 @@
+"""From recordings to shards: readers, decoding, alignment, the stages and what runs them."""

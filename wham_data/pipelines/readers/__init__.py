@@ -1,0 +1,220 @@
+"""Readers: how recordings of each source format are recognised and opened.
+
+A reader is one file of this package and one entry of `READERS`; docs/readers.md says how to add
+one. Discovery walks files and folders, lets the readers claim what they recognise, and accounts
+for every video-like file that none of them takes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS
+from wham_data.pipelines.readers.files import ARCHIVE_ENDINGS, hollow, open_regular, sniff, walk
+from wham_data.pipelines.readers.video_log import (
+    LOG_ENDINGS,
+    METADATA_ENDINGS,
+    VideoLog,
+    is_video,
+    log_missing,
+)
+from wham_data.pipelines.readers.wham_npz import WhamNpz, refuse_npz
+from wham_data.pipelines.video import VideoLimits
+from wham_data.schemas.errors import Reason, RefusedInput, UsageError
+from wham_data.schemas.recording import OpenRecording, Recording
+
+
+class Reader(Protocol):
+    """How one source format is recognised and opened.
+
+    Attributes:
+        name: what `--format` calls it.
+        about: one line for help and documentation.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def about(self) -> str: ...  # noqa: D102
+
+    def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
+        """The recordings of this format among `files` (sorted, absolute, regular files).
+
+        Recognises by content and by the files beside it, never by one file's ending alone.
+        """
+        ...
+
+    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> OpenRecording:
+        """Read clocks and actions of one recording.
+
+        Args:
+            recording: one that `find` gave.
+            limits: what its video may claim.
+            max_gap_ns: a log that is silent, or a video that shows no new frame, for longer has a
+                hole there.
+
+        Raises:
+            RefusedInput: with the reason it goes to quarantine for.
+        """
+        ...
+
+
+READERS: Final[tuple[Reader, ...]] = (WhamNpz(), VideoLog())
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What was found. Every file is in exactly one place.
+
+    recordings  recognised, sorted by path
+    refused     inputs that cannot be taken, each with its reason, sorted by path
+    ignored     files that are no recordings and belong to none
+    """
+
+    recordings: tuple[Recording, ...]
+    refused: tuple[tuple[Path, RefusedInput], ...]
+    ignored: tuple[Path, ...]
+
+
+def reader_named(name: str) -> Reader:
+    """The reader that `--format` calls `name`.
+
+    Raises:
+        UsageError: there is none; the message lists them.
+    """
+    for reader in READERS:
+        if reader.name == name:
+            return reader
+    known = ", ".join(reader.name for reader in READERS)
+    raise UsageError(f"no format called {name[:80]!r}; known formats: auto, {known}")
+
+
+def open_recording(
+    recording: Recording,
+    limits: VideoLimits | None = None,
+    max_gap_ns: int = DEFAULT_MAX_GAP_NS,
+) -> OpenRecording:
+    """Open a recording with the reader that recognised it.
+
+    Raises:
+        RefusedInput: with the reason it goes to quarantine for.
+    """
+    return reader_named(recording.format).open(recording, limits or VideoLimits(), max_gap_ns)
+
+
+def discover(sources: Sequence[str | Path], format: str = "auto") -> Discovery:
+    """Find the recordings in files and folders, in an order that depends on their names alone.
+
+    Args:
+        sources: files and folders. A file given by name brings the files beside it that it needs;
+            of a folder everything below is looked at.
+        format: a reader's name to look for that format only; "auto" lets every reader look.
+
+    Raises:
+        UsageError: a source does not exist, or there is no such format.
+    """
+    readers = READERS if format == "auto" else (reader_named(format),)
+    files, refused, neighbours = _listed(sources)
+    unclaimed = set(files)
+    recordings: list[Recording] = []
+    for reader in readers:
+        open_to_it = tuple(sorted(unclaimed | neighbours))
+        for recording in reader.find(open_to_it):
+            if not unclaimed.isdisjoint(recording.files):
+                recordings.append(recording)
+                unclaimed.difference_update(recording.files, recording.companions)
+    ignored = []
+    for path in sorted(unclaimed):
+        refusal = _refusal(path, readers, unclaimed)
+        if refusal is None:
+            ignored.append(path)
+        else:
+            refused[path] = refusal
+    return Discovery(
+        tuple(sorted(recordings, key=lambda recording: recording.path)),
+        tuple(sorted(refused.items())),
+        tuple(ignored),
+    )
+
+
+def _listed(
+    sources: Sequence[str | Path],
+) -> tuple[set[Path], dict[Path, RefusedInput], set[Path]]:
+    """Files asked for, what of it must not be opened, and files beside those given by name."""
+    files: set[Path] = set()
+    refused: dict[Path, RefusedInput] = {}
+    neighbours: set[Path] = set()
+    for source in sources:
+        path = Path(os.path.realpath(source))
+        try:
+            mode = path.lstat().st_mode
+        except (OSError, ValueError):
+            raise UsageError(f"{ascii(str(source))[1:-1]}: no such file or folder") from None
+        if stat.S_ISDIR(mode):
+            for found, refusal in walk(path):
+                if refusal is None:
+                    files.add(found)
+                else:
+                    refused[found] = refusal
+        elif stat.S_ISREG(mode) and (refusal := hollow(path)) is not None:
+            refused[path] = refusal
+        elif stat.S_ISREG(mode):
+            files.add(path)
+            neighbours.update(_regular_beside(path))
+        else:
+            refused[path] = RefusedInput(
+                Reason.UNSAFE_PATH, "neither a file nor a folder: not opened"
+            )
+    return files, refused, neighbours - files
+
+
+def _regular_beside(path: Path) -> Iterator[Path]:
+    """Regular files in the folder of `path` whose names start with its stem."""
+    stem = path.name.partition(".")[0]
+    with os.scandir(path.parent) as entries:
+        for entry in entries:
+            if entry.name.startswith(stem) and entry.is_file(follow_symlinks=False):
+                yield Path(entry.path)
+
+
+def _refusal(path: Path, readers: tuple[Reader, ...], unclaimed: set[Path]) -> RefusedInput | None:
+    """Why a file that no reader took is refused; None for one that may be ignored."""
+    name = path.name.lower()
+    looks_for_videos = any(isinstance(reader, VideoLog) for reader in readers)
+    if looks_for_videos and is_video(path):
+        try:
+            open_regular(path).close()
+        except RefusedInput as unreadable:
+            return unreadable
+        content = sniff(path)
+        if content == "empty":
+            return RefusedInput(Reason.EMPTY_FILE, "empty file (0 bytes)")
+        if content != "video":
+            return RefusedInput(
+                Reason.NOT_A_VIDEO, f"no video by its content, and {log_missing(path).message}"
+            )
+        return log_missing(path)
+    if name.endswith(".npz") and any(isinstance(reader, WhamNpz) for reader in readers):
+        try:
+            refuse_npz(path)
+        except RefusedInput as damaged:
+            return damaged
+    if looks_for_videos and name.endswith(LOG_ENDINGS):
+        stem = path.name[: -len(next(e for e in LOG_ENDINGS if name.endswith(e)))]
+        if any(path.with_name(stem + ending) in unclaimed for ending in METADATA_ENDINGS):
+            return RefusedInput(
+                Reason.NOT_A_VIDEO, f"a log with metadata, but no video {stem}.mp4 or the like"
+            )
+        return None
+    if path.suffix.lower() in ARCHIVE_ENDINGS:
+        return RefusedInput(Reason.FORMAT_NOT_ALLOWED, "an archive: unpack it first")
+    return None
+
+
+__all__ = ["READERS", "Discovery", "Reader", "discover", "open_recording", "reader_named"]

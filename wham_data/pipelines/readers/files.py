@@ -1,0 +1,167 @@
+"""Files as found: walked in a fixed order, opened safely, recognised by their first bytes."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final, Literal
+
+from wham_data.schemas.errors import Reason, RefusedInput
+
+VIDEO_ENDINGS: Final = frozenset({
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg",
+    ".flv", ".wmv", ".3gp", ".ogv", ".ivf", ".h264", ".264", ".h265", ".265", ".hevc", ".av1",
+})  # fmt: skip
+ARCHIVE_ENDINGS: Final = frozenset({
+    ".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tzst", ".7z", ".rar", ".gz", ".bz2", ".xz",
+    ".zst", ".lz4", ".cab", ".iso",
+})  # fmt: skip
+DEEPEST_FOLDER: Final = 32
+HOLLOW_FROM_BYTES: Final = 64 << 20
+HOLLOW_TIMES: Final = 20
+SNIFFED_BYTES: Final = 400
+
+Content = Literal["video", "zip", "parquet", "empty", "unknown"]
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading; never blocks on a FIFO and never follows a symbolic link.
+
+    Raises:
+        RefusedInput: UNREADABLE or UNSAFE_PATH.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise RefusedInput(Reason.UNREADABLE, f"cannot be opened: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise RefusedInput(Reason.UNSAFE_PATH, f"{path.name} is not a regular file")
+    return os.fdopen(handle, "rb")
+
+
+def read_whole(path: Path, most_bytes: int) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        RefusedInput: TOO_LARGE, UNREADABLE or UNSAFE_PATH.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most_bytes:
+            raise RefusedInput(
+                Reason.TOO_LARGE, f"{path.name} has {size} bytes, limit {most_bytes}: too large"
+            )
+        return file.read(most_bytes)
+
+
+def sniff(path: Path) -> Content:
+    """What a file is by its first bytes; a file that cannot be opened is "unknown"."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(SNIFFED_BYTES)
+    except RefusedInput:
+        return "unknown"
+    if not head:
+        return "empty"
+    if head[:4] == b"PAR1":
+        return "parquet"
+    if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        return "zip"
+    return "video" if _is_video(head) else "unknown"
+
+
+def _is_video(head: bytes) -> bool:
+    """Whether these are the first bytes of a video container."""
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"):
+        return True  # ISO base media: mp4, mov, 3gp
+    if head[:4] in (b"\x1a\x45\xdf\xa3", b"OggS", b"FLV\x01", b"\x30\x26\xb2\x75"):
+        return True  # Matroska and WebM; Ogg; Flash; ASF
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return True
+    if head[:4] in (b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3"):
+        return True  # MPEG program and elementary streams
+    # MPEG transport streams: a sync byte at every packet of 188, or of 192 with a time code.
+    return (head[:1] + head[188:189] == b"\x47\x47") or (head[4:5] + head[196:197] == b"\x47\x47")
+
+
+def walk(root: Path) -> Iterator[tuple[Path, RefusedInput | None]]:
+    """Every file below a folder, sorted by path, with the refusal of those that must not be opened.
+
+    Hidden files and folders are passed over. A symbolic link is never followed: what it points to
+    inside the folder is found under its own name, and what lies outside was not asked for. Named
+    pipes, devices and sockets are passed over, and refused if they are named like a video.
+
+    Args:
+        root: absolute path of a folder.
+    """
+    seen: set[tuple[int, int]] = set()
+    real_root = os.path.realpath(root)
+
+    def below(folder: Path, depth: int) -> Iterator[tuple[Path, RefusedInput | None]]:
+        try:
+            names = sorted(os.listdir(folder))  # noqa: PTH208 (bytes that are no UTF-8 must survive)
+            here = folder.stat()
+        except OSError as error:
+            yield folder, RefusedInput(Reason.UNREADABLE, f"folder: {error.strerror}")
+            return
+        if (here.st_dev, here.st_ino) in seen:  # bind mounts can loop without any link
+            return
+        seen.add((here.st_dev, here.st_ino))
+        for name in names:
+            if name.startswith("."):
+                continue
+            path = folder / name
+            try:
+                mode = path.lstat().st_mode
+            except OSError as error:
+                yield path, RefusedInput(Reason.UNREADABLE, str(error.strerror))
+                continue
+            if stat.S_ISDIR(mode):
+                if depth >= DEEPEST_FOLDER:
+                    yield (
+                        path,
+                        RefusedInput(
+                            Reason.UNSAFE_PATH, f"folders nested deeper than {DEEPEST_FOLDER}"
+                        ),
+                    )
+                else:
+                    yield from below(path, depth + 1)
+            elif stat.S_ISREG(mode):
+                yield path, hollow(path)
+            elif path.suffix.lower() in VIDEO_ENDINGS:
+                refusal = _refuse_special(path, mode, real_root)
+                if refusal is not None:
+                    yield path, refusal
+
+    yield from below(root, 0)
+
+
+def hollow(path: Path) -> RefusedInput | None:
+    """Why a recording that claims far more bytes than it takes up on disk is refused, else None.
+
+    A sparse file of a terabyte costs nothing to make and hours to read.
+    """
+    if path.suffix.lower() not in VIDEO_ENDINGS | {".npz"}:
+        return None
+    found = path.lstat()
+    on_disk = found.st_blocks * 512
+    if found.st_size < HOLLOW_FROM_BYTES or on_disk * HOLLOW_TIMES > found.st_size:
+        return None
+    return RefusedInput(
+        Reason.TOO_LARGE, f"a sparse file: {found.st_size} bytes, of which {on_disk} are on disk"
+    )
+
+
+def _refuse_special(path: Path, mode: int, real_root: str) -> RefusedInput | None:
+    """Why something that is named like a video and is no regular file is not taken."""
+    if not stat.S_ISLNK(mode):
+        return RefusedInput(Reason.UNSAFE_PATH, "neither a file nor a folder: not opened")
+    target = os.path.realpath(path)
+    if os.path.isfile(target) and target.startswith(real_root + os.sep):  # noqa: PTH113
+        return None
+    return RefusedInput(
+        Reason.UNSAFE_PATH, "a symbolic link that leads out of the folder or nowhere: not followed"
+    )

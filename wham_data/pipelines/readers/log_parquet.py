@@ -1,0 +1,172 @@
+"""Parquet logs: types and sizes are looked at in the footer before anything is unpacked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wham_data.pipelines.readers.files import open_regular
+from wham_data.pipelines.readers.log_table import (
+    MAX_CELLS_BYTES,
+    MAX_COLUMNS,
+    NO_TIME,
+    TIME_DIGITS,
+    LogTable,
+    WantedColumns,
+    check_room,
+)
+from wham_data.schemas.clock import Nanos
+from wham_data.schemas.errors import Reason, RefusedInput
+
+NUMBER_TYPES: Final = ("BOOLEAN", "INT32", "INT64", "FLOAT", "DOUBLE")
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetLog:
+    """A Parquet file of plain number columns.
+
+    kinds  column -> its type; fields of structs are columns whose names are joined with dots
+    """
+
+    path: Path
+    kinds: dict[str, str]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(self.kinds)
+
+    @classmethod
+    def open(cls, path: Path) -> ParquetLog:
+        """Read the footer.
+
+        Raises:
+            RefusedInput: it is empty or no Parquet file.
+        """
+        with open_regular(path) as source:
+            start = source.read(4)
+            if not start:
+                raise RefusedInput(Reason.LOG_EMPTY, "the log is empty (0 bytes)")
+            if start != b"PAR1":
+                raise RefusedInput(Reason.LOG_SYNTAX, "not a Parquet file")
+            schema = _opened(source).schema
+            kinds = {}
+            for place in range(min(len(schema), MAX_COLUMNS)):
+                leaf = schema.column(place)
+                if leaf.max_repetition_level:
+                    kinds[leaf.path.partition(".")[0]] = "list"
+                    continue
+                logical = leaf.logical_type.type
+                plain = logical in ("NONE", "INT") and leaf.physical_type in NUMBER_TYPES
+                kinds[leaf.path] = leaf.physical_type if plain else logical.lower()
+        return cls(path, kinds)
+
+    def read(self, wanted: WantedColumns) -> LogTable:
+        """Read the wanted columns.
+
+        Raises:
+            RefusedInput: a column has the wrong type, a time is missing, or it is too large.
+        """
+        names = [wanted.time, *wanted.numbers]
+        labels = [wanted.control] if wanted.control is not None else []
+        for name in names:
+            if self.kinds[name] not in NUMBER_TYPES:
+                raise _wrong_type(name, self.kinds[name], "numbers")
+        for name in labels:
+            if self.kinds[name] != "string":
+                raise _wrong_type(name, self.kinds[name], "strings")
+        with open_regular(self.path) as source:
+            file = _opened(source)
+            _check_footer(file.metadata, {*names, *labels})
+            try:
+                table = file.read(columns=[*names, *labels], use_threads=False)
+                while any(pa.types.is_struct(column.type) for column in table.schema):
+                    table = table.flatten()
+            except (pa.ArrowException, OSError) as error:
+                raise RefusedInput(
+                    Reason.LOG_SYNTAX, f"damaged Parquet file: {_first_line(error)}"
+                ) from None
+        times_ns = _number_times(table[wanted.time], wanted)
+        numbers = np.empty((len(table), len(wanted.numbers)))
+        for place, name in enumerate(wanted.numbers):
+            numbers[:, place] = table[name].cast(pa.float64(), safe=False).to_numpy()
+        if wanted.control is None:
+            return LogTable(times_ns, numbers)
+        controls = table[wanted.control].combine_chunks().dictionary_encode()
+        if controls.null_count:
+            row = int(np.flatnonzero(controls.is_null().to_numpy(zero_copy_only=False))[0]) + 1
+            raise RefusedInput(Reason.LOG_TYPE, f"row {row}: column {wanted.control} is null")
+        return LogTable(
+            times_ns,
+            numbers,
+            tuple(controls.dictionary.to_pylist()),
+            controls.indices.to_numpy().astype(np.int64),
+        )
+
+
+def _opened(source: BinaryIO) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(
+            source, thrift_string_size_limit=1 << 24, thrift_container_size_limit=1 << 20
+        )
+    except (pa.ArrowException, OSError) as error:
+        raise RefusedInput(
+            Reason.LOG_SYNTAX, f"not a sound Parquet file: {_first_line(error)}"
+        ) from None
+
+
+def _check_footer(footer: pq.FileMetaData, wanted: set[str]) -> None:
+    """Refuse a file without rows, and one that would not fit into memory."""
+    if not footer.num_rows:
+        raise RefusedInput(Reason.LOG_EMPTY, "the log is empty: no rows")
+    check_room(footer.num_rows, len(wanted))
+    unpacked = sum(
+        column.total_uncompressed_size
+        for group in range(footer.num_row_groups)
+        for column in map(footer.row_group(group).column, range(footer.num_columns))
+        if column.path_in_schema in wanted
+    )
+    if unpacked > MAX_CELLS_BYTES:
+        raise RefusedInput(
+            Reason.TOO_LARGE, f"unpacks to {unpacked} bytes (limit {MAX_CELLS_BYTES}): too large"
+        )
+
+
+def _wrong_type(name: str, found: str, expected: str) -> RefusedInput:
+    return RefusedInput(Reason.LOG_TYPE, f"column {name} has type {found}, expected {expected}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _number_times(column: pa.ChunkedArray, wanted: WantedColumns) -> Nanos:
+    """Integer or float times to nanoseconds: integers exactly, floats to the nearest."""
+    where = f"column {wanted.time}"
+    if column.null_count:
+        row = int(np.flatnonzero(column.is_null().to_numpy())[0]) + 1
+        raise RefusedInput(Reason.LOG_NOT_FINITE, f"row {row}: {where}: the time is missing (null)")
+    scale = 10 ** TIME_DIGITS[wanted.unit]
+    most = (2**63 - 1) // scale - 1
+    values = column.to_numpy()
+    if values.dtype.kind == "b":
+        raise RefusedInput(Reason.LOG_TYPE, f"{where} has type BOOLEAN, expected numbers")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        row = int(np.flatnonzero(~np.isfinite(values))[0]) + 1
+        raise RefusedInput(Reason.LOG_NOT_FINITE, f"row {row}: {where}: the time is not finite")
+    if len(values) and (values.max() > most or values.min() < -most):
+        raise RefusedInput(Reason.LOG_CLOCK, f"{where}: {NO_TIME.format(values.max())}")
+    if values.dtype.kind != "f":
+        times_ns: Nanos = values.astype(np.int64) * scale
+        return times_ns
+    # Whole units apart: their nanoseconds may need more digits than a float has.
+    whole = np.floor(values.astype(np.float64))
+    part = values.astype(np.float64) - whole
+    times_ns = whole.astype(np.int64) * scale
+    times_ns += np.rint(part * scale).astype(np.int64)
+    return times_ns

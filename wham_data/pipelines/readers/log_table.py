@@ -1,0 +1,84 @@
+"""What a controller log is read into, and the limits that hold for every form of it.
+
+A log is read in two steps, because which columns matter is for the caller to say: opening it gives
+the column names, `read` the wanted columns. Times become integer nanoseconds without passing
+through a float wherever the file holds them as text or integers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wham_data.schemas.clock import Index, Nanos
+from wham_data.schemas.errors import Reason, RefusedInput
+
+MAX_CELLS_BYTES: Final = 1 << 30
+MAX_COLUMNS: Final = 4096
+NO_TIME: Final = "{} is no possible time: is it in another unit, such as a Unix epoch in ms?"
+
+TimeUnit = Literal["time_s", "time_ms", "time_us", "time_ns"]
+TIME_DIGITS: Final[dict[TimeUnit, int]] = {"time_s": 9, "time_ms": 6, "time_us": 3, "time_ns": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class WantedColumns:
+    """What to read of a log.
+
+    time     name of the time column, and what it counts in
+    numbers  names of the columns read as numbers
+    control  name of the column that names a control (event logs), or None
+    """
+
+    time: str
+    unit: TimeUnit
+    numbers: tuple[str, ...]
+    control: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogTable:
+    """The wanted columns, one row per line of the log, in the order of the file.
+
+    times_ns       int64   [N]     on the log's clock
+    numbers        float64 [N, C]  not finite where the log has no sound value
+    control_names  the distinct controls of an event log, in order of appearance
+    controls       int64   [N]     positions in `control_names`; empty for a sampled log
+    notes          what a person should know
+    """
+
+    times_ns: Nanos
+    numbers: NDArray[np.float64]
+    control_names: tuple[str, ...] = ()
+    controls: Index = field(default_factory=lambda: np.zeros(0, np.int64))
+    notes: tuple[str, ...] = ()
+
+
+class LogFile(Protocol):
+    """A log of which the column names are known."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns; those of nested objects are joined with dots."""
+        ...
+
+    def read(self, wanted: WantedColumns) -> LogTable:
+        """Read the wanted columns.
+
+        Raises:
+            RefusedInput: with the line, row or column that is wrong.
+        """
+        ...
+
+
+def check_room(rows: int, columns: int) -> None:
+    """Refuse what would not fit into memory as numbers."""
+    if rows * columns * 8 > MAX_CELLS_BYTES:
+        raise RefusedInput(
+            Reason.TOO_LARGE,
+            f"{rows} rows of {columns} columns are {rows * columns * 8} bytes "
+            f"(limit {MAX_CELLS_BYTES}): too large",
+        )

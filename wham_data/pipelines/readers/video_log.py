@@ -1,0 +1,376 @@
+"""`video-log`: a video beside a controller log of the same stem.
+
+    NAME.mp4 (any container)   NAME.csv | .jsonl | .parquet   and, optionally, NAME.toml | .json
+
+docs/readers.md describes the log and the metadata in full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wham_data.pipelines.align import cut_at_gaps, held_until, typical_interval
+from wham_data.pipelines.readers.controller_log import ControllerLog, read_controller_log
+from wham_data.pipelines.readers.files import VIDEO_ENDINGS, sniff
+from wham_data.pipelines.readers.log_metadata import (
+    LogMetadata,
+    load_named_space,
+    read_metadata,
+    space_file,
+)
+from wham_data.pipelines.readers.log_table import TIME_DIGITS
+from wham_data.pipelines.readers.wham_npz import refuse_npz
+from wham_data.pipelines.video import (
+    DecodeAudit,
+    VideoIndex,
+    VideoLimits,
+    decode_frames,
+    index_video,
+)
+from wham_data.schemas.clock import SECOND_NS, Index, Nanos
+from wham_data.schemas.errors import Reason, RefusedInput, printable
+from wham_data.schemas.recording import (
+    ActionTrack,
+    ClockAudit,
+    Fit,
+    Frames,
+    Recording,
+)
+
+LOG_ENDINGS: Final = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.gz")
+METADATA_ENDINGS: Final = (".toml", ".json")
+UNREAD_LOG_ENDINGS: Final = (".npz", ".npy", ".pkl", ".pickle", ".txt", ".tsv", ".xlsx", ".json.gz")
+
+MIN_COVERAGE: Final = 0.5
+MIN_ROW_HZ, MAX_ROW_HZ = 0.5, 4000.0
+MENTIONED_NS: Final = SECOND_NS // 10
+MENTIONED_GAPS: Final = 3
+VARIABLE_NS, VARIABLE_SHARE = 2_100_000, 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class VideoLog:
+    """Reader of a video beside a controller log.
+
+    space  name of the action space of logs whose metadata name none; None works it out from the
+           log's columns
+    """
+
+    name: ClassVar[str] = "video-log"
+    about: ClassVar[str] = "a video beside a .csv, .jsonl or .parquet controller log of its name"
+    space: str | None = None
+
+    def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
+        """Every video that has a log, or something that wants to be one, beside it."""
+        present = set(files)
+        for video in files:
+            logs = _beside(video, LOG_ENDINGS, present) or _beside(
+                video, UNREAD_LOG_ENDINGS, present
+            )
+            if not logs or not is_video(video):
+                continue
+            metadata_files = _beside(video, METADATA_ENDINGS, present)
+            metadata = _metadata_or_nothing(metadata_files)
+            files_read = [video, logs[0], *metadata_files[:1]]
+            if metadata_files and (space := _space_file_or_nothing(metadata_files[0], metadata)):
+                files_read.append(space)
+            yield Recording(
+                path=video,
+                files=tuple(files_read),
+                format=self.name,
+                provenance=metadata.provenance,
+                companions=(*logs[1:], *metadata_files[1:]),
+            )
+
+    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> VideoLogRecording:
+        """Read the log, index the video, and check that the two belong together."""
+        video, log_path, *others = recording.files
+        if not log_path.name.lower().endswith(LOG_ENDINGS):
+            raise _unread_log(log_path)
+        metadata = read_metadata(others[0]) if others else LogMetadata()
+        space_name = metadata.actions or self.space
+        space = load_named_space(others[0] if others else None, space_name) if space_name else None
+        index = index_video(video, limits)
+        log = read_controller_log(log_path, metadata, space)
+        notes = [*index.notes, *metadata.notes, *log.notes]
+        notes += [
+            printable(f"{path.name} not used beside {log_path.name}")
+            for path in recording.companions
+        ]
+
+        first, times_ns, end_ns = 0, index.times_ns, index.end_ns
+        if log.frames is not None:
+            first, times_ns = frame_times_by_log(log, index)
+            end_ns = int(times_ns[-1]) + typical_interval(times_ns)
+            notes.append("frame times taken from the log's frame column")
+        track = log.track
+        if log.sampled:
+            track = replace(track, max_hold_ns=max_gap_ns)
+        check_clock(log, int(times_ns[0]), end_ns)
+        notes += check_coverage(track, int(times_ns[0]), end_ns)
+        clock = ClockAudit(
+            variable_rate=is_variable(times_ns),
+            gaps=len(cut_at_gaps(times_ns, end_ns, max_gap_ns)) - 1,
+            duplicates=index.duplicates,
+            longest_interval_ns=int(np.diff(times_ns).max(initial=0)),
+            offset_ns=metadata.offset_ns,
+            drift_ppm=metadata.drift_ppm,
+            frames_expected=index.promised_frames or index.found_frames,
+            frames_found=index.found_frames,
+        )
+        return VideoLogRecording(index, first, times_ns, end_ns, track, clock, tuple(notes))
+
+
+class VideoLogRecording:
+    """An open recording: see `wham_data.schemas.recording.OpenRecording`."""
+
+    def __init__(
+        self,
+        index: VideoIndex,
+        first: int,
+        frame_times_ns: Nanos,
+        frame_end_ns: int,
+        actions: ActionTrack,
+        clock: ClockAudit,
+        notes: tuple[str, ...],
+    ) -> None:
+        self.frame_times_ns = frame_times_ns
+        self.frame_end_ns = frame_end_ns
+        self.actions: ActionTrack | None = actions
+        self.states: NDArray[np.float32] | None = None
+        self.clock = clock
+        self.notes = notes
+        self._index = index
+        self._first = first
+        self._lost: Index = np.zeros(0, np.int64)
+
+    def frames(
+        self, picks: Index, size: tuple[int, int], *, fit: Fit, batch: int, threads: int
+    ) -> Iterator[Frames]:
+        """The picked frames in order; see `OpenRecording.frames`."""
+        audit = DecodeAudit()
+        yield from decode_frames(
+            self._index,
+            picks + self._first,
+            size,
+            fit=fit,
+            batch=batch,
+            threads=threads,
+            audit=audit,
+        )
+        self._lost = np.unique(picks[np.array(audit.lost, np.int64)])
+
+    def lost_frames(self) -> Index:
+        """Positions in `frame_times_ns` that the last `frames` could not decode."""
+        return self._lost
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file is a video by its first bytes, or wants to be one by its ending."""
+    return path.suffix.lower() in VIDEO_ENDINGS or (
+        not path.name.lower().endswith(LOG_ENDINGS + METADATA_ENDINGS) and sniff(path) == "video"
+    )
+
+
+def log_missing(video: Path) -> RefusedInput:
+    """Why a video without a log is refused."""
+    wanted = ", ".join(f"{video.stem}{ending}" for ending in LOG_ENDINGS[:3])
+    return RefusedInput(Reason.LOG_MISSING, f"no controller log beside it; looked for {wanted}")
+
+
+def _beside(video: Path, endings: tuple[str, ...], present: set[Path]) -> list[Path]:
+    """Files of the video's stem with one of these endings, in the order of the endings."""
+    return [
+        path
+        for ending in endings
+        if (path := video.with_name(video.stem + ending)) in present and path != video
+    ]
+
+
+def _metadata_or_nothing(files: list[Path]) -> LogMetadata:
+    """Metadata for the listing; what is wrong with it is said when the recording is opened."""
+    try:
+        return read_metadata(files[0]) if files else LogMetadata()
+    except RefusedInput:
+        return LogMetadata()
+
+
+def _space_file_or_nothing(metadata_file: Path, metadata: LogMetadata) -> Path | None:
+    """The recording's own action space, if it is there; refused, if need be, when opened."""
+    try:
+        path = space_file(metadata_file, metadata.actions)
+    except RefusedInput:
+        return None
+    return path if path is not None and path.is_file() and not path.is_symlink() else None
+
+
+def _unread_log(path: Path) -> RefusedInput:
+    """Why a log in a form that we do not read is refused."""
+    forms = ", ".join(LOG_ENDINGS[:3])
+    if path.suffix.lower() in (".pkl", ".pickle"):
+        return RefusedInput(
+            Reason.PICKLED_OBJECTS,
+            f"{path.name} holds pickled objects, which are never loaded; save the log as {forms}",
+        )
+    if path.suffix.lower() == ".npz":
+        refuse_npz(path)
+    return RefusedInput(
+        Reason.FORMAT_NOT_ALLOWED,
+        f"{path.name} is no log in a form we read ({forms})",
+    )
+
+
+def is_variable(times_ns: Nanos) -> bool:
+    """Whether frame intervals differ by more than rounding to a container's tick explains."""
+    intervals = np.diff(times_ns)
+    if not len(intervals):
+        return False
+    spread = int(intervals.max() - intervals.min())
+    return spread > max(VARIABLE_NS, VARIABLE_SHARE * float(np.median(intervals)))
+
+
+def frame_times_by_log(log: ControllerLog, index: VideoIndex) -> tuple[int, Nanos]:
+    """Frame times by a log that names the frame on screen at each row.
+
+    A frame came on screen at the first row that names it. Frames between two named ones are spread
+    evenly; those before the first and after the last named one are not covered.
+
+    Returns:
+        The number of the first covered frame, and the time of every covered one, int64.
+
+    Raises:
+        RefusedInput: LOG_CLOCK, frame numbers run back, or the video has no such frame.
+    """
+    assert log.frames is not None
+    if index.duplicates:
+        raise RefusedInput(
+            Reason.LOG_CLOCK,
+            f"column frame: {index.duplicates} frames of the video share a timestamp, so its "
+            "frames cannot be counted as the log counts them",
+        )
+    said = log.frames >= 0
+    numbers, times_ns = log.frames[said], log.track.times_ns[said]
+    if len(numbers) < 2 or numbers[0] == numbers[-1]:
+        raise RefusedInput(Reason.LOG_CLOCK, "column frame names fewer than two frames")
+    back = np.flatnonzero(np.diff(numbers) < 0)
+    if len(back):
+        row = int(back[0])
+        raise RefusedInput(
+            Reason.LOG_CLOCK,
+            f"column frame runs back from {numbers[row]} to {numbers[row + 1]} "
+            f"at {times_ns[row + 1] / SECOND_NS:.3f} s",
+        )
+    if numbers[-1] >= len(index.times_ns):
+        raise RefusedInput(
+            Reason.LOG_CLOCK,
+            f"column frame names frame {numbers[-1]}, the video has {len(index.times_ns)}",
+        )
+    named, row_of = np.unique(numbers, return_index=True)
+    since = times_ns[row_of]
+    frames = np.arange(named[0], named[-1] + 1)
+    before = np.minimum(np.searchsorted(named, frames, side="right") - 1, len(named) - 2)
+    step, span = frames - named[before], np.diff(named)[before]
+    frame_times: Nanos = since[before] + np.diff(since)[before] * step // span
+    if (np.diff(frame_times) <= 0).any():
+        raise RefusedInput(Reason.LOG_CLOCK, "column frame: more frames than nanoseconds")
+    return int(named[0]), frame_times
+
+
+def check_clock(log: ControllerLog, start_ns: int, end_ns: int) -> None:
+    """Refuse a log whose clock cannot be that of the video, and guess what it is instead.
+
+    Args:
+        log: with its clock corrected.
+        start_ns, end_ns: the video covers [start_ns, end_ns).
+
+    Raises:
+        RefusedInput: LOG_CLOCK.
+    """
+    first_ns, last_ns = int(log.track.times_ns[0]), log.track.end_ns
+    guess = _guess_clock(log, first_ns, last_ns, end_ns - start_ns)
+    if first_ns >= end_ns or last_ns <= start_ns:
+        raise RefusedInput(
+            Reason.LOG_CLOCK,
+            f"no overlap: the log runs from {_seconds(first_ns)} to {_seconds(last_ns)} s, the "
+            f"video from {_seconds(start_ns)} to {_seconds(end_ns)} s"
+            + (guess or "; if the clocks differ, set offset_ms"),
+        )
+    interval_ns = typical_interval(log.track.times_ns)
+    if log.sampled and interval_ns:
+        row_hz = SECOND_NS / interval_ns
+        if not MIN_ROW_HZ <= row_hz <= MAX_ROW_HZ:
+            raise RefusedInput(
+                Reason.LOG_CLOCK,
+                f"{row_hz:.3g} log rows per second, expected {MIN_ROW_HZ:g} to {MAX_ROW_HZ:g}: is "
+                f"{log.unit} the right unit?{guess}",
+            )
+    if guess and last_ns - first_ns > 10 * (end_ns - start_ns):
+        raise RefusedInput(
+            Reason.LOG_CLOCK,
+            f"the log covers {_seconds(last_ns - first_ns)} s, the video "
+            f"{_seconds(end_ns - start_ns)} s{guess}",
+        )
+
+
+def _seconds(ns: int) -> str:
+    return f"{ns / SECOND_NS:.1f}" if abs(ns) >= MENTIONED_NS or not ns else f"{ns / SECOND_NS:.2g}"
+
+
+def _guess_clock(log: ControllerLog, first_ns: int, last_ns: int, video_ns: int) -> str:
+    """What the log's clock looks like, where it is not what its unit says; "" for no guess."""
+    names = {"time_s": "seconds", "time_ms": "milliseconds", "time_us": "microseconds",
+             "time_ns": "nanoseconds"}  # fmt: skip
+    said = TIME_DIGITS[log.unit]
+    for unit, digits in TIME_DIGITS.items():
+        epoch_s = first_ns / 10.0 ** (9 - digits + said)
+        if 1e9 <= epoch_s < 4e9:
+            return f"; this looks like a Unix epoch in {names[unit]}: set offset_ms"
+    for unit, digits in TIME_DIGITS.items():
+        span_ns = (last_ns - first_ns) / 10.0 ** (said - digits)
+        if unit != log.unit and video_ns / 2 <= span_ns <= 2 * video_ns:
+            return f"; this looks like {names[unit]}, not {names[log.unit]}: name it {unit}"
+    return ""
+
+
+def check_coverage(track: ActionTrack, start_ns: int, end_ns: int) -> list[str]:
+    """Refuse a log that leaves most of the video uncovered; say what a smaller lack is.
+
+    Args:
+        track: the log.
+        start_ns, end_ns: the video covers [start_ns, end_ns).
+
+    Raises:
+        RefusedInput: LOG_COVERAGE.
+    """
+    until = held_until(track)
+    inside = np.minimum(until, end_ns) - np.maximum(track.times_ns, start_ns)
+    covered_ns, video_ns = int(np.maximum(inside, 0).sum()), end_ns - start_ns
+    covers = f"log covers {_seconds(covered_ns)} of {_seconds(video_ns)} s"
+    if covered_ns < MIN_COVERAGE * video_ns:
+        raise RefusedInput(
+            Reason.LOG_COVERAGE, f"{covers} of the video, less than {MIN_COVERAGE:.0%}: too short"
+        )
+    notes = []
+    first_ns, last_ns = int(track.times_ns[0]), track.end_ns
+    late_ns, early_ns = first_ns - start_ns, end_ns - last_ns
+    if max(late_ns, early_ns) > MENTIONED_NS:
+        where = [f"starts {_seconds(late_ns)} s late"] if late_ns > MENTIONED_NS else []
+        where += [f"ends {_seconds(early_ns)} s early"] if early_ns > MENTIONED_NS else []
+        notes.append(f"{covers}: it {' and '.join(where)}")
+    if min(late_ns, early_ns) < -MENTIONED_NS:
+        beyond_ns = max(-late_ns, 0) + max(-early_ns, 0)
+        notes.append(f"log runs {_seconds(beyond_ns)} s beyond the video")
+    silent = np.flatnonzero(until < np.append(track.times_ns[1:], until[-1]))
+    for row in silent[:MENTIONED_GAPS]:
+        length_ns = int(track.times_ns[row + 1] - track.times_ns[row])
+        at = _seconds(int(track.times_ns[row]))
+        notes.append(f"gap of {_seconds(length_ns)} s in the log at {at} s")
+    if len(silent) > MENTIONED_GAPS:
+        notes.append(f"{len(silent) - MENTIONED_GAPS} more gaps in the log")
+    return notes

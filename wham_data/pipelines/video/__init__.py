@@ -1,0 +1,40 @@
+"""Videos: what is in a file, and its frames on a grid. The only home of PyAV.
+
+    source      opening a file that nobody vouches for
+    bitstream   what a packet says about its picture (pure)
+    packets     which picture is shown when, and which packets a pick of frames needs (pure)
+    index       `index_video`: one pass over the packet headers, one picture decoded
+    scale       orientation, colour and size
+    decode      `decode_frames`: one forward pass that gives the decoder only what the picked frames need
+    write       clips and single pictures out, single pictures in
+
+The frames are bit-identical to a full decode followed by the same scaling.
+"""
+
+from wham_data.pipelines.video.decode import DecodeAudit, decode_frames
+from wham_data.pipelines.video.index import VideoIndex, index_video
+from wham_data.pipelines.video.scale import Fit, Frames
+from wham_data.pipelines.video.source import VideoLimits, decoders
+from wham_data.pipelines.video.write import (
+    decode_image,
+    encode_image,
+    encode_jpeg,
+    encode_png,
+    write_video,
+)
+
+__all__ = [
+    "DecodeAudit",
+    "Fit",
+    "Frames",
+    "VideoIndex",
+    "VideoLimits",
+    "decode_frames",
+    "decode_image",
+    "decoders",
+    "encode_image",
+    "encode_jpeg",
+    "encode_png",
+    "index_video",
+    "write_video",
+]

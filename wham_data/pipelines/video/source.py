@@ -1,0 +1,268 @@
+"""Opening a video file that nobody vouches for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self, cast
+
+import av
+import av.error
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
+
+from wham_data.pipelines.video.bitstream import image_size
+from wham_data.pipelines.video.matroska import ROOM
+from wham_data.schemas.clock import SECOND_NS
+from wham_data.schemas.errors import Reason, RefusedInput
+
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
+CODECS = frozenset(
+    [
+        "h264",
+        "hevc",
+        "av1",
+        "vp9",
+        "vp8",
+        "mpeg4",
+        "mjpeg",
+        "png",
+        "ffv1",
+        "qtrle",
+        "huffyuv",
+        "ffvhuff",
+        "utvideo",
+        "prores",
+        "dnxhd",
+        "rawvideo",
+    ]
+)
+# The codecs whose pictures may be coded in another order than they are shown.
+REORDERING = frozenset({"h264", "hevc", "mpeg4"})
+
+
+@dataclass(frozen=True, slots=True)
+class VideoLimits:
+    """What a video may be before it is refused. Lengths in hours and seconds, rates in Hz."""
+
+    max_pixels: int = 3840 * 2160
+    max_hours: float = 8.0
+    max_fps: float = 240.0
+    max_gap_s: float = 60.0
+    min_decoded: float = 0.995
+
+
+_LOOKS: tuple[tuple[bytes, str], ...] = (
+    (b"<!doctype html", "html"),
+    (b"<html", "html"),
+    (b"<?xml", "xml"),
+    (b"<svg", "xml"),
+    (b"\x89png", "a png picture"),
+    (b"\xff\xd8\xff", "a jpeg picture"),
+    (b"gif8", "a gif picture"),
+    (b"pk\x03\x04", "a zip archive"),
+    (b"%pdf", "a pdf"),
+    (b"rar!", "a rar archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"id3", "an mp3"),
+    (b"version https://git-lfs", "a git-lfs pointer"),
+)
+_PLAYLISTS: tuple[tuple[bytes, str], ...] = (
+    (b"#extm3u", "hls"),
+    (b"ffconcat", "concat"),
+    (b"v=0", "sdp"),
+    (b"[playlist]", "pls"),
+    (b"[reference]", "asx"),
+    (b"rtsptext", "rtsp"),
+)
+
+
+def read_head(path: Path) -> bytes:
+    """The first 64 KiB of a regular file."""
+    if not path.is_file():
+        raise RefusedInput(Reason.UNREADABLE, "not a regular file")
+    try:
+        with path.open("rb") as file:
+            return file.read(65536)
+    except OSError as error:
+        raise RefusedInput(Reason.UNREADABLE, f"cannot be read: {error.strerror}") from error
+
+
+def refuse_by_content(head: bytes) -> None:
+    """Refuse by the first bytes what no container starts with; names and extensions say nothing."""
+    if not head:
+        raise RefusedInput(Reason.EMPTY_FILE, "empty file")
+    text = head[:4096].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for start, kind in _PLAYLISTS:
+        if text.startswith(start):
+            raise RefusedInput(Reason.FORMAT_NOT_ALLOWED, f"format not allowed: playlist ({kind})")
+    if b"<mpd" in text[:1024] or b"<smoothstreamingmedia" in text[:1024]:
+        raise RefusedInput(Reason.FORMAT_NOT_ALLOWED, "format not allowed: playlist (dash)")
+    for start, kind in _LOOKS:
+        if text.startswith(start):
+            raise RefusedInput(Reason.NOT_A_VIDEO, f"not a video (looks like {kind})")
+    if head[:4] == b"\0\0\0\1" or head[:3] == b"\0\0\1":
+        message = "format not allowed: a bare stream without a container has no timestamps"
+        raise RefusedInput(Reason.FORMAT_NOT_ALLOWED, message)
+
+
+def _why_not_opened(head: bytes, error: Exception) -> RefusedInput:
+    """Say why FFmpeg would not open a file, by what it looks like."""
+    if head[4:8] in (b"ftyp", b"mdat", b"moov", b"free", b"wide", b"skip"):
+        return RefusedInput(Reason.TRUNCATED, "truncated or invalid mp4: no usable moov index")
+    if head[:4] in (b"\x1aE\xdf\xa3", b"RIFF"):
+        return RefusedInput(
+            Reason.TRUNCATED, "truncated or invalid: the container's header cannot be read"
+        )
+    printable = sum(32 <= byte < 127 or byte in (9, 10, 13) for byte in head[:512])
+    if printable > 0.95 * len(head[:512]):
+        return RefusedInput(Reason.NOT_A_VIDEO, "not a video (looks like text)")
+    return RefusedInput(
+        Reason.NOT_A_VIDEO,
+        f"not a video in a container we read (mp4, mov, mkv, webm, avi, ts): {plain(error)}",
+    )
+
+
+def plain(error: Exception) -> str:
+    """FFmpeg's words for an error without its number and path."""
+    words = getattr(error, "strerror", None) or type(error).__name__
+    return str(words).split(":")[0].lower()
+
+
+class Source:
+    """One open file, its chosen stream and a one-thread decoder for it."""
+
+    def __init__(
+        self, path: Path, limits: VideoLimits, stream: int | None, head: bytes = b""
+    ) -> None:
+        options = {
+            "format_whitelist": CONTAINERS,
+            "protocol_whitelist": "file",
+            "max_pixels": str(limits.max_pixels),
+            "max_streams": "64",
+            # Opening probes the streams with their decoders: none but those we mean to use.
+            "codec_whitelist": ",".join(sorted(CODECS | {"libdav1d"})),
+        }
+        try:
+            # An absolute path cannot be read as a protocol ("data:video.mp4").
+            self.container: InputContainer = av.open(
+                str(path.absolute()), mode="r", options=options, metadata_errors="replace"
+            )
+        except (av.error.FFmpegError, ValueError, UnicodeError) as error:
+            raise _why_not_opened(head, error) from error
+        try:
+            self.notes: list[str] = []
+            self.other_streams_end_ns = 0
+            self.holes: list[tuple[int, int, int]] = []
+            self.stream = self._choose(stream)
+            self.context = self._decoder(limits)
+        except BaseException:
+            self.container.close()
+            raise
+
+    def _choose(self, wanted: int | None) -> VideoStream:
+        attached = av.stream.Disposition.attached_pic
+        videos = [s for s in self.container.streams.video if not s.disposition & attached]
+        if wanted is not None:
+            videos = [s for s in videos if s.index == wanted]
+        if not videos:
+            raise RefusedInput(Reason.NO_VIDEO_STREAM, "no video stream")
+
+        def area(stream: VideoStream) -> int:
+            context = stream.codec_context
+            return context.width * context.height if context is not None else 0
+
+        largest = max(videos, key=area)
+        if len(videos) > 1:
+            self.notes.append(
+                f"{len(videos)} video streams, took the largest (number {largest.index})"
+            )
+        return largest
+
+    def _decoder(self, limits: VideoLimits) -> VideoCodecContext:
+        context = self.stream.codec_context
+        if context is None:
+            raise RefusedInput(Reason.UNSUPPORTED_CODEC, "unknown or encrypted codec")
+        name = context.codec.canonical_name
+        if name not in CODECS:
+            raise RefusedInput(
+                Reason.UNSUPPORTED_CODEC, f"codec {name} is not on the list we decode"
+            )
+        if context.width * context.height > limits.max_pixels:
+            raise too_many_pixels(context.width, context.height, limits)
+        context.thread_count = 1
+        # "explode": a damaged slice raises instead of being painted over. "strict": H.264 waits for the
+        # full reorder depth where the stream does not state it, so no picture comes out late.
+        options = {"max_pixels": str(limits.max_pixels), "err_detect": "explode"}
+        context.options = options | ({"strict": "1"} if name == "h264" else {})
+        return context
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name of the codec, whichever decoder it is decoded with."""
+        return self.context.codec.canonical_name
+
+    @property
+    def is_matroska(self) -> bool:
+        """Matroska or WebM."""
+        return self.container.format.name.startswith("matroska")
+
+    def packets(self) -> Iterator[Packet[VideoStream]]:
+        """The packets of the stream from where the file stands."""
+        for packet in self.container.demux(self.stream):
+            if packet.size:
+                yield packet
+
+    def packets_of_all(self) -> Iterator[Packet[VideoStream]]:
+        """As `packets`, noting on the way where the other streams end, and room between packets.
+
+        `holes` lists (first byte, end) of what lies between two packets, and how many packets of the
+        stream came before, where that is more than the headers of the packets need.
+        """
+        count, end_of_last = 0, None
+        for packet in self.container.demux():
+            if packet.pos is not None and packet.size:
+                if end_of_last is not None and packet.pos - end_of_last > ROOM:
+                    self.holes.append((end_of_last, packet.pos, count))
+                end_of_last = packet.pos + packet.size
+            if packet.stream is self.stream:
+                if packet.size:
+                    count += 1
+                    yield cast("Packet[VideoStream]", packet)
+            elif packet.pts is not None and packet.time_base:
+                end = packet.pts + (packet.duration or 0)
+                end_ns = int(end * packet.time_base * SECOND_NS)
+                self.other_streams_end_ns = max(self.other_streams_end_ns, end_ns)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.container.close()
+
+
+def too_many_pixels(width: int, height: int, limits: VideoLimits) -> RefusedInput:
+    """The refusal of pictures above the limit."""
+    message = f"too many pixels: dimensions {width}x{height}, limit {limits.max_pixels} pixels"
+    return RefusedInput(Reason.TOO_MANY_PIXELS, message)
+
+
+def check_image_header(data: bytes, limits: VideoLimits) -> None:
+    """Refuse a PNG or JPEG that claims too many pixels, before anything decodes it."""
+    size = image_size(data)
+    if size is not None and size[0] * size[1] > limits.max_pixels:
+        raise too_many_pixels(*size, limits)
+
+
+def decoders() -> dict[str, bool]:
+    """Of the codecs we read, which the installed FFmpeg can decode."""
+    return {name: name in av.codecs_available for name in sorted(CODECS)}

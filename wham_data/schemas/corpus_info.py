@@ -1,0 +1,334 @@
+"""What every shard of a corpus agrees on: `corpus.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeVar, cast, get_args
+
+from wham_data.schemas.actions import ActionSpace
+from wham_data.schemas.errors import IntegrityError, UsageError
+from wham_data.schemas.recording import Fit
+
+FORMAT_VERSION: Final = 1
+MOST_BYTES: Final = 16_000_000
+"""Longest corpus.json that is read; with 1024 dimensions of an action one has some 200 KB."""
+MOST_TOKENS: Final = 65_536
+"""Tokens of one step, and size of a codebook: a token is stored as uint16."""
+
+Rate = Fraction | Literal["native"]
+FrameFormat = Literal["none", "jpeg", "png"]
+Layout = Literal["mapped", "cold"]
+Setting = str | int | float | bool
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerRef:
+    """Which tokenizer made the tokens.
+
+    fingerprint  hash of its weights and settings: other tokens, other fingerprint
+    grid         (rows, columns) of tokens; a step holds them row by row
+    frame_size   (width, height) of the frames it takes, in pixels
+    """
+
+    name: str
+    fingerprint: str
+    grid: tuple[int, int]
+    vocab_size: int
+    frame_size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.fingerprint:
+            raise UsageError("a tokenizer needs a name and a fingerprint")
+        if min(self.grid) < 1 or self.n_tokens > MOST_TOKENS:
+            raise UsageError(
+                f"tokenizer {self.name}: grid {self.grid} is not 1 to {MOST_TOKENS} tokens"
+            )
+        if not 1 <= self.vocab_size <= MOST_TOKENS:
+            raise UsageError(
+                f"tokenizer {self.name}: vocabulary {self.vocab_size}, expected 1 to {MOST_TOKENS}"
+            )
+        if min(self.frame_size) < 1:
+            raise UsageError(f"tokenizer {self.name}: frame size {self.frame_size}")
+
+    @property
+    def n_tokens(self) -> int:
+        """N, how many tokens a step has."""
+        return self.grid[0] * self.grid[1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "grid": list(self.grid),
+            "vocab_size": self.vocab_size,
+            "frame_size": list(self.frame_size),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusInfo:
+    """The agreement of a corpus. Two corpora with equal `settings_hash` hold comparable steps.
+
+    rate         steps per second, or "native": every source frame is a step
+    size         (width, height) of the frames, in pixels
+    fit          how a picture of another shape was brought to `size`
+    tokenizer    None: the corpus holds no tokens
+    frames       whether a step also holds its picture, and how it is coded
+    state_size   S of the optional column `state`, 0: there is none
+    reward, text whether the optional columns are there
+    layout       "mapped": shards are raw matrices, to be memory-mapped; "cold": zstd, for storage
+    settings     whatever else shapes the steps (axis rule, longest gap, split fractions, seed, ...)
+    extra        fields a newer release put into corpus.json; kept, not understood
+    """
+
+    action_space: ActionSpace
+    rate: Rate = Fraction(10)
+    size: tuple[int, int] = (300, 180)
+    fit: Fit = "stretch"
+    tokenizer: TokenizerRef | None = None
+    frames: FrameFormat = "none"
+    state_size: int = 0
+    reward: bool = False
+    text: bool = False
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    layout: Layout = "mapped"
+    format_version: int = FORMAT_VERSION
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.rate, Fraction) and not 0 < self.rate <= 1_000_000:
+            raise UsageError(
+                f"rate {self.rate} Hz: expected more than 0 and at most 1000000, or native"
+            )
+        if not all(1 <= side <= 65_536 for side in self.size):
+            raise UsageError(f"frame size {self.size}: expected (width, height) up to 65536 pixels")
+        choices: tuple[tuple[str, tuple[str, ...], str], ...] = (
+            (self.fit, get_args(Fit), "fit"),
+            (self.frames, get_args(FrameFormat), "frames"),
+            (self.layout, get_args(Layout), "layout"),
+        )
+        for choice, allowed, what in choices:
+            if choice not in allowed:
+                raise UsageError(f"{what} {choice!r} is none of {', '.join(allowed)}")
+        if not 0 <= self.state_size <= MOST_TOKENS:
+            raise UsageError(f"state size {self.state_size}: expected 0 to {MOST_TOKENS}")
+        for name, value in self.settings.items():
+            if not isinstance(value, str | int | float | bool):
+                raise UsageError(f"setting {name!r}: expected a text or a number, found {value!r}")
+        for name in ("settings", "extra"):
+            # A plain dict in here could still be changed by whoever passed it.
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    def __hash__(self) -> int:
+        return hash(self.settings_hash)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CorpusInfo.from_json, (self.to_json(),)
+
+    @property
+    def n_tokens(self) -> int:
+        """N, tokens of a step; 0 if the corpus holds none."""
+        return self.tokenizer.n_tokens if self.tokenizer else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; the fields of `extra` stand beside ours."""
+        return {
+            **self.extra,
+            "format_version": self.format_version,
+            "layout": self.layout,
+            **self._agreement(),
+            "action_space": self.action_space.to_dict(),
+        }
+
+    def to_json(self) -> str:
+        """The text of corpus.json: sorted, indented, the same for equal infos."""
+        return json.dumps(self.to_dict(), sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str = "corpus.json") -> CorpusInfo:
+        """The info that `to_json` wrote.
+
+        Args:
+            text: whatever the file held; nothing about it is trusted.
+            where: what to call the file in an error.
+
+        Raises:
+            IntegrityError: damaged, or of a newer format.
+        """
+        try:
+            return cls._from_dict(parse_json(text))
+        except (UsageError, TypeError, ValueError, KeyError, ZeroDivisionError) as error:
+            told = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
+            raise IntegrityError(
+                f"{where}: not the description of a corpus: {told[:300]}"
+            ) from error
+
+    @classmethod
+    def _from_dict(cls, found: object) -> CorpusInfo:
+        if not isinstance(found, dict):
+            raise UsageError("expected an object")
+        version = _typed(found, "format_version", int)
+        if version > FORMAT_VERSION:
+            raise UsageError(
+                f"format version {version} is newer than {FORMAT_VERSION}, "
+                f"the newest this release reads: it needs wham-data >= {version}.0"
+            )
+        if version < 1:
+            raise UsageError(f"format version {version}")
+        rate = _typed(found, "rate", str)
+        space = dict(_typed(found, "action_space", dict))
+        return cls(
+            action_space=ActionSpace.from_dict(space),
+            rate="native" if rate == "native" else Fraction(rate),
+            size=_pair(found, "size"),
+            fit=cast(Fit, _typed(found, "fit", str)),
+            tokenizer=_tokenizer_from(found["tokenizer"]),
+            frames=cast(FrameFormat, _typed(found, "frames", str)),
+            state_size=_typed(found, "state_size", int),
+            reward=_typed(found, "reward", bool),
+            text=_typed(found, "text", bool),
+            settings=_typed(found, "settings", dict),
+            layout=cast(Layout, _typed(found, "layout", str)),
+            format_version=version,
+            extra={name: value for name, value in found.items() if name not in OUR_FIELDS},
+        )
+
+    @property
+    def settings_hash(self) -> str:
+        """24 hex digits over everything that shapes a step; layout and titles do not."""
+        return content_hash(["settings", self.format_version, self._agreement()])
+
+    def diff(self, other: CorpusInfo) -> list[str]:
+        """A line per thing the two do not agree on, `name: mine, not theirs`."""
+        mine, theirs = _flat(self._agreement()), _flat(other._agreement())
+        if (self.tokenizer is None) != (other.tokenizer is None):
+            # One line for the whole of it instead of one per field.
+            for flat, info in ((mine, self), (theirs, other)):
+                told = info.tokenizer.name if info.tokenizer else "none"
+                for name in [name for name in flat if name.split(".")[0] == "tokenizer"]:
+                    del flat[name]
+                flat["tokenizer"] = told
+        return [
+            f"{name}: {mine.get(name, 'absent')}, not {theirs.get(name, 'absent')}"
+            for name in sorted({*mine, *theirs})
+            if mine.get(name) != theirs.get(name)
+        ]
+
+    def _agreement(self) -> dict[str, Any]:
+        """What has to be equal for two corpora to be one."""
+        space = self.action_space.to_dict()
+        agreement = {
+            "rate": str(self.rate),
+            "size": list(self.size),
+            "fit": self.fit,
+            "action_space": {"name": space["name"], "dimensions": space["dimensions"]},
+            "tokenizer": self.tokenizer.to_dict() if self.tokenizer else None,
+            "frames": self.frames,
+            "state_size": self.state_size,
+            "reward": self.reward,
+            "text": self.text,
+            "settings": dict(self.settings),
+        }
+        return {name: _whole_numbers(value) for name, value in agreement.items()}
+
+
+OUR_FIELDS: Final = frozenset(
+    {
+        *("format_version", "layout", "rate", "size", "fit", "action_space", "tokenizer", "frames"),
+        *("state_size", "reward", "text", "settings"),
+    }
+)
+
+
+def canonical_json(value: object) -> str:
+    """The one text of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def content_hash(value: object) -> str:
+    """24 hex digits that name a value: the start of the SHA-256 of its canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:24]
+
+
+def parse_json(text: str | bytes) -> object:
+    """The value in a stranger's JSON text: at most 16 MB, no NaN, no key twice.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if len(text) > MOST_BYTES:
+        raise UsageError(f"{len(text)} bytes of JSON, expected at most {MOST_BYTES}")
+    try:
+        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_twins)
+    except RecursionError as error:
+        raise UsageError("JSON nested too deep") from error
+    except ValueError as error:
+        raise UsageError(f"corrupt or truncated JSON: {error}") from error
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number")
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("the same field is there twice")
+    return found
+
+
+def _tokenizer_from(found: object) -> TokenizerRef | None:
+    if found is None:
+        return None
+    if not isinstance(found, dict):
+        raise UsageError("tokenizer: expected an object or null")
+    return TokenizerRef(
+        name=_typed(found, "name", str),
+        fingerprint=_typed(found, "fingerprint", str),
+        grid=_pair(found, "grid"),
+        vocab_size=_typed(found, "vocab_size", int),
+        frame_size=_pair(found, "frame_size"),
+    )
+
+
+def _typed(found: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    value = found[name]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise UsageError(f"{name}: expected {kind.__name__}, found {str(value)[:80]!r}")
+    return value
+
+
+def _pair(found: Mapping[str, Any], name: str) -> tuple[int, int]:
+    match found[name]:
+        case [int(first), int(second)]:
+            return first, second
+    raise UsageError(f"{name}: expected two whole numbers, found {str(found[name])[:80]!r}")
+
+
+def _whole_numbers(value: Any) -> Any:
+    """The same value with 1.0 written as 1: they are equal, so they must not make two texts."""
+    if isinstance(value, dict):
+        return {name: _whole_numbers(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_whole_numbers(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _flat(value: object, name: str = "") -> dict[str, str]:
+    """Every leaf of nested objects and lists under its dotted name."""
+    if isinstance(value, dict):
+        items = [(f"{name}.{key}".lstrip("."), inner) for key, inner in value.items()]
+    elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+        items = [(f"{name}[{index}]", inner) for index, inner in enumerate(value)]
+    else:
+        return {name: json.dumps(value, ensure_ascii=False)}
+    return {key: leaf for path, inner in items for key, leaf in _flat(inner, path).items()}

@@ -1,0 +1,232 @@
+"""Rows of the manifest: one per episode that exists, and one per input that was refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from wham_data.schemas.errors import Reason, RefusedInput, UsageError
+from wham_data.schemas.recording import ClockAudit
+
+SPLITS: Final = ("train", "val", "test")
+SHARD_NAME: Final = re.compile(r"[0-9a-f]{24}\.parquet")
+CREATED: Final = pa.field("created", pa.timestamp("us", tz="UTC"), nullable=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeRow:
+    """One episode of the corpus and where its steps lie. The commit adds the column `created`.
+
+    recording        hash over the bytes of the recording's files; an episode is a stretch of one
+    source           path or URI as it was given
+    shard            file name under `shards/`; its rows from row_start on are the steps
+    subject          who was recorded, where that is not the player
+    start_ns         time of step 0 on the recording's clock
+    source_fps       typical frame rate of the video, Hz; 0 if there is none
+    clamped          action values brought to the edge of their range
+    missing_actions  steps whose action is not known
+    keep             half-open step ranges to train on, in order; the whole episode unless said
+    settings         `CorpusInfo.settings_hash`
+    tokenizer        fingerprint
+    """
+
+    episode: str
+    recording: str
+    source: str
+    format: str
+    shard: str
+    shard_sha256: str
+    row_start: int
+    n_steps: int
+    split: str
+    settings: str
+    game: str | None = None
+    map: str | None = None
+    match: str | None = None
+    player: str | None = None
+    subject: str | None = None
+    license: str | None = None
+    start_ns: int = 0
+    source_fps: float = 0.0
+    clock: ClockAudit = field(default_factory=ClockAudit)
+    clamped: int = 0
+    missing_actions: int = 0
+    keep: tuple[tuple[int, int], ...] | None = None
+    tokenizer: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.episode or not self.recording or not self.split:
+            raise UsageError(
+                f"episode {self.episode!r}: episode, recording and split must be named"
+            )
+        if not SHARD_NAME.fullmatch(self.shard):
+            raise UsageError(f"episode {self.episode}: {self.shard!r} is no name of a shard")
+        if self.row_start < 0 or self.n_steps < 1:
+            raise UsageError(
+                f"episode {self.episode}: {self.n_steps} steps from row {self.row_start}"
+            )
+        last = 0
+        for start, end in self.keep or ():
+            if not last <= start < end <= self.n_steps:
+                raise UsageError(
+                    f"episode {self.episode}: keep range [{start}, {end}) is out of order"
+                )
+            last = end
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> EpisodeRow:
+        """The row of a manifest record, without `created`."""
+        keep = tuple((each["start"], each["end"]) for each in record["keep"])
+        return cls(**{**record, "clock": ClockAudit(**record["clock"]), "keep": keep})
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineRow:
+    """One refused input. The commit adds the column `created`.
+
+    sha256  over the bytes of its files, as `EpisodeRow.recording`; "" if unreadable
+    stage   where it was refused: find, open, decode, align, tokenize, write, split
+    frames_expected, frames_decoded  where a video was cut or damaged
+    settings  `CorpusInfo.settings_hash`: under other settings it may be good
+    """
+
+    path: str
+    sha256: str
+    stage: str
+    reason: Reason | str
+    message: str
+    settings: str
+    frames_expected: int | None = None
+    frames_decoded: int | None = None
+
+    @classmethod
+    def of(
+        cls, refusal: RefusedInput, *, path: Path | str, sha256: str, stage: str, settings: str
+    ) -> QuarantineRow:
+        """The row for an input that raised `refusal`."""
+        return cls(
+            path=str(path),
+            sha256=sha256,
+            stage=stage,
+            reason=refusal.reason,
+            message=refusal.message,
+            settings=settings,
+            frames_expected=refusal.frames_expected,
+            frames_decoded=refusal.frames_decoded,
+        )
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> QuarantineRow:
+        """The row of a manifest record, without `created`."""
+        return cls(**{**record, "reason": reason_of(record["reason"])})
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What makes it one input: its bytes (its path if it has none) and the settings."""
+        return self.sha256 or self.path, self.settings
+
+
+def reason_of(code: str) -> Reason | str:
+    """The reason with this code; one that a newer release made up stays a text."""
+    return Reason(code) if code in set(Reason) else code
+
+
+def _text(name: str, *, optional: bool = False) -> pa.Field:
+    return pa.field(name, pa.string(), nullable=optional)
+
+
+def _count(name: str, *, optional: bool = False) -> pa.Field:
+    return pa.field(name, pa.int64(), nullable=optional)
+
+
+CLOCK_TYPE: Final = pa.struct(
+    [
+        pa.field("variable_rate", pa.bool_(), nullable=False),
+        _count("gaps"),
+        _count("duplicates"),
+        _count("longest_interval_ns"),
+        _count("offset_ns"),
+        pa.field("drift_ppm", pa.float64(), nullable=False),
+        _count("frames_expected"),
+        _count("frames_found"),
+    ]
+)
+# Delta Lake calls the item of a list "element".
+RANGES_TYPE: Final = pa.list_(
+    pa.field("element", pa.struct([_count("start"), _count("end")]), nullable=False)
+)
+
+EPISODES_SCHEMA: Final = pa.schema(
+    [
+        *(_text(name) for name in ("episode", "recording", "source", "format")),
+        *(_text(name) for name in ("shard", "shard_sha256")),
+        *(_count(name) for name in ("row_start", "n_steps")),
+        _text("split"),
+        *(_text(name, optional=True) for name in ("game", "map", "match", "player", "subject")),
+        _text("license", optional=True),
+        _count("start_ns"),
+        pa.field("source_fps", pa.float64(), nullable=False),
+        pa.field("clock", CLOCK_TYPE, nullable=False),
+        *(_count(name) for name in ("clamped", "missing_actions")),
+        pa.field("keep", RANGES_TYPE, nullable=False),
+        _text("settings"),
+        _text("tokenizer", optional=True),
+        CREATED,
+    ]
+)
+
+QUARANTINE_SCHEMA: Final = pa.schema(
+    [
+        *(_text(name) for name in ("path", "sha256", "stage", "reason", "message")),
+        *(_count(name, optional=True) for name in ("frames_expected", "frames_decoded")),
+        _text("settings"),
+        CREATED,
+    ]
+)
+
+
+def episodes_table(rows: Sequence[EpisodeRow], created: datetime) -> pa.Table:
+    """The rows as a table of EPISODES_SCHEMA."""
+    return _table([_episode_record(row) for row in rows], EPISODES_SCHEMA, created)
+
+
+def quarantine_table(rows: Sequence[QuarantineRow], created: datetime) -> pa.Table:
+    """The rows as a table of QUARANTINE_SCHEMA."""
+    records = [{**_fields(row), "reason": str(row.reason)} for row in rows]
+    return _table(records, QUARANTINE_SCHEMA, created)
+
+
+def _episode_record(row: EpisodeRow) -> dict[str, Any]:
+    keep = ((0, row.n_steps),) if row.keep is None else row.keep
+    return {
+        **_fields(row),
+        "clock": asdict(row.clock),
+        "keep": [{"start": start, "end": end} for start, end in keep],
+    }
+
+
+def _fields(row: EpisodeRow | QuarantineRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in row.__dataclass_fields__}
+
+
+def _table(records: Sequence[Mapping[str, Any]], schema: pa.Schema, created: datetime) -> pa.Table:
+    columns = [
+        pa.array([printable_unicode(record[name]) for record in records], schema.field(name).type)
+        for name in schema.names
+        if name != CREATED.name
+    ]
+    columns.append(pa.array([created] * len(records), CREATED.type))
+    return pa.table(columns, schema=schema)
+
+
+def printable_unicode(value: Any) -> Any:
+    """A text that UTF-8 can hold: bytes of a file name that were none are written as \\xNN."""
+    if not isinstance(value, str):
+        return value
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,137 @@
+"""Recordings as found, and what a reader makes of one: frames and actions on one clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wham_data.schemas.actions import ActionSpace
+from wham_data.schemas.clock import Index, Nanos
+
+Frames = NDArray[np.uint8]
+Fit = Literal["stretch", "letterbox", "crop"]
+AxisRule = Literal["mean", "last", "extreme"]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Who played what, and under which licence it may be used. None: not said."""
+
+    game: str | None = None
+    map: str | None = None
+    match: str | None = None
+    player: str | None = None
+    subject: str | None = None
+    license: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One play session as found on disk, recognised by a reader but not opened yet.
+
+    path      the main file, which names the recording (absolute)
+    files     every file that belongs to it, the main one first; their bytes are its identity
+    format    name of the reader that recognised it
+    companions  files that only accompany it: nothing is read from them, and they are not part of
+              its identity
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    format: str
+    provenance: Provenance = field(default_factory=Provenance)
+    companions: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ActionTrack:
+    """What the hands did, as logged.
+
+    times_ns  int64   [N]     strictly increasing, on the recording's clock
+    values    float64 [N, A]  in the order of `space`; a row with a NaN is a missing sample
+    end_ns    the log says nothing from here on (a sampled log: its last row's time)
+    max_hold_ns  a row holds until the next one, unless the log is silent for longer than this: the
+                 row before such a hole holds for one typical interval only. None: until the next
+                 row however late it comes (an event log, which is silent while nothing changes)
+    clamped   values that were out of the space's range and were brought to its edge
+    """
+
+    space: ActionSpace
+    times_ns: Nanos
+    values: NDArray[np.float64]
+    end_ns: int
+    max_hold_ns: int | None = None
+    clamped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClockAudit:
+    """What was found out about a recording's clocks; stored with each of its episodes.
+
+    variable_rate        the frame intervals differ by more than the container's tick
+    gaps                 cuts made because no new frame came for longer than the allowed gap
+    duplicates           frames that shared a presentation time with another and were dropped
+    longest_interval_ns  longest time between two shown frames
+    offset_ns, drift_ppm by which the log's clock was said to be off (corrected for)
+    frames_expected      what the container promised
+    frames_found         what could be had of it
+    """
+
+    variable_rate: bool = False
+    gaps: int = 0
+    duplicates: int = 0
+    longest_interval_ns: int = 0
+    offset_ns: int = 0
+    drift_ppm: float = 0.0
+    frames_expected: int = 0
+    frames_found: int = 0
+
+
+class OpenRecording(Protocol):
+    """A recording with its clocks read and no picture decoded yet.
+
+    Attributes:
+        frame_times_ns: presentation time of every distinct shown frame, int64 [N], strictly
+            increasing, rounded up to whole nanoseconds so that `time <= t` is exact.
+        frame_end_ns: the video covers [frame_times_ns[0], frame_end_ns).
+        actions: None where the source has no log at all.
+        clock: what the clocks looked like.
+        states: what else the source tells of each frame, float32 [N, S]; None where it does not.
+        notes: what a person should know of this recording, one short phrase each.
+    """
+
+    frame_times_ns: Nanos
+    frame_end_ns: int
+    actions: ActionTrack | None
+    states: NDArray[np.float32] | None
+    clock: ClockAudit
+    notes: tuple[str, ...]
+
+    def frames(
+        self, picks: Index, size: tuple[int, int], *, fit: Fit, batch: int, threads: int
+    ) -> Iterator[Frames]:
+        """The picked frames in order, in batches.
+
+        Args:
+            picks: positions in `frame_times_ns`, int64 [K], non-decreasing.
+            size: (width, height) in pixels.
+            fit: how a picture of another shape is brought to `size`.
+            batch: most frames to yield at once.
+            threads: decoding threads.
+
+        Yields:
+            uint8 [B, height, width, 3] RGB.
+
+        Raises:
+            RefusedInput: the stream is damaged beyond the stated share.
+        """
+        ...
+
+    def lost_frames(self) -> Index:
+        """Positions in `frame_times_ns` that did not decode; known once `frames` is exhausted."""
+        ...
