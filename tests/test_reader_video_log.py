@@ -109,6 +109,11 @@ def track_of(recording: OpenRecording) -> ActionTrack:
     return recording.actions
 
 
+def gzipped_in_two(data: bytes) -> bytes:
+    """As a recorder leaves it that was stopped and appended to the same file."""
+    return gzip.compress(data[:999]) + gzip.compress(data[999:])
+
+
 Beside = Callable[..., Path]
 
 
@@ -122,6 +127,7 @@ def test_the_three_forms_of_a_log_give_the_same_track(beside: Beside) -> None:
         (".jsonl", as_jsonl(rows())),
         (".parquet", as_parquet(rows())),
         (".csv.gz", gzip.compress(as_csv(rows()).encode())),
+        (".csv.gz", gzipped_in_two(as_csv(rows()).encode())),
     ):
         folder = beside(data, ending)
         tracks.append(track_of(opened(folder)))

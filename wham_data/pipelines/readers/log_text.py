@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import csv
 import decimal
+import gzip
 import io
 import json
 import re
@@ -44,6 +45,7 @@ MAX_LINE_BYTES: Final = 1 << 20
 MAX_JSON_DEPTH: Final = 32
 MAX_NUMBER_CHARACTERS: Final = 64
 MAX_INFLATION: Final = 100
+INFLATED_PIECE_BYTES: Final = 1 << 20
 INFLATION_COUNTS_FROM_BYTES: Final = 16 << 20
 
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
@@ -74,20 +76,15 @@ def open_text_log(path: Path) -> CsvLog | JsonLinesLog:
 
 
 def _inflated(path: Path) -> bytes:
-    """Unpack a gzip file within its budget."""
-    inflater = zlib.decompressobj(wbits=31)
+    """Unpack a gzip file, of one member or several, within its budget."""
     pieces: list[bytes] = []
-    taken = made = 0
-    with open_regular(path) as file:
-        while chunk := file.read(1 << 16):
-            taken += len(chunk)
-            while chunk:
-                try:
-                    pieces.append(inflater.decompress(chunk, 1 << 20))
-                except zlib.error as error:
-                    raise RefusedInput(Reason.LOG_SYNTAX, f"not sound gzip: {error}") from None
-                made += len(pieces[-1])
-                ratio = made / taken
+    made = 0
+    with open_regular(path) as file, gzip.GzipFile(fileobj=file) as unpacked:
+        try:
+            while piece := unpacked.read(INFLATED_PIECE_BYTES):
+                pieces.append(piece)
+                made += len(piece)
+                ratio = made / file.tell()
                 if made > MAX_LOG_BYTES or (
                     made > INFLATION_COUNTS_FROM_BYTES and ratio > MAX_INFLATION
                 ):
@@ -96,9 +93,10 @@ def _inflated(path: Path) -> bytes:
                         f"unpacks to over {made} bytes, {ratio:.0f} times its size: too large "
                         f"(limits {MAX_LOG_BYTES} bytes and {MAX_INFLATION} times)",
                     )
-                chunk = inflater.unconsumed_tail
-    if not inflater.eof:
-        raise RefusedInput(Reason.LOG_SYNTAX, "the gzip file is cut short")
+        except EOFError:
+            raise RefusedInput(Reason.LOG_SYNTAX, "the gzip file is cut short") from None
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise RefusedInput(Reason.LOG_SYNTAX, f"not sound gzip: {error}") from None
     return b"".join(pieces)
 
 
