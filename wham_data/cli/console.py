@@ -23,7 +23,9 @@ def printable(text: str) -> str:
     Names and messages come from strangers' files; none may move the cursor or fake a line.
     """
     return "".join(
-        c if c.isprintable() and c not in BIDI else c.encode("unicode_escape", "surrogatepass").decode()
+        c
+        if c.isprintable() and c not in BIDI
+        else c.encode("unicode_escape", "surrogatepass").decode()
         for c in text
     )
 

@@ -208,13 +208,13 @@ class CorpusInfo:
     def diff(self, other: CorpusInfo) -> list[str]:
         """A line per thing the two do not agree on, `name: mine, not theirs`."""
         mine, theirs = _flat(self._agreement()), _flat(other._agreement())
+        # One line where the whole thing is another, instead of one for each of its fields.
         if (self.tokenizer is None) != (other.tokenizer is None):
-            # One line for the whole of it instead of one per field.
-            for flat, info in ((mine, self), (theirs, other)):
-                told = info.tokenizer.name if info.tokenizer else "none"
-                for name in [name for name in flat if name.split(".")[0] == "tokenizer"]:
-                    del flat[name]
-                flat["tokenizer"] = told
+            _fold(mine, "tokenizer", self.tokenizer.name if self.tokenizer else "none")
+            _fold(theirs, "tokenizer", other.tokenizer.name if other.tokenizer else "none")
+        if self.action_space.name != other.action_space.name:
+            _fold(mine, "action_space", self.action_space.name)
+            _fold(theirs, "action_space", other.action_space.name)
         return [
             f"{name}: {mine.get(name, 'absent')}, not {theirs.get(name, 'absent')}"
             for name in sorted({*mine, *theirs})
@@ -321,6 +321,13 @@ def _whole_numbers(value: Any) -> Any:
     if isinstance(value, list):
         return [_whole_numbers(inner) for inner in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _fold(flat: dict[str, str], name: str, told: str) -> None:
+    """Replace every leaf below `name` by one text."""
+    for leaf in [leaf for leaf in flat if leaf.split(".")[0] == name]:
+        del flat[leaf]
+    flat[name] = told
 
 
 def _flat(value: object, name: str = "") -> dict[str, str]:

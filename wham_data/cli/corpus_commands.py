@@ -1,0 +1,299 @@
+"""`wham-data info | stats | verify | compact | quarantine`: look at a corpus, and tidy it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wham_data.cli.console import emit, printable
+from wham_data.schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from wham_data.corpus.stats import Amount, AxisUse, ButtonUse, CorpusStats
+
+Location = Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder of the corpus.")]
+AsOf = Annotated[
+    int | None, typer.Option("--version", min=0, help="Look at the corpus as of this version.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+BARS = " ▁▂▃▄▅▆▇█"
+WIDEST = 24
+
+quarantine_app = typer.Typer(no_args_is_help=True, help="The inputs that were refused, and why.")
+
+
+def info(corpus: Location, version: AsOf = None, json: AsJson = False) -> None:
+    """Say on one screen what a corpus is: rate, sizes, action space, tokenizer, amounts, licences.
+
+    Example: wham-data info corpus
+    """
+    from wham_data.corpus import Corpus
+    from wham_data.corpus.stats import CorpusSummary, summarize
+
+    opened = Corpus.open(corpus, version)
+    found: CorpusSummary = summarize(opened)
+    agreed = opened.info
+    tokenizer = agreed.tokenizer
+    rate = "native rate" if agreed.rate == "native" else f"{agreed.rate} Hz"
+    rows = [
+        ("corpus", f"{opened.location}, version {opened.version}, {agreed.layout}"),
+        (
+            "amount",
+            f"{found.steps:,} steps at {rate}, {found.hours:.2f} hours, {found.episodes:,} episodes "
+            f"of {found.recordings:,} recordings",
+        ),
+        ("frames", f"{agreed.size[0]}x{agreed.size[1]}, {agreed.fit}, stored: {agreed.frames}"),
+        (
+            "actions",
+            f"{agreed.action_space.name}: {', '.join(agreed.action_space.names)}",
+        ),
+        (
+            "tokenizer",
+            f"{tokenizer.name}, {tokenizer.grid[0]}x{tokenizer.grid[1]} tokens of "
+            f"{tokenizer.vocab_size}, fingerprint {tokenizer.fingerprint}"
+            if tokenizer
+            else "none",
+        ),
+        ("on disk", f"{found.shards:,} shards, {_size(found.n_bytes)}"),
+        *((kind + "s", _amounts(found.by[kind])) for kind in ("split", "game", "license")),
+        ("refused", f"{found.quarantined:,} inputs{_reasons(found.reasons)}"),
+        ("settings", ", ".join(f"{name} {value}" for name, value in agreed.settings.items())),
+    ]
+    result = {
+        "location": opened.location,
+        "version": opened.version,
+        **asdict(found),
+        "info": agreed.to_dict(),
+        "settings_hash": agreed.settings_hash,
+    }
+    emit(result, _table(rows), as_json=json)
+
+
+def stats(corpus: Location, version: AsOf = None, json: AsJson = False) -> None:
+    """Read all steps and tell how the hands moved, how tokens are used, how good the clocks were.
+
+    Example: wham-data stats corpus
+    """
+    from wham_data.corpus import Corpus
+    from wham_data.corpus.stats import corpus_stats
+
+    found = corpus_stats(Corpus.open(corpus, version))
+    emit(found.to_dict(), "\n".join(_stats_lines(found)), as_json=json)
+
+
+def verify(
+    corpus: Location,
+    version: AsOf = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Do not read every byte again to compare hashes.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Check everything that can be checked; exit with 4 if anything is wrong.
+
+    Every problem is a line on stdout that names the place and both values.
+
+    Example: wham-data verify corpus
+    """
+    from wham_data.corpus import Corpus
+
+    report = Corpus.open(corpus, version).verify(hashes=not quick)
+    looked_at = (
+        f"{report.shards:,} shards, {report.episodes:,} episodes, {report.steps:,} steps, "
+        f"{_size(report.n_bytes)}"
+    )
+    lines = [
+        *(f"problem: {printable(line)}" for line in report.problems),
+        *(f"note: {printable(line)}" for line in report.notes),
+        f"{'ok' if report.ok else f'{len(report.problems)} problems'}: {looked_at}",
+    ]
+    emit({"ok": report.ok, **asdict(report)}, "\n".join(lines), as_json=json)
+    if not report.ok:
+        raise typer.Exit(4)
+
+
+def compact(
+    corpus: Location,
+    target_mb: Annotated[
+        int, typer.Option(min=1, help="Size that shards are merged up to, in MB.")
+    ] = 256,
+    out: Annotated[
+        Path | None, typer.Option(help="Write a corpus of its own here instead of in place.")
+    ] = None,
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Write zstd shards, for storage. Needs --out.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Merge small shards into large ones. Older versions of the corpus stay readable.
+
+    A cold corpus is about half the size and is brought back by compacting it without --cold.
+
+    Examples: wham-data compact corpus; wham-data compact corpus --cold --out corpus-cold
+    """
+    from wham_data.corpus import Corpus
+    from wham_data.corpus.compact import compact as compact_in_place
+    from wham_data.corpus.compact import compact_to
+
+    if cold and out is None:
+        raise UsageError("--cold writes a corpus of its own: say where with --out")
+    opened = Corpus.open(corpus)
+    target = target_mb * 1_000_000
+    if out is None:
+        report = compact_in_place(opened, target)
+    else:
+        report = compact_to(opened, out, "cold" if cold else "mapped", target)
+    text = (
+        f"{report.shards_before:,} shards ({_size(report.bytes_before)}) are now "
+        f"{report.shards_after:,} ({_size(report.bytes_after)}) in {report.location}, "
+        f"version {report.version}; {report.episodes:,} episodes rewritten"
+    )
+    emit(asdict(report), text, as_json=json)
+
+
+@quarantine_app.command("list")
+def list_quarantine(
+    corpus: Location,
+    reason: Annotated[
+        str | None, typer.Option(help="Only those refused for this reason, e.g. truncated.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """List the refused inputs, a line each: reason, path, message.
+
+    Example: wham-data quarantine list corpus --reason truncated
+    """
+    from wham_data.corpus import Corpus
+
+    rows = Corpus.open(corpus).quarantine.rows(named=True)
+    found = [row for row in rows if reason is None or row["reason"] == reason]
+    lines = [
+        f"{printable(row['reason']):<20} {printable(row['path'])}: {printable(row['message'])}"
+        for row in found
+    ]
+    text = "\n".join([*lines, f"{len(found):,} of {len(rows):,} refused inputs"])
+    emit({"quarantined": found, "total": len(rows)}, text, as_json=json)
+
+
+@quarantine_app.command("show")
+def show_quarantine(
+    corpus: Location,
+    what: Annotated[
+        str, typer.Argument(metavar="INPUT", help="Path, end of a path, or start of a sha256.")
+    ],
+    json: AsJson = False,
+) -> None:
+    """Show everything known of one refused input.
+
+    Example: wham-data quarantine show corpus match7.mp4
+    """
+    from wham_data.corpus import Corpus
+
+    rows = Corpus.open(corpus).quarantine.rows(named=True)
+    found = [
+        row
+        for row in rows
+        if row["path"].endswith(what) or (what and row["sha256"].startswith(what))
+    ]
+    if not found:
+        raise UsageError(
+            f"{corpus}: no refused input is called {what!r}; `quarantine list` shows all"
+        )
+    text = "\n\n".join(_table(row.items()) for row in found)
+    emit({"quarantined": found}, text, as_json=json)
+
+
+def _stats_lines(found: CorpusStats) -> Iterable[str]:
+    yield (
+        f"{found.hours:.2f} hours, {found.steps:,} steps, {found.episodes:,} episodes of "
+        f"{found.recordings:,} recordings"
+    )
+    yield (
+        f"{found.steps - found.known_steps:,} steps without an action, {found.clamped:,} values clamped"
+    )
+    for kind, each in found.by.items():
+        yield f"\n{kind:<{WIDEST}} {'episodes':>9} {'steps':>12} {'hours':>9}"
+        yield from _amount_lines(each, found.steps)
+    if found.buttons:
+        yield f"\n{'button':<{WIDEST}} {'down':>7} {'presses':>9} {'mean hold':>10}"
+        yield from (_button_line(button) for button in found.buttons)
+    if found.axes:
+        yield f"\n{'axis':<{WIDEST}} {'mean':>7}  low to high"
+        yield from (_axis_line(axis) for axis in found.axes)
+    if found.tokens is not None:
+        yield (
+            f"\ntokens: {found.tokens.distinct:,} of {found.tokens.vocab_size:,} codes in use "
+            f"({found.tokens.share:.1%}), entropy {found.tokens.entropy_bits:.2f} bits, "
+            f"perplexity {found.tokens.perplexity:.0f}"
+        )
+    clock = found.clock
+    yield (
+        f"\nclocks: {clock.variable_rate:.0%} of episodes at a variable rate, {clock.gaps:,} gaps, "
+        f"{clock.duplicates:,} duplicate and {clock.lost:,} lost frames, "
+        f"longest interval {clock.longest_interval_ms:.0f} ms"
+    )
+
+
+def _amount_lines(amounts: Sequence[Amount], all_steps: int) -> Iterable[str]:
+    for each in amounts[:20]:
+        name = printable(each.name) or "not said"
+        share = each.steps / all_steps if all_steps else 0.0
+        yield (
+            f"{name[:WIDEST]:<{WIDEST}} {each.episodes:>9,} {each.steps:>12,} {each.hours:>9.2f} "
+            f"{_bar(share)}"
+        )
+    if len(amounts) > 20:
+        yield f"and {len(amounts) - 20:,} more"
+
+
+def _button_line(button: ButtonUse) -> str:
+    hold = "" if button.mean_hold_s is None else f"{button.mean_hold_s:.2f} s"
+    return (
+        f"{button.name[:WIDEST]:<{WIDEST}} {button.share:>7.1%} {button.presses:>9,} {hold:>10} "
+        f"{_bar(button.share)}"
+    )
+
+
+def _axis_line(axis: AxisUse) -> str:
+    most = max(axis.counts) or 1
+    # The square root lets a person see the rare bins beside the one in the middle.
+    heights = [round((n / most) ** 0.5 * (len(BARS) - 1)) for n in axis.counts]
+    bars = "".join(BARS[max(height, n > 0)] for height, n in zip(heights, axis.counts, strict=True))
+    return f"{axis.name[:WIDEST]:<{WIDEST}} {axis.mean:>7.3f}  {axis.low:g} |{bars}| {axis.high:g}"
+
+
+def _bar(share: float) -> str:
+    return "█" * round(share * 20)
+
+
+def _amounts(amounts: Sequence[Amount]) -> str:
+    told = [
+        f"{printable(each.name) or 'not said'} {each.episodes:,} episodes ({each.hours:.2f} h)"
+        for each in amounts[:6]
+    ]
+    return ", ".join([*told, *([f"and {len(amounts) - 6:,} more"] if len(amounts) > 6 else [])])
+
+
+def _reasons(reasons: Mapping[str, int]) -> str:
+    told = ", ".join(f"{printable(reason)} {count:,}" for reason, count in reasons.items())
+    return f": {told}" if told else ""
+
+
+def _table(rows: Iterable[tuple[str, Any]]) -> str:
+    return "\n".join(
+        f"{name:<16} {printable(str(value))}" for name, value in rows if value not in (None, "")
+    )
+
+
+def _size(n_bytes: int) -> str:
+    size = float(n_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,19 @@
+"""Shards and the manifest: write, commit, open, read, verify, compact."""
+
+from wham_data.corpus.corpus import CommitReport, Corpus
+from wham_data.corpus.shards import RowRange, ShardFile, shard_id
+from wham_data.corpus.splits import Conflict, Placed, Ties, assign_splits
+from wham_data.corpus.verify import VerifyReport
+
+__all__ = [
+    "CommitReport",
+    "Conflict",
+    "Corpus",
+    "Placed",
+    "RowRange",
+    "ShardFile",
+    "Ties",
+    "VerifyReport",
+    "assign_splits",
+    "shard_id",
+]

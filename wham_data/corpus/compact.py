@@ -1,0 +1,163 @@
+"""Many small shards become few large ones; steps and older versions stay as they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from wham_data.corpus.corpus import Corpus
+from wham_data.corpus.shards import ShardFile, steps_from
+from wham_data.corpus.storage import hash_file
+from wham_data.schemas.corpus_info import Layout, content_hash
+from wham_data.schemas.errors import IntegrityError, MismatchError
+from wham_data.schemas.manifest import EpisodeRow, QuarantineRow
+from wham_data.schemas.steps import EpisodeSteps
+
+TARGET_BYTES: Final = 256_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class CompactReport:
+    """What a compaction did.
+
+    location       of the corpus that holds the result
+    shards_before, shards_after  shards that the manifest names
+    bytes_before, bytes_after    their sizes together
+    episodes       how many were rewritten
+    version        of the result
+    """
+
+    location: str
+    shards_before: int
+    shards_after: int
+    bytes_before: int
+    bytes_after: int
+    episodes: int
+    version: int
+
+
+def compact(corpus: Corpus, target_bytes: int = TARGET_BYTES) -> CompactReport:
+    """Merge the shards that are smaller than half of `target_bytes`, in one transaction.
+
+    The old shards stay on disk, for the versions that name them. Runs that write to the corpus at
+    the same time are not disturbed. Running it again finds nothing to do.
+
+    Raises:
+        IntegrityError: a shard is damaged; damage is never copied.
+    """
+    corpus.refresh()
+    before = _sizes(corpus)
+    small = {name: size for name, size in before.items() if size < target_bytes // 2}
+    moves: dict[tuple[str, str], tuple[ShardFile, int]] = {}
+    for bundle in _bundles(small, target_bytes):
+        if len(bundle) > 1:
+            rows = _rows_in(corpus, bundle)
+            shard = _write(corpus, corpus, rows)
+            starts = {each.episode: each.start for each in shard.episodes}
+            moves |= {(r["episode"], r["shard"]): (shard, starts[r["episode"]]) for r in rows}
+    moved = corpus.relocate(moves) if moves else 0
+    return _report(corpus, before, moved)
+
+
+def compact_to(
+    corpus: Corpus,
+    out: str | os.PathLike[str],
+    layout: Layout,
+    target_bytes: int = TARGET_BYTES,
+) -> CompactReport:
+    """Write the episodes of this version to a corpus of their own, in large shards.
+
+    Args:
+        corpus: any version of a corpus, of either layout.
+        out: where to; a compaction that was stopped there is completed.
+        layout: "cold": zstd, about half the size, for storage; "mapped": as `ingest` writes.
+        target_bytes: most bytes of input for one shard.
+
+    Raises:
+        IntegrityError: a shard is damaged; damage is never copied.
+        MismatchError: there is another corpus at `out`.
+    """
+    target = Corpus.open_or_create(out, replace(corpus.info, layout=layout))
+    if target.info.layout != layout:
+        raise MismatchError(
+            f"{target.location}: holds a {target.info.layout} corpus, not a {layout} one"
+        )
+    before = _sizes(corpus)
+    known = target.known_recordings()
+    adopted: list[EpisodeRow] = []
+    for bundle in _bundles(before, target_bytes):
+        rows = [row for row in _rows_in(corpus, bundle) if row["recording"] not in known]
+        if not rows:
+            continue
+        shard = _write(corpus, target, rows)
+        starts = {each.episode: each.start for each in shard.episodes}
+        for row in rows:
+            place = {"shard": shard.name, "shard_sha256": shard.sha256}
+            adopted.append(
+                EpisodeRow.from_record({**row, **place, "row_start": starts[row["episode"]]})
+            )
+    refused = corpus.quarantine.drop("created").rows(named=True)
+    target.adopt(adopted, [QuarantineRow.from_record(row) for row in refused])
+    return _report(target, before, len(adopted))
+
+
+def _sizes(corpus: Corpus) -> dict[str, int]:
+    """Bytes of each shard that the manifest names."""
+    names = corpus.episodes["shard"].unique().sort().to_list()
+    return {name: corpus.storage.size(f"shards/{corpus.shard_path(name).name}") for name in names}
+
+
+def _bundles(sizes: dict[str, int], target_bytes: int) -> Iterator[list[str]]:
+    """Shards to be made into one, in order of their names, which is the same on every machine."""
+    bundle: list[str] = []
+    filled = 0
+    for name, size in sorted(sizes.items()):
+        if bundle and filled + size > target_bytes:
+            yield bundle
+            bundle, filled = [], 0
+        bundle.append(name)
+        filled += size
+    if bundle:
+        yield bundle
+
+
+def _rows_in(corpus: Corpus, shards: Sequence[str]) -> list[dict[str, Any]]:
+    """Manifest rows of the episodes in these shards, in the order their steps are written."""
+    rows = corpus.episodes.filter(corpus.episodes["shard"].is_in(list(shards)))
+    return rows.sort("shard", "row_start").drop("created").rows(named=True)
+
+
+def _write(source: Corpus, target: Corpus, rows: Sequence[dict[str, Any]]) -> ShardFile:
+    """One shard of `target` with the steps of these rows of `source`, piece by piece."""
+    for name, sha256 in sorted({(row["shard"], row["shard_sha256"]) for row in rows}):
+        found = hash_file(source.shard_path(name))
+        if found != sha256:
+            raise IntegrityError(
+                f"shards/{name}: corrupt: sha256 is {found}, but the manifest has {sha256}"
+            )
+    parts = [[row["shard_sha256"], row["episode"]] for row in rows]
+    shard_id = content_hash(["compact", target.info.settings_hash, parts])
+    return target.write_shard(_pieces(source, rows), shard_id)
+
+
+def _pieces(source: Corpus, rows: Sequence[dict[str, Any]]) -> Iterator[EpisodeSteps]:
+    for row in rows:
+        view = source.open_shard(row["shard"])
+        start = row["row_start"]
+        for _, table in view.read_rows(start, start + row["n_steps"]):
+            yield steps_from(row["episode"], table)
+
+
+def _report(corpus: Corpus, before: dict[str, int], episodes: int) -> CompactReport:
+    after = _sizes(corpus)
+    return CompactReport(
+        location=corpus.location,
+        shards_before=len(before),
+        shards_after=len(after),
+        bytes_before=sum(before.values()),
+        bytes_after=sum(after.values()),
+        episodes=episodes,
+        version=corpus.version,
+    )

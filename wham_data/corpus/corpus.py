@@ -1,0 +1,452 @@
+"""A corpus: shards, and the manifest that says which of their rows exist.
+
+    corpus.json     what every shard agrees on; written once, last of all that makes a new corpus
+    episodes/       the manifest
+    quarantine/     inputs that were refused
+    shards/         immutable, named by what they were made of
+    runs/           what was run, for people
+
+A shard means nothing until a manifest row names it. So work may be lost or done twice at any
+moment without harm: what counts is one log entry of `episodes/`, which is put in place whole or
+not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from wham_data.corpus.decisions import (
+    LEDGER_COLUMNS,
+    Decision,
+    Ledger,
+    conflict_row,
+    decide,
+    quarantine_after,
+    relocated,
+)
+from wham_data.corpus.manifest import Change, ManifestTable, Snapshot
+from wham_data.corpus.shards import RowRange, ShardFile, ShardView, steps_from, write_shard_to
+from wham_data.corpus.storage import Storage, hash_file, open_storage
+from wham_data.schemas.corpus_info import MOST_BYTES, CorpusInfo
+from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError
+from wham_data.schemas.manifest import (
+    EPISODES_SCHEMA,
+    QUARANTINE_SCHEMA,
+    SHARD_NAME,
+    EpisodeRow,
+    QuarantineRow,
+    episodes_table,
+    quarantine_table,
+)
+from wham_data.schemas.steps import EpisodeSteps
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from wham_data.corpus.verify import VerifyReport
+
+INFO: Final = "corpus.json"
+
+
+@dataclass(frozen=True, slots=True)
+class CommitReport:
+    """What became of the rows handed to a commit, by recording (hashes, sorted).
+
+    committed        now in the corpus
+    already_there    left out: the recording is in the corpus under these settings
+    moved            committed, but to the split its player or match had got in the meantime
+    split_conflicts  left out and put into quarantine: would tie two splits together
+    version          of the corpus afterwards
+    """
+
+    committed: tuple[str, ...]
+    already_there: tuple[str, ...]
+    moved: tuple[str, ...]
+    split_conflicts: tuple[str, ...]
+    version: int
+
+
+class Corpus:
+    """A corpus as of one version, which moves on with `commit` and `refresh`.
+
+    Attributes:
+        location: where it lies, an absolute path.
+        storage: the files behind it.
+        info: what every shard agrees on.
+    """
+
+    def __init__(
+        self, storage: Storage, info: CorpusInfo, snapshot: Snapshot, *, pinned: bool = False
+    ) -> None:
+        """Use `create`, `open` or `open_or_create`."""
+        self.location = str(storage.root)
+        self.info = info
+        self.storage = storage
+        self._pinned = pinned
+        self._episodes = ManifestTable(storage, "episodes", EPISODES_SCHEMA)
+        self._quarantine = ManifestTable(storage, "quarantine", QUARANTINE_SCHEMA)
+        self._snapshot = snapshot
+        self._ledger = Ledger()
+        self._refused: Snapshot | None = None
+        self._frame: pl.DataFrame | None = None
+
+    @classmethod
+    def create(cls, location: str | os.PathLike[str], info: CorpusInfo) -> Corpus:
+        """Make an empty corpus.
+
+        Raises:
+            UsageError: there is one already.
+        """
+        corpus, made = cls._make(location, info)
+        if not made:
+            raise UsageError(
+                f"{corpus.location}: there is a corpus already; open it, or choose another place"
+            )
+        return corpus
+
+    @classmethod
+    def open(cls, location: str | os.PathLike[str], version: int | None = None) -> Corpus:
+        """Open a corpus, as it stands or as it stood at `version`; the latter cannot be written to.
+
+        Raises:
+            UsageError: there is no corpus, or no such version.
+            IntegrityError: corpus.json or the manifest is damaged, or of a newer format.
+        """
+        storage = open_storage(location)
+        info = _read_info(storage)
+        if info is None:
+            raise UsageError(f"{storage.root}: no corpus here ({INFO} is missing)")
+        snapshot = ManifestTable(storage, "episodes", EPISODES_SCHEMA).snapshot(version)
+        return cls(storage, info, snapshot, pinned=version is not None)
+
+    @classmethod
+    def open_or_create(cls, location: str | os.PathLike[str], info: CorpusInfo) -> Corpus:
+        """The corpus at `location`, made if it is not there. Any number of starters may race.
+
+        Raises:
+            MismatchError: it is there and was made with other settings; the message lists them.
+        """
+        corpus, _ = cls._make(location, info)
+        differences = corpus.info.diff(info)
+        if differences:
+            raise MismatchError(
+                f"{corpus.location} was made with other settings ({'; '.join(differences)}). "
+                "Use the same settings, or another corpus"
+            )
+        return corpus
+
+    @classmethod
+    def _make(cls, location: str | os.PathLike[str], info: CorpusInfo) -> tuple[Corpus, bool]:
+        storage = open_storage(location)
+        made = False
+        if not storage.exists(INFO):
+            # corpus.json comes last: whoever sees it sees a corpus with its tables.
+            ManifestTable(storage, "quarantine", QUARANTINE_SCHEMA).create()
+            ManifestTable(storage, "episodes", EPISODES_SCHEMA).create()
+            made = storage.put_if_absent(INFO, info.to_json().encode())
+        storage.settle("shards", "episodes", "episodes/_delta_log", "quarantine/_delta_log", "")
+        return cls.open(location), made
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is only remembered, so that a worker gets a small copy."""
+        return {**self.__dict__, "_ledger": Ledger(), "_frame": None}
+
+    def __repr__(self) -> str:
+        return f"Corpus({self.location!r}, version {self.version}, {self._snapshot.rows} episodes)"
+
+    @property
+    def version(self) -> int:
+        """Number of the manifest's last transaction that this object has seen."""
+        return self._snapshot.version
+
+    @property
+    def n_episodes(self) -> int:
+        """Rows of the manifest."""
+        return self._snapshot.rows
+
+    def refresh(self) -> None:
+        """See what others have committed since."""
+        if not self._pinned:
+            self._see(self._episodes.advance(self._snapshot))
+
+    def shard_path(self, name: str) -> Path:
+        """Where a shard lies, for readers that map it.
+
+        Raises:
+            IntegrityError: this cannot be the name of a shard.
+        """
+        if not SHARD_NAME.fullmatch(name):
+            raise IntegrityError(
+                f"{self.location}: the manifest names the unsafe path {name[:120]!r} as a shard, "
+                "expected 24 hex digits and .parquet"
+            )
+        return self.storage.path(f"shards/{name}")
+
+    def write_shard(self, episodes: Iterable[EpisodeSteps], shard_id: str) -> ShardFile:
+        """Write a shard, durably. Its episodes are not in the corpus until committed.
+
+        Args:
+            episodes: whole episodes, or their pieces in order; taken one by one.
+            shard_id: see `shards.shard_id`.
+
+        Raises:
+            UsageError: steps do not fit the corpus, or there are none.
+            IntegrityError: a shard of this name is there with other bytes.
+        """
+        name = f"{shard_id}.parquet"
+        path = self.shard_path(name)
+        with self.storage.staged(f"shards/{name}") as temporary:
+            shard = write_shard_to(temporary, episodes, self.info, name)
+            if not self.storage.publish(temporary, f"shards/{name}"):
+                there = hash_file(path)
+                if there != shard.sha256:
+                    raise IntegrityError(
+                        f"{path}: is there with sha256 {there}, but the same recordings and "
+                        f"settings now give {shard.sha256}: ingest is not deterministic, or the "
+                        "file is damaged"
+                    )
+        return shard
+
+    def commit(
+        self,
+        rows: Sequence[EpisodeRow],
+        quarantined: Sequence[QuarantineRow] = (),
+        *,
+        tie_to: str | None = None,
+    ) -> CommitReport:
+        """Make episodes part of the corpus in one transaction, each recording at most once.
+
+        The rows of one recording must come in one commit. Whatever other processes commit at the
+        same time, a recording goes in once under its settings, and no player or match ends up in
+        two splits. Refused inputs are noted in a transaction of their own, which follows.
+
+        Args:
+            rows: episodes whose shards have been written.
+            quarantined: inputs that were refused.
+            tie_to: the split of recordings that would tie two splits together; None: they are
+                refused.
+
+        Raises:
+            UsageError: rows of another corpus or without a shard, or the corpus was opened at a
+                version.
+            WhamDataError: the manifest cannot be written, or others are always faster.
+        """
+        self._check_rows(rows)
+        refused = list(quarantined)
+        decided = Decision()
+        if rows:
+            decided = self._commit_episodes(rows, tie_to)
+            refused += [
+                conflict_row(row, decided.conflicts[row.recording])
+                for row in {row.recording: row for row in rows}.values()
+                if row.recording in decided.conflicts
+            ]
+        committed = {row.recording for row in decided.rows}
+        self._note_refused(refused, {(each, self.info.settings_hash) for each in committed})
+        return CommitReport(
+            committed=tuple(sorted(committed)),
+            already_there=decided.already_there,
+            moved=tuple(sorted(decided.moved)),
+            split_conflicts=tuple(sorted(decided.conflicts)),
+            version=self.version,
+        )
+
+    def adopt(self, rows: Sequence[EpisodeRow], refused: Sequence[QuarantineRow] = ()) -> None:
+        """Commit rows of another corpus with the same agreement as they are, splits included."""
+        self._check_rows(rows)
+        self._commit_episodes(rows, None, keep_splits=True)
+        self._note_refused(refused, ())
+
+    def relocate(self, moves: Mapping[tuple[str, str], tuple[ShardFile, int]]) -> int:
+        """Let episodes be read from other shards with the same steps, in one transaction.
+
+        Args:
+            moves: (episode, its shard now) -> the new shard, and the row there that it begins at.
+                An episode that is in another shard by now stays where it is.
+
+        Returns:
+            How many episodes moved.
+        """
+        self._check_writable()
+        moved = 0
+
+        def plan(snapshot: Snapshot) -> Change | None:
+            nonlocal moved
+            tables = {name: self._episodes.read([name]) for name in snapshot.files}
+            after = {name: relocated(rows, moves) for name, rows in tables.items()}
+            touched = {name: rows for name, (rows, n) in after.items() if n}
+            moved = sum(n for _, n in after.values())
+            if not touched:
+                return None
+            return Change(pa.concat_tables(touched.values()), "COMPACT", remove=tuple(touched))
+
+        self._see(self._episodes.transact(self._snapshot, plan))
+        return moved
+
+    @property
+    def episodes(self) -> pl.DataFrame:
+        """The manifest, a row per episode, sorted by `episode`."""
+        if self._frame is None:
+            self._frame = _sorted_frame(self._episodes.read(list(self._snapshot.files)), "episode")
+        return self._frame
+
+    @property
+    def quarantine(self) -> pl.DataFrame:
+        """Refused inputs as they stand now (whatever version is open), sorted by `path`."""
+        table = self._quarantine
+        return _sorted_frame(table.read(list(table.snapshot().files)), "path")
+
+    def known_recordings(self, settings_hash: str | None = None) -> set[str]:
+        """Hashes of the recordings that are in under these settings (its own unless said)."""
+        rows = self._episodes.read(list(self._snapshot.files), ("recording", "settings"))
+        wanted = pc.field("settings") == (settings_hash or self.info.settings_hash)
+        return set(rows.filter(wanted).column("recording").unique().to_pylist())
+
+    def scan(self) -> pl.LazyFrame:
+        """The steps of all episodes, shard by shard, with ordinary list columns.
+
+        Columns: `episode`, `split`, `step`, `time_ns`, `tokens` list<u16>, `actions` list<f32> (null
+        where not known), and `frame`, `state`, `reward`, `text` where the corpus has them. Only the
+        columns and shards that a query asks for are read, one row group at a time.
+        """
+        from wham_data.corpus.scan import scan_steps
+
+        return scan_steps(self)
+
+    def read_episode(self, episode: str) -> EpisodeSteps:
+        """All steps of one episode.
+
+        Raises:
+            UsageError: the corpus has no such episode.
+            IntegrityError: its shard is damaged, or does not say the same as the manifest.
+        """
+        import polars as pl
+
+        rows = self.episodes.filter(pl.col("episode") == episode).rows(named=True)
+        if not rows:
+            raise UsageError(f"{self.location}: no episode {episode!r}")
+        view = self.open_shard(rows[0]["shard"])
+        range_ = RowRange(episode, rows[0]["row_start"], rows[0]["n_steps"])
+        if range_ not in view.episodes:
+            raise IntegrityError(
+                f"{view.path}: the manifest says that episode {episode} is its rows "
+                f"{range_.start} to {range_.start + range_.n_steps}, the shard does not"
+            )
+        pieces = view.read_rows(range_.start, range_.start + range_.n_steps)
+        return steps_from(episode, pa.concat_tables(table for _, table in pieces))
+
+    def open_shard(self, name: str) -> ShardView:
+        """A shard, its footer checked against the corpus.
+
+        Raises:
+            IntegrityError: it is not there, damaged, or of another corpus.
+        """
+        return ShardView(self.shard_path(name), self.info)
+
+    def verify(self, *, hashes: bool = True) -> VerifyReport:
+        """Look for everything that may be wrong; see `verify.verify`."""
+        from wham_data.corpus.verify import verify
+
+        return verify(self, hashes=hashes)
+
+    def manifest_problems(self) -> list[str]:
+        """What is wrong with the files of the manifest itself, a line each."""
+        return [*self._episodes.problems(self._snapshot), *self._quarantine.problems()]
+
+    def record_run(self, run: Mapping[str, Any]) -> str:
+        """Keep the account of a run under `runs/`, for people; its file name."""
+        text = json.dumps(dict(run), indent=2, ensure_ascii=False, default=str) + "\n"
+        name = f"{uuid.uuid4().hex}.json"
+        self.storage.put_if_absent(f"runs/{name}", text.encode("utf-8", "backslashreplace"))
+        return name
+
+    def _see(self, snapshot: Snapshot) -> None:
+        if snapshot != self._snapshot:
+            self._snapshot, self._frame = snapshot, None
+
+    def _check_writable(self) -> None:
+        if self._pinned:
+            raise UsageError(
+                f"{self.location}: opened at version {self.version}, which nothing can change"
+            )
+
+    def _check_rows(self, rows: Sequence[EpisodeRow]) -> None:
+        self._check_writable()
+        if len({row.episode for row in rows}) != len(rows):
+            raise UsageError(f"{self.location}: an episode is in one commit twice")
+        fingerprint = self.info.tokenizer.fingerprint if self.info.tokenizer else None
+        for row in rows:
+            if (row.settings, row.tokenizer) != (self.info.settings_hash, fingerprint):
+                raise UsageError(
+                    f"episode {row.episode}: settings {row.settings}, tokenizer {row.tokenizer}, "
+                    f"but the corpus has {self.info.settings_hash} and {fingerprint}"
+                )
+        for shard in {row.shard for row in rows}:
+            if not self.storage.exists(f"shards/{shard}"):
+                raise UsageError(f"{self.location}: shard {shard} has not been written")
+
+    def _known(self) -> Ledger:
+        """What the corpus holds at the version seen, read once and kept up to date."""
+        new = [name for name in self._snapshot.files if name not in self._ledger.files]
+        if new:
+            self._ledger.add(self._episodes.read(new, LEDGER_COLUMNS))
+            self._ledger.files.update(new)
+        return self._ledger
+
+    def _commit_episodes(
+        self, rows: Sequence[EpisodeRow], tie_to: str | None, *, keep_splits: bool = False
+    ) -> Decision:
+        decided = Decision()
+
+        def plan(snapshot: Snapshot) -> Change | None:
+            nonlocal decided
+            self._see(snapshot)
+            decided = decide(rows, self._known(), tie_to, keep_splits=keep_splits)
+            if not decided.rows:
+                return None
+            return Change(episodes_table(decided.rows, datetime.now(UTC)))
+
+        self._see(self._episodes.transact(self._snapshot, plan))
+        return decided
+
+    def _note_refused(
+        self, refused: Sequence[QuarantineRow], cured: Collection[tuple[str, str]]
+    ) -> None:
+        """Bring the quarantine up to date: one row per input and settings, none for what is in."""
+        table = self._quarantine
+
+        def plan(snapshot: Snapshot) -> Change | None:
+            if not refused and not snapshot.files:
+                return None
+            old = table.read(list(snapshot.files))
+            kept, new = quarantine_after(old, refused, cured)
+            rows = quarantine_table(new, datetime.now(UTC))
+            if len(kept) < len(old):
+                return Change(pa.concat_tables([kept, rows]), remove=tuple(snapshot.files))
+            return Change(rows) if new else None
+
+        self._refused = table.transact(self._refused or table.snapshot(), plan)
+
+
+def _sorted_frame(rows: pa.Table, by: str) -> pl.DataFrame:
+    import polars as pl
+
+    return cast(pl.DataFrame, pl.from_arrow(rows)).sort(by)
+
+
+def _read_info(storage: Storage) -> CorpusInfo | None:
+    try:
+        text = storage.read(INFO, MOST_BYTES)
+    except FileNotFoundError:
+        return None
+    return CorpusInfo.from_json(text, str(storage.path(INFO)))

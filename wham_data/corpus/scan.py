@@ -1,0 +1,127 @@
+"""The steps of a corpus as a polars LazyFrame with ordinary list columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+from polars.io.plugins import register_io_source
+
+from wham_data.corpus.shards import matrix_of
+from wham_data.schemas.corpus_info import CorpusInfo
+from wham_data.schemas.errors import IntegrityError
+from wham_data.schemas.steps import FLOAT, TOKEN
+
+if TYPE_CHECKING:
+    from wham_data.corpus.corpus import Corpus
+
+FROM_MANIFEST = ("episode", "split")
+
+
+def scan_steps(corpus: Corpus) -> pl.LazyFrame:
+    """See `Corpus.scan`. The frame stays at the version the corpus has now."""
+    schema = scan_schema(corpus.info)
+    manifest = corpus.episodes.select("episode", "split", "shard", "row_start", "n_steps")
+
+    def steps(
+        with_columns: list[str] | None,
+        predicate: pl.Expr | None,
+        n_rows: int | None,
+        batch_size: int | None,  # noqa: ARG001  a row group is the batch: it is what one page holds
+    ) -> Iterator[pl.DataFrame]:
+        wanted = list(schema) if with_columns is None else with_columns
+        rows = manifest
+        if predicate is not None:
+            asked_of = predicate.meta.root_names()
+            wanted = wanted + [name for name in asked_of if name not in wanted]
+            if set(asked_of) <= set(FROM_MANIFEST):
+                rows = rows.filter(predicate)
+        for piece in _pieces(corpus, rows, wanted):
+            batch = piece if n_rows is None else piece.head(n_rows)
+            if n_rows is not None:
+                n_rows -= len(batch)
+            if predicate is not None:
+                batch = batch.filter(predicate)
+            yield batch if with_columns is None else batch.select(with_columns)
+            if n_rows == 0:
+                return
+
+    return register_io_source(steps, schema=schema)
+
+
+def scan_schema(info: CorpusInfo) -> dict[str, pl.DataType]:
+    """Columns and types of `Corpus.scan()`."""
+    floats, tokens = pl.List(pl.Float32()), pl.List(pl.UInt16())
+    schema: dict[str, pl.DataType] = {"episode": pl.String(), "split": pl.String()}
+    schema |= {"step": pl.Int32(), "time_ns": pl.Int64()}
+    schema |= {"tokens": tokens} if info.tokenizer else {}
+    schema |= {"actions": floats}
+    schema |= {"frame": pl.Binary()} if info.frames != "none" else {}
+    schema |= {"state": floats} if info.state_size else {}
+    schema |= {"reward": pl.Float32()} if info.reward else {}
+    schema |= {"text": pl.String()} if info.text else {}
+    return schema
+
+
+def _pieces(corpus: Corpus, manifest: pl.DataFrame, wanted: list[str]) -> Iterator[pl.DataFrame]:
+    """The rows of `manifest` step by step, a row group at most at a time."""
+    # The step is read in any case: a table without a column does not know how many rows it has.
+    stored = list(dict.fromkeys(["step", *(name for name in wanted if name != "split")]))
+    if "actions" in stored:
+        stored.append("action_known")
+    for (shard,), episodes in manifest.sort("shard", "row_start").group_by(
+        "shard", maintain_order=True
+    ):
+        view = corpus.open_shard(str(shard))
+        starts = episodes["row_start"].to_numpy()
+        stops = starts + episodes["n_steps"].to_numpy()
+        if (starts[1:] < stops[:-1]).any() or starts[0] < 0 or stops[-1] > view.rows:
+            raise IntegrityError(
+                f"{view.path}: the manifest's rows overlap or reach beyond its {view.rows} rows"
+            )
+        splits = episodes["split"].to_numpy()
+        for first, table in view.read_rows(int(starts[0]), int(stops[-1]), stored):
+            rows = np.arange(first, first + len(table))
+            owner = np.searchsorted(starts, rows, side="right") - 1
+            # Rows that no manifest row names (their recording came in with another shard) do not
+            # exist.
+            exists = rows < stops[owner]
+            if not exists.all():
+                table, owner = table.filter(pa.array(exists)), owner[exists]
+            columns = {name: _column(table, name) for name in wanted if name != "split"}
+            if "split" in wanted:
+                columns["split"] = pl.Series(splits[owner], dtype=pl.String)
+            yield pl.DataFrame(columns).select(wanted)
+
+
+def _column(table: pa.Table, name: str) -> pl.Series:
+    array = table.column(name).combine_chunks()
+    if name == "tokens":
+        array = _lists(array, TOKEN)
+    elif name == "actions":
+        array = _lists(array, FLOAT, missing=~_flags(table.column("action_known").combine_chunks()))
+    elif name == "state":
+        array = _lists(array, FLOAT, missing=_flags(array.is_null()))
+    elif name == "episode":
+        array = array.cast(pa.large_string())
+    series = pl.from_arrow(array)
+    assert isinstance(series, pl.Series)
+    return series
+
+
+def _lists(
+    array: pa.Array, dtype: np.dtype[np.generic], missing: NDArray[np.bool_] | None = None
+) -> pa.Array:
+    """Fixed-length bytes as lists of numbers; the numbers are shared, not copied."""
+    values = matrix_of(array, dtype)
+    offsets = np.arange(len(values) + 1, dtype=np.int64) * values.shape[1]
+    mask = None if missing is None or not missing.any() else pa.array(missing)
+    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values.reshape(-1)), mask=mask)
+
+
+def _flags(array: pa.Array) -> NDArray[np.bool_]:
+    return np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.bool_)

@@ -1,0 +1,263 @@
+"""What a corpus holds: how much of what, how the hands moved, how the tokens are used."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+from wham_data.schemas.actions import Dimension
+from wham_data.schemas.clock import SECOND_NS
+
+if TYPE_CHECKING:
+    from wham_data.corpus.corpus import Corpus
+
+BINS: Final = 21
+"""Bins of an axis' histogram: even ones from low to high, so that rest lies in the middle one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Episodes, steps and hours of one split, game, player, ...; "" stands for not known."""
+
+    name: str
+    episodes: int
+    steps: int
+    hours: float
+
+
+@dataclass(frozen=True, slots=True)
+class ButtonUse:
+    """How one button was used in the steps whose action is known.
+
+    share        of steps in which it was down
+    presses      times it went down (an episode that begins with it down counts as one)
+    mean_hold_s  seconds it stayed down, on average; None without a press or a fixed rate
+    """
+
+    name: str
+    share: float
+    presses: int
+    mean_hold_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AxisUse:
+    """How one stick, trigger or motion was used in the steps whose action is known.
+
+    counts  steps per bin; BINS even bins over [low, high], what is beyond in the outermost
+    """
+
+    name: str
+    low: float
+    high: float
+    mean: float
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUse:
+    """How much of the codebook the corpus uses.
+
+    distinct      codes that occur
+    share         of the codebook that is
+    entropy_bits  of the distribution over codes; perplexity is 2 to the power of it
+    """
+
+    total: int
+    distinct: int
+    vocab_size: int
+    share: float
+    entropy_bits: float
+    perplexity: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClockUse:
+    """What the recordings' clocks looked like; counts are over episodes.
+
+    variable_rate  share of episodes from variable-rate video
+    lost           frames that the containers promised and that could not be had
+    """
+
+    variable_rate: float
+    gaps: int
+    duplicates: int
+    longest_interval_ms: float
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusStats:
+    """All of it; `known_steps` of `steps` have an action."""
+
+    episodes: int
+    recordings: int
+    steps: int
+    hours: float
+    known_steps: int
+    clamped: int
+    by: Mapping[str, tuple[Amount, ...]]
+    buttons: tuple[ButtonUse, ...]
+    axes: tuple[AxisUse, ...]
+    tokens: TokenUse | None
+    clock: ClockUse
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusSummary:
+    """What the manifest alone tells; `reasons` counts the refused inputs by reason."""
+
+    episodes: int
+    recordings: int
+    steps: int
+    hours: float
+    shards: int
+    n_bytes: int
+    by: Mapping[str, tuple[Amount, ...]]
+    quarantined: int
+    reasons: Mapping[str, int]
+
+
+def summarize(corpus: Corpus) -> CorpusSummary:
+    """Look at the manifest and at the shards' sizes, not into the shards."""
+    manifest = with_hours(corpus)
+    shards = manifest["shard"].unique().to_list()
+    paths = [corpus.shard_path(name) for name in shards]
+    refused = corpus.quarantine["reason"]
+    counts = refused.value_counts(sort=True).sort(["count", "reason"], descending=[True, False])
+    return CorpusSummary(
+        episodes=len(manifest),
+        recordings=manifest["recording"].n_unique(),
+        steps=int(manifest["n_steps"].sum()),
+        hours=float(manifest["hours"].sum()),
+        shards=len(shards),
+        n_bytes=sum(path.stat().st_size for path in paths if path.is_file()),
+        by={kind: amounts(manifest, kind) for kind in ("split", "game", "license")},
+        quarantined=len(refused),
+        reasons=dict(counts.iter_rows()),
+    )
+
+
+def corpus_stats(corpus: Corpus) -> CorpusStats:
+    """Read every action and token of the corpus once, a row group at a time."""
+    manifest = with_hours(corpus)
+    n_steps = int(manifest["n_steps"].sum())
+    space = corpus.info.action_space
+    buttons = [(i, d) for i, d in enumerate(space.dimensions) if d.kind == "button"]
+    axes = [(i, d) for i, d in enumerate(space.dimensions) if d.kind != "button"]
+    found = _action_use(corpus.scan(), buttons, axes)
+    known = int(found["known"] or 0)
+    return CorpusStats(
+        episodes=len(manifest),
+        recordings=manifest["recording"].n_unique(),
+        steps=n_steps,
+        hours=float(manifest["hours"].sum()),
+        known_steps=known,
+        clamped=int(manifest["clamped"].sum()),
+        by={kind: amounts(manifest, kind) for kind in ("split", "game", "player")},
+        buttons=tuple(_button(found, i, d, known, corpus.info.rate) for i, d in buttons),
+        axes=tuple(_axis(found, i, d) for i, d in axes),
+        tokens=_token_use(corpus),
+        clock=_clock_use(manifest),
+    )
+
+
+def with_hours(corpus: Corpus) -> pl.DataFrame:
+    """The manifest with a column `hours`; at the native rate it follows from the source's."""
+    rate = corpus.info.rate
+    per_second = pl.col("source_fps") if rate == "native" else pl.lit(float(rate))
+    hours = pl.when(per_second > 0).then(pl.col("n_steps") / per_second / 3600).otherwise(0.0)
+    return corpus.episodes.with_columns(hours.alias("hours"))
+
+
+def amounts(manifest: pl.DataFrame, kind: str) -> tuple[Amount, ...]:
+    """Episodes, steps and hours for each value of a manifest column, most steps first."""
+    table = (
+        manifest.group_by(pl.col(kind).fill_null(""))
+        .agg(pl.len(), pl.col("n_steps").sum(), pl.col("hours").sum())
+        .sort(["n_steps", kind], descending=[True, False])
+    )
+    return tuple(Amount(*row) for row in table.iter_rows())
+
+
+def _action_use(
+    steps: pl.LazyFrame,
+    buttons: Sequence[tuple[int, Dimension]],
+    axes: Sequence[tuple[int, Dimension]],
+) -> dict[str, Any]:
+    """One pass over the actions: every figure that is a sum over steps."""
+    actions = pl.col("actions")
+    wanted = [actions.is_not_null().sum().alias("known")]
+    for i, _ in buttons:
+        down = (actions.list.get(i) > 0.5).fill_null(value=False)
+        was_down = down.shift(1, fill_value=False) & (pl.col("step") > 0)
+        wanted += [down.sum().alias(f"down {i}"), (down & ~was_down).sum().alias(f"presses {i}")]
+    for i, axis in axes:
+        value = actions.list.get(i)
+        place = ((value - axis.low) / (axis.high - axis.low) * BINS).floor().clip(0, BINS - 1)
+        wanted.append(value.mean().alias(f"mean {i}"))
+        wanted += [(place == bin_).sum().alias(f"bin {i} {bin_}") for bin_ in range(BINS)]
+    return (
+        steps.select("step", "actions")
+        .select(wanted)
+        .collect(engine="streaming")
+        .row(0, named=True)
+    )
+
+
+def _button(
+    found: Mapping[str, Any], index: int, button: Dimension, known: int, rate: Any
+) -> ButtonUse:
+    down, presses = int(found[f"down {index}"]), int(found[f"presses {index}"])
+    return ButtonUse(
+        name=button.name,
+        share=down / known if known else 0.0,
+        presses=presses,
+        mean_hold_s=float(down / presses / rate) if presses and rate != "native" else None,
+    )
+
+
+def _axis(found: Mapping[str, Any], index: int, axis: Dimension) -> AxisUse:
+    counts = tuple(int(found[f"bin {index} {bin_}"]) for bin_ in range(BINS))
+    return AxisUse(axis.name, axis.low, axis.high, float(found[f"mean {index}"] or 0.0), counts)
+
+
+def _token_use(corpus: Corpus) -> TokenUse | None:
+    tokenizer = corpus.info.tokenizer
+    if tokenizer is None:
+        return None
+    codes = corpus.scan().select(pl.col("tokens").explode().alias("code"))
+    counts = codes.group_by("code").len().collect(engine="streaming")["len"].to_list()
+    total = sum(counts)
+    entropy = -sum(n / total * math.log2(n / total) for n in counts) if total else 0.0
+    return TokenUse(
+        total=total,
+        distinct=len(counts),
+        vocab_size=tokenizer.vocab_size,
+        share=len(counts) / tokenizer.vocab_size,
+        entropy_bits=entropy,
+        perplexity=2**entropy,
+    )
+
+
+def _clock_use(manifest: pl.DataFrame) -> ClockUse:
+    clock = manifest["clock"].struct
+    lost = clock.field("frames_expected") - clock.field("frames_found")
+    longest = clock.field("longest_interval_ns").max() if len(manifest) else 0
+    assert isinstance(longest, int)
+    return ClockUse(
+        variable_rate=float(clock.field("variable_rate").cast(pl.Float64).sum())
+        / max(len(manifest), 1),
+        gaps=int(clock.field("gaps").sum()),
+        duplicates=int(clock.field("duplicates").sum()),
+        longest_interval_ms=longest / (SECOND_NS / 1000),
+        lost=int(lost.clip(0).sum()),
+    )
