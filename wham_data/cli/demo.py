@@ -1,0 +1,55 @@
+"""`wham-data demo`: the main job on real gameplay, with what ships in the package."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wham_data.cli import progress
+from wham_data.cli.console import emit
+from wham_data.cli.ingest import make_runner, summary
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the corpus and the pictures.")] = Path(
+        "demo-out"
+    ),
+    workers: Annotated[
+        int | None, typer.Option(help="Recordings in work at once. 0: without Ray.", min=0)
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Ingest the bundled recordings, verify the corpus, and draw what came of them.
+
+    Three clips of real gameplay (Doom, CoinRun, MiniWorld), a tokenizer and no network: after a
+    minute or two there is a corpus, `demo.png` and `demo.mp4`.
+
+    \b
+    Examples:
+      wham-data demo
+      wham-data demo --out /tmp/demo --workers 0
+    """
+    from wham_data.pipelines.demo import run_demo
+
+    with progress.shown(quiet=quiet, verbose=False) as watch:
+        result = run_demo(out, make_runner(workers, None), watch)
+    text = "\n".join(
+        [
+            summary(result.report),
+            f"  verified: {result.checked} steps, no problem found",
+            "",
+            f"Look at  {result.picture}",
+            f"and at   {result.video}",
+            "(source frame, frame on the grid, frame decoded from its tokens, and the pad)",
+            "",
+            "Next:",
+            f"  wham-data info {result.report.corpus}",
+            f"  wham-data stats {result.report.corpus}",
+            "  wham-data ingest YOUR_RECORDINGS --out corpus --dry-run",
+        ]
+    )
+    emit(asdict(result), text, as_json=json)

@@ -1,0 +1,114 @@
+"""Progress of a long run on stderr: a live block on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from wham_data.cli.console import printable, say
+from wham_data.pipelines.account import Progress, Watch
+
+PLAIN_EVERY_SECONDS = 10.0
+LIVE_EVERY_SECONDS = 0.2
+
+
+@contextmanager
+def shown(*, quiet: bool, verbose: bool) -> Iterator[Watch]:
+    """A watcher to hand to `ingest`: it draws what it is told until the block ends."""
+    if quiet:
+        yield _Silent()
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.live import Live
+
+        with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
+            yield _Live(live, verbose)
+    else:
+        yield _Plain(verbose)
+
+
+class _Silent:
+    def advanced(self, progress: Progress) -> None:
+        pass
+
+    def told(self, line: str, *, warning: bool) -> None:
+        pass
+
+
+class _Plain:
+    """One line now and then, for logs and pipes."""
+
+    def __init__(self, verbose: bool) -> None:
+        self._verbose = verbose
+        self._next = time.monotonic() + PLAIN_EVERY_SECONDS
+
+    def advanced(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + PLAIN_EVERY_SECONDS
+            say(one_line(progress))
+
+    def told(self, line: str, *, warning: bool) -> None:
+        if warning or self._verbose:
+            say(printable(line))
+
+
+class _Live:
+    """A block that is redrawn in place; what is told scrolls above it."""
+
+    def __init__(self, live: object, verbose: bool) -> None:
+        from rich.live import Live
+
+        assert isinstance(live, Live)
+        self._live = live
+        self._verbose = verbose
+        self._next = 0.0
+
+    def advanced(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + LIVE_EVERY_SECONDS
+            self._live.update(block(progress), refresh=True)
+
+    def told(self, line: str, *, warning: bool) -> None:
+        if warning or self._verbose:
+            from rich.text import Text
+
+            self._live.console.print(
+                Text(printable(line), style="yellow" if warning else "dim"), soft_wrap=True
+            )
+
+
+def block(progress: Progress) -> str:
+    """The live block: a bar and the figures a person waits for."""
+    share = progress.share
+    filled = round(share * 40)
+    bar = "█" * filled + "░" * (40 - filled)
+    return (
+        f"{bar} {share:4.0%}  {eta(progress)}\n"
+        f"recordings {progress.done}/{progress.to_do}   quarantined {progress.quarantined}   "
+        f"{progress.hours:.2f} h of play\n"
+        f"{progress.frames_per_second:.0f} frames/s   {progress.tokens_per_second:,.0f} tokens/s"
+    )
+
+
+def one_line(progress: Progress) -> str:
+    """The same as one line."""
+    return (
+        f"{progress.share:4.0%}  recordings {progress.done}/{progress.to_do}  "
+        f"quarantined {progress.quarantined}  {progress.hours:.2f} h  "
+        f"{progress.frames_per_second:.0f} frames/s  {progress.tokens_per_second:,.0f} tokens/s  "
+        f"{eta(progress)}"
+    )
+
+
+def eta(progress: Progress) -> str:
+    """Time left at the pace so far."""
+    left = progress.seconds_left
+    if left is None:
+        return "starting"
+    minutes, seconds = divmod(round(left), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"ETA {hours}:{minutes:02d}:{seconds:02d}" if hours else f"ETA {minutes}:{seconds:02d}"

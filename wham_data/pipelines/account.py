@@ -1,0 +1,143 @@
+"""How far a run is, and its account at the end: every input and every frame is somewhere."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from wham_data.schemas.errors import NoInputsError, RefusedInput
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is. Frames are steps of the grid."""
+
+    to_do: int
+    bytes_to_do: int
+    rate: float
+    tokens_per_frame: int
+    done: int = 0
+    bytes_done: int = 0
+    quarantined: int = 0
+    frames: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def share(self) -> float:
+        """Share of the input bytes that is done, 0 to 1."""
+        return self.bytes_done / self.bytes_to_do if self.bytes_to_do else 1.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return max(time.monotonic() - self.started, 1e-9)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds left at the pace so far; None before anything is done."""
+        return self.seconds * (1 / self.share - 1) if self.share else None
+
+    @property
+    def hours(self) -> float:
+        """Hours of play brought to the grid."""
+        return self.frames / self.rate / 3600
+
+    @property
+    def frames_per_second(self) -> float:
+        """Steps made per second of wall time."""
+        return self.frames / self.seconds
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Image tokens made per second of wall time."""
+        return self.frames_per_second * self.tokens_per_frame
+
+
+class Watch(Protocol):
+    """Whoever shows a run to a person."""
+
+    def advanced(self, progress: Progress) -> None:
+        """Called often."""
+        ...
+
+    def told(self, line: str, *, warning: bool) -> None:
+        """One line about one input."""
+        ...
+
+
+class Silent:
+    """A watch that shows nothing."""
+
+    def advanced(self, progress: Progress) -> None:
+        """Nothing."""
+
+    def told(self, line: str, *, warning: bool) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """The account of a run.
+
+    found = ingested + duplicates + quarantined + already_there + not_reached
+    frames_in = frames_used + the sum of frames_dropped, over the recordings ingested
+
+    corpus, version  where, and the manifest's version afterwards
+    not_reached      inputs a run that ended early did not come to
+    ignored_files    files that are no recordings and belong to none
+    hours            of play, brought to the grid
+    reasons          quarantined inputs by reason code
+    seconds          wall time
+    """
+
+    corpus: str
+    version: int
+    found: int
+    ingested: int
+    duplicates: int
+    quarantined: int
+    already_there: int
+    not_reached: int
+    ignored_files: int
+    episodes: int
+    steps: int
+    hours: float
+    frames_in: int
+    frames_used: int
+    frames_dropped: dict[str, int]
+    reasons: dict[str, int]
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 3 some inputs are in quarantine, 6 nothing came of anything."""
+        if not self.ingested and not self.already_there:
+            return NoInputsError.exit_code
+        return RefusedInput.exit_code if self.quarantined else 0
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What an ingest would do, before anything is decoded.
+
+    recordings       that would be ingested, `readers` says how many by which reader
+    hours            of video in them
+    steps            that they would make
+    estimated_bytes  of shards
+    refused          path -> reason of what would go to quarantine
+    notes            path -> what a person should know
+    """
+
+    found: int
+    recordings: int
+    readers: dict[str, int]
+    hours: float
+    steps: int
+    estimated_bytes: int
+    already_there: int
+    duplicates: int
+    in_quarantine: int
+    refused: dict[str, str]
+    notes: dict[str, tuple[str, ...]]
+    ignored_files: int

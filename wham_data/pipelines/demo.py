@@ -1,0 +1,103 @@
+"""The demo: bundled gameplay becomes a verified corpus and a picture a person can judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wham_data.corpus import Corpus
+from wham_data.inference.tokenizer import Tokenizer, load_tokenizer
+from wham_data.pipelines import picture
+from wham_data.pipelines.account import IngestReport, Watch
+from wham_data.pipelines.align import latest_at
+from wham_data.pipelines.ingest import run_ingest
+from wham_data.pipelines.runner import Runner
+from wham_data.pipelines.settings import IngestSettings
+from wham_data.pipelines.video import (
+    decode_frames,
+    decode_image,
+    encode_image,
+    index_video,
+    write_video,
+)
+from wham_data.schemas.clock import TEN_HZ
+from wham_data.schemas.errors import IntegrityError
+from wham_data.schemas.recording import Frames
+
+RECORDINGS = Path(str(files("wham_data.pipelines"))) / "demo_recordings"
+SETTINGS = IngestSettings(actions="wham16", frames="png")
+MOMENTS_ON_PAGE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """What the demo left: the account, steps verified, and where to look."""
+
+    report: IngestReport
+    checked: int
+    picture: Path
+    video: Path
+
+
+def run_demo(out: Path, runner: Runner, watch: Watch) -> DemoResult:
+    """Ingest the bundled recordings into `out`/corpus, verify it, draw `demo.png` and `demo.mp4`.
+
+    Raises:
+        IntegrityError: the corpus does not verify.
+    """
+    report = run_ingest([RECORDINGS], out / "corpus", SETTINGS, runner, watch=watch)
+    corpus = Corpus.open(out / "corpus")
+    problems = corpus.verify().problems
+    if problems:
+        raise IntegrityError(f"the demo corpus does not verify: {problems[0]}")
+    tokenizer = load_tokenizer("wham-tiny", "cpu")
+
+    page_rows: list[Frames] = []
+
+    def film() -> Iterator[Frames]:
+        for episode, source, count in corpus.episodes.select("episode", "source", "n_steps").rows():
+            chosen = {round(count * (k + 0.5) / MOMENTS_ON_PAGE) for k in range(MOMENTS_ON_PAGE)}
+            for step, moment in enumerate(moments(corpus, episode, Path(source), tokenizer)):
+                strip = picture.row(moment, corpus.info.action_space)
+                if step in chosen:
+                    page_rows.append(strip)
+                yield strip
+
+    write_video(out / "demo.mp4", film(), TEN_HZ)
+    sheet = picture.page(page_rows, f"wham-data: recordings to tokens, {tokenizer.info.name}")
+    (out / "demo.png").write_bytes(encode_image(sheet, "png"))
+    return DemoResult(
+        report, int(corpus.episodes["n_steps"].sum()), out / "demo.png", out / "demo.mp4"
+    )
+
+
+def moments(
+    corpus: Corpus, episode: str, source: Path, tokenizer: Tokenizer
+) -> Iterator[picture.Moment]:
+    """Every step of an episode, with the source frame that was on screen at its time."""
+    steps = corpus.read_episode(episode)
+    index = index_video(source)
+    picks = latest_at(index.times_ns, steps.time_ns)
+    shown = decode_frames(index, picks, index.picture.display_size, batch=1)
+    for step, (frame, image) in enumerate(zip(shown, steps.frames or (), strict=True)):
+        grid = decode_image(image)
+        decoded = tokenizer.decode(steps.tokens[step : step + 1])[0]  # type: ignore[index]
+        yield picture.Moment(
+            title=f"{source.stem}  {steps.time_ns[step] / 1e9:.1f} s",
+            source=frame[0],
+            grid=grid,
+            decoded=decoded,
+            actions=steps.actions[: step + 1],
+            psnr=psnr(grid, decoded),
+        )
+
+
+def psnr(truth: NDArray[np.uint8], made: NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio of 8-bit pictures, dB; 99 for equal ones."""
+    error = float(np.mean((truth.astype(np.float32) - made.astype(np.float32)) ** 2))
+    return min(99.0, 10 * np.log10(255**2 / error)) if error else 99.0

@@ -1,0 +1,452 @@
+"""Recordings become a corpus: the whole job.
+
+    plan      what was found, and what of it is new                plan.py
+    for every recording, wherever a runner works on it:            stages.py
+      open    its clocks and its log                               readers/
+      place   steps on the grid, the frame on screen at each       align.py
+      decode  those frames, in batches                             video.py
+      encode  them into tokens                                     inference/tokenizer.py
+      write   one shard                                            corpus/shards.py
+    commit    what is done, now and then                           corpus/corpus.py
+    account   for every input and every frame                      account.py
+
+One shard per recording, named by the hash of the recording and the settings: a run that is killed
+leaves nothing behind that the next one does not write again, byte for byte.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+
+from wham_data.corpus import Corpus
+from wham_data.corpus.splits import Conflict, Placed, Ties, assign_splits
+from wham_data.pipelines.account import DryRun, IngestReport, Progress, Silent, Watch
+from wham_data.pipelines.align import place_steps
+from wham_data.pipelines.plan import Found, Plan, Refusal, make_plan
+from wham_data.pipelines.ray_jobs import RayRunner
+from wham_data.pipelines.runner import Advance, Encoder, LocalRunner, Outcome, Runner, Stage, Work
+from wham_data.pipelines.settings import IngestSettings
+from wham_data.pipelines.stages import Ingested, in_space, ingest_recording, open_source
+from wham_data.schemas.actions import ActionSpace, load_space
+from wham_data.schemas.corpus_info import CorpusInfo, TokenizerRef
+from wham_data.schemas.errors import NoInputsError, Reason, RefusedInput, UsageError
+from wham_data.schemas.manifest import EpisodeRow, QuarantineRow
+from wham_data.versions import versions
+
+COMMIT_EVERY_SECONDS = 2.0
+COMMIT_EVERY_RECORDINGS = 64
+
+
+def ingest(
+    sources: Sequence[str | Path],
+    *,
+    out: str | Path,
+    tokenizer: str | None = "wham-tiny",
+    actions: str | None = None,
+    frames: str = "none",
+    rate: Fraction | int | str | None = 10,
+    size: tuple[int, int] = (300, 180),
+    settings: IngestSettings | None = None,
+    reader: str = "auto",
+    workers: int | None = None,
+    ray_address: str | None = None,
+    device: str = "auto",
+    limit: int | None = None,
+    retry_quarantined: bool = False,
+    watch: Watch | None = None,
+) -> IngestReport:
+    """Bring recordings to a grid of steps, tokenise them and write or extend a corpus.
+
+    What `wham-data ingest` calls. Running it again does only what is missing.
+
+    Args:
+        sources: files and folders.
+        out: where the corpus is or shall be.
+        tokenizer: "wham-tiny", a folder, or None for a corpus without tokens.
+        actions: action space of the corpus; None: the one the recordings are in.
+        frames: whether to keep each step's picture: "none", "jpeg" or "png".
+        rate: steps per second; None keeps the source's own frames as steps.
+        size: (width, height) of a frame in pixels.
+        settings: everything that shapes the steps; the five arguments before are then ignored.
+        reader: "auto", or the name of the only reader to use.
+        workers: recordings in work at once; None: one per CPU; 0: in this process, without Ray.
+        ray_address: of a running Ray cluster; None: one is started here for this run.
+        device: of the tokenizer, "auto", "cpu" or "cuda".
+        limit: take only so many recordings, the first by path.
+        retry_quarantined: try again what an earlier run refused.
+        watch: is told how far the run is.
+
+    Raises:
+        UsageError: an argument makes no sense.
+        MismatchError: the corpus was made with other settings.
+        NoInputsError: no recording was found.
+    """
+    if settings is None:
+        settings = IngestSettings(
+            rate=None if rate is None else Fraction(rate),
+            size=size,
+            actions=actions,
+            tokenizer=tokenizer,
+            frames=frames,  # type: ignore[arg-type]  # checked by CorpusInfo
+        )
+    runner: Runner = LocalRunner() if workers == 0 else RayRunner(workers, ray_address)
+    return run_ingest(
+        sources,
+        out,
+        settings,
+        runner,
+        reader=reader,
+        device=device,
+        limit=limit,
+        retry_quarantined=retry_quarantined,
+        watch=watch,
+    )
+
+
+def run_ingest(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    settings: IngestSettings,
+    runner: Runner,
+    *,
+    reader: str = "auto",
+    device: str = "auto",
+    limit: int | None = None,
+    tie_to: str | None = None,
+    retry_quarantined: bool = False,
+    watch: Watch | None = None,
+) -> IngestReport:
+    """The job itself; see `ingest` and the head of this module."""
+    watch = watch or Silent()
+    started = time.monotonic()
+    found = make_plan(sources, reader=reader, limit=limit)
+    if not found.found:
+        raise NoInputsError(
+            f"{', '.join(map(str, sources))}: no recording found "
+            f"({len(found.ignored)} other files); wham-data ingest --help says what is read"
+        )
+    corpus = Corpus.open_or_create(out, corpus_info(found, settings, Path(out)))
+    plan = found.against(corpus, retry_quarantined=retry_quarantined)
+    run = _Run(corpus, plan, settings, watch, tie_to)
+    stage = Stage(
+        "ingest",
+        setup=IngestWork(settings, corpus),
+        tokenizer=settings.tokenizer,
+        device=device,
+    )
+    try:
+        for outcome in runner.run(stage, plan.to_do, run.advance):
+            run.take(outcome)
+    finally:
+        # Also when interrupted: what is done is kept.
+        run.commit()
+    report = run.report(time.monotonic() - started)
+    corpus.record_run(
+        {
+            "command": "ingest",
+            "sources": [str(source) for source in sources],
+            "settings": {**corpus.info.to_dict(), "settings_hash": corpus.info.settings_hash},
+            "inputs": {found.key: str(found.recording.path) for found in plan.recordings},
+            "versions": versions(),
+            "report": asdict(report),
+            "exit_code": report.exit_code,
+        }
+    )
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class IngestWork:
+    """Set-up of the stage: travels to the workers and is called once in each."""
+
+    settings: IngestSettings
+    corpus: Corpus
+
+    def __call__(self, encoder: Encoder | None) -> Work[Found, Ingested]:
+        """The work on one recording."""
+
+        def work(found: Found, advance: Advance) -> Ingested:
+            return ingest_recording(found, encoder, self.settings, self.corpus, advance)
+
+        return work
+
+
+def corpus_info(plan: Plan, settings: IngestSettings, out: Path) -> CorpusInfo:
+    """What the corpus will agree on: the settings, with the action space and tokenizer looked up.
+
+    Without a space asked for, an existing corpus keeps its own, and a new one takes that of the
+    first recording, by key, that opens.
+    """
+    if settings.actions is not None:
+        space = load_space(settings.actions)
+    elif (out / "corpus.json").exists():
+        space = Corpus.open(out).info.action_space
+    else:
+        space = first_space(plan, settings)
+    return CorpusInfo(
+        action_space=space,
+        rate="native" if settings.rate is None else settings.rate,
+        size=settings.size,
+        fit=settings.fit,
+        tokenizer=tokenizer_ref(settings),
+        frames=settings.frames,
+        settings={
+            "axis_rule": settings.axis_rule,
+            "max_gap_ns": settings.max_gap_ns,
+            "min_decoded": settings.limits.min_decoded,
+            "split": ",".join(f"{share:g}" for share in settings.split),
+            "split_seed": settings.split_seed,
+        },
+    )
+
+
+def first_space(plan: Plan, settings: IngestSettings) -> ActionSpace:
+    """The action space of the first recording that opens and has a log.
+
+    Raises:
+        NoInputsError: there is none.
+    """
+    reasons = Counter(str(refusal.why) for refusal in plan.refused)
+    for found in plan.recordings:
+        try:
+            track = open_source(found, settings).actions
+        except RefusedInput as refusal:
+            reasons[str(refusal)] += 1
+            continue
+        if track is not None:
+            return track.space
+    most = f" The first reason: {next(iter(reasons))}." if reasons else ""
+    raise NoInputsError(
+        f"none of {plan.found} inputs opens with a log, so there is no action space to take."
+        f"{most} Say which with --actions"
+    )
+
+
+def tokenizer_ref(settings: IngestSettings) -> TokenizerRef | None:
+    """What the corpus notes of the tokenizer.
+
+    Raises:
+        UsageError: it takes frames of another size.
+    """
+    if settings.tokenizer is None:
+        return None
+    from wham_data.inference.tokenizer import tokenizer_info
+
+    info = tokenizer_info(settings.tokenizer)
+    if info.frame_size != settings.size:
+        width, height = info.frame_size
+        raise UsageError(
+            f"tokenizer {info.name} takes frames of {width}x{height}, not "
+            f"{settings.size[0]}x{settings.size[1]}; use --size {width}x{height} or --tokenizer none"
+        )
+    return TokenizerRef(info.name, info.fingerprint, info.grid, info.vocab_size, info.frame_size)
+
+
+@dataclass(slots=True)
+class _Run:
+    """The state of one run in the driver: what waits to be committed, and the counts."""
+
+    corpus: Corpus
+    plan: Plan
+    settings: IngestSettings
+    watch: Watch
+    tie_to: str | None
+    splits: dict[str, str | Conflict] = field(init=False)
+    progress: Progress = field(init=False)
+    rows: list[EpisodeRow] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    results: dict[str, Ingested] = field(default_factory=dict)
+    reasons: Counter[str] = field(default_factory=Counter)
+    committed: set[str] = field(default_factory=set)
+    came_first: int = 0
+    last_commit: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.splits = assign_splits(
+            [ties_of(found) for found in self.plan.recordings],
+            placed_in(self.corpus),
+            self.settings.split,
+            self.settings.split_seed,
+            self.tie_to,
+        )
+        self.progress = Progress(
+            to_do=len(self.plan.to_do),
+            bytes_to_do=sum(found.bytes for found in self.plan.to_do),
+            rate=float(self.settings.rate or 0),
+            tokens_per_frame=self.corpus.info.n_tokens,
+        )
+        for refusal in self.plan.refused:
+            self._refuse(refusal)
+        for copy, original in self.plan.duplicates:
+            line = f"{copy.recording.path}: duplicate of {original.recording.path}"
+            self.watch.told(line, warning=True)
+
+    def advance(self, frames: int) -> None:
+        self.progress.frames += frames
+        self.watch.advanced(self.progress)
+
+    def take(self, outcome: Outcome[Found, Ingested]) -> None:
+        """One recording is through: note what came of it, and commit if it is time."""
+        found, result = outcome.item, outcome.result
+        self.progress.done += 1
+        self.progress.bytes_done += found.bytes
+        split = self.splits[found.key]
+        if isinstance(result, RefusedInput):
+            self._refuse(Refusal(found.recording.path, found.key, "ingest", result))
+        elif isinstance(split, Conflict):
+            why = RefusedInput(Reason.SPLIT_CONFLICT, str(split))
+            self._refuse(Refusal(found.recording.path, found.key, "split", why))
+        else:
+            self.results[found.key] = result
+            self.rows += [replace(row, split=split) for row in result.episodes]
+            notes = f": {'; '.join(result.notes)}" if result.notes else ""
+            self.watch.told(f"{found.recording.path}{notes}", warning=bool(result.notes))
+        self.watch.advanced(self.progress)
+        waited = time.monotonic() - self.last_commit
+        if waited > COMMIT_EVERY_SECONDS or len(self.rows) >= COMMIT_EVERY_RECORDINGS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Bring what is done into the manifest."""
+        rows, self.rows = self.rows, []
+        refused, self.refused = self.refused, []
+        settings = self.corpus.info.settings_hash
+        report = self.corpus.commit(
+            rows,
+            [
+                QuarantineRow.of(
+                    refusal.why,
+                    path=refusal.path,
+                    sha256=refusal.key,
+                    stage=refusal.stage,
+                    settings=settings,
+                )
+                for refusal in refused
+            ],
+            tie_to=self.tie_to,
+        )
+        self.committed.update(report.committed)
+        self.came_first += len(report.already_there)
+        self.reasons[str(Reason.SPLIT_CONFLICT)] += len(report.split_conflicts)
+        self.progress.quarantined += len(report.split_conflicts)
+        self.last_commit = time.monotonic()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self.refused.append(refusal)
+        self.reasons[str(refusal.why.reason)] += 1
+        self.progress.quarantined += 1
+        self.watch.told(f"{refusal.path}: {refusal.why} [{refusal.why.reason}]", warning=True)
+
+    def report(self, seconds: float) -> IngestReport:
+        """The account, in which everything adds up."""
+        plan, corpus = self.plan, self.corpus
+        if plan.in_quarantine:
+            self.reasons["refused by an earlier run"] += len(plan.in_quarantine)
+        results = [self.results[key] for key in sorted(self.committed)]
+        dropped: Counter[str] = Counter()
+        for result in results:
+            dropped.update(result.frames_dropped)
+        return IngestReport(
+            corpus=corpus.location,
+            version=corpus.version,
+            found=plan.found,
+            ingested=len(results),
+            duplicates=len(plan.duplicates),
+            quarantined=self.progress.quarantined + len(plan.in_quarantine),
+            already_there=len(plan.already) + self.came_first,
+            not_reached=len(plan.to_do) - self.progress.done,
+            ignored_files=len(plan.ignored),
+            episodes=sum(len(result.episodes) for result in results),
+            steps=sum(row.n_steps for result in results for row in result.episodes),
+            hours=sum(result.hours for result in results),
+            frames_in=sum(result.frames_in for result in results),
+            frames_used=sum(result.frames_used for result in results),
+            frames_dropped=dict(sorted(dropped.items())),
+            reasons={reason: count for reason, count in sorted(self.reasons.items()) if count},
+            seconds=seconds,
+        )
+
+
+def ties_of(found: Found) -> Ties:
+    """What ties a recording to others when splits are made."""
+    who = found.recording.provenance
+    return Ties(found.key, who.match, who.player)
+
+
+def placed_in(corpus: Corpus) -> Iterator[Placed]:
+    """The recordings of a corpus with their splits."""
+    columns = ("recording", "match", "player", "split")
+    for recording, match, player, split in corpus.episodes.select(columns).unique().iter_rows():
+        yield Placed(Ties(recording, match, player), split)
+
+
+def dry_run(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    settings: IngestSettings,
+    *,
+    reader: str = "auto",
+    limit: int | None = None,
+) -> DryRun:
+    """What an ingest would do. Reads clocks and logs, decodes nothing, writes nothing.
+
+    Raises:
+        NoInputsError: no recording was found.
+    """
+    plan = make_plan(sources, reader=reader, limit=limit)
+    if not plan.found:
+        raise NoInputsError(f"{', '.join(map(str, sources))}: no recording found")
+    info = corpus_info(plan, settings, Path(out))
+    if (Path(out) / "corpus.json").exists():
+        plan = plan.against(Corpus.open_or_create(out, info))
+    refused = {str(refusal.path): str(refusal.why) for refusal in plan.refused}
+    readers: Counter[str] = Counter()
+    notes: dict[str, tuple[str, ...]] = {}
+    steps, source_ns = 0, 0
+    for found in plan.to_do:
+        try:
+            source = open_source(found, settings)
+            track = in_space(
+                source.actions, info.action_space, convert=settings.actions is not None
+            )
+        except RefusedInput as refusal:
+            refused[str(found.recording.path)] = str(refusal)
+            continue
+        readers[found.recording.format] += 1
+        span = None if track is None else (int(track.times_ns[0]), track.end_ns)
+        plans = place_steps(
+            source.frame_times_ns, source.frame_end_ns, span, settings.rate, settings.max_gap_ns
+        )
+        steps += sum(len(episode.picks) for episode in plans)
+        source_ns += source.frame_end_ns - int(source.frame_times_ns[0])
+        if source.notes:
+            notes[str(found.recording.path)] = source.notes
+    return DryRun(
+        found=plan.found,
+        recordings=sum(readers.values()),
+        readers=dict(sorted(readers.items())),
+        hours=source_ns / 3.6e12,
+        steps=steps,
+        estimated_bytes=round(steps * bytes_per_step(info)),
+        already_there=len(plan.already),
+        duplicates=len(plan.duplicates),
+        in_quarantine=len(plan.in_quarantine),
+        refused=refused,
+        notes=notes,
+        ignored_files=len(plan.ignored),
+    )
+
+
+def bytes_per_step(info: CorpusInfo) -> float:
+    """About how many bytes a step takes in a shard.
+
+    JPEG and PNG are taken at 0.47 and 1.2 bytes per pixel, as measured on 300x180 gameplay.
+    """
+    pixels = info.size[0] * info.size[1]
+    coded = {"none": 0.0, "jpeg": 0.47, "png": 1.2}[info.frames] * pixels
+    return 2 * info.n_tokens + 4 * info.action_space.size + 17 + coded

@@ -1,0 +1,51 @@
+"""What shapes the steps of a corpus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from wham_data.pipelines.video import VideoLimits
+from wham_data.schemas.clock import SECOND_NS, TEN_HZ
+from wham_data.schemas.corpus_info import FrameFormat
+from wham_data.schemas.errors import UsageError
+from wham_data.schemas.recording import AxisRule, Fit
+
+
+@dataclass(frozen=True, slots=True)
+class IngestSettings:
+    """What shapes the steps. Equal settings, equal bytes; the corpus keeps them.
+
+    rate         steps per second; None: every source frame is a step
+    size, fit    (width, height) in pixels, and how a picture of another shape is brought to it
+    actions      name of the corpus' action space; None: the one the recordings are in
+    tokenizer    reference of the tokenizer; None: no tokens
+    frames       whether to keep each step's picture too, and how it is coded
+    axis_rule    how the values of a stick within a step become one
+    max_gap_ns   longest time without a new frame, or without a log row, that is bridged
+    split        shares of train, val and test
+    split_seed   another seed, other splits
+    limits       what a video may be before it is refused, and how much of it must decode
+    """
+
+    rate: Fraction | None = TEN_HZ
+    size: tuple[int, int] = (300, 180)
+    fit: Fit = "stretch"
+    actions: str | None = None
+    tokenizer: str | None = "wham-tiny"
+    frames: FrameFormat = "none"
+    axis_rule: AxisRule = "mean"
+    max_gap_ns: int = SECOND_NS
+    split: tuple[float, float, float] = (90, 5, 5)
+    split_seed: int = 0
+    limits: VideoLimits = field(default_factory=VideoLimits)
+
+    def __post_init__(self) -> None:
+        if self.rate is not None and not 0 < self.rate <= 1000:
+            raise UsageError(f"rate {self.rate} Hz: expected more than 0 and at most 1000")
+        if self.max_gap_ns <= 0:
+            raise UsageError(f"longest gap {self.max_gap_ns} ns: expected more than 0")
+        if not 0 < self.limits.min_decoded <= 1:
+            raise UsageError(f"share of decoded frames {self.limits.min_decoded}: expected 0 to 1")
+        if len(self.split) != 3 or min(self.split) < 0 or sum(self.split) <= 0:
+            raise UsageError(f"split {self.split}: expected three shares, train, val and test")

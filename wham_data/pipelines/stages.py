@@ -1,0 +1,358 @@
+"""From one recording to one shard: open, place, decode, encode, write.
+
+Every function here works on one recording and knows nothing of where it runs. Only a batch of
+frames is ever held.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from wham_data.corpus import Corpus
+from wham_data.corpus.shards import ShardFile, shard_id
+from wham_data.pipelines.align import (
+    EpisodePlan,
+    StepActions,
+    account_frames,
+    place_steps,
+    resample_actions,
+    typical_interval,
+)
+from wham_data.pipelines.plan import Found
+from wham_data.pipelines.readers import open_recording
+from wham_data.pipelines.runner import Advance, Encoder, Tokens
+from wham_data.pipelines.settings import IngestSettings
+from wham_data.pipelines.stall import STALL_SECONDS, stall_watch
+from wham_data.pipelines.video import encode_image
+from wham_data.schemas.actions import ActionSpace, find_conversion
+from wham_data.schemas.clock import SECOND_NS, Index, Nanos
+from wham_data.schemas.corpus_info import CorpusInfo
+from wham_data.schemas.errors import Reason, RefusedInput, UsageError
+from wham_data.schemas.manifest import EpisodeRow
+from wham_data.schemas.recording import ActionTrack, Frames, OpenRecording
+from wham_data.schemas.steps import EpisodeSteps
+
+BATCH_FRAMES = 32
+INDEX_BYTES_PER_SECOND = 20e6
+SLOW_SOURCE_SLACK = 0.05
+HOUR_NS = 3600 * SECOND_NS
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What came of one recording.
+
+    episodes        its rows for the manifest; whoever commits them assigns the split
+    notes           what a person should know of it
+    hours           of play on the grid
+    frames_in       distinct shown frames of the source = frames_used + the sum of frames_dropped
+    frames_dropped  by reason
+    """
+
+    episodes: tuple[EpisodeRow, ...]
+    notes: tuple[str, ...]
+    hours: float
+    frames_in: int
+    frames_used: int
+    frames_dropped: dict[str, int]
+
+
+def ingest_recording(
+    found: Found,
+    encoder: Encoder | None,
+    settings: IngestSettings,
+    corpus: Corpus,
+    advance: Advance,
+) -> Ingested:
+    """Bring one recording to the grid and write its shard.
+
+    Raises:
+        RefusedInput: with the reason it goes to quarantine for.
+    """
+    source = open_source(found, settings)
+    track = in_space(source.actions, corpus.info.action_space, convert=settings.actions is not None)
+    span = None if track is None else (int(track.times_ns[0]), track.end_ns)
+    times_ns, end_ns = source.frame_times_ns, source.frame_end_ns
+    refuse_slow_source(times_ns, settings.rate)
+    plans = place_steps(times_ns, end_ns, span, settings.rate, settings.max_gap_ns)
+    if not plans:
+        raise RefusedInput(
+            Reason.TOO_SHORT,
+            f"{len(times_ns)} frames over {(end_ns - int(times_ns[0])) / SECOND_NS:.2f} s: "
+            "too short for one whole step",
+        )
+    lost: Index = np.zeros(0, np.int64)
+    while True:
+        try:
+            shard, actions = _write(found, source, track, plans, encoder, settings, corpus, advance)
+            break
+        except _FramesLost as loss:
+            # Rare, so all is simply done again, without the steps that show a lost frame.
+            lost = np.union1d(lost, loss.frames)
+            plans = without_frames(plans, lost)
+    account = account_frames(times_ns, end_ns, span, plans, settings.max_gap_ns, lost)
+    return Ingested(
+        episodes=episode_rows(found, source, track, plans, actions, shard, corpus.info, len(lost)),
+        notes=source.notes,
+        hours=sum(int(plan.edges_ns[-1] - plan.edges_ns[0]) for plan in plans) / HOUR_NS,
+        frames_in=account.frames_in,
+        frames_used=account.used,
+        frames_dropped=account.dropped,
+    )
+
+
+class _FramesLost(Exception):
+    """Some of the frames that a shard needs did not decode, so it must not be published."""
+
+    def __init__(self, frames: Index) -> None:
+        super().__init__(f"{len(frames)} frames did not decode")
+        self.frames = frames
+
+
+def open_source(found: Found, settings: IngestSettings) -> OpenRecording:
+    """A recording with its clocks and its log read.
+
+    Raises:
+        RefusedInput: with the reason it goes to quarantine for.
+    """
+    with stall_watch(STALL_SECONDS + found.bytes / INDEX_BYTES_PER_SECOND):
+        source = open_recording(found.recording, settings.limits, settings.max_gap_ns)
+    # From here on the decoder notices; before, the recording was only listed and hashed.
+    size = sum(path.stat().st_size for path in found.recording.files if path.is_file())
+    if size != found.bytes:
+        raise RefusedInput(
+            Reason.CHANGED_WHILE_READ,
+            f"had {found.bytes} bytes when it was found and has {size} now: is it still recorded?",
+        )
+    return source
+
+
+def _write(
+    found: Found,
+    source: OpenRecording,
+    track: ActionTrack | None,
+    plans: Sequence[EpisodePlan],
+    encoder: Encoder | None,
+    settings: IngestSettings,
+    corpus: Corpus,
+    advance: Advance,
+) -> tuple[ShardFile, list[StepActions]]:
+    """Decode, encode and write the steps of `plans` as one shard.
+
+    Raises:
+        _FramesLost: some did not decode; nothing is written.
+        RefusedInput: too many did not.
+    """
+    actions = [
+        no_actions(corpus.info.action_space, len(plan.picks))
+        if track is None
+        else resample_actions(track, plan.edges_ns, settings.axis_rule)
+        for plan in plans
+    ]
+    batches = _encoded_batches(source, plans, encoder, settings)
+    pieces = _pieces(found, plans, actions, batches, advance)
+    return corpus.write_shard(pieces, shard_id([found.key], corpus.info.settings_hash)), actions
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Steps [start, start + B) of a recording, counted over all its episodes."""
+
+    start: int
+    count: int
+    tokens: Tokens | None
+    images: list[bytes] | None
+
+
+def _encoded_batches(
+    source: OpenRecording,
+    plans: Sequence[EpisodePlan],
+    encoder: Encoder | None,
+    settings: IngestSettings,
+) -> Iterator[_Batch]:
+    """The steps' pictures, decoded once, as tokens and as coded images, in order.
+
+    Raises:
+        _FramesLost: at the end, when what was decoded is known.
+    """
+    picks = np.concatenate([plan.picks for plan in plans])
+    waiting: deque[_Batch] = deque()
+
+    def decoded() -> Iterator[Frames]:
+        batches = source.frames(
+            picks, settings.size, fit=settings.fit, batch=BATCH_FRAMES, threads=1
+        )
+        start = 0
+        while True:
+            with stall_watch():
+                frames = next(batches, None)
+            if frames is None:
+                return
+            images = None
+            if settings.frames != "none":
+                images = [encode_image(frame, settings.frames) for frame in frames]
+            waiting.append(_Batch(start, len(frames), None, images))
+            start += len(frames)
+            yield frames
+
+    if encoder is None:
+        for _ in decoded():
+            yield waiting.popleft()
+    else:
+        for tokens in encoder.stream(decoded()):
+            yield replace(waiting.popleft(), tokens=tokens)
+    if len(lost := source.lost_frames()):
+        raise _FramesLost(lost)
+
+
+def _pieces(
+    found: Found,
+    plans: Sequence[EpisodePlan],
+    actions: Sequence[StepActions],
+    batches: Iterator[_Batch],
+    advance: Advance,
+) -> Iterator[EpisodeSteps]:
+    """Cut the batches where episodes begin, and put times and actions to them."""
+    ends = np.cumsum([len(plan.picks) for plan in plans])
+    for batch in batches:
+        start, stop = batch.start, batch.start + batch.count
+        while start < stop:
+            number = int(np.searchsorted(ends, start, side="right"))
+            end = min(stop, int(ends[number]))
+            base = int(ends[number]) - len(plans[number].picks)
+            steps = slice(start - base, end - base)
+            rows = slice(start - batch.start, end - batch.start)
+            yield EpisodeSteps(
+                episode=episode_name(found.key, number),
+                first_step=start - base,
+                time_ns=plans[number].edges_ns[:-1][steps],
+                actions=actions[number].values[steps],
+                action_known=actions[number].known[steps],
+                tokens=None if batch.tokens is None else batch.tokens[rows],
+                frames=None if batch.images is None else batch.images[rows],
+            )
+            start = end
+        advance(batch.count)
+
+
+def episode_name(key: str, number: int) -> str:
+    """Name of the number-th episode of a recording."""
+    return f"{key[:24]}-{number}"
+
+
+def episode_rows(
+    found: Found,
+    source: OpenRecording,
+    track: ActionTrack | None,
+    plans: Sequence[EpisodePlan],
+    actions: Sequence[StepActions],
+    shard: ShardFile,
+    info: CorpusInfo,
+    lost: int,
+) -> tuple[EpisodeRow, ...]:
+    """A recording's rows for the manifest; the commit assigns the split."""
+    who = found.recording.provenance
+    return tuple(
+        EpisodeRow(
+            episode=where.episode,
+            recording=found.key,
+            source=str(found.recording.path),
+            format=found.recording.format,
+            shard=shard.name,
+            shard_sha256=shard.sha256,
+            row_start=where.start,
+            n_steps=where.n_steps,
+            split="train",
+            settings=info.settings_hash,
+            game=who.game,
+            map=who.map,
+            match=who.match,
+            player=who.player,
+            subject=who.subject,
+            license=who.license,
+            start_ns=int(plan.edges_ns[0]),
+            source_fps=typical_fps(source.frame_times_ns),
+            clock=replace(source.clock, frames_found=source.clock.frames_found - lost),
+            clamped=0 if track is None else track.clamped,
+            missing_actions=action.missing,
+            tokenizer=info.tokenizer.fingerprint if info.tokenizer else None,
+        )
+        for where, plan, action in zip(shard.episodes, plans, actions, strict=True)
+    )
+
+
+def in_space(track: ActionTrack | None, space: ActionSpace, *, convert: bool) -> ActionTrack | None:
+    """The log in the corpus' action space.
+
+    Args:
+        track: None stays None.
+        space: of the corpus.
+        convert: whether somebody asked for that space; without it another space is refused.
+
+    Raises:
+        RefusedInput: it is in another space and there is no declared conversion.
+    """
+    if track is None or track.space == space:
+        return track
+    if not convert:
+        raise RefusedInput(
+            Reason.SPACE_MISMATCH,
+            f"its log is in the action space {track.space.name}, the corpus in {space.name}; "
+            f"ask for a conversion with --actions {space.name}",
+        )
+    try:
+        conversion = find_conversion(track.space, space)
+    except UsageError as error:
+        raise RefusedInput(Reason.SPACE_MISMATCH, str(error)) from None
+    return replace(track, space=space, values=conversion.apply(track.values))
+
+
+def no_actions(space: ActionSpace, n_steps: int) -> StepActions:
+    """The actions of a source without a log: none is known."""
+    values = np.full((n_steps, space.size), np.nan, np.float32)
+    return StepActions(values, np.zeros(n_steps, np.bool_), n_steps)
+
+
+def without_frames(plans: Sequence[EpisodePlan], lost: Index) -> tuple[EpisodePlan, ...]:
+    """The plans cut where a step shows a lost frame; nothing else moves.
+
+    Raises:
+        RefusedInput: no step is left.
+    """
+    kept = []
+    for plan in plans:
+        good = ~np.isin(plan.picks, lost)
+        changes = np.flatnonzero(np.diff(np.concatenate([[False], good, [False]])))
+        kept += [
+            EpisodePlan(plan.edges_ns[start : stop + 1], plan.picks[start:stop])
+            for start, stop in changes.reshape(-1, 2)
+        ]
+    if not kept:
+        raise RefusedInput(Reason.CORRUPT, f"none of the {len(lost)} frames it needs decodes")
+    return tuple(kept)
+
+
+def typical_fps(frame_times_ns: Nanos) -> float:
+    """Frames per second at the typical interval; 0 for a single frame."""
+    interval_ns = typical_interval(frame_times_ns)
+    return SECOND_NS / interval_ns if interval_ns else 0.0
+
+
+def refuse_slow_source(frame_times_ns: Nanos, rate: Fraction | None) -> None:
+    """Refuse a video with fewer frames per second than the grid has steps.
+
+    Raises:
+        RefusedInput: a step would often show the same picture as the one before.
+    """
+    fps = typical_fps(frame_times_ns)
+    if rate is not None and 0 < fps < float(rate) * (1 - SLOW_SOURCE_SLACK):
+        raise RefusedInput(
+            Reason.RATE_TOO_LOW,
+            f"{fps:.2f} frames/s, fewer than the {float(rate):g} steps/s asked for; "
+            f"use --rate {fps:.2f} or lower, or --rate native",
+        )
