@@ -24,7 +24,7 @@ from wham_data.pipelines.readers.video_log import (
     log_missing,
 )
 from wham_data.pipelines.readers.wham_npz import WhamNpz, refuse_npz
-from wham_data.pipelines.video import VideoLimits
+from wham_data.pipelines.video import HEAD_BYTES, VideoLimits, refuse_by_content
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
 from wham_data.schemas.recording import OpenRecording, Recording
 
@@ -189,15 +189,13 @@ def _refusal(path: Path, readers: tuple[Reader, ...], unclaimed: set[Path]) -> R
     looks_for_videos = any(isinstance(reader, VideoLog) for reader in readers)
     if looks_for_videos and is_video(path):
         try:
-            open_regular(path).close()
-        except RefusedInput as unreadable:
-            return unreadable
-        content = sniff(path)
-        if content == "empty":
-            return RefusedInput(Reason.EMPTY_FILE, "empty file (0 bytes)")
-        if content != "video":
+            with open_regular(path) as file:
+                refuse_by_content(file.read(HEAD_BYTES))
+        except RefusedInput as why:
+            return why
+        if sniff(path) != "video":
             return RefusedInput(
-                Reason.NOT_A_VIDEO, f"no video by its content, and {log_missing(path).message}"
+                Reason.NOT_A_VIDEO, f"not a video by its content, and {log_missing(path).message}"
             )
         return log_missing(path)
     if name.endswith(".npz") and any(isinstance(reader, WhamNpz) for reader in readers):

@@ -13,6 +13,7 @@ from wham_data.schemas.errors import Reason, RefusedInput
 VIDEO_ENDINGS: Final = frozenset({
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg",
     ".flv", ".wmv", ".3gp", ".ogv", ".ivf", ".h264", ".264", ".h265", ".265", ".hevc", ".av1",
+    ".m3u8", ".m3u", ".mpd",
 })  # fmt: skip
 ARCHIVE_ENDINGS: Final = frozenset({
     ".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tzst", ".7z", ".rar", ".gz", ".bz2", ".xz",

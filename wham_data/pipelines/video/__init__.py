@@ -14,7 +14,7 @@ The frames are bit-identical to a full decode followed by the same scaling.
 from wham_data.pipelines.video.decode import DecodeAudit, decode_frames
 from wham_data.pipelines.video.index import VideoIndex, index_video
 from wham_data.pipelines.video.scale import Fit, Frames
-from wham_data.pipelines.video.source import VideoLimits, decoders
+from wham_data.pipelines.video.source import HEAD_BYTES, VideoLimits, decoders, refuse_by_content
 from wham_data.pipelines.video.write import (
     decode_image,
     encode_image,
@@ -24,6 +24,7 @@ from wham_data.pipelines.video.write import (
 )
 
 __all__ = [
+    "HEAD_BYTES",
     "DecodeAudit",
     "Fit",
     "Frames",
@@ -36,5 +37,6 @@ __all__ = [
     "encode_jpeg",
     "encode_png",
     "index_video",
+    "refuse_by_content",
     "write_video",
 ]

@@ -38,7 +38,7 @@ from wham_data.pipelines.video.packets import (
     plan_decoding,
 )
 from wham_data.pipelines.video.scale import Fit, Frames, Scaler
-from wham_data.pipelines.video.source import Source
+from wham_data.pipelines.video.source import Source, plain
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
 
@@ -110,25 +110,18 @@ def decode_frames(
         raise UsageError(f"picks must lie in [0, {len(index.times_ns)})")
     if batch < 1 or threads < 1 or min(size) < 1:
         raise UsageError("batch, threads and size must be at least 1")
-    return _batches(index, picks, size, fit, batch, threads, audit)
+    wanted = np.unique(picks)
+    plan = plan_decoding(index.packets, index.presentation, wanted)
+    return _batches(_Job(index, plan, wanted, size, fit), picks, batch, threads, audit)
 
 
 def _batches(
-    index: VideoIndex,
-    picks: Index,
-    size: tuple[int, int],
-    fit: Fit,
-    batch: int,
-    threads: int,
-    audit: DecodeAudit | None,
+    job: _Job, picks: Index, batch: int, threads: int, audit: DecodeAudit | None
 ) -> Iterator[Frames]:
-    wanted = np.unique(picks)
-    plan = plan_decoding(index.packets, index.presentation, wanted)
-    job = _Job(index, plan, wanted, size, fit)
     own = audit if audit is not None else DecodeAudit()
     job.count_skipped(own)
-    alone = threads == 1 or len(plan.runs) < 2
-    width, height = size
+    alone = threads == 1 or len(job.plan.runs) < 2
+    width, height = job.size
     rank, picture = -1, None
     with closing(_in_order(job, own) if alone else _side_by_side(job, own, threads)) as pictures:
         for start in range(0, len(picks), batch):
@@ -210,7 +203,10 @@ class _Due:
         self._picked = frozenset(job.wanted[low : high + 1].tolist())
         self._place = 0
         self._came: list[int] = []
-        self._damaged_from = run.stop
+        # A packet that the demuxer flags may follow others that are gone, so all after it is suspect.
+        flagged = np.flatnonzero(job.index.packets.corrupt[run.start : run.stop])
+        self.flagged: list[int] = flagged.tolist()
+        self._damaged_from = run.start + self.flagged[0] if self.flagged else run.stop
         self._damaged: set[int] = set()
 
     def next_rank(self) -> int | None:
@@ -333,11 +329,9 @@ class _Decoder:
     def _decoded(self, run: Run, due: _Due, audit: DecodeAudit) -> Iterator[VideoFrame]:
         """The pictures that come of a run's packets, each with its rank for a time stamp."""
         context, rank = self._source.context, self._job.index.presentation.rank
+        audit.corrupt += len(due.flagged)
         for at, packet in self._fed(run):
             shown = int(rank[at])
-            if self._table.corrupt[at]:
-                audit.corrupt += 1
-                due.damage_packet(at, shown)
             # The decoder carries the rank in place of the time stamp: so every picture's packet is
             # known, even where time stamps are missing or alike.
             packet.pts, packet.dts = shown, None
@@ -359,20 +353,20 @@ class _Decoder:
         if run.start < self._next or (run.start - self._next > self.SKIP and self._can_seek):
             self._seek(run.start)
         feed = self._job.plan.feed
-        for packet in self._packets:
-            at = self._next
-            if packet.size != self._table.size[at]:
-                raise RefusedInput(
-                    Reason.CHANGED_WHILE_READ, "the file changed after it was indexed"
-                )
-            self._next += 1
-            if at >= run.start and feed[at]:
-                yield at, packet
-            if self._next == run.stop:
-                return
-        raise RefusedInput(
-            Reason.CHANGED_WHILE_READ, "the file became shorter after it was indexed"
-        )
+        changed = "the file changed after it was indexed"
+        try:
+            for packet in self._packets:
+                at = self._next
+                if packet.size != self._table.size[at]:
+                    raise RefusedInput(Reason.CHANGED_WHILE_READ, changed)
+                self._next += 1
+                if at >= run.start and feed[at]:
+                    yield at, packet
+                if self._next == run.stop:
+                    return
+        except av.error.FFmpegError as error:
+            raise RefusedInput(Reason.CHANGED_WHILE_READ, f"{changed}: {plain(error)}") from error
+        raise RefusedInput(Reason.CHANGED_WHILE_READ, f"{changed}: it is shorter")
 
     def _seek(self, start: int) -> None:
         """Stand at packet `start` or somewhat before it: where seeking fails, at the file's start."""

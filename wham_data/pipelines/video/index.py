@@ -229,7 +229,7 @@ def _promised_frames(source: Source, scan: _Scan, shown: Presentation, head: byt
         missing = len(source.stream.index_entries) - len(scan.table.pts)
         return found + max(0, missing)
     if name == "avi" and source.stream.frames:
-        return max(found, source.stream.frames)
+        return max(found, source.stream.frames - source.empty_packets)
     if source.is_matroska:
         return _promised_by_matroska(source, scan, shown, head)
     return None
@@ -254,7 +254,9 @@ def _promised_by_matroska(
         end_ns = int(int(ends.max(initial=0)) * time_base * SECOND_NS)
         # A stream that starts below zero is counted from its start, one that starts late from zero.
         end_ns = max(end_ns, end_ns - int(shown.times_ns[0]), source.other_streams_end_ns)
-        missing += max(0, (source.container.duration or 0) * 1000 - end_ns) // interval_ns
+        short = max(0, (source.container.duration or 0) * 1000 - end_ns) // interval_ns
+        # Writers round, and do not agree on whether the last frame's own length counts.
+        missing += short if short > 2 else 0
     elif not missing:
         return None
     return found + missing
@@ -266,11 +268,7 @@ def _check_extent(
     """Refuse what is cut off, too short, too long or full of holes."""
     times = shown.times_ns
     wanted = promised if promised is not None else found
-    if (
-        promised is not None
-        and found < promised
-        and ((found < limits.min_decoded * promised and promised - found > 2) or scan.demux_error)
-    ):
+    if promised is not None and found < limits.min_decoded * promised:
         message = f"truncated: {found} of {promised} frames by the container's duration or index"
         raise RefusedInput(
             Reason.TRUNCATED, message, frames_expected=promised, frames_decoded=found

@@ -37,20 +37,17 @@ _WITHOUT_FRAMES = frozenset(
         0x1254C367,  # Tags
     }
 )
-# The most that a block puts before its first frame: identifier, size, track, time, flags.
-_BLOCK_HEADER = 1 + 8 + 8 + 2 + 1
 
 
-def hides_frames(read: Callable[[int, int], bytes], start: int, stop: int) -> bool:
-    """Whether the bytes [start, stop) between two packets may have held frames.
+def hides_frames(read: Callable[[int, int], bytes], block: int, next_block: int) -> bool:
+    """Whether the bytes between two blocks may have held frames.
 
     Args:
         read: (offset, count) to the bytes of the file there, fewer at its end.
-        start: where the last packet before ends.
-        stop: where the data of the next packet starts, after the header of its block.
+        block, next_block: where the contents of the two blocks start, behind identifier and size.
     """
-    at = start
-    while at < stop:
+    at = _end_of_block(read, block)
+    while at is not None and at < next_block:
         header = read(at, 12)
         identifier, length = _number(header, keep_marker=True)
         size, size_length = _number(header[length:], keep_marker=False)
@@ -58,12 +55,22 @@ def hides_frames(read: Callable[[int, int], bytes], start: int, stop: int) -> bo
             return True
         at += length + size_length
         if identifier in _BLOCKS:
-            return not at < stop <= at + _BLOCK_HEADER
+            break
         if identifier in _WITHOUT_FRAMES:
             at += size
         elif identifier not in _OPENED:
             return True
-    return at > stop
+    return at != next_block
+
+
+def _end_of_block(read: Callable[[int, int], bytes], block: int) -> int | None:
+    """Where a block ends whose contents start at `block`, from the identifier and size before it."""
+    before = read(max(0, block - 9), min(9, block))
+    for length in range(1, len(before)):
+        size, taken = _number(before[-length:], keep_marker=False)
+        if taken == length and before[-length - 1] in _BLOCKS:
+            return block + size
+    return None
 
 
 def _number(data: bytes, *, keep_marker: bool) -> tuple[int, int]:

@@ -41,6 +41,8 @@ CODECS = frozenset(
         "rawvideo",
     ]
 )
+HEAD_BYTES = 65536
+"""As much of a file as is looked at to see what it is."""
 # The codecs whose pictures may be coded in another order than they are shown.
 REORDERING = frozenset({"h264", "hevc", "mpeg4"})
 
@@ -82,12 +84,12 @@ _PLAYLISTS: tuple[tuple[bytes, str], ...] = (
 
 
 def read_head(path: Path) -> bytes:
-    """The first 64 KiB of a regular file."""
+    """The first HEAD_BYTES of a regular file."""
     if not path.is_file():
         raise RefusedInput(Reason.UNREADABLE, "not a regular file")
     try:
         with path.open("rb") as file:
-            return file.read(65536)
+            return file.read(HEAD_BYTES)
     except OSError as error:
         raise RefusedInput(Reason.UNREADABLE, f"cannot be read: {error.strerror}") from error
 
@@ -157,6 +159,7 @@ class Source:
         try:
             self.notes: list[str] = []
             self.other_streams_end_ns = 0
+            self.empty_packets = 0
             self.holes: list[tuple[int, int, int]] = []
             self.stream = self._choose(stream)
             self.context = self._decoder(limits)
@@ -220,19 +223,23 @@ class Source:
     def packets_of_all(self) -> Iterator[Packet[VideoStream]]:
         """As `packets`, noting on the way where the other streams end, and room between packets.
 
-        `holes` lists (first byte, end) of what lies between two packets, and how many packets of the
-        stream came before, where that is more than the headers of the packets need.
+        `holes` lists the places of two neighbouring packets and how many packets of the stream came
+        before, where there is more between the two than their headers need.
         """
-        count, end_of_last = 0, None
+        matroska, count, last, end_of_last = self.is_matroska, 0, -1, 0
         for packet in self.container.demux():
             if packet.pos is not None and packet.size:
-                if end_of_last is not None and packet.pos - end_of_last > ROOM:
-                    self.holes.append((end_of_last, packet.pos, count))
-                end_of_last = packet.pos + packet.size
+                if matroska and last >= 0 and packet.pos - end_of_last > ROOM:
+                    self.holes.append((last, packet.pos, count))
+                # Packets that share a block (audio) share its place.
+                end_of_last = packet.size + (end_of_last if packet.pos == last else packet.pos)
+                last = packet.pos
             if packet.stream is self.stream:
                 if packet.size:
                     count += 1
                     yield cast("Packet[VideoStream]", packet)
+                elif packet.dts is not None:  # AVI: the picture before stays on screen
+                    self.empty_packets += 1
             elif packet.pts is not None and packet.time_base:
                 end = packet.pts + (packet.duration or 0)
                 end_ns = int(end * packet.time_base * SECOND_NS)

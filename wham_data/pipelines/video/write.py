@@ -23,7 +23,7 @@ MAX_IMAGE_PIXELS = 3840 * 2160
 
 
 def encode_jpeg(frame: Frames) -> bytes:
-    """uint8 [H, W, 3] RGB as a JPEG of quality 95, 4:4:4."""
+    """uint8 [H, W, 3] RGB as a JPEG, 4:4:4, with the finest tables: slightly above quality 95."""
     picture = VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
         format="yuvj444p",
         dst_colorspace=int(Colorspace.ITU601),

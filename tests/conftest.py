@@ -1,0 +1,58 @@
+"""Fixtures that several tests share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from recordings import cut, cuts
+
+ROOT = Path(__file__).parents[1]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def six_recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with six recordings of two seconds, of three games. Only to be read."""
+    folder = tmp_path_factory.mktemp("recordings")
+    for number, piece in enumerate(cuts(6)):
+        cut(folder, f"play{number}", piece)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def command_environment() -> dict[str, str]:
+    """The environment of a `wham-data` of this checkout, with no settings of the user's."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WHAM_DATA_")}
+    return {**kept, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+
+
+@pytest.fixture(scope="session")
+def cli(command_environment: dict[str, str]) -> Run:
+    """Run the command, as a person would, to its end."""
+
+    def run(
+        *arguments: str | Path, cwd: Path | None = None, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(arguments),
+            cwd=cwd,
+            env={**command_environment, **variables},
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=100,
+            check=False,
+        )
+
+    return run
+
+
+def command(arguments: Sequence[str | Path]) -> list[str]:
+    """The command line that runs `wham-data` with this interpreter."""
+    start = "from wham_data.cli.main import main; main()"
+    return [sys.executable, "-c", start, *map(str, arguments)]
