@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wham_data.cli.console import emit, printable
-from wham_data.schemas.errors import UsageError
+from wham_data.cli.console import emit
+from wham_data.schemas.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from wham_data.corpus.stats import Amount, AxisUse, ButtonUse, CorpusStats

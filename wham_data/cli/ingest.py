@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from wham_data.cli import progress
-from wham_data.cli.console import emit, printable, say
+from wham_data.cli.console import emit, say
 from wham_data.pipelines.account import DryRun, IngestReport
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.corpus_info import FrameFormat
-from wham_data.schemas.errors import UsageError
+from wham_data.schemas.errors import UsageError, printable
 from wham_data.schemas.manifest import SPLITS
 from wham_data.schemas.recording import AxisRule, Fit
 

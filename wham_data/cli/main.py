@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from wham_data.cli import corpus_commands, demo, doctor, ingest, schema, train
-from wham_data.cli.console import printable, say
-from wham_data.schemas.errors import UsageError, WhamDataError
+from wham_data.cli.console import say
+from wham_data.schemas.errors import UsageError, WhamDataError, printable
 
 app = typer.Typer(
     name="wham-data",

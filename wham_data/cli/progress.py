@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from wham_data.cli.console import printable, say
+from wham_data.cli.console import say
 from wham_data.pipelines.account import Progress, Watch
+from wham_data.schemas.errors import printable
 
 PLAIN_EVERY_SECONDS = 10.0
 LIVE_EVERY_SECONDS = 0.2

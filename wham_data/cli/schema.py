@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wham_data.cli.console import emit, printable, say
+from wham_data.cli.console import emit, say
 from wham_data.schemas.actions import (
     ActionSpace,
     Conversion,
@@ -24,7 +24,7 @@ from wham_data.schemas.actions import (
     space_names,
 )
 from wham_data.schemas.declarations import NAME_RULE
-from wham_data.schemas.errors import RefusedInput, UsageError
+from wham_data.schemas.errors import RefusedInput, UsageError, printable
 
 if TYPE_CHECKING:
     import numpy as np

@@ -23,9 +23,7 @@ class CorpusFrames:
     held_out: NDArray[np.uint8]
 
 
-def unpack_frames(
-    corpus: Corpus, folder: Path, advance: Callable[[int], None]
-) -> CorpusFrames:
+def unpack_frames(corpus: Corpus, folder: Path, advance: Callable[[int], None]) -> CorpusFrames:
     """Decode every picture of the corpus into two files in `folder`.
 
     Args:

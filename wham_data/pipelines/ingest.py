@@ -16,6 +16,7 @@ leaves nothing behind that the next one does not write again, byte for byte.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -40,6 +41,7 @@ from wham_data.versions import versions
 
 COMMIT_EVERY_SECONDS = 2.0
 COMMIT_EVERY_RECORDINGS = 64
+MOST_DECODE_THREADS = 4
 
 
 def ingest(
@@ -135,7 +137,7 @@ def run_ingest(
     run = _Run(corpus, plan, settings, watch, tie_to)
     stage = Stage(
         "ingest",
-        setup=IngestWork(settings, corpus),
+        setup=IngestWork(settings, corpus, decode_threads(len(plan.to_do))),
         tokenizer=settings.tokenizer,
         device=device,
     )
@@ -166,14 +168,22 @@ class IngestWork:
 
     settings: IngestSettings
     corpus: Corpus
+    threads: int
 
     def __call__(self, encoder: Encoder | None) -> Work[Found, Ingested]:
         """The work on one recording."""
 
         def work(found: Found, advance: Advance) -> Ingested:
-            return ingest_recording(found, encoder, self.settings, self.corpus, advance)
+            return ingest_recording(
+                found, encoder, self.settings, self.corpus, advance, threads=self.threads
+            )
 
         return work
+
+
+def decode_threads(recordings: int) -> int:
+    """Threads for each recording's decoder: every core for one alone, else one each."""
+    return min(os.cpu_count() or 1, MOST_DECODE_THREADS) if recordings == 1 else 1
 
 
 def corpus_info(plan: Plan, settings: IngestSettings, out: Path) -> CorpusInfo:

@@ -68,8 +68,12 @@ def ingest_recording(
     settings: IngestSettings,
     corpus: Corpus,
     advance: Advance,
+    *,
+    threads: int = 1,
 ) -> Ingested:
     """Bring one recording to the grid and write its shard.
+
+    The result does not depend on the number of decoding threads.
 
     Raises:
         RefusedInput: with the reason it goes to quarantine for.
@@ -89,7 +93,9 @@ def ingest_recording(
     lost: Index = np.zeros(0, np.int64)
     while True:
         try:
-            shard, actions = _write(found, source, track, plans, encoder, settings, corpus, advance)
+            shard, actions = _write(
+                found, source, track, plans, encoder, settings, corpus, advance, threads
+            )
             break
         except _FramesLost as loss:
             # Rare, so all is simply done again, without the steps that show a lost frame.
@@ -141,6 +147,7 @@ def _write(
     settings: IngestSettings,
     corpus: Corpus,
     advance: Advance,
+    threads: int,
 ) -> tuple[ShardFile, list[StepActions]]:
     """Decode, encode and write the steps of `plans` as one shard.
 
@@ -154,7 +161,7 @@ def _write(
         else resample_actions(track, plan.edges_ns, settings.axis_rule)
         for plan in plans
     ]
-    batches = _encoded_batches(source, plans, encoder, settings)
+    batches = _encoded_batches(source, plans, encoder, settings, threads)
     pieces = _pieces(found, plans, actions, batches, advance)
     return corpus.write_shard(pieces, shard_id([found.key], corpus.info.settings_hash)), actions
 
@@ -174,6 +181,7 @@ def _encoded_batches(
     plans: Sequence[EpisodePlan],
     encoder: Encoder | None,
     settings: IngestSettings,
+    threads: int,
 ) -> Iterator[_Batch]:
     """The steps' pictures, decoded once, as tokens and as coded images, in order.
 
@@ -185,7 +193,7 @@ def _encoded_batches(
 
     def decoded() -> Iterator[Frames]:
         batches = source.frames(
-            picks, settings.size, fit=settings.fit, batch=BATCH_FRAMES, threads=1
+            picks, settings.size, fit=settings.fit, batch=BATCH_FRAMES, threads=threads
         )
         start = 0
         while True:

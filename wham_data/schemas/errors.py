@@ -106,7 +106,10 @@ class Reason(StrEnum):
 
 
 def printable(text: str) -> str:
-    r"""`text` on one line: control characters, bidi marks and bytes that are no UTF-8 as \x1b."""
+    r"""`text` on one line: control characters, bidi marks and bytes that are no UTF-8 as \x1b.
+
+    Names and messages come from strangers' files; none may move the cursor or fake a line.
+    """
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
         for letter in text

@@ -129,10 +129,7 @@ def index_video(path: Path, limits: VideoLimits | None = None) -> VideoIndex:
             found_frames=found,
             duplicates=shown.duplicates,
             notes=tuple(
-                source.notes
-                + scan.notes
-                + _time_notes(shown, time_base, limits)
-                + _picture_notes(picture, form)
+                source.notes + _time_notes(shown, time_base, limits) + _picture_notes(picture, form)
             ),
             limits=limits,
             packets=scan.table,
@@ -151,7 +148,6 @@ class _Scan:
     def __init__(self, source: Source, path: Path, limits: VideoLimits) -> None:
         self.first_picture: VideoFrame | None = None
         self.first_error = "the decoder gives nothing"
-        self.notes: list[str] = []
         self.demux_error: str | None = None
         most = int(limits.max_hours * 3600 * limits.max_fps)
         stamps = [array("q") for _ in range(4)]
