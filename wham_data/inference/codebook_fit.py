@@ -1,0 +1,97 @@
+"""How a codebook is found and kept alive while its tokenizer is trained: functions of arrays alone.
+
+Codebook rows are directions, so everything here lives on the unit sphere and "nearest" means
+largest cosine. A gradient through the codebook leaves most of its rows unused. These rules do not:
+the book starts from k-means on the encoder's own outputs, each row then follows the running mean of
+the vectors that choose it, and a row that hardly any vector chooses moves to where vectors are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wham_data.inference.vit_vqgan import on_sphere
+
+_FAINTEST = 1e-5
+"""Uses per step below which a row fades no further."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodebookState:
+    """The running statistics behind the codebook.
+
+    uses   float32 [V]      how often a row is chosen in a step, running mean
+    sums   float32 [V, e]   sum of the vectors that chose it in a step, running mean
+    """
+
+    uses: Tensor
+    sums: Tensor
+
+    @property
+    def directions(self) -> Tensor:
+        """The codebook that these statistics make, float32 [V, e]."""
+        return on_sphere(self.sums)
+
+
+def nearest_direction(vectors: Tensor, directions: Tensor) -> Tensor:
+    """The row with the largest cosine for each vector, float [M, e] and [V, e] to int64 [M]."""
+    return torch.cat([(part @ directions.t()).argmax(1) for part in torch.split(vectors, 8192)])
+
+
+def kmeans_directions(vectors: Tensor, rows: int, rng: np.random.Generator, rounds: int) -> Tensor:
+    """Spherical k-means, float32 [M, e] (unit length) to [rows, e].
+
+    Starts from vectors drawn by `rng` (with repetition only where M < rows). A centre that nothing
+    chooses in a round moves to a drawn vector.
+    """
+    centres = vectors[_draw(rng, len(vectors), rows)]
+    for _ in range(rounds):
+        chosen = nearest_direction(vectors, centres)
+        counts = torch.bincount(chosen, minlength=rows)
+        sums = torch.zeros_like(centres).index_add_(0, chosen, vectors)
+        strangers = vectors[_draw(rng, len(vectors), rows)]
+        centres = torch.where((counts > 0)[:, None], on_sphere(sums), strangers)
+    return centres
+
+
+def start_codebook(directions: Tensor, uses_per_step: float) -> CodebookState:
+    """The state of a fresh codebook whose rows are assumed to be used equally."""
+    uses = directions.new_full((len(directions),), uses_per_step / len(directions))
+    return CodebookState(uses, directions * uses[:, None])
+
+
+def follow(state: CodebookState, vectors: Tensor, chosen: Tensor, decay: float) -> CodebookState:
+    """One step of the running means, with vectors [M, e] and the ids [M] of the rows they chose.
+
+    The memory of a row that has all but faded is kept, or its direction would be lost to rounding.
+    """
+    counts = torch.bincount(chosen, minlength=len(state.uses)).to(state.uses.dtype)
+    sums = torch.zeros_like(state.sums).index_add_(0, chosen, vectors)
+    kept = torch.where(state.uses > _FAINTEST, decay, 1.0)
+    return CodebookState(
+        kept * state.uses + (1 - decay) * counts, kept[:, None] * state.sums + (1 - decay) * sums
+    )
+
+
+def revive(
+    state: CodebookState, vectors: Tensor, rng: np.random.Generator, least_share: float
+) -> CodebookState:
+    """Move the rows used less than `least_share` of an equal share onto drawn vectors [M, e].
+
+    A moved row is credited with half an equal share, so that it has time to be chosen before it is
+    judged again.
+    """
+    equal_share = state.uses.sum() / len(state.uses)
+    dead = state.uses < least_share * equal_share
+    strangers = vectors[_draw(rng, len(vectors), len(state.uses))]
+    uses = torch.where(dead, 0.5 * equal_share, state.uses)
+    sums = torch.where(dead[:, None], strangers * uses[:, None], state.sums)
+    return CodebookState(uses, sums)
+
+
+def _draw(rng: np.random.Generator, population: int, count: int) -> Tensor:
+    return torch.from_numpy(rng.choice(population, size=count, replace=population < count))

@@ -1,0 +1,174 @@
+"""A ViT-VQGAN served on uint8 frames, with the same ids for a frame whatever surrounds it.
+
+Floating-point sums depend on how a matrix product is split up, and the split depends on the batch
+and on the number of threads. So every forward pass here has one fixed shape. On a CPU it is one
+frame on one thread, and several frames run side by side in as many threads as torch was allowed. On
+a GPU it is a batch of `GPU_BATCH` frames, filled up with blank ones.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wham_data.inference.tokenizer import (
+    WEIGHTS_FILE,
+    TokenizerFolder,
+    TokenizerInfo,
+    read_tensors,
+)
+from wham_data.inference.vit_vqgan import ViTVQGAN
+from wham_data.schemas.errors import MissingPartError, UsageError
+
+GPU_BATCH = 32
+"""Frames per forward pass on a GPU."""
+
+_thread_count = threading.Lock()
+"""Held while torch's thread count is lowered, lest two callers restore each other's value."""
+
+
+class ViTTokenizer:
+    """A tokenizer loaded on one device; `Tokenizer` in `tokenizer.py` is its contract."""
+
+    def __init__(self, model: ViTVQGAN, info: TokenizerInfo, device: torch.device) -> None:
+        self._model = model.to(device).eval().requires_grad_(False)
+        self._info = info
+        self._device = device
+
+    @classmethod
+    def load(cls, folder: TokenizerFolder, device: str = "auto") -> ViTTokenizer:
+        """Build the model and fill it with the folder's weights.
+
+        Raises:
+            IntegrityError: the weights changed for the worse since the folder was opened.
+            MissingPartError, UsageError: the device is not there, or is none.
+        """
+        model = ViTVQGAN(folder.config)
+        tensors = read_tensors(folder.path / WEIGHTS_FILE, folder.config)
+        model.load_state_dict(
+            {name: torch.from_numpy(values.astype(np.float32)) for name, values in tensors}
+        )
+        return cls(model, folder.info, choose_device(device))
+
+    @property
+    def info(self) -> TokenizerInfo:
+        """Name, fingerprint and sizes."""
+        return self._info
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 over configuration, weights and arithmetic."""
+        return self._info.fingerprint
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of tokens."""
+        return self._info.grid
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids are in [0, vocab_size)."""
+        return self._info.vocab_size
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self._info.frame_size
+
+    @property
+    def device(self) -> str:
+        """Where it runs: "cpu", "cuda:0", ..."""
+        return str(self._device)
+
+    def encode(self, frames_u8: NDArray[np.uint8]) -> NDArray[np.uint16]:
+        """RGB frames uint8 [B, H, W, 3] to ids uint16 [B, N]."""
+        width, height = self.frame_size
+        if frames_u8.dtype != np.uint8 or frames_u8.shape[1:] != (height, width, 3):
+            raise UsageError(
+                f"frames to encode: {frames_u8.dtype} {frames_u8.shape}, "
+                f"expected uint8 (B, {height}, {width}, 3)"
+            )
+        writable = np.require(frames_u8, requirements=["C", "W"])  # as torch demands
+        ids = self._forward(self._model.ids, torch.from_numpy(writable))
+        return ids.numpy().astype(np.uint16).reshape(len(frames_u8), self._model.config.tokens)
+
+    def decode(self, tokens: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Ids of any integer dtype [B, N] to RGB frames uint8 [B, H, W, 3]."""
+        count = self._model.config.tokens
+        if tokens.dtype.kind not in "iu" or tokens.shape[1:] != (count,):
+            raise UsageError(
+                f"tokens to decode: {tokens.dtype} {tokens.shape}, expected integers (B, {count})"
+            )
+        if tokens.size and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.vocab_size:
+            raise UsageError(
+                f"tokens to decode: ids {tokens.min()}..{tokens.max()}, "
+                f"but this tokenizer's are 0..{self.vocab_size - 1}"
+            )
+        frames = self._forward(self._model.frames, torch.from_numpy(tokens.astype(np.int64)))
+        width, height = self.frame_size
+        return frames.numpy().reshape(len(tokens), height, width, 3)
+
+    def _forward(self, model: Callable[[Tensor], Tensor], items: Tensor) -> Tensor:
+        """`model` over the items in passes of one fixed shape; the results on the CPU."""
+        if not len(items):
+            return torch.empty(0, dtype=torch.uint8)
+        if self._device.type == "cpu":
+            return torch.cat(_frame_by_frame(model, items))
+        passes = []
+        with torch.inference_mode():
+            for part in torch.split(items, GPU_BATCH):
+                batch = items.new_zeros((GPU_BATCH, *items.shape[1:]))
+                batch[: len(part)] = part
+                passes.append(model(batch.to(self._device))[: len(part)].cpu())
+        return torch.cat(passes)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that a name stands for.
+
+    Args:
+        name: "cpu", "cuda" (the first GPU), "cuda:N", or "auto": a GPU where there is one.
+
+    Raises:
+        MissingPartError: CUDA was asked for and is not there, or has fewer GPUs.
+        UsageError: no device is called that.
+    """
+    kind, _, index = name.partition(":")
+    if name not in ("auto", "cpu", "cuda") and not (kind == "cuda" and index.isdecimal()):
+        raise UsageError(f"device {name!r}: expected auto, cpu, cuda or cuda:N")
+    usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == "cuda" and int(index or 0) >= usable:
+        raise MissingPartError(
+            f"device {name!r}: {usable} CUDA devices are usable here. "
+            "Use --device cpu, or a torch built for this machine's GPU."
+        )
+    if name == "cpu" or (name == "auto" and not usable):
+        return torch.device("cpu")
+    return torch.device("cuda", int(index or 0))
+
+
+def _frame_by_frame(model: Callable[[Tensor], Tensor], items: Tensor) -> list[Tensor]:
+    """One item and one thread per pass, as many passes at a time as torch was allowed threads."""
+
+    def single(item: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return model(item)
+
+    with _thread_count:
+        allowed = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            if min(allowed, len(items)) == 1:
+                return [single(item) for item in torch.split(items, 1)]
+            with ThreadPoolExecutor(
+                allowed, initializer=torch.set_num_threads, initargs=(1,)
+            ) as pool:
+                return list(pool.map(single, torch.split(items, 1)))
+        finally:
+            torch.set_num_threads(allowed)
