@@ -323,8 +323,7 @@ class _Run:
 
     def commit(self) -> None:
         """Bring what is done into the manifest."""
-        rows, self.rows = self.rows, []
-        refused, self.refused = self.refused, []
+        rows, refused = list(self.rows), list(self.refused)
         settings = self.corpus.info.settings_hash
         report = self.corpus.commit(
             rows,
@@ -340,6 +339,8 @@ class _Run:
             ],
             tie_to=self.tie_to,
         )
+        # Only now: interrupted in there, it is done again on the way out.
+        del self.rows[: len(rows)], self.refused[: len(refused)]
         self.committed.update(report.committed)
         self.came_first += len(report.already_there)
         self.reasons[str(Reason.SPLIT_CONFLICT)] += len(report.split_conflicts)
