@@ -1,0 +1,332 @@
+"""CPU or GPU time per dreamt step, against a plain path that does the published behaviour's work.
+
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/dream.py --threads 2 --rounds 2
+
+The model has the shape of a mid-size WHAM (8 layers, 8 heads, 512 wide, 540 + 16 tokens per step, a
+vocabulary of 16 384 + 68, 10 steps) and one of two sets of weights:
+
+    random  as before training. Every id is about as likely as any other, so guessing gains nothing
+            at first sight, and little at the second.
+    copy    random, but for a first layer built to copy: at every place it looks up what stood there
+            in the frame before, as strongly as makes that token come with probability
+            --copy-mass. That stands in for gameplay, whose frames share tokens: consecutive frames
+            of the bundled recordings, 51 % (CoinRun), 19 % (Doom) and 6 % (MiniWorld) of them, in
+            the mean the default.
+
+Three paths take turns, each dreaming from the same context and seed, in mode world:
+
+    plain        for every step a prefill over the context, one cached pass per image token, another
+                 prefill, and one cached pass per action token; keys and values grow by
+                 concatenation, attention is written out
+    one by one   ours without guesses
+    guessing     ours as it comes
+
+CPU time is what counts on a shared machine: it is the sum over all threads, and does not contain
+the time of others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from wham_data.inference.dream import Context, Dream, dream_batch
+from wham_data.inference.gpt import GPT
+from wham_data.inference.gpt_config import GPTSpec
+from wham_data.inference.sampling import Noise, Sampling, choose
+from wham_data.inference.world_model import WorldModel
+from wham_data.schemas.wham_tokens import encode_actions, token_ranges
+
+GAMEPLAY_COPY_MASS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What dreaming took, per step of one dream."""
+
+    cpu_s: float
+    wall_s: float
+
+
+def main() -> None:
+    settings = _arguments()
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    model = _model(settings)
+    spec = model.spec
+    contexts, futures = _gameplay(spec, settings)
+    sampling = Sampling(temperature=settings.temperature)
+
+    def ours(speculate: bool) -> list[Dream]:
+        return dream_batch(
+            model,
+            contexts,
+            steps=settings.steps,
+            actions=futures,
+            sampling=sampling,
+            seed=settings.seed,
+            speculate=speculate,
+        )
+
+    paths: dict[str, Callable[[], object]] = {
+        "one by one": lambda: ours(False),
+        "guessing": lambda: ours(True),
+    }
+    if not settings.no_plain:
+        plain_steps = min(settings.plain_steps, settings.steps)
+        paths["plain"] = lambda: _plain(model, contexts[0], futures[0], plain_steps, settings)
+    spent: dict[str, list[Spent]] = {name: [] for name in paths}
+    results: dict[str, object] = {}
+    for _ in range(settings.rounds):
+        for name, path in paths.items():
+            cpu, wall = time.process_time(), time.perf_counter()
+            results[name] = path()
+            steps = plain_steps if name == "plain" else settings.steps * settings.batch
+            spent[name].append(
+                Spent((time.process_time() - cpu) / steps, (time.perf_counter() - wall) / steps)
+            )
+    _report(settings, model, spent, results)
+
+
+def _report(
+    settings: argparse.Namespace,
+    model: WorldModel,
+    spent: dict[str, list[Spent]],
+    results: dict[str, object],
+) -> None:
+    report: dict[str, object] = {
+        "weights": settings.weights,
+        "copy_mass": settings.copy_mass if settings.weights == "copy" else None,
+        "batch": settings.batch,
+        "steps": settings.steps,
+        "dtype": model.dtype,
+        "device": model.device,
+        "threads": torch.get_num_threads(),
+    }
+    best = {name: min(one.cpu_s for one in times) for name, times in spent.items()}
+    for name, times in spent.items():
+        line: dict[str, object] = {
+            "cpu_s_per_step": [round(one.cpu_s, 2) for one in times],
+            "wall_s_per_step": [round(one.wall_s, 2) for one in times],
+        }
+        if "plain" in best and name != "plain":
+            line["times_less_cpu_than_plain"] = round(best["plain"] / best[name], 2)
+        dreams = results[name]
+        if isinstance(dreams, list):
+            stats = dreams[0].stats
+            line["tokens_per_pass"] = round(stats.tokens_per_pass, 2)
+            line["acceptance"] = round(stats.acceptance, 3)
+        report[name] = line
+    one_by_one, guessing = results["one by one"], results["guessing"]
+    assert isinstance(one_by_one, list)
+    assert isinstance(guessing, list)
+    report["tokens_equal"] = all(
+        np.array_equal(a.tokens, b.tokens) for a, b in zip(one_by_one, guessing, strict=True)
+    )
+    if "plain" in results:
+        plain = results["plain"]
+        report["plain_tokens_equal"] = bool(
+            np.array_equal(plain, one_by_one[0].tokens[: len(plain)])
+        )
+    report["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(json.dumps(report, indent=2))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Time per dreamt step, ours against plain.")
+    parser.add_argument("--weights", choices=("random", "copy"), default="copy")
+    parser.add_argument("--copy-mass", type=float, default=GAMEPLAY_COPY_MASS)
+    parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--heads", type=int, default=8)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--grid", type=int, nargs=2, default=(18, 30), metavar=("ROWS", "COLUMNS"))
+    parser.add_argument("--vocab", type=int, default=16384)
+    parser.add_argument("--context", type=int, default=10, help="steps that the model holds")
+    parser.add_argument("--steps", type=int, default=2, help="steps to dream")
+    parser.add_argument("--plain-steps", type=int, default=1, help="of them, on the plain path")
+    parser.add_argument("--no-plain", action="store_true")
+    parser.add_argument(
+        "--batch", type=int, default=1, help="dreams at once, not on the plain path"
+    )
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--temperature", type=float, default=0.9)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    return parser.parse_args()
+
+
+def _model(settings: argparse.Namespace) -> WorldModel:
+    tokens = settings.grid[0] * settings.grid[1]
+    spec = GPTSpec(
+        n_layer=settings.layers,
+        n_head=settings.heads,
+        n_embd=settings.width,
+        positions=settings.context * (tokens + 16),
+        image_tokens=tokens,
+        image_vocab=settings.vocab,
+    )
+    torch.manual_seed(settings.seed)
+    gpt = GPT(spec).eval().requires_grad_(False)
+    if settings.weights == "copy":
+        _make_it_copy(gpt, settings.copy_mass, settings.temperature)
+    gpt.to(settings.device, getattr(torch, settings.dtype))
+    return WorldModel("benchmark", gpt, None)
+
+
+def _gameplay(
+    spec: GPTSpec, settings: argparse.Namespace
+) -> tuple[list[Context], list[NDArray[np.float32]]]:
+    """Contexts whose frames share `copy_mass` of their tokens, with actions, and future actions."""
+    random = np.random.default_rng(settings.seed)
+    contexts, futures = [], []
+    for _ in range(settings.batch):
+        frames = [random.integers(0, spec.image_vocab, spec.image_tokens)]
+        for _ in range(spec.steps - 1):
+            fresh = random.integers(0, spec.image_vocab, spec.image_tokens)
+            same = random.random(spec.image_tokens) < settings.copy_mass
+            frames.append(np.where(same, frames[-1], fresh))
+        actions = np.zeros((spec.steps + settings.steps, 16), np.float32)
+        actions[:, 12:] = random.uniform(-1, 1, (len(actions), 4))
+        contexts.append(Context(actions=actions[: spec.steps], tokens=np.stack(frames)))
+        futures.append(actions[spec.steps :])
+    return contexts, futures
+
+
+@torch.inference_mode()
+def _make_it_copy(gpt: GPT, mass: float, temperature: float) -> None:
+    """Turn the first layer into a look at the same place of the frame before.
+
+    Positions get a code of cosines and sines in the first head's worth of dimensions. Queries turn
+    the code by one step less one token, so that they meet the key of the token to be copied; the
+    values carry token embeddings, and the projection passes them on, as strongly as gives the
+    copied token the wanted mean probability.
+    """
+    spec = gpt.spec
+    width, size = spec.n_embd, spec.head_size
+    block = gpt.transformer.h[0]
+    generator = torch.Generator().manual_seed(0)
+    frequency = torch.rand(size // 2, generator=generator) * math.pi
+    angle = torch.arange(spec.positions)[:, None] * frequency
+    gpt.transformer.wpe.weight[:, : size // 2] = 0.2 * angle.cos()
+    gpt.transformer.wpe.weight[:, size // 2 : size] = 0.2 * angle.sin()
+    gpt.lm_head.weight.mul_(2)[:, :size] = 0
+    turn = torch.zeros(size, size)
+    back = frequency * (1 - spec.tokens_per_step)
+    half = size // 2
+    turn[:half, :half], turn[:half, half:] = back.cos().diag(), -back.sin().diag()
+    turn[half:, :half], turn[half:, half:] = back.sin().diag(), back.cos().diag()
+    attention = block.attn.c_attn.weight
+    attention.zero_()
+    for head in range(spec.n_head):
+        rows = slice(head * size, (head + 1) * size)
+        attention[rows, :size] = turn * 2
+        attention[width:][rows, :size] = torch.eye(size)
+        attention[2 * width :][rows, rows] = torch.eye(size) * (head > 0)
+    random = np.random.default_rng(0)
+    frame = random.integers(0, spec.image_vocab, spec.image_tokens)
+    actions = encode_actions(np.zeros((1, 16)))[0][0] + spec.image_vocab
+    step = np.concatenate([frame, actions])
+    tokens = torch.from_numpy(np.concatenate([step, step]))[None]
+    weak, strong = 0.0, 1.0
+    for _ in range(10):
+        strength = (weak + strong) / 2
+        block.attn.c_proj.weight.copy_(torch.eye(width) * strength)
+        logits = gpt(tokens)[0, spec.tokens_per_step - 1 :][: spec.image_tokens]
+        chance = (logits[:, : spec.image_vocab] / temperature).softmax(1)
+        copied = chance.gather(1, torch.from_numpy(frame)[:, None]).mean().item()
+        weak, strong = (strength, strong) if copied < mass else (weak, strength)
+
+
+@torch.inference_mode()
+def _plain(
+    model: WorldModel,
+    context: Context,
+    future: NDArray[np.float32],
+    steps: int,
+    settings: argparse.Namespace,
+) -> NDArray[np.int64]:
+    """The published behaviour's work for one dream in mode world; its image tokens [steps, N]."""
+    spec, gpt = model.spec, model.gpt
+    device = gpt.lm_head.weight.device
+    sampling, noise = Sampling(temperature=settings.temperature), Noise(settings.seed, 0)
+    ranges = torch.from_numpy(token_ranges(spec.image_vocab, spec.image_tokens)).to(device)
+    assert context.tokens is not None
+    offset = spec.image_vocab
+    actions = encode_actions(context.actions)[0] + offset
+    given = encode_actions(future)[0] + offset
+    history = [np.concatenate(step) for step in zip(context.tokens, actions, strict=True)]
+
+    def phase(known: Tensor, step: int, first: int, count: int) -> Tensor:
+        """Prefill `known`, int64 [n], and generate `count` tokens, one cached pass each."""
+        logits, keys, values = _prefill(gpt, known)
+        chosen: list[Tensor] = []
+        for place in range(first, first + count):
+            if chosen:
+                position = len(known) + len(chosen) - 1
+                logits = _one_token(gpt, chosen[-1], position, keys, values)
+            drawn = noise.at(step, place, 1, spec.vocabulary, device)
+            chosen.append(choose(logits, ranges[place : place + 1], sampling, drawn))
+        return torch.cat(chosen)
+
+    frames = []
+    for step in range(steps):
+        window = history[-(spec.steps - 1) :]
+        known = torch.from_numpy(np.concatenate(window)).to(device)
+        frame = phase(known, step, 0, spec.image_tokens)
+        phase(torch.cat([known, frame]), step, spec.image_tokens, 16)
+        frames.append(frame.cpu().numpy())
+        history.append(np.concatenate([frames[-1], given[step]]))
+    return np.stack(frames)
+
+
+def _prefill(gpt: GPT, tokens: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """All of a context at once: logits float32 [1, ids] at its end, and keys and values."""
+    x = (gpt.lm_head.weight[tokens] + gpt.transformer.wpe.weight[: len(tokens)])[None]
+    keys, values = [], []
+    for block in gpt.transformer.h:
+        query, key, value = _heads(gpt, block.attn.c_attn(block.ln_1(x)))
+        keys.append(key)
+        values.append(value)
+        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        x = x + block.attn.c_proj(mixed.transpose(1, 2).reshape(x.shape))
+        x = x + block.mlp(block.ln_2(x))
+    return gpt.lm_head(gpt.transformer.ln_f(x[:, -1])).float(), keys, values
+
+
+def _one_token(
+    gpt: GPT, token: Tensor, position: int, keys: list[Tensor], values: list[Tensor]
+) -> Tensor:
+    """One more token, int64 [1], behind the cache, which grows; logits float32 [1, ids]."""
+    x = (gpt.lm_head.weight[token] + gpt.transformer.wpe.weight[position])[None]
+    for layer, block in enumerate(gpt.transformer.h):
+        query, key, value = _heads(gpt, block.attn.c_attn(block.ln_1(x)))
+        keys[layer] = torch.cat([keys[layer], key], dim=2)
+        values[layer] = torch.cat([values[layer], value], dim=2)
+        scores = query @ keys[layer].transpose(2, 3) / math.sqrt(gpt.spec.head_size)
+        mixed = scores.softmax(dim=-1) @ values[layer]
+        x = x + block.attn.c_proj(mixed.transpose(1, 2).reshape(x.shape))
+        x = x + block.mlp(block.ln_2(x))
+    return gpt.lm_head(gpt.transformer.ln_f(x[:, -1])).float()
+
+
+def _heads(gpt: GPT, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values, each [1, h, n, hd]."""
+    split = qkv.view(1, qkv.shape[1], 3, gpt.spec.n_head, -1).permute(2, 0, 3, 1, 4)
+    return split[0], split[1], split[2]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,268 @@
+"""A WHAM model on disk, opened without running anything in it: a Lightning `.ckpt`, or the folder
+that `wham-data convert` makes of one.
+
+Opening reads the configuration and the names and shapes of the tensors, demands every tensor that
+the configuration calls for, and reads no weights. Those are mapped and checked (checksum, finite
+values) when asked for; what else a checkpoint holds, above all the optimizer's state, is never read.
+Both forms give the same tokenizer fingerprint. No torch here until a world model's tensors are
+asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wham_data.inference import wham_hyper_parameters as wham
+from wham_data.inference.gpt_config import GPTSpec
+from wham_data.inference.inert_pickle import TensorRecord
+from wham_data.inference.model_folder import ModelFolder
+from wham_data.inference.tokenizer import TokenizerInfo
+from wham_data.inference.tokenizer_config import Family, Fingerprint, TokenizerConfig
+from wham_data.inference.torch_archive import TorchArchive
+from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Shape = tuple[int, ...]
+
+_WORD_TABLE, _HEAD = "transformer.wte.weight", "lm_head.weight"
+"""One matrix under two names. Where they differ the published loader keeps the head's."""
+
+_NOT_FOR_INFERENCE = re.compile(
+    r"context_encoders\.images\.([01]\.)?(patch_gan|target_patchgan|lpips_model)\."
+    r"|context_encoders\.images\..*\.attn\.attn_mask$"
+    r"|context_encoders\.images\.([01]\.)?vq_model\.(loss\.|colorize)"
+    r"|predictor\.gpt_model\.transformer\.h\.\d+\.attn\.bias$"
+)
+"""Keys that training or older releases leave behind."""
+
+
+class _ImageWeights(Protocol):
+    """Where a tokenizer's tensors are read from, by their names in a converted folder."""
+
+    def tokenizer_array(self, name: str) -> NDArray[np.floating]: ...
+
+
+class _Weights(_ImageWeights, Protocol):
+    """The same for a whole model."""
+
+    def world_model_tensor(self, name: str) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerFiles:
+    """The image tokenizer of a model on disk, or the pair of them."""
+
+    path: Path
+    config: TokenizerConfig
+    _weights: _ImageWeights
+
+    def tensors(self) -> Iterator[tuple[str, NDArray[np.floating]]]:
+        """All tensors in order of their names: float32 from a checkpoint, a folder's as stored.
+
+        Raises:
+            IntegrityError: a checksum is wrong, or a value is not finite.
+        """
+        for name in sorted(self.config.tensor_shapes()):
+            yield name, self._weights.tokenizer_array(name)
+
+    def info(self) -> TokenizerInfo:
+        """What a corpus records about it. Reads all weights, for the fingerprint."""
+        fingerprint = Fingerprint(self.config)
+        for name, values in self.tensors():
+            fingerprint.add(name, values)
+        return self.config.info(self.name, fingerprint.hex())
+
+    @property
+    def name(self) -> str:
+        """The file's or folder's name."""
+        return self.path.resolve().name
+
+
+@dataclass(frozen=True, slots=True)
+class WhamCheckpoint:
+    """A world model and its image tokenizer.
+
+    gpt         shape of the world model
+    ignored     keys of the state dict that inference has no use for
+    unexpected  keys of the state dict that nobody knows; they are left out too
+    """
+
+    path: Path
+    tokenizer: TokenizerFiles
+    gpt: GPTSpec
+    ignored: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    _weights: _Weights
+
+    @property
+    def family(self) -> Family:
+        """Of the tokenizer that encodes."""
+        return self.tokenizer.config.family
+
+    def world_model_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """The world model's tensors (`GPTSpec.tensor_shapes`), on the CPU and mapped from the file.
+
+        float32 from a checkpoint, a folder's in the type that it was converted to.
+
+        Raises:
+            IntegrityError: a checksum is wrong, or a value is not finite.
+        """
+        for name in self.gpt.tensor_shapes():
+            yield name, self._weights.world_model_tensor(name)
+
+
+def open_checkpoint(path: Path | str, n_head: int | None = None) -> WhamCheckpoint:
+    """Open a WHAM checkpoint or a converted folder.
+
+    Args:
+        n_head: the world model's attention heads, for a checkpoint that does not say.
+
+    Raises:
+        UsageError: there is no such file or no world model in the folder; `n_head` is needed and
+            not given, or contradicts the file.
+        IntegrityError: the file is damaged, is refused as unsafe, is no WHAM model, refers to a
+            second file, or lacks a tensor or has one of another shape.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return _LightningFile.open(path).checkpoint(n_head)
+    folder = ModelFolder.open(path)
+    if folder.gpt is None:
+        raise UsageError(f"{path}: a tokenizer without a world model")
+    files = TokenizerFiles(path, folder.tokenizer, folder)
+    return WhamCheckpoint(path, files, folder.gpt, (), (), folder)
+
+
+def open_tokenizer(path: Path | str) -> TokenizerFiles:
+    """Open the image tokenizer of a WHAM checkpoint, of a converted folder, or alone in a folder.
+
+    Raises:
+        UsageError, IntegrityError: as `open_checkpoint`, but whatever is wrong with a checkpoint's
+            world model alone goes unseen.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return _LightningFile.open(path).tokenizer()
+    folder = ModelFolder.open(path)
+    return TokenizerFiles(path, folder.tokenizer, folder)
+
+
+@dataclass(frozen=True, slots=True)
+class _LightningFile:
+    """A checkpoint's hyper-parameters, still inert, and its state dict.
+
+    keys      of the state dict, all of them
+    records   those that are tensors
+    """
+
+    archive: TorchArchive
+    hyper_parameters: object
+    keys: tuple[str, ...]
+    records: dict[str, TensorRecord]
+
+    @classmethod
+    def open(cls, path: Path) -> _LightningFile:
+        archive = TorchArchive.open(path)
+        content = archive.content
+        if not isinstance(content, dict):
+            raise IntegrityError(
+                f"{path}: a {type(content).__name__}, expected a Lightning checkpoint"
+            )
+        for key in ("state_dict", "hyper_parameters"):
+            if key not in content:
+                raise IntegrityError(f"{path}: missing {key}, expected a Lightning checkpoint")
+        state = content["state_dict"]
+        if not isinstance(state, dict):
+            raise IntegrityError(f"{path}: state_dict is a {type(state).__name__}, expected a dict")
+        records = {key: value for key, value in state.items() if isinstance(value, TensorRecord)}
+        return cls(archive, content["hyper_parameters"], tuple(map(str, state)), records)
+
+    def tokenizer(self) -> TokenizerFiles:
+        config = self._tokenizer_config()
+        keys = _tokenizer_keys(config)
+        self._check({keys[name]: shape for name, shape in config.tensor_shapes().items()})
+        return TokenizerFiles(self.archive.path, config, _ArchiveWeights(self, keys, {}))
+
+    def checkpoint(self, n_head: int | None) -> WhamCheckpoint:
+        path, prefix, tokenizer = self.archive.path, wham.GPT_PREFIX, self.tokenizer()
+        shapes = {
+            key.removeprefix(prefix): record.shape
+            for key, record in self.records.items()
+            if key.startswith(prefix)
+        }
+        try:
+            gpt = wham.read_gpt_spec(self.hyper_parameters, tokenizer.config, shapes, n_head)
+        except WhamDataError as wrong:
+            raise type(wrong)(f"{path}: {wrong}") from None
+        demanded = {prefix + name: shape for name, shape in gpt.tensor_shapes().items()}
+        demanded[prefix + _WORD_TABLE] = demanded[prefix + _HEAD]
+        self._check(demanded)
+        images = _tokenizer_keys(tokenizer.config)
+        used = demanded.keys() | images.values()
+        rest = [key for key in self.keys if key not in used]
+        return WhamCheckpoint(
+            path,
+            tokenizer,
+            gpt,
+            ignored=tuple(key for key in rest if _NOT_FOR_INFERENCE.match(key)),
+            unexpected=tuple(key for key in rest if not _NOT_FOR_INFERENCE.match(key)),
+            _weights=_ArchiveWeights(self, images, {n: prefix + n for n in gpt.tensor_shapes()}),
+        )
+
+    def _tokenizer_config(self) -> TokenizerConfig:
+        try:
+            return wham.read_tokenizer_config(self.hyper_parameters)
+        except IntegrityError as wrong:
+            raise IntegrityError(f"{self.archive.path}: {wrong}") from None
+
+    def _check(self, expected: Mapping[str, Shape]) -> None:
+        """Demand these tensors, by their keys in the state dict."""
+        missing = [key for key in expected if key not in self.records]
+        if missing:
+            raise IntegrityError(
+                f"{self.archive.path}: {len(missing)} tensors missing from state_dict, "
+                f"as {missing[0]}"
+            )
+        for key, shape in expected.items():
+            if (found := self.records[key].shape) != shape:
+                raise IntegrityError(
+                    f"{self.archive.path}: {key} has shape {found}, expected {shape}"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class _ArchiveWeights:
+    """A checkpoint's tensors by their names in a converted folder."""
+
+    file: _LightningFile
+    images: dict[str, str]
+    world_model: dict[str, str]
+
+    def tokenizer_array(self, name: str) -> NDArray[np.floating]:
+        return self._array(self.images[name])
+
+    def world_model_tensor(self, name: str) -> Tensor:
+        import torch
+
+        return torch.from_numpy(self._array(self.world_model[name]))
+
+    def _array(self, key: str) -> NDArray[np.float32]:
+        return self.file.archive.array(key, self.file.records[key])
+
+
+def _tokenizer_keys(config: TokenizerConfig) -> dict[str, str]:
+    """The keys in the state dict of the tokenizer's tensors, by their names in a folder."""
+    return {
+        part + name: wham.image_prefix(config, part) + name
+        for part, image in config.parts().items()
+        for name in image.tensor_shapes()
+    }

@@ -1,0 +1,504 @@
+"""Dreams: a world model goes on from a context of frames and actions.
+
+A step is N image tokens, then the 16 tokens of the action taken on seeing that frame. A dream makes
+K more steps, and the mode says what of them the model makes:
+
+    world   the frames; the actions are given                    (published protocol: base)
+    full    the frames and the actions                           (published protocol: comprehensive)
+    policy  the actions; the frames are given
+
+What the model sees when it makes step k is the newest min(context_steps, S - 1) steps before it, S
+being the steps that its position table holds: a prediction needs one of them for itself. Positions
+count from 0 at the oldest step it sees. While the context grows, the cache of keys and values grows
+with it; once the window slides, every token has a new position and the window is read in again.
+
+Each dream of a batch keeps its own place: it needs its own number of passes, slides and ends when
+it does, and has tokens that depend on its seed and index alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wham_data.inference.gpt import GPT, Cache, Feed
+from wham_data.inference.gpt_config import GPTSpec
+from wham_data.inference.sampling import Noise, Sampling, choose
+from wham_data.inference.speculation import (
+    SHORTEST_BLOCK,
+    SHORTEST_BLOCK_ON_GPU,
+    BlockLength,
+    agreed,
+    guess_frame,
+)
+from wham_data.inference.tokenizer import Tokenizer
+from wham_data.schemas.errors import UsageError
+from wham_data.schemas.wham_tokens import (
+    ACTION_SIZE,
+    decode_actions,
+    encode_actions,
+    token_ranges,
+)
+
+Mode = Literal["world", "policy", "full", "base", "comprehensive"]
+Tokens = NDArray[np.int64]
+
+_ALIASES: dict[str, str] = {"base": "world", "comprehensive": "full"}
+_MODES = ("world", "policy", "full")
+
+TOKENS_PER_PASS = 512
+"""Dreams share a pass up to this many tokens; a longer feed, a prefill, gets one of its own, which
+bounds the memory of a pass."""
+
+
+class DreamingModel(Protocol):
+    """What a dream needs of a world model; `WorldModel` is one."""
+
+    @property
+    def gpt(self) -> GPT:
+        """The transformer, on its device, in its dtype, not training."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """Frames to tokens and back; None where the model came without one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The steps that a dream starts from, oldest first: each a frame and the action on seeing it.
+
+    actions  float [C, 16] measured, in `wham16`
+    tokens   integer [C, N] image tokens of the model's own tokenizer, or
+    frames   uint8 [C, H, W, 3] RGB, which that tokenizer encodes
+
+    Raises:
+        UsageError: both or none of tokens and frames, no steps, or as many actions as frames not.
+    """
+
+    actions: NDArray[np.floating]
+    tokens: NDArray[np.integer] | None = None
+    frames: NDArray[np.uint8] | None = None
+
+    def __post_init__(self) -> None:
+        pictures = self.tokens if self.tokens is not None else self.frames
+        if pictures is None or (self.tokens is not None and self.frames is not None):
+            raise UsageError("a context holds either tokens or frames: give exactly one of them")
+        if self.actions.ndim != 2 or self.actions.shape != (len(pictures), ACTION_SIZE):
+            raise UsageError(
+                f"a context of {len(pictures)} frames has actions of shape {self.actions.shape}: "
+                f"expected ({len(pictures)}, {ACTION_SIZE})"
+            )
+        if not len(pictures):
+            raise UsageError("a context of no steps: expected at least 1")
+
+
+@dataclass(slots=True)
+class DreamStats:
+    """What a dream cost, whatever the clock says.
+
+    context_steps  the most steps that the model saw when it made one
+    passes         forward passes
+    prefills       those that read a window in from its start
+    fed            tokens fed, prefills and refused guesses included
+    generated      tokens made
+    guessed        guesses fed
+    accepted       guesses that the model agreed with
+    clamped        stick values of the given actions that were out of range
+    """
+
+    context_steps: int = 0
+    passes: int = 0
+    prefills: int = 0
+    fed: int = 0
+    generated: int = 0
+    guessed: int = 0
+    accepted: int = 0
+    clamped: int = 0
+
+    @property
+    def acceptance(self) -> float:
+        """Share of the guesses that were right; 0 where none was made."""
+        return self.accepted / self.guessed if self.guessed else 0.0
+
+    @property
+    def tokens_per_pass(self) -> float:
+        """Tokens made per forward pass; 1 is what decoding without guesses reaches."""
+        return self.generated / self.passes if self.passes else 0.0
+
+
+@dataclass(frozen=True)
+class Dream:
+    """K dreamt steps.
+
+    tokens   uint16 [K, N]
+    actions  float32 [K, 16] measured, as the model saw them: each stick at the middle of its bin
+    stats    what it cost
+    frames   uint8 [K, H, W, 3], decoded when first asked for
+    """
+
+    tokens: NDArray[np.uint16]
+    actions: NDArray[np.float32]
+    stats: DreamStats
+    _tokenizer: Tokenizer | None = field(repr=False)
+
+    @cached_property
+    def frames(self) -> NDArray[np.uint8]:
+        """The dreamt pictures.
+
+        Raises:
+            UsageError: the model has no tokenizer.
+        """
+        return _need(self._tokenizer).decode(self.tokens)
+
+
+def dream(
+    model: DreamingModel,
+    context: Context,
+    *,
+    steps: int,
+    mode: Mode = "world",
+    actions: NDArray[np.floating] | None = None,
+    frames: NDArray[np.integer] | None = None,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    context_steps: int | None = None,
+    speculate: bool = True,
+) -> Dream:
+    """Go on from one context; `dream_batch` says what the arguments are."""
+    return dream_batch(
+        model,
+        [context],
+        steps=steps,
+        mode=mode,
+        actions=None if actions is None else [actions],
+        frames=None if frames is None else [frames],
+        sampling=sampling,
+        seed=seed,
+        context_steps=context_steps,
+        speculate=speculate,
+    )[0]
+
+
+def dream_batch(
+    model: DreamingModel,
+    contexts: Sequence[Context],
+    *,
+    steps: int,
+    mode: Mode = "world",
+    actions: Sequence[NDArray[np.floating]] | None = None,
+    frames: Sequence[NDArray[np.integer]] | None = None,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    indices: Sequence[int] | None = None,
+    context_steps: int | None = None,
+    speculate: bool = True,
+) -> list[Dream]:
+    """Go on from several contexts at once.
+
+    Args:
+        model: the world model.
+        contexts: where each dream starts; they may differ in length.
+        steps: K, steps to make, from 1 up.
+        mode: what the model makes; see above.
+        actions: mode world: per dream float [K, 16] measured. Action k is taken on seeing dreamt
+            frame k, so the last one shapes nothing any more.
+        frames: mode policy: per dream the recorded future, integer [K, N] tokens or uint8
+            [K, H, W, 3].
+        sampling: how tokens are drawn; None is `Sampling()`.
+        seed: with a dream's index all its randomness.
+        indices: per dream, its index in the run; 0, 1, 2, ... by default. A dream comes out the
+            same in whatever batch it is made.
+        context_steps: the most steps that the model sees, at most S; S and None mean S - 1.
+        speculate: guess ahead. It changes the time that a dream takes and nothing else.
+
+    Raises:
+        UsageError: an argument that fits neither the mode nor the model.
+        NoTokenError: an action that no token stands for (NaN, a button half down).
+    """
+    spec = model.gpt.spec
+    mode_name = _ALIASES.get(mode, mode)
+    if mode_name not in _MODES:
+        known = ", ".join([*_MODES, *_ALIASES])
+        raise UsageError(f"mode {mode!r}: expected one of {known}")
+    if steps < 1:
+        raise UsageError(f"{steps} steps to dream: expected at least 1")
+    window = _window(spec, context_steps)
+    _check_given("actions", actions, mode_name == "world", len(contexts), mode)
+    _check_given("frames", frames, mode_name == "policy", len(contexts), mode)
+    if indices is not None and len(indices) != len(contexts):
+        raise UsageError(f"{len(indices)} indices for {len(contexts)} contexts")
+    noises = [Noise(seed, index) for index in indices or range(len(contexts))]
+    sampling = Sampling() if sampling is None else sampling
+    rollouts = []
+    for row, context in enumerate(contexts):
+        history, clamped = _history(model, context)
+        given_actions = None
+        if actions is not None:
+            given_actions, more = _action_tokens(spec, actions[row], steps)
+            clamped += more
+        plan = _Plan(
+            given_actions=given_actions,
+            given_frames=None if frames is None else _given_frames(model, frames[row], steps),
+            steps=steps,
+            window=window,
+            grid=None if model.tokenizer is None else model.tokenizer.grid,
+            block=BlockLength(_shortest_block(model.gpt)) if speculate else None,
+        )
+        rollouts.append(_Rollout(spec, plan, row, history))
+        rollouts[-1].stats.clamped = clamped
+    _run(model.gpt, rollouts, noises, sampling, window)
+    return [rollout.result(model.tokenizer) for rollout in rollouts]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What one dream is to do.
+
+    given_actions  int64 [K, 16] in the joint vocabulary, or None: the model makes them
+    given_frames   int64 [K, N], or None: the model makes them
+    block          how far to guess ahead; None for one token at a time
+    """
+
+    given_actions: Tokens | None
+    given_frames: Tokens | None
+    steps: int
+    window: int
+    grid: tuple[int, int] | None
+    block: BlockLength | None
+
+
+class _Rollout:
+    """One dream under way: the tokens so far, its place in the step, and how much is cached.
+
+    A pass feeds what is known and not yet cached (a whole window, or the given actions, or the
+    latest token), then guesses.
+    """
+
+    def __init__(self, spec: GPTSpec, plan: _Plan, row: int, context: Tokens) -> None:
+        self.stats = DreamStats()
+        self._spec = spec
+        self._plan = plan
+        self._row = row
+        self._context = len(context)
+        self._tokens = np.zeros((len(context) + plan.steps, spec.tokens_per_step), np.int64)
+        self._tokens[: len(context)] = context
+        self._step = len(context)
+        self._oldest = -1
+        self._cached = 0
+        self._asked = 0
+        self._start_step()
+
+    @property
+    def done(self) -> bool:
+        return self._step == len(self._tokens)
+
+    @property
+    def dream_step(self) -> int:
+        """The step being made, 0 for the first dreamt one."""
+        return self._step - self._context
+
+    @property
+    def positions(self) -> range:
+        """The positions in the step that the next pass asks for."""
+        return range(self._at, self._at + self._asked)
+
+    def feed(self) -> Feed:
+        """What the next pass is to read."""
+        seen = min(self._step, self._plan.window)
+        if self._step - seen != self._oldest:
+            self._oldest = self._step - seen
+            self._cached = 0
+        known = seen * self._spec.tokens_per_step + self._at
+        length = self._plan.block.tokens if self._plan.block else 1
+        self._asked = min(length, self._end - self._at)
+        flat = self._tokens[self._oldest :].reshape(-1)
+        feed = Feed(
+            row=self._row,
+            start=self._cached,
+            tokens=torch.from_numpy(flat[self._cached : known + self._asked - 1]),
+            wanted=self._asked,
+        )
+        self.stats.context_steps = max(self.stats.context_steps, seen)
+        self.stats.passes += 1
+        self.stats.prefills += self._cached == 0
+        self.stats.fed += len(feed.tokens)
+        self.stats.guessed += self._asked - 1
+        self._cached = known
+        return feed
+
+    def take(self, choices: Tokens) -> None:
+        """Go on with what the model chose, int64 [asked], at `positions`."""
+        place = self._tokens[self._step, self._at : self._at + self._asked]
+        count = agreed(place[:-1], choices)
+        place[:] = choices  # behind the first difference they are the next guesses
+        self._cached += count - 1
+        self._at += count
+        self.stats.generated += count
+        self.stats.accepted += count - 1
+        if self._plan.block:
+            self._plan.block.came(count)
+        if self._at == self._end:
+            self._finish_step()
+
+    def result(self, tokenizer: Tokenizer | None) -> Dream:
+        made = self._tokens[self._context :]
+        images, actions = np.split(made, [self._spec.image_tokens], axis=1)
+        return Dream(
+            tokens=images.astype(np.uint16),
+            actions=decode_actions(actions - self._spec.image_vocab),
+            stats=self.stats,
+            _tokenizer=tokenizer,
+        )
+
+    def _start_step(self) -> None:
+        """Fill the step with what is given, and with guesses where the model is to choose."""
+        images = self._spec.image_tokens
+        step, last = self._tokens[self._step], self._tokens[self._step - 1]
+        before = self._tokens[self._step - 2, :images] if self._step > 1 else None
+        self._at, self._end = 0, len(step)
+        step[:images] = guess_frame(last[:images], before, self._plan.grid)
+        step[images:] = last[images:]
+        if self._plan.given_frames is not None:
+            step[:images] = self._plan.given_frames[self.dream_step]
+            self._at = images
+        if self._plan.given_actions is not None:
+            self._end = images
+
+    def _finish_step(self) -> None:
+        if self._plan.given_actions is not None:
+            given = self._plan.given_actions[self.dream_step]
+            self._tokens[self._step, self._spec.image_tokens :] = given
+        self._step += 1
+        if not self.done:
+            self._start_step()
+
+
+@torch.inference_mode()
+def _run(
+    gpt: GPT,
+    rollouts: Sequence[_Rollout],
+    noises: Sequence[Noise],
+    sampling: Sampling,
+    window: int,
+) -> None:
+    """Advance all dreams until each is done."""
+    spec, device = gpt.spec, gpt.lm_head.weight.device
+    ranges = torch.from_numpy(
+        token_ranges(
+            spec.image_vocab, spec.image_tokens, without_first_zero=sampling.without_first_zero
+        )
+    ).to(device)
+    cache = Cache(gpt, len(rollouts), (window + 1) * spec.tokens_per_step)
+    while going := [row for row, rollout in enumerate(rollouts) if not rollout.done]:
+        for batch in _passes([(row, rollouts[row].feed()) for row in going]):
+            logits = gpt.advance([feed for _, feed in batch], cache)
+            places = [(row, rollouts[row].dream_step, rollouts[row].positions) for row, _ in batch]
+            noise = None
+            if not sampling.greedy:
+                noise = torch.cat(
+                    [
+                        noises[row].at(step, at.start, len(at), spec.vocabulary, device)
+                        for row, step, at in places
+                    ]
+                )
+            allowed = torch.cat([ranges[at.start : at.stop] for _, _, at in places])
+            choices = choose(logits, allowed, sampling, noise).cpu().numpy()
+            ends = np.cumsum([len(at) for _, _, at in places])
+            for (row, _, _), chosen in zip(places, np.split(choices, ends[:-1]), strict=True):
+                rollouts[row].take(chosen)
+
+
+def _passes(feeds: Sequence[tuple[int, Feed]]) -> Iterator[list[tuple[int, Feed]]]:
+    """The feeds in groups, in their order, each group for one pass."""
+    group: list[tuple[int, Feed]] = []
+    tokens = 0
+    for row, feed in feeds:
+        if group and tokens + len(feed.tokens) > TOKENS_PER_PASS:
+            yield group
+            group, tokens = [], 0
+        group.append((row, feed))
+        tokens += len(feed.tokens)
+    if group:
+        yield group
+
+
+def _window(spec: GPTSpec, context_steps: int | None) -> int:
+    """The most steps that the model sees when it makes one."""
+    most = spec.steps if context_steps is None else context_steps
+    if not 1 <= most <= spec.steps:
+        raise UsageError(
+            f"a context of {most} steps for a model that holds {spec.steps}: "
+            f"expected 1 to {spec.steps}"
+        )
+    if spec.steps < 2:
+        raise UsageError("this model holds a single step: there is no room to predict another")
+    return min(most, spec.steps - 1)
+
+
+def _shortest_block(gpt: GPT) -> int:
+    return SHORTEST_BLOCK if gpt.lm_head.weight.is_cpu else SHORTEST_BLOCK_ON_GPU
+
+
+def _history(model: DreamingModel, context: Context) -> tuple[Tokens, int]:
+    """The context as tokens, int64 [C, P], and how many stick values were clamped."""
+    spec = model.gpt.spec
+    if context.tokens is not None:
+        images = _image_tokens(spec, context.tokens, len(context.actions))
+    else:
+        frames = np.asarray(context.frames)
+        images = _need(model.tokenizer).encode(frames).astype(np.int64)
+    actions, clamped = _action_tokens(spec, context.actions, len(images))
+    return np.concatenate([images, actions], axis=1), clamped
+
+
+def _image_tokens(spec: GPTSpec, tokens: NDArray[np.integer], steps: int) -> Tokens:
+    if tokens.dtype.kind not in "iu" or tokens.shape != (steps, spec.image_tokens):
+        raise UsageError(
+            f"image tokens {tokens.dtype} {tokens.shape}: "
+            f"expected integers ({steps}, {spec.image_tokens})"
+        )
+    if not 0 <= int(tokens.min()) <= int(tokens.max()) < spec.image_vocab:
+        raise UsageError(
+            f"image tokens {tokens.min()}..{tokens.max()}: this model's are "
+            f"0..{spec.image_vocab - 1}. Were they made by its own tokenizer?"
+        )
+    return tokens.astype(np.int64)
+
+
+def _given_frames(model: DreamingModel, frames: NDArray[np.integer], steps: int) -> Tokens:
+    if frames.ndim == 4:
+        frames = _need(model.tokenizer).encode(frames.astype(np.uint8, casting="safe"))
+    return _image_tokens(model.gpt.spec, frames, steps)
+
+
+def _action_tokens(spec: GPTSpec, actions: NDArray[np.floating], steps: int) -> tuple[Tokens, int]:
+    """int64 [steps, 16] in the joint vocabulary, and how many stick values were clamped."""
+    if actions.shape != (steps, ACTION_SIZE):
+        raise UsageError(f"actions of shape {actions.shape}: expected ({steps}, {ACTION_SIZE})")
+    tokens, clamped = encode_actions(actions)
+    return tokens + spec.image_vocab, clamped
+
+
+def _check_given(
+    what: str, given: Sequence[object] | None, needed: bool, dreams: int, mode: str
+) -> None:
+    if needed and given is None:
+        raise UsageError(f"mode {mode} dreams with given {what}: none were given")
+    if given is not None and not needed:
+        raise UsageError(f"mode {mode} makes its own {what}: give none, or choose another mode")
+    if given is not None and len(given) != dreams:
+        raise UsageError(f"{what} for {len(given)} dreams, but there are {dreams} contexts")
+
+
+def _need(tokenizer: Tokenizer | None) -> Tokenizer:
+    if tokenizer is None:
+        raise UsageError("this model has no tokenizer: frames can be neither read nor shown")
+    return tokenizer

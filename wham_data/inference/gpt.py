@@ -1,0 +1,308 @@
+"""The world model: a causal transformer over interleaved image and action tokens.
+
+Two ways through the same weights:
+
+    forward   whole sequences, logits everywhere: training, and scoring what is already there
+    advance   a few new tokens per sequence behind a cache of keys and values: dreaming
+
+`advance` takes any number of tokens of any number of sequences at once, each sequence at its own
+place: a prefill is a long feed behind an empty cache, a decoding step a feed of one token, and a
+block of guessed tokens to be verified lies between. The linear layers see the tokens of all
+sequences as one matrix; attention runs per sequence over exactly the keys that it has.
+
+The cache is allocated once. Rolling back is lowering a length: what lies behind it is overwritten.
+There is no mask buffer, which at WHAM's size would take gigabytes.
+
+Tensors carry the names of WHAM's checkpoints, and the arithmetic follows theirs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wham_data.inference.gpt_config import GPTSpec
+
+EPSILON = 1e-5
+"""Added to the variance in every norm."""
+
+ROW_MULTIPLE = 16
+"""On a CPU, float32 matrix products over 4 to 64 rows are fastest in whole multiples of this many
+rows with the weights on the left: 16 rows then cost less than 8 do."""
+
+_FEWEST_PADDED, _MOST_PADDED = 4, 64
+
+
+class Attention(nn.Module):
+    """Weights of one attention: rows of `c_attn` are queries, keys, values."""
+
+    def __init__(self, spec: GPTSpec) -> None:
+        super().__init__()
+        self.c_attn = nn.Linear(spec.n_embd, 3 * spec.n_embd, bias=spec.bias)
+        self.c_proj = nn.Linear(spec.n_embd, spec.n_embd, bias=spec.bias)
+
+
+class MLP(nn.Module):
+    """Four times wider inside, GELU in its tanh form."""
+
+    def __init__(self, spec: GPTSpec) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(spec.n_embd, 4 * spec.n_embd, bias=spec.bias)
+        self.c_proj = nn.Linear(4 * spec.n_embd, spec.n_embd, bias=spec.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float [..., d] to the same shape."""
+        wide = functional.gelu(_linear(x, self.c_fc), approximate="tanh")
+        return _linear(wide, self.c_proj)
+
+
+class Block(nn.Module):
+    """x += attention(norm(x)); x += mlp(norm(x)). Version 2 norms carry no weights."""
+
+    def __init__(self, spec: GPTSpec) -> None:
+        super().__init__()
+        weighted = spec.version == 1
+        self.ln_1 = nn.LayerNorm(spec.n_embd, EPSILON, weighted, bias=spec.bias)
+        self.attn = Attention(spec)
+        self.ln_2 = nn.LayerNorm(spec.n_embd, EPSILON, weighted, bias=spec.bias)
+        self.mlp = MLP(spec)
+
+
+class Transformer(nn.Module):
+    """Everything between token embedding and head."""
+
+    def __init__(self, spec: GPTSpec) -> None:
+        super().__init__()
+        self.wpe = nn.Embedding(spec.positions, spec.n_embd)
+        self.h = nn.ModuleList(Block(spec) for _ in range(spec.n_layer))
+        self.ln_f = nn.LayerNorm(spec.n_embd, EPSILON, bias=spec.bias)
+
+
+class Cache:
+    """Keys and values of the tokens that each sequence has been fed, allocated once.
+
+    keys, values  [L, rows, h, positions, hd] in the model's dtype
+    """
+
+    def __init__(self, model: GPT, rows: int, positions: int) -> None:
+        spec, weight = model.spec, model.lm_head.weight
+        shape = (spec.n_layer, rows, spec.n_head, positions, spec.head_size)
+        self.keys = weight.new_empty(shape)
+        self.values = weight.new_empty(shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """New tokens of one sequence.
+
+    row     the sequence's row of the cache
+    start   position of the first token; everything before it must be in the cache
+    tokens  int64 [m], m > 0
+    wanted  logits are asked for behind each of the last `wanted` tokens, 1..m
+    """
+
+    row: int
+    start: int
+    tokens: Tensor
+    wanted: int
+
+    @property
+    def end(self) -> int:
+        """One past the position of the last token."""
+        return self.start + len(self.tokens)
+
+
+class GPT(nn.Module):
+    """A world model's transformer. The head is the token embedding."""
+
+    def __init__(self, spec: GPTSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.transformer = Transformer(spec)
+        self.lm_head = nn.Linear(spec.n_embd, spec.vocabulary, bias=False)
+        self.apply(_initialise)
+        for block in self._blocks():  # the residual stream keeps its scale whatever the depth
+            for projection in (block.attn.c_proj, block.mlp.c_proj):
+                nn.init.normal_(projection.weight, std=0.02 / math.sqrt(2 * spec.n_layer))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits of the token that follows each token.
+
+        Args:
+            tokens: int64 [B, n] in the joint vocabulary, n at most `spec.positions`; the first one
+                stands at position 0.
+
+        Returns:
+            float [B, n, V + 68].
+        """
+        batch, count = tokens.shape
+        x = functional.embedding(tokens, self.lm_head.weight) + self.transformer.wpe.weight[:count]
+        for block in self._blocks():
+            qkv = _linear(block.ln_1(x), block.attn.c_attn)
+            query, key, value = (
+                part.transpose(1, 2)
+                for part in qkv.view(batch, count, 3, self.spec.n_head, -1).unbind(2)
+            )
+            mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+            x = x + _linear(mixed.transpose(1, 2).reshape(x.shape), block.attn.c_proj)
+            x = x + block.mlp(block.ln_2(x))
+        return _linear(self.transformer.ln_f(x), self.lm_head)
+
+    def advance(self, feeds: Sequence[Feed], cache: Cache) -> Tensor:
+        """Put new tokens behind the cached ones and ask what follows.
+
+        Args:
+            feeds: at most one per row of the cache.
+            cache: its keys and values from `start` to `end` of every feed are written.
+
+        Returns:
+            float32 [sum of wanted, V + 68], the feeds one after another.
+        """
+        device = self.lm_head.weight.device
+        tokens = torch.cat([feed.tokens for feed in feeds]).to(device)
+        positions = torch.cat([torch.arange(feed.start, feed.end) for feed in feeds]).to(device)
+        if spare := _spare_rows(len(tokens), self.lm_head.weight):
+            tokens = functional.pad(tokens, (0, spare))
+            positions = functional.pad(positions, (0, spare))
+        x = functional.embedding(tokens, self.lm_head.weight) + self.transformer.wpe(positions)
+        masks = [_causal_mask(feed, len(feed.tokens), x) for feed in feeds]
+        blocks = self._blocks()
+        for layer, block in enumerate(blocks[:-1]):
+            x = self._block(block, layer, x, feeds, masks, cache)
+        return self._last_block(blocks[-1], x, feeds, cache)
+
+    def _block(
+        self,
+        block: Block,
+        layer: int,
+        x: Tensor,
+        feeds: Sequence[Feed],
+        masks: Sequence[Tensor | None],
+        cache: Cache,
+    ) -> Tensor:
+        """One block over the tokens of all feeds, float [rows, d]."""
+        qkv = _linear(block.ln_1(x), block.attn.c_attn)
+        query, key, value = qkv.view(len(x), 3, self.spec.n_head, -1).unbind(1)
+        _remember(feeds, layer, key, value, cache)
+        mixed = torch.zeros_like(x)
+        row = 0
+        for feed, mask in zip(feeds, masks, strict=True):
+            rows = slice(row, row + len(feed.tokens))
+            mixed[rows] = _attend(query[rows], feed, mask, layer, cache)
+            row = rows.stop
+        x = x + _linear(mixed, block.attn.c_proj)
+        mlp: Tensor = block.mlp(block.ln_2(x))
+        return x + mlp
+
+    def _last_block(self, block: Block, x: Tensor, feeds: Sequence[Feed], cache: Cache) -> Tensor:
+        """The last block, the norm and the head, for the wanted tokens only.
+
+        The others are asked for nothing but their keys and values, which in a prefill spares
+        nearly all of a block.
+        """
+        layer, width = self.spec.n_layer - 1, self.spec.n_embd
+        normed = block.ln_1(x)
+        weight, bias = block.attn.c_attn.weight, block.attn.c_attn.bias
+        keys_values = _product(normed, weight[width:], None if bias is None else bias[width:])
+        key, value = keys_values.view(len(x), 2, self.spec.n_head, -1).unbind(1)
+        _remember(feeds, layer, key, value, cache)
+
+        ends = torch.tensor([len(feed.tokens) for feed in feeds]).cumsum(0).tolist()
+        wanted = torch.cat(
+            [torch.arange(end - feed.wanted, end) for feed, end in zip(feeds, ends, strict=True)]
+        )
+        count = len(wanted)
+        wanted = functional.pad(wanted, (0, _spare_rows(count, weight))).to(x.device)
+        x, normed = x[wanted], normed[wanted]
+        queries = _product(normed, weight[:width], None if bias is None else bias[:width])
+        query = queries.view(len(x), self.spec.n_head, -1)
+        mixed = torch.zeros_like(x)
+        row = 0
+        for feed in feeds:
+            rows = slice(row, row + feed.wanted)
+            mask = _causal_mask(feed, feed.wanted, x)
+            mixed[rows] = _attend(query[rows], feed, mask, layer, cache)
+            row = rows.stop
+        x = x + _linear(mixed, block.attn.c_proj)
+        x = x + block.mlp(block.ln_2(x))
+        return _linear(self.transformer.ln_f(x), self.lm_head)[:count].float()
+
+    def _blocks(self) -> list[Block]:
+        return [block for block in self.transformer.h if isinstance(block, Block)]
+
+
+def _initialise(module: nn.Module) -> None:
+    """Weights for training from nothing: normal with deviation 0.02, no bias."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+def _remember(feeds: Sequence[Feed], layer: int, key: Tensor, value: Tensor, cache: Cache) -> None:
+    """Write the feeds' keys and values, float [rows, h, hd], to their places in the cache."""
+    row = 0
+    for feed in feeds:
+        rows = slice(row, row + len(feed.tokens))
+        cache.keys[layer, feed.row, :, feed.start : feed.end] = key[rows].transpose(0, 1)
+        cache.values[layer, feed.row, :, feed.start : feed.end] = value[rows].transpose(0, 1)
+        row = rows.stop
+
+
+def _attend(query: Tensor, feed: Feed, mask: Tensor | None, layer: int, cache: Cache) -> Tensor:
+    """What the last tokens of a feed make of everything up to them.
+
+    Args:
+        query: float [q, h, hd], of the feed's last q tokens.
+        mask: as `_causal_mask` gives it.
+
+    Returns:
+        float [q, h hd].
+    """
+    mixed = functional.scaled_dot_product_attention(
+        query.transpose(0, 1).contiguous().unsqueeze(0),  # the fast kernels ask for it
+        cache.keys[layer, feed.row : feed.row + 1, :, : feed.end],
+        cache.values[layer, feed.row : feed.row + 1, :, : feed.end],
+        attn_mask=mask,
+        is_causal=mask is None and len(query) > 1,
+    )
+    return mixed[0].transpose(0, 1).reshape(len(query), -1)
+
+
+def _causal_mask(feed: Feed, queries: int, like: Tensor) -> Tensor | None:
+    """Which keys the last `queries` tokens of a feed must not see: 0 or -inf, [queries, end].
+
+    None where no mask is needed: a single token sees everything, and where the queries are all
+    there is, the attention's own causal rule does.
+    """
+    if queries in (1, feed.end):
+        return None
+    mask = like.new_zeros(queries, feed.end)
+    mask[:, feed.end - queries :] = like.new_full((queries, queries), -math.inf).triu_(1)
+    return mask
+
+
+def _spare_rows(rows: int, like: Tensor) -> int:
+    """Rows to add so that a matrix product is fast; see `ROW_MULTIPLE`."""
+    wanted = like.is_cpu and like.dtype is torch.float32 and _FEWEST_PADDED <= rows < _MOST_PADDED
+    return -rows % ROW_MULTIPLE if wanted else 0
+
+
+def _linear(x: Tensor, layer: nn.Linear) -> Tensor:
+    return _product(x, layer.weight, layer.bias)
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x weight^T + bias, float [..., out]; the shape decides which routine is fastest."""
+    if x.dim() == 2 and x.dtype is torch.float32 and x.is_cpu and not torch.is_grad_enabled():
+        rows = len(x)
+        if rows % ROW_MULTIPLE == 0 and 0 < rows <= _MOST_PADDED:
+            if bias is None:
+                return torch.mm(weight, x.t()).t()
+            return torch.addmm(bias.unsqueeze(1), weight, x.t()).t()
+    return functional.linear(x, weight, bias)

@@ -1,0 +1,175 @@
+"""A model on disk in our own form: `config.json`, `tokenizer.safetensors`, `world_model.safetensors`.
+
+`config.json` holds the format's name, the tokenizer's configuration and the world model's. The two
+safetensors files hold exactly the tensors that these call for, under the names of WHAM's
+checkpoints without their prefixes; of a pair of tokenizers the first's begin with `0.`, the
+second's with `1.`. A tokenizer alone has no `world_model.safetensors`, and its configuration is all
+of `config.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from wham_data.inference.gpt_config import GPTSpec
+from wham_data.inference.tokenizer import CONFIG_FILE, WEIGHTS_FILE
+from wham_data.inference.tokenizer_config import TokenizerConfig
+from wham_data.schemas.errors import IntegrityError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WORLD_MODEL_FILE = "world_model.safetensors"
+FORMAT = "wham-data model 1"
+
+_LARGEST_CONFIG = 64 * 1024
+_LARGEST_HEADER = 16 * 1024 * 1024
+_VALUES_AT_A_TIME = 1 << 16
+
+_TOKENIZER_TYPES = ("F32", "F16")
+_WORLD_MODEL_TYPES = ("F32", "F16", "BF16")
+_LARGEST_VALUE = 4
+_FULL_EXPONENT = np.uint16(0x7F80)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A folder whose configuration has been read and whose tensors' names and shapes are right.
+
+    gpt   None for a tokenizer alone
+    """
+
+    path: Path
+    tokenizer: TokenizerConfig
+    gpt: GPTSpec | None
+
+    @classmethod
+    def open(cls, path: Path) -> ModelFolder:
+        """Read the configuration and check the headers of both safetensors files against it.
+
+        Raises:
+            UsageError: a file is missing.
+            IntegrityError: a file is damaged or larger than it should be, or holds other tensors
+                than the configuration demands.
+        """
+        config, weights, world_model = (
+            path / name for name in (CONFIG_FILE, WEIGHTS_FILE, WORLD_MODEL_FILE)
+        )
+        for file in (config, weights):
+            if not file.is_file():
+                raise UsageError(f"{file}: no such file, expected in the folder of a model")
+        tokenizer_values, gpt_values = _read_config(config)
+        tokenizer = TokenizerConfig.from_mapping(tokenizer_values, config)
+        _check_header(weights, tokenizer.tensor_shapes(), _TOKENIZER_TYPES)
+        if gpt_values is None:
+            return cls(path, tokenizer, None)
+        gpt = GPTSpec.from_mapping(gpt_values, config)
+        if (gpt.image_tokens, gpt.image_vocab) != (tokenizer.tokens, tokenizer.vocab_size):
+            raise IntegrityError(
+                f"{config}: a world model of {gpt.image_tokens} tokens out of {gpt.image_vocab}, "
+                f"but a tokenizer of {tokenizer.tokens} out of {tokenizer.vocab_size}"
+            )
+        if not world_model.is_file():
+            raise UsageError(f"{world_model}: no such file, but config.json tells of one")
+        _check_header(world_model, gpt.tensor_shapes(), _WORLD_MODEL_TYPES)
+        return cls(path, tokenizer, gpt)
+
+    def tokenizer_array(self, name: str) -> NDArray[np.floating]:
+        """A tensor of the tokenizer, as stored."""
+        with safe_open(self.path / WEIGHTS_FILE, framework="np") as file:
+            values: NDArray[np.floating] = file.get_tensor(name)
+        if not _is_finite(values):
+            raise IntegrityError(f"{self.path / WEIGHTS_FILE}: {name} holds values not finite")
+        return values
+
+    def world_model_tensor(self, name: str) -> Tensor:
+        """A tensor of the world model, as stored."""
+        import torch
+
+        with safe_open(self.path / WORLD_MODEL_FILE, framework="pt") as file:
+            values: Tensor = file.get_tensor(name)
+        plain = values.view(torch.uint16) if values.dtype == torch.bfloat16 else values
+        if not _is_finite(plain.numpy()):
+            raise IntegrityError(f"{self.path / WORLD_MODEL_FILE}: {name} holds values not finite")
+        return values
+
+
+def _is_finite(values: NDArray[Any]) -> bool:
+    """Whether no value is infinite or NaN. uint16 stands for bfloat16, whose exponent is then full."""
+    flat = values.reshape(-1)
+    parts = (flat[i : i + _VALUES_AT_A_TIME] for i in range(0, len(flat), _VALUES_AT_A_TIME))
+    if values.dtype == np.uint16:
+        return all((part & _FULL_EXPONENT).max() < _FULL_EXPONENT for part in parts)
+    return all(np.isfinite(part).all() for part in parts)
+
+
+def config_text(tokenizer: TokenizerConfig, gpt: GPTSpec) -> str:
+    """The text of `config.json`."""
+    values = {
+        "format": FORMAT,
+        "tokenizer": tokenizer.to_mapping(),
+        "world_model": gpt.to_mapping(),
+    }
+    return json.dumps(values, indent=2) + "\n"
+
+
+def _read_config(path: Path) -> tuple[dict[str, object], dict[str, object] | None]:
+    if (size := path.stat().st_size) > _LARGEST_CONFIG:
+        raise IntegrityError(f"{path}: {size} bytes, expected at most {_LARGEST_CONFIG}")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as damaged:
+        raise IntegrityError(f"{path}: no valid JSON ({damaged})") from damaged
+    match values:
+        case {"format": format_, "tokenizer": dict(tokenizer), "world_model": dict(gpt)} if (
+            format_ == FORMAT and len(values) == 3
+        ):
+            return tokenizer, gpt
+        case {"family": _}:
+            return values, None
+        case dict():
+            raise IntegrityError(
+                f"{path}: expected format {FORMAT!r}, a tokenizer and a world_model"
+            )
+    raise IntegrityError(f"{path}: a JSON {type(values).__name__}, expected an object")
+
+
+def _check_header(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], types: tuple[str, ...]
+) -> None:
+    """Names, shapes and types; no weight is read."""
+    largest = _LARGEST_VALUE * sum(map(math.prod, shapes.values())) + _LARGEST_HEADER
+    if (size := path.stat().st_size) > largest:
+        raise IntegrityError(f"{path}: {size} bytes, expected at most {largest} by its config.json")
+    try:
+        with safe_open(path, framework="np") as file:
+            found = set(file.keys())
+            if found != set(shapes):
+                raise IntegrityError(
+                    f"{path}: tensors missing: {_some(set(shapes) - found)}; "
+                    f"unexpected: {_some(found - set(shapes))}"
+                )
+            for name, shape in shapes.items():
+                header = file.get_slice(name)
+                if header.get_dtype() not in types or tuple(header.get_shape()) != shape:
+                    raise IntegrityError(
+                        f"{path}: {name} is {header.get_dtype()} of shape "
+                        f"{tuple(header.get_shape())}, expected {' or '.join(types)} {shape}"
+                    )
+    except SafetensorError as damaged:
+        raise IntegrityError(f"{path}: no valid safetensors file ({damaged})") from damaged
+
+
+def _some(names: set[str]) -> str:
+    """A few names for an error line."""
+    shown = ", ".join(sorted(names)[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown or "none"

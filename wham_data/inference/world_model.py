@@ -1,0 +1,127 @@
+"""A world model, loaded: the transformer, and the tokenizer whose tokens it speaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wham_data.inference.checkpoint import open_checkpoint
+from wham_data.inference.gpt import GPT
+from wham_data.inference.gpt_config import GPTSpec
+from wham_data.inference.tokenizer import BUNDLED, Tokenizer
+from wham_data.inference.vit_tokenizer import choose_device
+from wham_data.inference.wham_tokenizer import load_wham_tokenizer
+from wham_data.schemas.errors import UsageError
+
+DType = Literal["float32", "bf16"]
+
+_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+
+ACTION_SPACE = "wham16"
+"""The space of the actions that every world model reads and makes."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorldModel:
+    """What `dream` needs.
+
+    name       the file's or folder's name, or that of a bundled model
+    gpt        the transformer, on its device, in its dtype
+    tokenizer  frames to its image tokens and back; None for a transformer alone
+    """
+
+    name: str
+    gpt: GPT
+    tokenizer: Tokenizer | None
+
+    @property
+    def spec(self) -> GPTSpec:
+        """Tokens per step, vocabulary, steps that it holds, and the transformer's sizes."""
+        return self.gpt.spec
+
+    @property
+    def action_space(self) -> str:
+        """The name of the space that its actions are in."""
+        return ACTION_SPACE
+
+    @property
+    def device(self) -> str:
+        """Where the transformer runs: "cpu", "cuda:0", ..."""
+        return str(self.gpt.lm_head.weight.device)
+
+    @property
+    def dtype(self) -> str:
+        """In what it computes: "float32" or "bf16"."""
+        return next(
+            name for name, dtype in _DTYPES.items() if dtype == self.gpt.lm_head.weight.dtype
+        )
+
+    def logits(self, flat_tokens: NDArray[np.integer] | torch.Tensor) -> NDArray[np.float32]:
+        """How likely each id is to follow each token.
+
+        Args:
+            flat_tokens: integer [B, n] in the joint vocabulary (image ids, then V + action token),
+                steps one after another, the first token at position 0.
+
+        Returns:
+            float32 [B, n, V + 68], before temperature and filters.
+
+        Raises:
+            UsageError: another shape, more tokens than positions, or an id outside the vocabulary.
+        """
+        tokens = torch.as_tensor(np.asarray(flat_tokens).astype(np.int64, casting="same_kind"))
+        if tokens.dim() != 2 or not 0 < tokens.shape[1] <= self.spec.positions:
+            raise UsageError(
+                f"tokens of shape {tuple(tokens.shape)}: expected (B, n) with n from 1 to "
+                f"{self.spec.positions}"
+            )
+        if (
+            tokens.numel()
+            and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.spec.vocabulary
+        ):
+            raise UsageError(
+                f"tokens {tokens.min()}..{tokens.max()}: expected 0..{self.spec.vocabulary - 1}"
+            )
+        with torch.inference_mode():
+            scores: NDArray[np.float32] = self.gpt(tokens.to(self.device)).float().cpu().numpy()
+        return scores
+
+
+def load_world_model(
+    ref: str | Path, device: str = "auto", dtype: DType = "float32", n_head: int | None = None
+) -> WorldModel:
+    """Load a world model and its tokenizer, ready to dream.
+
+    Args:
+        ref: a bundled name, a WHAM `.ckpt`, or the folder of a converted or trained model.
+        device: "cpu", "cuda", "cuda:1", ..., or "auto": a GPU where there is one.
+        dtype: what the transformer computes in. The tokenizer keeps to float32.
+        n_head: attention heads, for a checkpoint that does not say.
+
+    Raises:
+        UsageError: nothing of that name, no world model in it, a device or dtype of another name.
+        IntegrityError: the file is damaged, unsafe, or no WHAM model.
+        MissingPartError: CUDA was asked for and is not there.
+    """
+    if dtype not in _DTYPES:
+        raise UsageError(f"dtype {dtype!r}: expected {' or '.join(_DTYPES)}")
+    where = choose_device(device)
+    checkpoint = open_checkpoint(BUNDLED.get(str(ref), Path(ref)), n_head)
+    with torch.device("meta"):
+        gpt = GPT(checkpoint.gpt)
+    # Copied, for a file that is changed while mapped would change the model or end the process.
+    weights = {
+        name: tensor.to(where, _DTYPES[dtype], copy=True)
+        for name, tensor in checkpoint.world_model_tensors()
+    }
+    gpt.load_state_dict(weights, assign=True)
+    gpt.eval().requires_grad_(False)
+    tokenizer = load_wham_tokenizer(checkpoint.path, str(where))
+    return WorldModel(
+        str(ref) if str(ref) in BUNDLED else checkpoint.tokenizer.name, gpt, tokenizer
+    )
