@@ -14,7 +14,7 @@ from wham_data.corpus.corpus import Corpus
 from wham_data.corpus.shards import ShardFile, shard_id
 from wham_data.schemas.actions import ActionSpace, Dimension
 from wham_data.schemas.clock import Grid
-from wham_data.schemas.corpus_info import CorpusInfo, TokenizerRef
+from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
 from wham_data.schemas.manifest import EpisodeRow
 from wham_data.schemas.steps import EpisodeSteps
 
@@ -22,7 +22,7 @@ PAD = ActionSpace(
     "pad",
     (Dimension("a", "button", 0, 1), Dimension("b", "button", 0, 1), Dimension("x", "axis", -1, 1)),
 )
-TOKENIZER = TokenizerRef("tiny", "fingerprint-1", grid=(2, 3), vocab_size=64, frame_size=(30, 20))
+TOKENIZER = TokenizerInfo("tiny", "fingerprint-1", grid=(2, 3), vocab_size=64, frame_size=(30, 20))
 
 
 def info(**changes: Any) -> CorpusInfo:

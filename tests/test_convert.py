@@ -22,10 +22,9 @@ from wham_data.inference.checkpoint import open_checkpoint, open_tokenizer
 from wham_data.inference.convert import convert
 from wham_data.inference.model_folder import WORLD_MODEL_FILE
 from wham_data.inference.taming_config import TamingConfig
-from wham_data.inference.tokenizer import CONFIG_FILE, WEIGHTS_FILE
+from wham_data.inference.tokenizer import CONFIG_FILE, WEIGHTS_FILE, load_tokenizer
 from wham_data.inference.tokenizer_config import TokenizerConfig
 from wham_data.inference.vit_config import ViTConfig
-from wham_data.inference.wham_tokenizer import load_wham_tokenizer
 from wham_data.schemas.errors import IntegrityError, UsageError
 
 TOKENIZERS = {
@@ -74,7 +73,7 @@ def test_the_tokenizer_keeps_its_fingerprint_and_its_ids(
 
     done = convert(checkpoint, tmp_path / "model", dtype)
 
-    before, after = load_wham_tokenizer(checkpoint, "cpu"), load_wham_tokenizer(done.out, "cpu")
+    before, after = load_tokenizer(str(checkpoint), "cpu"), load_tokenizer(str(done.out), "cpu")
     assert before.fingerprint == after.fingerprint == done.fingerprint
     width, height = before.frame_size
     frames = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8)

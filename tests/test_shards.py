@@ -30,7 +30,7 @@ from wham_data.corpus.shards import (
     steps_from,
     write_shard_to,
 )
-from wham_data.schemas.corpus_info import CorpusInfo, TokenizerRef
+from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
 from wham_data.schemas.errors import IntegrityError, UsageError
 from wham_data.schemas.steps import TOKEN, EpisodeSteps, shard_schema
 
@@ -446,7 +446,7 @@ def test_a_damaged_corpus_json_is_refused_in_one_line(text: str, told: str) -> N
 )
 def test_a_tokenizer_must_fit_two_bytes_a_token(change: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        TokenizerRef(**{**TOKENIZER.to_dict(), "grid": (2, 3), "frame_size": (30, 20), **change})
+        TokenizerInfo(**{**TOKENIZER.to_dict(), "grid": (2, 3), "frame_size": (30, 20), **change})
 
 
 def test_the_widths_of_a_shard_follow_from_the_corpus() -> None:

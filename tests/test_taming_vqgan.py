@@ -13,11 +13,11 @@ from taming_slowly import SlowTaming
 from wham_checkpoints import TAMING, VIT, Content, Edit, write_checkpoint
 
 from wham_data.inference.checkpoint import open_tokenizer
+from wham_data.inference.frame_tokenizer import tokenizer_model
 from wham_data.inference.taming_config import TamingConfig
 from wham_data.inference.taming_vqgan import Codebook, TamingVQGAN
-from wham_data.inference.tokenizer import Tokenizer
+from wham_data.inference.tokenizer import Tokenizer, load_tokenizer
 from wham_data.inference.tokenizer_config import TokenizerConfig
-from wham_data.inference.wham_tokenizer import load_wham_tokenizer, tokenizer_model
 from wham_data.schemas.errors import IntegrityError, UsageError
 
 SHAPES = {
@@ -51,7 +51,7 @@ def test_ids_and_pixels_are_those_of_the_description(
     book = slow.latents(frames[4]).reshape(config.embedding_dim, -1).T[::2][: config.vocab_size]
     write_checkpoint(path, config, edit=with_codebook(book.astype(np.float32)))
     slow = slow_twin(path, config)
-    tokenizer = load_wham_tokenizer(path, "cpu")
+    tokenizer = load_tokenizer(str(path), "cpu")
 
     tokens = tokenizer.encode(frames[:2])
     decoded = tokenizer.decode(tokens)
@@ -104,7 +104,7 @@ def test_length_matters_to_the_codebook_and_not_direction_alone() -> None:
 def test_a_frames_ids_do_not_depend_on_the_batch_or_the_threads(
     path: Path, frames: NDArray[np.uint8]
 ) -> None:
-    tokenizer = load_wham_tokenizer(write_checkpoint(path, TAMING), "cpu")
+    tokenizer = load_tokenizer(str(write_checkpoint(path, TAMING)), "cpu")
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -118,7 +118,7 @@ def test_a_frames_ids_do_not_depend_on_the_batch_or_the_threads(
 
 
 def test_it_is_a_tokenizer_like_the_others(path: Path, frames: NDArray[np.uint8]) -> None:
-    tokenizer: Tokenizer = load_wham_tokenizer(write_checkpoint(path, TAMING), "cpu")
+    tokenizer: Tokenizer = load_tokenizer(str(write_checkpoint(path, TAMING)), "cpu")
 
     assert (tokenizer.grid, tokenizer.vocab_size, tokenizer.frame_size) == ((8, 8), 30, (16, 16))
     assert tokenizer.info == open_tokenizer(path).info()
@@ -134,7 +134,7 @@ def test_of_a_pair_the_first_encodes_and_the_second_decodes(
     path: Path, config: TamingConfig
 ) -> None:
     pair = TokenizerConfig(config, config)
-    tokenizer = load_wham_tokenizer(write_checkpoint(path, pair), "cpu")
+    tokenizer = load_tokenizer(str(write_checkpoint(path, pair)), "cpu")
     weights = {
         name: torch.from_numpy(values.copy()) for name, values in open_tokenizer(path).tensors()
     }

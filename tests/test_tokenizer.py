@@ -22,7 +22,6 @@ from wham_data.inference.tokenizer import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     Tokenizer,
-    TokenizerFolder,
     load_tokenizer,
     tokenizer_info,
 )
@@ -457,4 +456,4 @@ def test_a_gpu_gives_the_ids_of_the_cpu_and_the_same_ones_in_any_batch(
     ids = gpu.encode(gameplay)
     assert (np.concatenate([gpu.encode(frame[None]) for frame in gameplay]) == ids).all()
     assert (ids == tiny.encode(gameplay)).mean() > 0.999  # near ties may fall the other way
-    assert TokenizerFolder.open("wham-tiny").info == gpu.info
+    assert tokenizer_info("wham-tiny") == gpu.info

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from wham_data.inference.codebook_fit import (
     CodebookState,
     follow,
-    kmeans_directions,
-    nearest_direction,
+    kmeans_rows,
+    nearest_row,
     revive,
     start_codebook,
 )
-from wham_data.inference.tokenizer import load_tokenizer, tokenizer_info
+from wham_data.inference.taming_config import TamingConfig
+from wham_data.inference.tokenizer import WEIGHTS_FILE, load_tokenizer, tokenizer_info
 from wham_data.inference.train_tokenizer import (
     CHECKPOINT_FILE,
     CURVES_FILE,
@@ -57,6 +58,24 @@ SETTINGS = TrainSettings(
     checkpoint_every=10,
     held_out_frames=4,
 )
+
+
+TAMING = replace(
+    SETTINGS,
+    model=TamingConfig(
+        resolution=40,
+        channels=32,
+        multipliers=(1, 1, 1),
+        res_blocks=1,
+        attention_at=(10,),
+        latent_channels=8,
+        embedding_dim=8,
+        vocab_size=64,
+    ),
+    patches_per_step=72,
+    crop=(3, 3),
+)
+"""100 tokens of 4 x 4 pixels for a frame of 40x40."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +130,32 @@ def test_a_resumed_run_is_the_run_that_was_never_interrupted(
         train_tokenizer(frames, parts, SETTINGS, resume=True, stop_at=stop)
     for name in ("tokenizer.safetensors", "config.json"):
         assert (whole / name).read_bytes() == (parts / name).read_bytes()
+
+
+def test_the_other_family_learns_by_the_same_step(frames: Frames, tmp_path: Path) -> None:
+    squares = Frames(frames.train[:, :, :40], frames.held_out[:, :, :40])
+    report = train_tokenizer(squares, tmp_path, replace(TAMING, steps=30, checkpoint_every=10))
+    losses = [point["loss"] for point in report.curve]
+    assert losses[-1] < 0.8 * losses[0]
+    assert report.held_out.codes_used > 8
+    assert load_tokenizer(str(tmp_path), "cpu").encode(squares.held_out).shape[1] == 100
+
+
+def test_the_other_family_resumes_as_if_never_interrupted(frames: Frames, tmp_path: Path) -> None:
+    squares = Frames(frames.train[:, :, :40], frames.held_out[:, :, :40])
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    short = replace(TAMING, steps=12)
+    train_tokenizer(squares, whole, short)
+    for stop in (9, None):
+        train_tokenizer(squares, parts, short, resume=True, stop_at=stop)
+    assert (whole / WEIGHTS_FILE).read_bytes() == (parts / WEIGHTS_FILE).read_bytes()
+
+
+def test_rows_that_are_points_differ_by_length_too() -> None:
+    vectors = torch.tensor([[1.0, 1.0], [1.1, 0.9], [5.0, 5.0]])
+    rows = torch.tensor([[1.0, 1.0], [4.0, 4.0]])
+    assert nearest_row(vectors, rows, spherical=False).tolist() == [0, 0, 1]
+    assert torch.equal(start_codebook(rows, 6.0, spherical=False).rows, rows)
 
 
 def test_a_trained_tokenizer_loads_and_its_curve_lies_beside_it(
@@ -212,20 +257,20 @@ def test_kmeans_finds_the_directions_that_vectors_gather_around() -> None:
     centres = [10.0, 100.0, 200.0]
     spread = np.random.default_rng(0).normal(0, 2, 300)
     vectors = directions(*(centres[i % 3] + offset for i, offset in enumerate(spread)))
-    found = kmeans_directions(vectors, 3, np.random.default_rng(6), rounds=10)
+    found = kmeans_rows(vectors, 3, np.random.default_rng(6), rounds=10)
     degrees = torch.rad2deg(torch.atan2(found[:, 1], found[:, 0])) % 360
     assert degrees.sort().values.tolist() == pytest.approx(centres, abs=1)
     assert found.norm(dim=1).tolist() == pytest.approx([1, 1, 1])
 
 
 def test_kmeans_makes_more_rows_than_there_are_vectors_if_asked() -> None:
-    found = kmeans_directions(directions(0, 90), 5, np.random.default_rng(0), rounds=3)
+    found = kmeans_rows(directions(0, 90), 5, np.random.default_rng(0), rounds=3)
     assert found.shape == (5, 2)
     assert found.isfinite().all()
 
 
 def test_the_nearest_row_is_the_one_with_the_largest_cosine() -> None:
-    chosen = nearest_direction(directions(5, 80, 181), directions(0, 90, 180))
+    chosen = nearest_row(directions(5, 80, 181), directions(0, 90, 180))
     assert chosen.tolist() == [0, 1, 2]
 
 
@@ -233,7 +278,7 @@ def test_a_row_moves_towards_the_vectors_that_choose_it_and_the_others_stay() ->
     state = start_codebook(directions(0, 90), uses_per_step=2)
     for _ in range(400):
         state = follow(state, directions(30, 30), torch.tensor([0, 0]), decay=0.9)
-    assert torch.allclose(state.directions, directions(30, 90), atol=1e-4)
+    assert torch.allclose(state.rows, directions(30, 90), atol=1e-4)
     assert state.uses.tolist() == pytest.approx([2, 0], abs=1e-3)
 
 
@@ -248,7 +293,7 @@ def test_only_dead_rows_move_and_they_move_onto_vectors() -> None:
     uses = torch.tensor([10.0, 0.001, 5.0])
     state = CodebookState(uses, directions(0, 90, 180) * uses[:, None])
     revived = revive(state, directions(45), np.random.default_rng(0), least_share=0.05)
-    assert torch.allclose(revived.directions, directions(0, 45, 180), atol=1e-6)
+    assert torch.allclose(revived.rows, directions(0, 45, 180), atol=1e-6)
     assert revived.uses[1] == pytest.approx(0.5 * float(uses.sum()) / 3)
     again = revive(revived, directions(300), np.random.default_rng(1), least_share=0.05)
     assert torch.equal(again.sums, revived.sums)
@@ -256,4 +301,4 @@ def test_only_dead_rows_move_and_they_move_onto_vectors() -> None:
 
 def test_codebook_rows_have_unit_length() -> None:
     state = start_codebook(on_sphere(torch.randn(8, 3)), 100)
-    assert state.directions.norm(dim=1).tolist() == pytest.approx([1] * 8)
+    assert state.rows.norm(dim=1).tolist() == pytest.approx([1] * 8)

@@ -5,6 +5,8 @@
     wham_data.ingest(["recordings/"], out="corpus", tokenizer="wham-tiny")
     corpus = wham_data.Corpus.open("corpus")
     corpus.scan()        # a polars LazyFrame of steps
+    model = wham_data.load_world_model("WHAM.ckpt")
+    wham_data.dream(model, wham_data.Context(actions=..., tokens=...), steps=20)
 
 The names below are loaded when they are first used; importing this package loads nothing heavy.
 """
@@ -16,8 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wham_data.corpus import Corpus as Corpus
+    from wham_data.inference.dream import Context as Context
+    from wham_data.inference.dream import Dream as Dream
+    from wham_data.inference.dream import dream as dream
+    from wham_data.inference.dream import dream_batch as dream_batch
+    from wham_data.inference.sampling import Sampling as Sampling
     from wham_data.inference.tokenizer import Tokenizer as Tokenizer
     from wham_data.inference.tokenizer import load_tokenizer as load_tokenizer
+    from wham_data.inference.world_model import WorldModel as WorldModel
+    from wham_data.inference.world_model import load_world_model as load_world_model
     from wham_data.pipelines.ingest import ingest as ingest
     from wham_data.pipelines.settings import IngestSettings as IngestSettings
     from wham_data.schemas.actions import ActionSpace as ActionSpace
@@ -28,13 +37,20 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ActionSpace": "wham_data.schemas.actions",
+    "Context": "wham_data.inference.dream",
     "Corpus": "wham_data.corpus",
+    "Dream": "wham_data.inference.dream",
     "IngestSettings": "wham_data.pipelines.settings",
+    "Sampling": "wham_data.inference.sampling",
     "Tokenizer": "wham_data.inference.tokenizer",
     "WhamDataError": "wham_data.schemas.errors",
+    "WorldModel": "wham_data.inference.world_model",
+    "dream": "wham_data.inference.dream",
+    "dream_batch": "wham_data.inference.dream",
     "ingest": "wham_data.pipelines.ingest",
     "load_space": "wham_data.schemas.actions",
     "load_tokenizer": "wham_data.inference.tokenizer",
+    "load_world_model": "wham_data.inference.world_model",
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import tomllib
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wham_data.cli import corpus_commands, demo, doctor, ingest, schema, train
+from wham_data.cli import convert, corpus_commands, demo, doctor, ingest, schema, train
 from wham_data.cli.console import say
 from wham_data.schemas.errors import UsageError, WhamDataError, printable
 
@@ -36,6 +37,7 @@ app.command()(corpus_commands.compact)
 app.add_typer(corpus_commands.quarantine_app, name="quarantine")
 app.add_typer(schema.app, name="schema")
 app.add_typer(train.app, name="train")
+app.command()(convert.convert)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 
@@ -92,6 +94,8 @@ def main() -> None:
         came.append(number)
         sys.exit(128 + number)
 
+    # Idle OpenMP threads that spin would take the cores from the decoders; read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGINT, leave)
     signal.signal(signal.SIGTERM, leave)
     try:

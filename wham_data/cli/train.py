@@ -51,9 +51,9 @@ def tokenizer(
     if (minutes is None) == (steps is None):
         raise UsageError("training length: give either --minutes or --steps")
     from wham_data.corpus import Corpus
+    from wham_data.inference.frame_tokenizer import choose_device
     from wham_data.inference.train_tokenizer import TrainSettings, train_tokenizer
     from wham_data.inference.vit_config import ViTConfig
-    from wham_data.inference.vit_tokenizer import choose_device
     from wham_data.pipelines.frame_cache import unpack_frames
 
     opened = Corpus.open(corpus)

@@ -1,7 +1,8 @@
 """How a codebook is found and kept alive while its tokenizer is trained: functions of arrays alone.
 
-Codebook rows are directions, so everything here lives on the unit sphere and "nearest" means
-largest cosine. A gradient through the codebook leaves most of its rows unused. These rules do not:
+A ViT-VQGAN's rows are directions: its vectors lie on the unit sphere, and so do the rows that are
+made here (`spherical`). A Taming VQGAN's are points. "Nearest" is by distance in both, which on the
+sphere is the largest cosine. A gradient through the codebook leaves most of its rows unused. These rules do not:
 the book starts from k-means on the encoder's own outputs, each row then follows the running mean of
 the vectors that choose it, and a row that hardly any vector chooses moves to where vectors are.
 """
@@ -24,44 +25,50 @@ _FAINTEST = 1e-5
 class CodebookState:
     """The running statistics behind the codebook.
 
-    uses   float32 [V]      how often a row is chosen in a step, running mean
-    sums   float32 [V, e]   sum of the vectors that chose it in a step, running mean
+    uses       float32 [V]      how often a row is chosen in a step, running mean
+    sums       float32 [V, e]   sum of the vectors that chose it in a step, running mean
+    spherical  whether rows are directions
     """
 
     uses: Tensor
     sums: Tensor
+    spherical: bool = True
 
     @property
-    def directions(self) -> Tensor:
+    def rows(self) -> Tensor:
         """The codebook that these statistics make, float32 [V, e]."""
-        return on_sphere(self.sums)
+        return on_sphere(self.sums) if self.spherical else self.sums / self.uses[:, None]
 
 
-def nearest_direction(vectors: Tensor, directions: Tensor) -> Tensor:
-    """The row with the largest cosine for each vector, float [M, e] and [V, e] to int64 [M]."""
-    return torch.cat([(part @ directions.t()).argmax(1) for part in torch.split(vectors, 8192)])
+def nearest_row(vectors: Tensor, rows: Tensor, spherical: bool = True) -> Tensor:
+    """The nearest row for each vector, float [M, e] and [V, e] to int64 [M]."""
+    away = 0 if spherical else rows.square().sum(1) / 2  # of equal lengths the angle alone decides
+    return torch.cat([(part @ rows.t() - away).argmax(1) for part in torch.split(vectors, 8192)])
 
 
-def kmeans_directions(vectors: Tensor, rows: int, rng: np.random.Generator, rounds: int) -> Tensor:
-    """Spherical k-means, float32 [M, e] (unit length) to [rows, e].
+def kmeans_rows(
+    vectors: Tensor, rows: int, rng: np.random.Generator, rounds: int, spherical: bool = True
+) -> Tensor:
+    """K-means, float32 [M, e] (of unit length if spherical) to [rows, e].
 
     Starts from vectors drawn by `rng` (with repetition only where M < rows). A centre that nothing
     chooses in a round moves to a drawn vector.
     """
     centres = vectors[_draw(rng, len(vectors), rows)]
     for _ in range(rounds):
-        chosen = nearest_direction(vectors, centres)
+        chosen = nearest_row(vectors, centres, spherical)
         counts = torch.bincount(chosen, minlength=rows)
         sums = torch.zeros_like(centres).index_add_(0, chosen, vectors)
+        means = on_sphere(sums) if spherical else sums / counts[:, None]
         strangers = vectors[_draw(rng, len(vectors), rows)]
-        centres = torch.where((counts > 0)[:, None], on_sphere(sums), strangers)
+        centres = torch.where((counts > 0)[:, None], means, strangers)
     return centres
 
 
-def start_codebook(directions: Tensor, uses_per_step: float) -> CodebookState:
+def start_codebook(rows: Tensor, uses_per_step: float, spherical: bool = True) -> CodebookState:
     """The state of a fresh codebook whose rows are assumed to be used equally."""
-    uses = directions.new_full((len(directions),), uses_per_step / len(directions))
-    return CodebookState(uses, directions * uses[:, None])
+    uses = rows.new_full((len(rows),), uses_per_step / len(rows))
+    return CodebookState(uses, rows * uses[:, None], spherical)
 
 
 def follow(state: CodebookState, vectors: Tensor, chosen: Tensor, decay: float) -> CodebookState:
@@ -73,7 +80,9 @@ def follow(state: CodebookState, vectors: Tensor, chosen: Tensor, decay: float) 
     sums = torch.zeros_like(state.sums).index_add_(0, chosen, vectors)
     kept = torch.where(state.uses > _FAINTEST, decay, 1.0)
     return CodebookState(
-        kept * state.uses + (1 - decay) * counts, kept[:, None] * state.sums + (1 - decay) * sums
+        kept * state.uses + (1 - decay) * counts,
+        kept[:, None] * state.sums + (1 - decay) * sums,
+        state.spherical,
     )
 
 
@@ -90,7 +99,7 @@ def revive(
     strangers = vectors[_draw(rng, len(vectors), len(state.uses))]
     uses = torch.where(dead, 0.5 * equal_share, state.uses)
     sums = torch.where(dead[:, None], strangers * uses[:, None], state.sums)
-    return CodebookState(uses, sums)
+    return CodebookState(uses, sums, state.spherical)
 
 
 def _draw(rng: np.random.Generator, population: int, count: int) -> Tensor:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from wham_data.inference import taming_config, vit_config
 from wham_data.inference.taming_config import TamingConfig
-from wham_data.inference.tokenizer import ARITHMETIC, TokenizerInfo
+from wham_data.inference.tokenizer import ARITHMETIC
 from wham_data.inference.vit_config import ViTConfig
+from wham_data.schemas.corpus_info import TokenizerInfo
 from wham_data.schemas.errors import IntegrityError
 
 ImageConfig = ViTConfig | TamingConfig

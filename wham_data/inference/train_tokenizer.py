@@ -1,8 +1,8 @@
-"""Training of a ViT-VQGAN tokenizer, small enough for a laptop and resumable on a bigger machine.
+"""Training of a tokenizer of either family, small enough for a laptop and resumable on a bigger machine.
 
-Most steps see *crops* of whole patches with the crop's own rows of the position table, which cost a
-ninth of a frame; in the second half more and more steps see whole frames, so that attention over
-all patches is learned too. The learning rate falls along a cosine over the planned steps, or over
+Most steps see *crops* of whole patches, a ViT's with the crop's own rows of the position table, which
+cost a ninth of a frame; in the second half more and more steps see whole frames, so that attention
+over all patches is learned too. The learning rate falls along a cosine over the planned steps, or over
 the planned minutes where those are given.
 
 What step k draws depends on the seed and on k alone, and a checkpoint holds everything else
@@ -30,15 +30,11 @@ from torch import Tensor, nn
 from wham_data.inference import codebook_fit
 from wham_data.inference.codebook_fit import CodebookState
 from wham_data.inference.evaluate import TokenizerFigures, tokenizer_figures
+from wham_data.inference.image_model import ImageModel, image_model
 from wham_data.inference.tokenizer import CONFIG_FILE, WEIGHTS_FILE, load_tokenizer
+from wham_data.inference.tokenizer_config import ImageConfig
 from wham_data.inference.vit_config import ViTConfig
-from wham_data.inference.vit_vqgan import (
-    ViTVQGAN,
-    from_patches,
-    normalised,
-    on_sphere,
-    to_patches,
-)
+from wham_data.inference.vit_vqgan import on_sphere
 from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError
 
 CHECKPOINT_FILE = "training.safetensors"
@@ -100,7 +96,7 @@ class TrainSettings:
             that is not made of whole patches.
     """
 
-    model: ViTConfig = WHAM_TINY
+    model: ImageConfig = WHAM_TINY
     steps: int | None = None
     minutes: float | None = None
     seed: int = 0
@@ -167,7 +163,7 @@ class CropBatch:
 class Training:
     """A run between two steps: what a checkpoint holds. `codebook` is None before k-means."""
 
-    model: ViTVQGAN
+    model: ImageModel
     optimizer: torch.optim.AdamW
     codebook: CodebookState | None
     step: int
@@ -277,15 +273,16 @@ def training_step(
     """One step of AdamW and of the codebook's running means. Returns the loss before the step."""
     for group in run.optimizer.param_groups:
         group["lr"] = settings.learning_rate * rate_factor(run.step, share_done, settings.warm_up)
-    target = to_patches(normalised(batch.frames), settings.model.patch_size)
+    target = run.model.prepared(batch.frames)
     half = torch.autocast(batch.frames.device.type, torch.bfloat16, enabled=settings.bfloat16)
     with half:
-        latents = run.model.latents(target, batch.places)
-    latents = on_sphere(latents.float())
+        latents = run.model.latents_of(target, batch.places).float()
+    if run.model.spherical:
+        latents = on_sphere(latents)
     codes, chosen = _quantised(latents, run.codebook)
     with half:
-        decoded = run.model.patches(codes, batch.places)
-    error = from_patches(decoded.float() - target, batch.grid, settings.model.patch_size)
+        decoded = run.model.image_of(codes, batch.places, batch.grid)
+    error = decoded.float() - target
     edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
     commitment = (latents - codes.detach()).square().sum(-1).mean()
     loss = error.square().mean() + settings.edge_weight * edges + settings.commitment * commitment
@@ -307,9 +304,9 @@ def _quantised(latents: Tensor, codebook: CodebookState | None) -> tuple[Tensor,
     """
     if codebook is None:
         return latents, None
-    directions = codebook.directions
-    chosen = codebook_fit.nearest_direction(latents.detach().flatten(0, 1), directions)
-    rows = directions[chosen].view_as(latents)
+    vectors, rows = latents.detach().flatten(0, 1), codebook.rows
+    chosen = codebook_fit.nearest_row(vectors, rows, codebook.spherical)
+    rows = rows[chosen].view_as(latents)
     return latents + (rows - latents).detach(), chosen
 
 
@@ -322,7 +319,7 @@ def _move_codebook(
     if run.step % settings.revive_every == 0 and share_done < _LAST_REVIVAL:
         rng = np.random.default_rng((settings.seed, run.step, 1))
         run.codebook = codebook_fit.revive(run.codebook, vectors, rng, settings.least_share)
-    run.model.vq_vae.set_directions(run.codebook.directions)
+    run.model.codebook.set_rows(run.codebook.rows)
 
 
 def rate_factor(step: int, share_done: float, warm_up: int) -> float:
@@ -331,7 +328,7 @@ def rate_factor(step: int, share_done: float, warm_up: int) -> float:
 
 
 def first_codebook(
-    model: ViTVQGAN, frames: NDArray[np.uint8], settings: TrainSettings
+    model: ImageModel, frames: NDArray[np.uint8], settings: TrainSettings
 ) -> CodebookState:
     """The codebook that k-means finds in the encoder's vectors of frames drawn from `frames`."""
     rng = np.random.default_rng((settings.seed, settings.quantise_from, 2))
@@ -341,12 +338,11 @@ def first_codebook(
     with torch.no_grad():
         for i in rng.integers(0, len(frames), settings.kmeans_frames):
             frame = torch.from_numpy(frames[i : i + 1].copy()).to(device)
-            patches = to_patches(normalised(frame), settings.model.patch_size)
-            vectors.append(model.latents(patches, places)[0])
-    directions = codebook_fit.kmeans_directions(
-        torch.cat(vectors), settings.model.vocab_size, rng, rounds=10
+            vectors.append(model.latents_of(model.prepared(frame), places)[0])
+    rows = codebook_fit.kmeans_rows(
+        torch.cat(vectors), settings.model.vocab_size, rng, rounds=10, spherical=model.spherical
     )
-    return codebook_fit.start_codebook(directions, settings.patches_per_step)
+    return codebook_fit.start_codebook(rows, settings.patches_per_step, model.spherical)
 
 
 def _share_done(run: Training, settings: TrainSettings) -> float:
@@ -359,13 +355,13 @@ def _share_done(run: Training, settings: TrainSettings) -> float:
 def _fresh(settings: TrainSettings, device: str) -> Training:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = ViTVQGAN(settings.model)
+        model = image_model(settings.model)
         for name, weight in model.named_parameters():
             if name.endswith("c_proj.weight"):  # every block starts as the identity
                 nn.init.zeros_(weight)
             elif name.endswith("pos_embeds.weight"):
                 nn.init.normal_(weight, std=0.02)
-    model.vq_vae.requires_grad_(False)
+    model.codebook.requires_grad_(False)
     model.to(device)
     learned = [weight for _, weight in _learned(model)]
     optimizer = torch.optim.AdamW(
@@ -374,12 +370,12 @@ def _fresh(settings: TrainSettings, device: str) -> Training:
     return Training(model, optimizer, None, 0, 0.0, [])
 
 
-def _learned(model: ViTVQGAN) -> list[tuple[str, nn.Parameter]]:
+def _learned(model: ImageModel) -> list[tuple[str, nn.Parameter]]:
     """The parameters that the optimizer moves, in its order."""
     return [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
 
 
-def _save_tokenizer(model: ViTVQGAN, out: Path) -> None:
+def _save_tokenizer(model: ImageModel, out: Path) -> None:
     """Write the tokenizer in float16: half the bytes, and less than 0.01 dB."""
     weights = {
         name: tensor.detach().cpu().half().contiguous()
@@ -440,7 +436,9 @@ def _restored(checkpoint: Path, settings: TrainSettings, device: str) -> Trainin
         }
         run.optimizer.load_state_dict(adam)
         if "codebook.uses" in tensors:
-            run.codebook = CodebookState(tensors["codebook.uses"], tensors["codebook.sums"])
+            run.codebook = CodebookState(
+                tensors["codebook.uses"], tensors["codebook.sums"], run.model.spherical
+            )
         run.step, run.minutes, run.curve = state["step"], state["minutes"], state["curve"]
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as damaged:
         raise IntegrityError(
@@ -467,7 +465,7 @@ def _evenly(frames: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
     return np.asarray(frames[np.unique(picked)])
 
 
-def _check_frames(frames: FrameSource, model: ViTConfig) -> None:
+def _check_frames(frames: FrameSource, model: ImageConfig) -> None:
     expected = (model.image_height, model.image_width, 3)
     for name, part in (("train", frames.train), ("held out", frames.held_out)):
         if part.dtype != np.uint8 or part.shape[1:] != expected or not len(part):

@@ -112,17 +112,17 @@ class Codebook(nn.Module):
         super().__init__()
         self._embedding = nn.Embedding(vocab_size, embedding_dim)
 
-    def directions(self) -> Tensor:
+    def rows(self) -> Tensor:
         """The rows on the unit sphere, float [V, e]."""
         return on_sphere(self._embedding.weight)
 
-    def set_directions(self, rows: Tensor) -> None:
+    def set_rows(self, rows: Tensor) -> None:
         """Put other rows in place of these, float [V, e]."""
         self._embedding.weight.data.copy_(rows)
 
     def nearest(self, latents: Tensor) -> Tensor:
         """The nearest row's id for each vector, float [..., e] to int64 [...]; the first on ties."""
-        codes = self.directions()
+        codes = self.rows()
         code_squares, columns = codes.square().sum(1), codes.t()
         # On a CPU the distances of 64 vectors stay in the cache: four times faster.
         rows = 64 if latents.is_cpu else 8192
@@ -135,7 +135,10 @@ class Codebook(nn.Module):
 
 
 class ViTVQGAN(nn.Module):
-    """The whole tokenizer as a torch module. `vit_tokenizer` serves it on arrays of frames."""
+    """The whole tokenizer as a torch module. `frame_tokenizer` serves it on arrays of frames."""
+
+    spherical = True
+    """Codebook rows are directions."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -144,26 +147,40 @@ class ViTVQGAN(nn.Module):
         self.decoder = Side(config, config.embedding_dim, config.patch_values)
         self.vq_vae = Codebook(config.vocab_size, config.embedding_dim)
 
-    def latents(self, patches: Tensor, places: Tensor) -> Tensor:
-        """Patches float [B, n, 3p^2] to vectors on the unit sphere, float [B, n, e]."""
-        return on_sphere(self.encoder(patches, places))
+    @property
+    def codebook(self) -> Codebook:
+        """The rows that ids stand for."""
+        return self.vq_vae
 
-    def patches(self, codes: Tensor, places: Tensor) -> Tensor:
-        """Codebook directions float [B, n, e] to patches [B, n, 3p^2]."""
-        decoded: Tensor = self.decoder(codes, places)
-        return decoded
+    def prepared(self, frames: Tensor) -> Tensor:
+        """Frames uint8 [B, h, w, 3] as the image float [B, 3, h, w] that is encoded and decoded.
+
+        Its mean is about zero, its deviation about one.
+        """
+        image = frames.permute(0, 3, 1, 2).to(torch.float32) / 255
+        return (image - _per_channel(MEAN, image)) / _per_channel(STD, image)
+
+    def latents_of(self, image: Tensor, places: Tensor) -> Tensor:
+        """An image or a crop of one, float [B, 3, h, w], to a vector on the unit sphere per token,
+        float [B, n, e].
+
+        `places`, int64 [n] or [B, n], are the tokens' rows of the position table.
+        """
+        return on_sphere(self.encoder(to_patches(image, self.config.patch_size), places))
+
+    def image_of(self, codes: Tensor, places: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Codebook rows float [B, n, e] over a grid of tokens to an image or crop [B, 3, h, w]."""
+        return from_patches(self.decoder(codes, places), grid, self.config.patch_size)
 
     def ids(self, frames: Tensor) -> Tensor:
         """Whole frames uint8 [B, H, W, 3] to token ids int64 [B, N]."""
         places = torch.arange(self.config.tokens, device=frames.device)
-        patches = to_patches(normalised(frames), self.config.patch_size)
-        return self.vq_vae.nearest(self.latents(patches, places))
+        return self.vq_vae.nearest(self.latents_of(self.prepared(frames), places))
 
     def frames(self, ids: Tensor) -> Tensor:
         """Token ids int64 [B, N] to frames uint8 [B, H, W, 3]; pixels are cut off, not rounded."""
         places = torch.arange(self.config.tokens, device=ids.device)
-        patches = self.patches(self.vq_vae.directions()[ids], places)
-        image = from_patches(patches, self.config.grid, self.config.patch_size)
+        image = self.image_of(self.vq_vae.rows()[ids], places, self.config.grid)
         image = image[:, :, : self.config.image_height, : self.config.image_width]
         pixels = image * _per_channel(STD, image) + _per_channel(MEAN, image)
         return (pixels.clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1)
@@ -172,12 +189,6 @@ class ViTVQGAN(nn.Module):
 def on_sphere(vectors: Tensor) -> Tensor:
     """Each vector of the last axis divided by its length."""
     return functional.normalize(vectors, dim=-1, eps=SMALLEST_NORM)
-
-
-def normalised(frames: Tensor) -> Tensor:
-    """Frames uint8 [B, H, W, 3] to float32 [B, 3, H, W] of about zero mean and unit deviation."""
-    image = frames.permute(0, 3, 1, 2).to(torch.float32) / 255
-    return (image - _per_channel(MEAN, image)) / _per_channel(STD, image)
 
 
 def to_patches(image: Tensor, patch: int) -> Tensor:

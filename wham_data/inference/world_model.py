@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from wham_data.inference.checkpoint import open_checkpoint
+from wham_data.inference.frame_tokenizer import choose_device
 from wham_data.inference.gpt import GPT
 from wham_data.inference.gpt_config import GPTSpec
-from wham_data.inference.tokenizer import BUNDLED, Tokenizer
-from wham_data.inference.vit_tokenizer import choose_device
-from wham_data.inference.wham_tokenizer import load_wham_tokenizer
+from wham_data.inference.tokenizer import BUNDLED, Tokenizer, load_tokenizer
 from wham_data.schemas.errors import UsageError
 
 DType = Literal["float32", "bf16"]
@@ -121,7 +120,7 @@ def load_world_model(
     }
     gpt.load_state_dict(weights, assign=True)
     gpt.eval().requires_grad_(False)
-    tokenizer = load_wham_tokenizer(checkpoint.path, str(where))
+    tokenizer = load_tokenizer(str(checkpoint.path), str(where))
     return WorldModel(
         str(ref) if str(ref) in BUNDLED else checkpoint.tokenizer.name, gpt, tokenizer
     )

@@ -34,7 +34,7 @@ from wham_data.pipelines.runner import Advance, Encoder, LocalRunner, Outcome, R
 from wham_data.pipelines.settings import IngestSettings
 from wham_data.pipelines.stages import Ingested, in_space, ingest_recording, open_source
 from wham_data.schemas.actions import ActionSpace, load_space
-from wham_data.schemas.corpus_info import CorpusInfo, TokenizerRef
+from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
 from wham_data.schemas.errors import NoInputsError, Reason, RefusedInput, UsageError
 from wham_data.schemas.manifest import EpisodeRow, QuarantineRow
 from wham_data.versions import versions
@@ -203,7 +203,7 @@ def corpus_info(plan: Plan, settings: IngestSettings, out: Path) -> CorpusInfo:
         rate="native" if settings.rate is None else settings.rate,
         size=settings.size,
         fit=settings.fit,
-        tokenizer=tokenizer_ref(settings),
+        tokenizer=tokenizer_of(settings),
         frames=settings.frames,
         settings={
             "axis_rule": settings.axis_rule,
@@ -237,7 +237,7 @@ def first_space(plan: Plan, settings: IngestSettings) -> ActionSpace:
     )
 
 
-def tokenizer_ref(settings: IngestSettings) -> TokenizerRef | None:
+def tokenizer_of(settings: IngestSettings) -> TokenizerInfo | None:
     """What the corpus notes of the tokenizer.
 
     Raises:
@@ -254,7 +254,7 @@ def tokenizer_ref(settings: IngestSettings) -> TokenizerRef | None:
             f"tokenizer {info.name} takes frames of {width}x{height}, not "
             f"{settings.size[0]}x{settings.size[1]}; use --size {width}x{height} or --tokenizer none"
         )
-    return TokenizerRef(info.name, info.fingerprint, info.grid, info.vocab_size, info.frame_size)
+    return info
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class TokenizerRef:
+class TokenizerInfo:
     """Which tokenizer made the tokens.
 
     fingerprint  hash of its weights and settings: other tokens, other fingerprint
@@ -92,7 +92,7 @@ class CorpusInfo:
     rate: Rate = Fraction(10)
     size: tuple[int, int] = (300, 180)
     fit: Fit = "stretch"
-    tokenizer: TokenizerRef | None = None
+    tokenizer: TokenizerInfo | None = None
     frames: FrameFormat = "none"
     state_size: int = 0
     reward: bool = False
@@ -286,12 +286,12 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _tokenizer_from(found: object) -> TokenizerRef | None:
+def _tokenizer_from(found: object) -> TokenizerInfo | None:
     if found is None:
         return None
     if not isinstance(found, dict):
         raise UsageError("tokenizer: expected an object or null")
-    return TokenizerRef(
+    return TokenizerInfo(
         name=_typed(found, "name", str),
         fingerprint=_typed(found, "fingerprint", str),
         grid=_pair(found, "grid"),

@@ -1,4 +1,4 @@
-"""A ViT-VQGAN served on uint8 frames, with the same ids for a frame whatever surrounds it.
+"""A tokenizer of either family served on uint8 frames, with the same ids for a frame whatever surrounds it.
 
 Floating-point sums depend on how a matrix product is split up, and the split depends on the batch
 and on the number of threads. So every forward pass here has one fixed shape. On a CPU it is one
@@ -11,19 +11,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from wham_data.inference.tokenizer import (
-    WEIGHTS_FILE,
-    TokenizerFolder,
-    TokenizerInfo,
-    read_tensors,
-)
-from wham_data.inference.vit_vqgan import ViTVQGAN
+from wham_data.inference.checkpoint import TokenizerFiles
+from wham_data.inference.image_model import ImageModel, image_model
+from wham_data.inference.tokenizer_config import Fingerprint, TokenizerConfig
+from wham_data.schemas.corpus_info import TokenizerInfo
 from wham_data.schemas.errors import MissingPartError, UsageError
 
 GPU_BATCH = 32
@@ -33,28 +31,49 @@ _thread_count = threading.Lock()
 """Held while torch's thread count is lowered, lest two callers restore each other's value."""
 
 
-class ViTTokenizer:
+class TokenizerPair(nn.ModuleList):
+    """Two whole tokenizers: the first encodes, the second decodes."""
+
+    def __init__(self, encoder: ImageModel, decoder: ImageModel) -> None:
+        super().__init__([encoder, decoder])
+        self.config = encoder.config
+
+    def ids(self, frames: Tensor) -> Tensor:
+        """Frames uint8 [B, H, W, 3] to token ids int64 [B, N]."""
+        return cast(ImageModel, self[0]).ids(frames)
+
+    def frames(self, ids: Tensor) -> Tensor:
+        """Token ids int64 [B, N] to frames uint8 [B, H, W, 3]."""
+        return cast(ImageModel, self[1]).frames(ids)
+
+
+class FrameTokenizer:
     """A tokenizer loaded on one device; `Tokenizer` in `tokenizer.py` is its contract."""
 
-    def __init__(self, model: ViTVQGAN, info: TokenizerInfo, device: torch.device) -> None:
+    def __init__(
+        self, model: ImageModel | TokenizerPair, info: TokenizerInfo, device: torch.device
+    ) -> None:
         self._model = model.to(device).eval().requires_grad_(False)
         self._info = info
         self._device = device
 
     @classmethod
-    def load(cls, folder: TokenizerFolder, device: str = "auto") -> ViTTokenizer:
-        """Build the model and fill it with the folder's weights.
+    def load(cls, files: TokenizerFiles, device: str = "auto") -> FrameTokenizer:
+        """Build the model, fill it with the weights and take their fingerprint, in one pass.
 
         Raises:
-            IntegrityError: the weights changed for the worse since the folder was opened.
+            IntegrityError: a checksum is wrong, or a value is not finite.
             MissingPartError, UsageError: the device is not there, or is none.
         """
-        model = ViTVQGAN(folder.config)
-        tensors = read_tensors(folder.path / WEIGHTS_FILE, folder.config)
-        model.load_state_dict(
-            {name: torch.from_numpy(values.astype(np.float32)) for name, values in tensors}
-        )
-        return cls(model, folder.info, choose_device(device))
+        weights: dict[str, Tensor] = {}
+        fingerprint = Fingerprint(files.config)
+        for name, values in files.tensors():
+            fingerprint.add(name, values)
+            weights[name] = torch.from_numpy(values.astype(np.float32))
+        model = tokenizer_model(files.config)
+        model.load_state_dict(weights, assign=True)
+        info = files.config.info(files.name, fingerprint.hex())
+        return cls(model, info, choose_device(device))
 
     @property
     def info(self) -> TokenizerInfo:
@@ -127,6 +146,15 @@ class ViTTokenizer:
                 batch[: len(part)] = part
                 passes.append(model(batch.to(self._device))[: len(part)].cpu())
         return torch.cat(passes)
+
+
+def tokenizer_model(config: TokenizerConfig) -> ImageModel | TokenizerPair:
+    """The torch module of a configuration, without weights: its tensors have shapes alone."""
+    with torch.device("meta"):
+        encoder = image_model(config.encoder)
+        if config.decoder is None:
+            return encoder
+        return TokenizerPair(encoder, image_model(config.decoder))
 
 
 def choose_device(name: str) -> torch.device:
