@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -57,6 +59,41 @@ def test_running_it_again_does_nothing(six_recordings: Path, tmp_path: Path) -> 
     assert (second.ingested, second.already_there, second.exit_code) == (0, 6, 0)
     assert second.version == first.version
     assert digest(tmp_path / "corpus") == before
+
+
+def test_every_run_leaves_its_account_also_one_that_breaks_off(
+    six_recordings: Path, tmp_path: Path
+) -> None:
+    ingest_here(six_recordings, tmp_path / "corpus")
+    (whole,) = runs(tmp_path / "corpus")
+
+    assert (whole["command"], whole["exit_code"], whole["report"]["ingested"]) == ("ingest", 0, 6)
+    assert whole["inputs"]["recordings"] == 6
+    assert {"python", "av", "pyarrow"} <= set(whole["versions"])
+
+    with pytest.raises(KeyboardInterrupt):
+        run_ingest([six_recordings], tmp_path / "other", PLAIN, BreaksOff(after=2))
+    (broken,) = runs(tmp_path / "other")
+
+    assert (broken["exit_code"], broken["report"]["ingested"]) == (130, 2)
+    assert broken["report"]["not_reached"] == 4
+
+
+class BreaksOff:
+    """A runner that somebody stops with Ctrl-C."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def run(
+        self, stage: Stage[In, Out], items: Sequence[In], advance: Advance
+    ) -> Iterator[Outcome[In, Out]]:
+        yield from LocalRunner().run(stage, items[: self.after], advance)
+        raise KeyboardInterrupt
+
+
+def runs(corpus: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted((corpus / "runs").iterdir())]
 
 
 def test_a_copy_under_another_name_is_the_same_recording(tmp_path: Path) -> None:

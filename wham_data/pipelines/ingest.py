@@ -34,8 +34,14 @@ from wham_data.pipelines.runner import Advance, Encoder, LocalRunner, Outcome, R
 from wham_data.pipelines.settings import IngestSettings
 from wham_data.pipelines.stages import Ingested, in_space, ingest_recording, open_source
 from wham_data.schemas.actions import ActionSpace, load_space
-from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
-from wham_data.schemas.errors import NoInputsError, Reason, RefusedInput, UsageError
+from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo, content_hash
+from wham_data.schemas.errors import (
+    NoInputsError,
+    Reason,
+    RefusedInput,
+    UsageError,
+    WhamDataError,
+)
 from wham_data.schemas.manifest import EpisodeRow, QuarantineRow
 from wham_data.versions import versions
 
@@ -141,25 +147,53 @@ def run_ingest(
         tokenizer=settings.tokenizer,
         device=device,
     )
+    ended: BaseException | None = None
     try:
         for outcome in runner.run(stage, plan.to_do, run.advance):
             run.take(outcome)
+    except BaseException as error:
+        ended = error
+        raise
     finally:
-        # Also when interrupted: what is done is kept.
+        # Also when interrupted: what is done is kept, and what was not reached is said.
         run.commit()
-    report = run.report(time.monotonic() - started)
-    corpus.record_run(
-        {
-            "command": "ingest",
-            "sources": [str(source) for source in sources],
-            "settings": {**corpus.info.to_dict(), "settings_hash": corpus.info.settings_hash},
-            "inputs": {found.key: str(found.recording.path) for found in plan.recordings},
-            "versions": versions(),
-            "report": asdict(report),
-            "exit_code": report.exit_code,
-        }
-    )
+        report = run.report(time.monotonic() - started)
+        corpus.record_run(run_record(sources, plan, corpus.info, report, ended))
     return report
+
+
+def run_record(
+    sources: Sequence[str | Path],
+    plan: Plan,
+    info: CorpusInfo,
+    report: IngestReport,
+    ended: BaseException | None,
+) -> dict[str, object]:
+    """What `runs/` keeps of a run, however it ended."""
+    keys = [found.key for found in plan.recordings]
+    return {
+        "command": "ingest",
+        "sources": [str(source) for source in sources],
+        "settings": {**info.to_dict(), "settings_hash": info.settings_hash},
+        "inputs": {"recordings": len(keys), "hash": content_hash(keys)},
+        "versions": versions(),
+        "report": asdict(report),
+        "exit_code": exit_code(ended, report),
+    }
+
+
+def exit_code(ended: BaseException | None, report: IngestReport) -> int:
+    """The code with which the command leaves."""
+    match ended:
+        case None:
+            return report.exit_code
+        case SystemExit(code=int(code)):
+            return code
+        case KeyboardInterrupt():
+            return 130
+        case WhamDataError():
+            return ended.exit_code
+    return 1
 
 
 @dataclass(frozen=True, slots=True)
