@@ -397,6 +397,36 @@ def test_a_fault_that_costs_little_is_a_note(beside: Beside, log: str, word: str
     assert [note for note in notes if word in note]
 
 
+def late_clip(folder: Path, data: bytes, toml: str = TOML) -> Path:
+    """Four seconds cut from a long stream that kept its time stamps: the first is an hour."""
+    write_clip(folder / "clip.mkv", [3_600_000 + 50 * k for k in range(80)])
+    (folder / "clip.csv").write_bytes(data)
+    (folder / "clip.toml").write_text(toml)
+    return folder
+
+
+def test_a_log_beside_a_clip_of_a_long_stream_counts_from_the_first_frame(tmp_path: Path) -> None:
+    recording = opened(late_clip(tmp_path, as_csv(rows(4.0)).encode()))
+
+    track = track_of(recording)
+    assert track.times_ns[0] == recording.frame_times_ns[0] == 3600 * 10**9
+    assert recording.clock.offset_ns == -3600 * 10**9
+    assert [note for note in recording.notes if "offset_ms = -3600000" in note]
+
+
+def test_a_log_on_the_stream_s_own_clock_is_taken_as_it_is(tmp_path: Path) -> None:
+    recording = opened(late_clip(tmp_path, as_csv(rows(4.0, start=3600.0)).encode()))
+
+    assert track_of(recording).times_ns[0] == 3600 * 10**9
+    assert recording.clock.offset_ns == 0
+
+
+def test_a_log_that_would_not_fit_from_the_first_frame_either_is_refused(tmp_path: Path) -> None:
+    late_clip(tmp_path, as_csv(rows(4.0, start=3.0)).encode())
+
+    assert refusal(tmp_path).reason == Reason.LOG_CLOCK
+
+
 def test_a_torn_last_line_of_json_is_dropped(beside: Beside) -> None:
     recording = opened(beside(as_jsonl(rows())[:-20], ".jsonl"))
     assert len(track_of(recording).times_ns) == 200

@@ -109,6 +109,14 @@ class VideoLog:
             first, times_ns = frame_times_by_log(log, index)
             end_ns = int(times_ns[-1]) + typical_interval(times_ns)
             notes.append("frame times taken from the log's frame column")
+        offset_ns = metadata.offset_ns
+        if not offset_ns and counts_from_first_frame(log.track, int(times_ns[0]), end_ns):
+            offset_ns = -int(times_ns[0])
+            log = replace(log, track=shifted(log.track, -offset_ns))
+            notes.append(
+                f"the log counts from the video's first frame, whose timestamp is "
+                f"{_seconds(-offset_ns)} s: taken as offset_ms = {offset_ns // 1_000_000}"
+            )
         track = log.track
         if log.sampled:
             track = replace(track, max_hold_ns=max_gap_ns)
@@ -119,7 +127,7 @@ class VideoLog:
             gaps=len(cut_at_gaps(times_ns, end_ns, max_gap_ns)) - 1,
             duplicates=index.duplicates,
             longest_interval_ns=int(np.diff(times_ns).max(initial=0)),
-            offset_ns=metadata.offset_ns,
+            offset_ns=offset_ns,
             drift_ppm=metadata.drift_ppm,
             frames_expected=index.promised_frames or index.found_frames,
             frames_found=index.found_frames,
@@ -280,6 +288,26 @@ def frame_times_by_log(log: ControllerLog, index: VideoIndex) -> tuple[int, Nano
     if (np.diff(frame_times) <= 0).any():
         raise RefusedInput(Reason.LOG_CLOCK, "column frame: more frames than nanoseconds")
     return int(named[0]), frame_times
+
+
+def counts_from_first_frame(track: ActionTrack, start_ns: int, end_ns: int) -> bool:
+    """Whether a log without any overlap counts from zero where the video's stamps start late.
+
+    So it is for a clip cut from a long stream that kept its timestamps: the log ends before the
+    video starts, and would cover most of it if both were counted from the first frame.
+
+    Args:
+        track: the log.
+        start_ns, end_ns: the video covers [start_ns, end_ns).
+    """
+    first_ns, last_ns, length_ns = int(track.times_ns[0]), track.end_ns, end_ns - start_ns
+    covered_ns = min(last_ns, length_ns) - first_ns
+    return 0 <= first_ns < last_ns < start_ns and covered_ns >= MIN_COVERAGE * length_ns
+
+
+def shifted(track: ActionTrack, by_ns: int) -> ActionTrack:
+    """The log on a clock that is `by_ns` ahead of its own."""
+    return replace(track, times_ns=track.times_ns + by_ns, end_ns=track.end_ns + by_ns)
 
 
 def check_clock(log: ControllerLog, start_ns: int, end_ns: int) -> None:
