@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from wham_data.inference.config_file import config_json, config_values
 from wham_data.schemas.errors import IntegrityError
 
 FAMILY = "taming-vqgan"
@@ -169,7 +169,7 @@ class TamingConfig:
 
     def to_json(self) -> str:
         """The canonical text of the configuration: sorted keys, one per line."""
-        return json.dumps({"family": FAMILY, **asdict(self)}, indent=2, sort_keys=True) + "\n"
+        return config_json(FAMILY, asdict(self))
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object], where: Path) -> TamingConfig:
@@ -179,13 +179,7 @@ class TamingConfig:
             IntegrityError: another family, a key missing or unknown, or a value out of bounds.
         """
         names = {field.name for field in fields(cls)}
-        if values.get("family") != FAMILY:
-            raise IntegrityError(f"{where}: family {values.get('family')!r}, expected {FAMILY!r}")
-        if (found := set(values) - {"family"}) != names:
-            raise IntegrityError(
-                f"{where}: keys missing: {sorted(names - found)}, unknown: {sorted(found - names)}"
-            )
-        given = {name: values[name] for name in names}
+        given = config_values(values, FAMILY, names, where)
         for name in ("multipliers", "attention_at"):  # JSON has lists alone
             if isinstance(listed := given[name], list):
                 given[name] = tuple(listed)
