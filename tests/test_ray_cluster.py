@@ -49,11 +49,13 @@ def test_a_run_on_two_nodes_behind_a_token(six_recordings: Path, tmp_path: Path)
     ours, others = tmp_path / "token", tmp_path / "other"
     ours.write_text("0123456789abcdef" * 4)
     others.write_text("fedcba9876543210" * 4)
+    # A run of this process may have left its own token, which would go before the one in a file.
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"}
 
     with subprocess.Popen(
         [sys.executable, "-c", ON_TWO_NODES, six_recordings, tmp_path / "cluster", others],
         env={
-            **os.environ,
+            **environment,
             "PYTHONPATH": str(ROOT),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(ours),

@@ -200,9 +200,6 @@ def _run_all(
             mine = running[stream]
             try:
                 event = ray.get(next(stream))
-            except StopIteration:
-                del running[stream]
-                continue
             except ray.exceptions.RayError as error:
                 del running[stream]
                 limit, refusal = _verdict(ray, error, time.monotonic() - mine.since)
@@ -211,13 +208,14 @@ def _run_all(
                 else:
                     yield Outcome(mine.item, refusal)
                 continue
-            mine.since = time.monotonic()
             if not isinstance(event, _Ended):
+                mine.since = time.monotonic()
                 advance(event)
-            elif isinstance(event.how, RefusedInput) or not isinstance(event.how, BaseException):
-                yield Outcome(mine.item, event.how)
-            else:
+                continue
+            del running[stream]  # what becomes of its worker now is of no matter
+            if isinstance(event.how, BaseException) and not isinstance(event.how, RefusedInput):
                 raise event.how
+            yield Outcome(mine.item, event.how)
 
 
 def _verdict(ray: Any, error: Exception, quiet_seconds: float) -> tuple[int, RefusedInput]:
@@ -266,6 +264,7 @@ def _connected(address: str | None, workers: int | None) -> Iterator[Any]:
     if address is None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+            # For the life of this process: Ray remembers the first token that it reads.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray prints the death of workers to stdout, where our result goes; we report it ourselves.
