@@ -42,8 +42,8 @@ def test_players_hands_are_not_still(demo: DemoResult) -> None:
 
 
 def test_a_picture_is_recognised_in_its_tokens(demo: DemoResult) -> None:
+    from wham_data.inference.evaluate import psnr_db
     from wham_data.inference.tokenizer import load_tokenizer
-    from wham_data.pipelines.demo import psnr
 
     corpus = Corpus.open(demo.report.corpus)
     tokenizer = load_tokenizer("wham-tiny", "cpu")
@@ -53,7 +53,7 @@ def test_a_picture_is_recognised_in_its_tokens(demo: DemoResult) -> None:
         assert steps.tokens is not None
         assert steps.frames is not None
         for step in range(0, steps.n_steps, 40):
-            decoded = tokenizer.decode(steps.tokens[step : step + 1])[0]
-            quality.append(psnr(decode_image(steps.frames[step]), decoded))
+            decoded = tokenizer.decode(steps.tokens[step : step + 1])
+            quality.append(psnr_db(decode_image(steps.frames[step])[None], decoded))
 
     assert np.mean(quality) > 22

@@ -164,18 +164,12 @@ ingest.__doc__ = f"{ingest.__doc__}\n\n{EXAMPLES}"
 
 
 def make_runner(workers: int | None, ray_address: str | None) -> Runner:
-    """In this process for 0 workers, else on Ray."""
-    if workers == 0:
-        if ray_address is not None:
-            raise UsageError(
-                "--workers 0 runs without Ray, so --ray-address makes no sense with it"
-            )
-        from wham_data.pipelines.runner import LocalRunner
+    """The runner that the flags ask for."""
+    from wham_data.pipelines.ingest import choose_runner
 
-        return LocalRunner()
-    from wham_data.pipelines.ray_jobs import RayRunner
-
-    return RayRunner(workers, ray_address)
+    if workers == 0 and ray_address is not None:
+        raise UsageError("--workers 0 runs without Ray, so --ray-address makes no sense with it")
+    return choose_runner(workers, ray_address)
 
 
 def parse_rate(text: str) -> Fraction | None:

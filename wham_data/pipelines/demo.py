@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from wham_data.corpus import Corpus
+from wham_data.inference.evaluate import psnr_db
 from wham_data.inference.tokenizer import Tokenizer, load_tokenizer
 from wham_data.pipelines import picture
 from wham_data.pipelines.account import IngestReport, Watch
@@ -93,11 +91,5 @@ def moments(
             grid=grid,
             decoded=decoded,
             actions=steps.actions[: step + 1],
-            psnr=psnr(grid, decoded),
+            psnr=float(psnr_db(grid[None], decoded[None])[0]),
         )
-
-
-def psnr(truth: NDArray[np.uint8], made: NDArray[np.uint8]) -> float:
-    """Peak signal-to-noise ratio of 8-bit pictures, dB; 99 for equal ones."""
-    error = float(np.mean((truth.astype(np.float32) - made.astype(np.float32)) ** 2))
-    return min(99.0, 10 * np.log10(255**2 / error)) if error else 99.0

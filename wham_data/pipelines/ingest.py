@@ -102,18 +102,22 @@ def ingest(
             tokenizer=tokenizer,
             frames=frames,  # type: ignore[arg-type]  # checked by CorpusInfo
         )
-    runner: Runner = LocalRunner() if workers == 0 else RayRunner(workers, ray_address)
     return run_ingest(
         sources,
         out,
         settings,
-        runner,
+        choose_runner(workers, ray_address),
         reader=reader,
         device=device,
         limit=limit,
         retry_quarantined=retry_quarantined,
         watch=watch,
     )
+
+
+def choose_runner(workers: int | None, ray_address: str | None) -> Runner:
+    """In this process for 0 workers, else on Ray."""
+    return LocalRunner() if workers == 0 else RayRunner(workers, ray_address)
 
 
 def run_ingest(
