@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -10,6 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 from video_clips import read_stamp, stamped, write_clip
 
 from wham_data.pipelines.video import (
@@ -480,6 +482,23 @@ def test_a_written_clip_reads_back(tmp_path: Path, size: tuple[int, int]) -> Non
     assert (index.picture.matrix, index.picture.full_range) == ("bt709", False)
     frames = decoded(index, np.arange(25), size=(192, 112))
     assert [read_stamp(frame[: size[1], : size[0]]) for frame in frames] == list(range(25))
+
+
+@pytest.mark.parametrize("width", range(34, 66, 2))
+def test_a_picture_that_keeps_its_size_keeps_every_column(tmp_path: Path, width: int) -> None:
+    path = tmp_path / "a.mp4"
+    columns = np.linspace(30, 220, width).astype(np.uint8)
+    grey = np.broadcast_to(columns[None, :, None], (32, width, 3))
+    write_video(path, [grey, grey], Fraction(10))
+    frame = decoded(index_video(path), np.array([0]), size=(width, 32))[0]
+    assert np.abs(frame.astype(int) - grey).max() < 8
+
+
+def test_a_jpeg_of_half_the_chroma_keeps_every_column() -> None:
+    grey = np.broadcast_to(np.linspace(30, 220, 40).astype(np.uint8)[None, :, None], (32, 40, 3))
+    data = io.BytesIO()
+    Image.fromarray(grey).save(data, "JPEG", quality=95, subsampling="4:2:0")
+    assert np.abs(decode_image(data.getvalue()).astype(int) - grey).max() < 8
 
 
 def test_limits_are_the_callers(tmp_path: Path) -> None:

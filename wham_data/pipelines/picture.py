@@ -55,7 +55,7 @@ def row(moment: Moment, space: ActionSpace) -> Frames:
     panels = (moment.source, moment.grid, moment.decoded)
     for column, caption in enumerate(captions):
         left = MARGIN + column * (PANEL[0] + MARGIN)
-        draw.text((left, 4), caption, INK, _font(13))
+        draw.text((left, 4), caption, INK, font(13))
         if column < len(panels):
             picture = Image.fromarray(panels[column]).resize(PANEL, Image.Resampling.LANCZOS)
             sheet.paste(picture, (left, CAPTION))
@@ -67,7 +67,7 @@ def row(moment: Moment, space: ActionSpace) -> Frames:
 def page(rows: Sequence[Frames], title: str) -> Frames:
     """Strips under one another with a headline; uint8 [h, w, 3]."""
     head = Image.new("RGB", (rows[0].shape[1], 34), PAPER)
-    ImageDraw.Draw(head).text((MARGIN, 7), title, INK, _font(18))
+    ImageDraw.Draw(head).text((MARGIN, 7), title, INK, font(18))
     return np.concatenate([np.asarray(head), *rows])
 
 
@@ -82,7 +82,7 @@ def pad(actions: NDArray[np.float32], space: ActionSpace) -> Image.Image:
     draw = ImageDraw.Draw(panel)
     now = actions[-1]
     if np.isnan(now).any():
-        draw.text((12, 80), "action not known", FAINT, _font(15))
+        draw.text((12, 80), "action not known", FAINT, font(15))
         return panel
     names = space.names
     place = 0
@@ -114,7 +114,7 @@ def _stick(
     held = abs(x) > 0.05 or abs(y) > 0.05
     draw.line((cx, cy, px, py), fill=LIT if held else FAINT, width=2)
     draw.ellipse((px - dot, py - dot, px + dot, py + dot), fill=LIT if held else FAINT)
-    draw.text((cx, cy + radius + 3), name, FAINT, _font(11), anchor="ma")
+    draw.text((cx, cy + radius + 3), name, FAINT, font(11), anchor="ma")
 
 
 def _lamps(
@@ -129,7 +129,7 @@ def _lamps(
         box = (left, top, left + step[0] - 4, top + step[1] - 4)
         draw.rounded_rectangle(box, 4, fill=LIT if pressed else None, outline=FAINT)
         centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
-        draw.text(centre, name, PAPER if pressed else FAINT, _font(10), anchor="mm")
+        draw.text(centre, name, PAPER if pressed else FAINT, font(10), anchor="mm")
 
 
 def _curves(
@@ -156,7 +156,7 @@ def _curves(
         ]
         if len(points) > 1:
             draw.line(points, fill=hues[number], width=2)
-        draw.text((left + 70 * number, top - 13), name, hues[number], _font(10))
+        draw.text((left + 70 * number, top - 13), name, hues[number], font(10))
 
 
 def _short(name: str) -> str:
@@ -171,5 +171,6 @@ def _short(name: str) -> str:
     )
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The one typeface, `size` pixels high."""
     return ImageFont.load_default(size)

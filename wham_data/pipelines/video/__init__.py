@@ -7,13 +7,17 @@
     scale       orientation, colour and size
     decode      `decode_frames`: one forward pass that gives the decoder only what the picked frames need
     write       clips and single pictures out, single pictures in
+    gif         looping GIFs out
+    interpolate frames between frames, for playback
 
 The frames are bit-identical to a full decode followed by the same scaling.
 """
 
 from wham_data.pipelines.video.decode import DecodeAudit, decode_frames
+from wham_data.pipelines.video.gif import write_gif
 from wham_data.pipelines.video.index import VideoIndex, index_video
-from wham_data.pipelines.video.scale import Fit, Frames
+from wham_data.pipelines.video.interpolate import SMALLEST_SIDE, interpolated
+from wham_data.pipelines.video.scale import Fit, Frames, inner_size
 from wham_data.pipelines.video.source import HEAD_BYTES, VideoLimits, decoders, refuse_by_content
 from wham_data.pipelines.video.write import (
     decode_image,
@@ -25,6 +29,7 @@ from wham_data.pipelines.video.write import (
 
 __all__ = [
     "HEAD_BYTES",
+    "SMALLEST_SIDE",
     "DecodeAudit",
     "Fit",
     "Frames",
@@ -37,6 +42,9 @@ __all__ = [
     "encode_jpeg",
     "encode_png",
     "index_video",
+    "inner_size",
+    "interpolated",
     "refuse_by_content",
+    "write_gif",
     "write_video",
 ]

@@ -124,7 +124,7 @@ def index_video(path: Path, limits: VideoLimits | None = None) -> VideoIndex:
                 len(intervals) * SECOND_NS, int(shown.times_ns[-1] - shown.times_ns[0])
             ).limit_denominator(100_000),
             times_ns=shown.times_ns,
-            last_interval_ns=int(np.median(intervals)),
+            last_interval_ns=_typical(intervals),
             promised_frames=promised,
             found_frames=found,
             duplicates=shown.duplicates,
@@ -138,6 +138,16 @@ def index_video(path: Path, limits: VideoLimits | None = None) -> VideoIndex:
 
 
 KEY, DISCARD, CORRUPT = 1, 2, 4
+
+
+def _typical(intervals: Nanos) -> int:
+    """The median interval; where all are one but for rounding, that one rounded up.
+
+    So the last frame of a video of, say, 30 frames per second stays for a whole step of 30 Hz.
+    """
+    if int(intervals.max()) - int(intervals.min()) <= 1:
+        return int(intervals.max())
+    return int(np.median(intervals))
 
 
 class _Scan:

@@ -131,7 +131,7 @@ class Scaler:
 
     def __init__(self, source: PictureFormat, size: tuple[int, int], fit: Fit) -> None:
         self._source, self._size = source, size
-        inner = size if fit == "stretch" else _inner_size(source.display_size, size, fit)
+        inner = size if fit == "stretch" else inner_size(source.display_size, size, fit)
         self._placed = inner == size
         # Scaling comes before turning: it is the costly part and then works on the coded rows.
         self._scaled = inner[::-1] if source.rotation in (90, 270) else inner
@@ -152,7 +152,7 @@ class Scaler:
             frame,
             width=self._scaled[0],
             height=self._scaled[1],
-            format="gbrp",
+            format=rgb_format(frame, self._scaled),
             src_colorspace=self._matrix,
             src_color_range=source_range,
             dst_color_range=int(ColorRange.JPEG),
@@ -191,7 +191,7 @@ class Scaler:
         return out
 
 
-def _inner_size(shown: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[int, int]:
+def inner_size(shown: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[int, int]:
     """The size to which a picture is scaled before it is put on, or cut to, a frame of `size`."""
     ratios = (size[0] / shown[0], size[1] / shown[1])
     scale = min(ratios) if fit == "letterbox" else max(ratios)
@@ -202,8 +202,20 @@ def _inner_size(shown: tuple[int, int], size: tuple[int, int], fit: Fit) -> tupl
     return width, height
 
 
+def rgb_format(picture: VideoFrame, size: tuple[int, int]) -> str:
+    """The RGB that swscale is asked for, as `interleave` takes it: planar, 15 % faster than packed.
+
+    Of a picture that keeps its size swscale's planar converter leaves the last columns unwritten
+    where the width is 1 to 8 over a multiple of 16.
+    """
+    cut_short = (picture.width, picture.height) == size and picture.width % 16 in range(1, 9)
+    return "rgb24" if cut_short else "gbrp"
+
+
 def interleave(planar: VideoFrame) -> Frames:
-    """Planar GBR to uint8 [H, W, 3] RGB: 15 % less time than swscale's own rgb24."""
+    """A picture in either `rgb_format` to uint8 [H, W, 3] RGB."""
+    if planar.format.name == "rgb24":
+        return np.asarray(planar.to_ndarray(), np.uint8)
     out = np.empty((planar.height, planar.width, 3), np.uint8)
     for plane, channel in zip(planar.planes, (1, 2, 0), strict=True):
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)

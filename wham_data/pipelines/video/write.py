@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -15,11 +16,20 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from wham_data.pipelines.video.bitstream import JPEG, PNG, image_size
-from wham_data.pipelines.video.scale import AREA, COEFFICIENTS, Frames, colour_of, interleave
+from wham_data.pipelines.video.scale import (
+    AREA,
+    COEFFICIENTS,
+    Frames,
+    colour_of,
+    interleave,
+    rgb_format,
+)
 from wham_data.pipelines.video.source import VideoLimits, check_image_header, plain
 from wham_data.schemas.errors import Reason, RefusedInput
 
 MAX_IMAGE_PIXELS = 3840 * 2160
+XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+"""The UUID of the box of an mp4 that holds an XMP packet."""
 
 
 def encode_jpeg(frame: Frames) -> bytes:
@@ -76,7 +86,7 @@ def decode_image(data: bytes) -> Frames:
     return interleave(
         VideoReformatter().reformat(
             frames[0],
-            format="gbrp",
+            format=rgb_format(frames[0], (frames[0].width, frames[0].height)),
             src_colorspace=int(COEFFICIENTS[matrix]),
             src_color_range=int(ColorRange.JPEG if full else ColorRange.MPEG),
             dst_color_range=int(ColorRange.JPEG),
@@ -87,7 +97,14 @@ def decode_image(data: bytes) -> Frames:
 
 
 def write_video(
-    path: Path, frames: Iterable[Frames], rate: Fraction, *, crf: int = 18, preset: str = "medium"
+    path: Path,
+    frames: Iterable[Frames],
+    rate: Fraction,
+    *,
+    crf: int = 18,
+    preset: str = "medium",
+    tags: Mapping[str, str] | None = None,
+    xmp: str = "",
 ) -> int:
     """Write frames as H.264, 4:2:0, BT.709 limited range, in an mp4; returns how many.
 
@@ -97,11 +114,13 @@ def write_video(
         rate: frames per second.
         crf: constant rate factor of x264; smaller is better and larger in bytes.
         preset: of x264.
+        tags: metadata of the whole file by name, any names (ffprobe: format tags; exiftool: Keys).
+        xmp: an XMP packet for a box at the end of the file, or nothing.
     """
     count = 0
-    with av.open(
-        str(path.absolute()), mode="w", format="mp4", options={"movflags": "faststart"}
-    ) as out:
+    flags = "faststart+use_metadata_tags" if tags else "faststart"
+    with av.open(str(path.absolute()), mode="w", format="mp4", options={"movflags": flags}) as out:
+        out.metadata.update(tags or {})
         stream = out.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": preset})
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
@@ -126,6 +145,10 @@ def write_video(
             count += 1
         if count:
             out.mux(stream.encode(None))
+    if xmp:
+        box = XMP_BOX + xmp.encode()
+        with path.open("ab") as file:
+            file.write(struct.pack(">I4s", 8 + len(box), b"uuid") + box)
     return count
 
 
