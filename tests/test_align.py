@@ -21,10 +21,14 @@ from wham_data.pipelines.align import (
     latest_at,
     place_steps,
     resample_actions,
+    sum_over_steps,
     typical_interval,
 )
+from wham_data.pipelines.readers.per_frame import even_times
+from wham_data.pipelines.stages import refuse_slow_source
 from wham_data.schemas.actions import ActionSpace, Dimension
 from wham_data.schemas.clock import TEN_HZ
+from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.recording import ActionTrack, AxisRule
 
 MS = 1_000_000
@@ -199,6 +203,67 @@ def test_fewer_than_two_frames_have_no_typical_interval(times: tuple[int, ...]) 
     assert typical_interval(at(*times)) == 0
 
 
+# --- sources of other rates ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", ["35/4", "4", "15", "16", "24", "30000/1001", "35", "144"])
+def test_at_the_sources_own_rate_each_step_shows_its_own_frame(rate: str) -> None:
+    times, end = even_times(500, Fraction(rate))
+
+    (plan,) = place_steps(times, end, None, Fraction(rate))
+
+    assert plan.picks.tolist() == list(range(500))
+    assert plan.edges_ns.tolist() == [*times.tolist(), end]
+
+
+@pytest.mark.parametrize(
+    ("rate", "first_second"),
+    [
+        ("16", [0, 1, 3, 4, 6, 8, 9, 11, 12, 14]),
+        ("24", [0, 2, 4, 7, 9, 12, 14, 16, 19, 21]),
+        ("144", [0, 14, 28, 43, 57, 72, 86, 100, 115, 129]),
+    ],
+)
+def test_a_rate_that_is_no_multiple_shows_the_last_frame_at_or_before_each_step(
+    rate: str, first_second: list[int]
+) -> None:
+    times, end = even_times(3 * int(rate), Fraction(rate))
+
+    (plan,) = place_steps(times, end, None, TEN_HZ)
+
+    assert len(plan.picks) == 30
+    assert plan.picks[:10].tolist() == first_second
+    assert (plan.picks[10:20] - plan.picks[:10]).tolist() == [int(rate)] * 10
+
+
+def test_a_slow_source_repeats_its_frames_and_loses_none() -> None:
+    times, end = even_times(35, Fraction(35, 4))
+
+    (plan,) = place_steps(times, end, None, TEN_HZ)
+
+    assert len(plan.picks) == 40
+    assert np.unique(plan.picks).tolist() == list(range(35))
+
+
+@pytest.mark.parametrize(("rate", "hint"), [("35/4", "--rate 8.75"), ("4", "--rate 4.00")])
+def test_a_source_below_the_rate_is_refused_unless_asked_for(rate: str, hint: str) -> None:
+    times, _ = even_times(35, Fraction(rate))
+
+    with pytest.raises(RefusedInput, match=hint) as refused:
+        refuse_slow_source(times, TEN_HZ)
+
+    assert refused.value.reason is Reason.RATE_TOO_LOW
+    refuse_slow_source(times, Fraction(rate))
+    refuse_slow_source(times, None)
+
+
+def test_rewards_of_the_frames_in_a_step_are_summed() -> None:
+    frames = at(0, 40, 80, 120, 200)
+    earned = np.array([1, 2, np.nan, 4, 8], np.float32)
+
+    assert sum_over_steps(frames, earned, TENTHS).tolist() == [3, 4, 8]
+
+
 # --- against slow obvious twins --------------------------------------------------------------
 
 instants = st.lists(st.integers(0, 400), min_size=1, max_size=40, unique=True).map(sorted)
@@ -309,7 +374,7 @@ def slow_plans(
             edges = [t for t in [*part, part_end] if low <= t <= high]
         else:
             edges, k = [], 0
-            while (edge := low + math.floor(k * 10**9 / rate)) <= high:
+            while (edge := low + math.ceil(k * 10**9 / rate)) <= high:
                 edges.append(edge)
                 k += 1
         if len(edges) > 1:

@@ -13,6 +13,7 @@ from conftest import Run
 from recordings import Cut, cut
 
 from wham_data.corpus import Corpus
+from wham_data.pipelines.video import decode_image
 
 QUICK = ("--tokenizer", "none", "--workers", "0")
 
@@ -179,3 +180,39 @@ def test_nothing_heavy_is_loaded_before_there_is_work(
     )
 
     assert run.stdout.splitlines()[-1] == "set()"
+
+
+def test_an_option_of_a_format_is_taken_or_told_to_be_unknown(
+    cli: Run, six_recordings: Path, tmp_path: Path
+) -> None:
+    start = ("ingest", six_recordings, "--out", tmp_path / "corpus", *QUICK, "--dry-run")
+
+    taken = cli(*start, "--option", "frame_rate=20")
+    unknown = cli(*start, "--option", "frame_rat=20")
+    wrong = cli(*start, "--option", "cursor=big")
+    twice = cli(*start, "--option", "cursor=none", "--option", "cursor=drawn")
+    bare = cli(*start, "--option", "cursor")
+
+    assert taken.returncode == 0, taken.stderr
+    told = [run.stderr.strip() for run in (unknown, wrong, twice, bare)]
+    assert [run.returncode for run in (unknown, wrong, twice, bare)] == [2, 2, 2, 2]
+    assert "no format read here has it; did you mean frame_rate?" in told[0]
+    assert "--option cursor=big: expected drawn or none" in told[1]
+    assert "given twice" in told[2]
+    assert "expected NAME=VALUE" in told[3]
+
+
+def test_frames_come_in_the_size_and_fit_asked_for(
+    cli: Run, six_recordings: Path, tmp_path: Path
+) -> None:
+    run = cli(
+        *("ingest", six_recordings, "--out", tmp_path / "corpus", *QUICK),
+        *("--size", "64x64", "--fit", "letterbox", "--frames", "png", "--limit", "1"),
+    )
+
+    assert run.returncode == 0, run.stderr
+    corpus = Corpus.open(tmp_path / "corpus")
+    picture = decode_image(corpus.scan().collect()["frame"][0])
+    assert picture.shape == (64, 64, 3)
+    assert picture[:8].max() == 0, "160x96 leaves black above and below"
+    assert picture[16:48].max() > 0

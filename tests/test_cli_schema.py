@@ -95,6 +95,7 @@ def test_convert_json_has_rules_loss_and_what_stays_empty() -> None:
         "scales": [1.0],
         "combine": "max",
         "pressed_at": None,
+        "full_at": None,
     }
 
 

@@ -65,8 +65,62 @@ def test_a_corpus_without_pictures_is_no_use(
     assert "ingest with --frames png" in told.stderr
 
 
+def test_the_taming_family_trains_too_on_square_frames(
+    cli: Run, six_recordings: Path, pictures: Path, tmp_path: Path
+) -> None:
+    squares = ("--tokenizer", "none", "--frames", "jpeg", "--size", "64x64", "--workers", "0")
+    cli(
+        *("ingest", six_recordings, "--out", tmp_path / "corpus", *squares),
+        *("--split", "50,50,0", "--split-seed", "1"),
+    )
+    how = ("--family", "taming", "--vocab-size", "64", "--steps", "2", "--json")
+
+    made = cli("train", "tokenizer", tmp_path / "corpus", "--out", tmp_path / "mine", *how)
+    wide = cli("train", "tokenizer", pictures, "--out", tmp_path / "x", *how)
+
+    assert json.loads(made.stdout)["steps"] == 2, made.stderr
+    assert wide.returncode == 2
+    assert "expected square ones" in wide.stderr
+
+
 def test_how_long_must_be_said(cli: Run, pictures: Path, tmp_path: Path) -> None:
     told = cli("train", "tokenizer", pictures, "--out", tmp_path / "x")
 
     assert (told.returncode, told.stderr.count("\n")) == (2, 1)
     assert "either --minutes or --steps" in told.stderr
+
+
+def test_a_world_model_is_trained_resumed_and_dreams(
+    cli: Run, six_recordings: Path, tmp_path: Path
+) -> None:
+    corpus, model = tmp_path / "corpus", tmp_path / "model"
+    made = cli(
+        *("ingest", six_recordings, "--out", corpus, "--actions", "wham16", "--workers", "0"),
+        *("--split", "50,50,0", "--split-seed", "1"),
+    )
+    assert made.returncode == 0, made.stderr
+    small = ("--window", "2", "--layers", "1", "--heads", "2", "--width", "32", "--batch-size", "1")
+    train = ("train", "world-model", corpus, "--out", model, *small)
+
+    first = cli(*train, "--steps", "1", "--json")
+    resumed = cli(*train, "--steps", "2", "--resume", "--json")
+    dreamt = cli(
+        *("dream", corpus, "--model", model, "--out", tmp_path / "dreams", "--episodes", "1"),
+        *("--context", "1", "--steps", "1", "--json"),
+    )
+
+    assert json.loads(first.stdout)["steps"] == 1, first.stderr
+    report = json.loads(resumed.stdout)
+    assert report["steps"] == 2
+    assert report["baselines"]["copy"] < report["baselines"]["unigram"]
+    assert dreamt.returncode == 0, dreamt.stderr
+    assert json.loads(dreamt.stdout)["made"] == 1
+
+
+def test_a_corpus_without_tokens_trains_no_world_model(
+    cli: Run, pictures: Path, tmp_path: Path
+) -> None:
+    told = cli("train", "world-model", pictures, "--out", tmp_path / "x", "--steps", "1")
+
+    assert told.returncode == 2
+    assert "ingest with --tokenizer" in told.stderr

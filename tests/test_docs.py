@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from wham_data.pipelines.readers import READERS
+from wham_data.pipelines.readers import READERS, Reader
+from wham_data.pipelines.readers.options import options_of
 from wham_data.schemas.actions import space_names
 from wham_data.schemas.errors import Reason
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
 
 
 def test_every_quarantine_reason_is_documented() -> None:
@@ -22,10 +23,19 @@ def test_every_quarantine_reason_is_documented() -> None:
     assert documented == {str(reason) for reason in Reason}
 
 
-def test_every_reader_is_documented() -> None:
-    page = (ROOT / "docs/readers.md").read_text()
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
+def test_every_format_has_a_page_that_tells_what_is_lost_and_names_the_options(
+    reader: Reader,
+) -> None:
+    listed = (ROOT / "docs/readers.md").read_text()
+    page = (ROOT / f"docs/formats/{reader.name}.md").read_text()
 
-    assert [reader.name for reader in READERS if reader.name not in page] == []
+    assert f"[`{reader.name}`](formats/{reader.name}.md)" in listed
+    assert page.startswith(f"# `{reader.name}`\n")
+    assert reader.about[1:] in " ".join(page.split())
+    assert "\n## What is lost\n" in page
+    assert "\n## Licence\n" in page
+    assert [name for name in options_of(reader) if f"| `{name}` |" not in page] == []
 
 
 def test_every_action_space_is_documented() -> None:

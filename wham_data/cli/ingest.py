@@ -16,6 +16,7 @@ from wham_data.cli import progress
 from wham_data.cli.console import emit, say
 from wham_data.pipelines.account import DryRun, IngestReport
 from wham_data.schemas.clock import SECOND_NS
+from wham_data.schemas.conversion import load_conversion
 from wham_data.schemas.corpus_info import FrameFormat
 from wham_data.schemas.errors import UsageError, printable
 from wham_data.schemas.manifest import SPLITS
@@ -48,11 +49,15 @@ def ingest(
     out: Annotated[Path, typer.Option(help="The corpus; made if it is not there.")],
     format: Annotated[
         str,
-        typer.Option(help="auto, or the one format to look for: video-log or wham-npz."),
+        typer.Option(help="auto, or the one format to look for; docs/readers.md lists them."),
     ] = "auto",
     actions: Annotated[
         str | None,
         typer.Option(help="Action space of the corpus. Default: the one the recordings are in."),
+    ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(help="A TOML file that makes the corpus' actions of keys, mouse, ..."),
     ] = None,
     tokenizer: Annotated[
         str, typer.Option(help="wham-tiny, a folder with a tokenizer, or none.")
@@ -61,6 +66,12 @@ def ingest(
         str,
         typer.Option(help="Keep each step's picture too: none, jpeg (q95 4:4:4) or png (exact)."),
     ] = "none",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="An option of a format; docs/readers.md lists them."
+        ),
+    ] = None,
     rate: Annotated[
         str, typer.Option(help="Steps per second, e.g. 10 or 30000/1001; or native.")
     ] = "10",
@@ -130,6 +141,8 @@ def ingest(
         split=parse_split(split),
         split_seed=split_seed,
         limits=VideoLimits(max_pixels=max_pixels, max_hours=max_hours, min_decoded=min_decoded),
+        options=parse_options(option or []),
+        mapping=None if mapping is None else load_conversion(mapping),
     )
     if tie_to is not None:
         one_of("--tie-to", tie_to, SPLITS)
@@ -199,6 +212,18 @@ def parse_split(text: str) -> tuple[float, float, float]:
     except ValueError:
         raise UsageError(f"--split {text!r}: expected three shares, such as 90,5,5") from None
     return train, val, test
+
+
+def parse_options(pairs: list[str]) -> tuple[tuple[str, str], ...]:
+    """NAME=VALUE pairs, sorted by name; of two values for one name neither is guessed."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise UsageError(f"--option {pair!r}: expected NAME=VALUE")
+        if found.setdefault(name, value) != value:
+            raise UsageError(f"--option {name}: given twice, {found[name]!r} and {value!r}")
+    return tuple(sorted(found.items()))
 
 
 def one_of(option: str, value: str, allowed: tuple[str, ...]) -> Any:

@@ -12,18 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wham_data.cli.console import emit, say
-from wham_data.schemas.actions import (
-    ActionSpace,
+from wham_data.schemas.actions import ActionSpace, clamp, load_space, space_names
+from wham_data.schemas.conversion import (
     Conversion,
     Rule,
-    clamp,
     converts_to,
     find_conversion,
     load_conversion,
-    load_space,
-    space_names,
 )
-from wham_data.schemas.declarations import NAME_RULE
+from wham_data.schemas.declarations import NAME_RULE, bundled_names, bundled_text, nearest
 from wham_data.schemas.errors import RefusedInput, UsageError, printable
 
 if TYPE_CHECKING:
@@ -100,6 +97,12 @@ def convert(
     mapping: Annotated[
         Path | None, typer.Option(help="A TOML file that says which dimension becomes which.")
     ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Rows of the file per second; a mapping that makes sticks of motion asks."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """How one space becomes another, and what is lost.
@@ -113,6 +116,8 @@ def convert(
       wham-data schema convert xinput wham16 --in pad.csv --out wham.csv
       wham-data schema convert keyboard_mouse wham16 --mapping keys.toml
     """
+    if rate is not None and not rate > 0:
+        raise UsageError(f"--rate {rate:g}: expected rows per second, more than 0")
     if (log is None) != (out is None):
         raise UsageError("--in and --out go together: one names the file to read, one to write")
     conversion = _conversion(load_space(source), load_space(target), mapping)
@@ -126,13 +131,39 @@ def convert(
     }
     text = _explained(conversion)
     if log is not None and out is not None:
-        done = convert_file(conversion, log, out)
+        done = convert_file(conversion, log, out, rate)
         result["file"] = asdict(done)
         text += f"\n\n{done.rows} rows to {_clean(str(out))}: {done.clamped} values clamped"
         text += f", {done.missing} rows without a known action"
         if done.left_out:
             say(f"left out, as they are not numbers: {_clean(', '.join(done.left_out))}")
     emit(result, text, as_json=as_json)
+
+
+@app.command("mapping")
+def mapping(
+    name: Annotated[
+        str | None, typer.Argument(help="Such as vpt-to-wham16. Default: say which there are.")
+    ] = None,
+) -> None:
+    """Print a mapping file to start from: keys and mouse as a pad.
+
+    Keys have no honest image on a pad, so no corpus is converted like this unless somebody hands
+    such a file to `ingest --mapping`.
+
+    \b
+    Examples:
+      wham-data schema mapping
+      wham-data schema mapping vpt-to-wham16 > my-pad.toml
+      wham-data schema convert vpt wham16 --mapping my-pad.toml
+    """
+    known = bundled_names("mappings")
+    if name is None:
+        typer.echo("\n".join(known))
+    elif name in known:
+        typer.echo(bundled_text("mappings", name), nl=False)
+    else:
+        raise UsageError(f"no mapping called {name[:80]!r}{nearest(name, known, 'mappings')}")
 
 
 def _conversion(source: ActionSpace, target: ActionSpace, mapping: Path | None) -> Conversion:
@@ -163,8 +194,16 @@ class ConvertedFile:
     left_out: tuple[str, ...]
 
 
-def convert_file(conversion: Conversion, log: Path, out: Path) -> ConvertedFile:
+def convert_file(
+    conversion: Conversion, log: Path, out: Path, rate: float | None = None
+) -> ConvertedFile:
     """Convert a file of actions; `out` is written whole or not at all.
+
+    Args:
+        conversion: what becomes what.
+        log: the file to read.
+        out: the file to write.
+        rate: rows per second; only a conversion with speeds needs it.
 
     Raises:
         UsageError: the file cannot be read or written, lacks a dimension, holds something that is
@@ -192,7 +231,7 @@ def convert_file(conversion: Conversion, log: Path, out: Path) -> ConvertedFile:
     twice = [name for name in conversion.target.names if name in arrays]
     if twice:
         raise UsageError(f"{log}: it already has columns {', '.join(twice)} of the target space")
-    converted = conversion.apply(values)
+    converted = conversion.apply(values, None if rate is None else 1 / rate)
     for name, column in zip(conversion.target.names, converted.T, strict=True):
         arrays[name] = pa.array(column, from_pandas=True)  # NaN is written as no value
     _write(pa.table(arrays), out)
@@ -286,6 +325,8 @@ def _formula(rule: Rule) -> str:
     summed = " + ".join(terms).replace("+ -", "- ")
     joined = summed if rule.combine == "sum" else f"greatest of {', '.join(terms)}"
     value = terms[0] if len(terms) == 1 else joined
+    if rule.full_at is not None:
+        return f"speed of {value}, {rule.full_at:g} a second is all the way"
     return value if rule.pressed_at is None else f"{value} >= {rule.pressed_at:g}"
 
 

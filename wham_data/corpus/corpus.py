@@ -300,6 +300,13 @@ class Corpus:
             self._frame = _sorted_frame(self._episodes.read(list(self._snapshot.files)), "episode")
         return self._frame
 
+    def manifest_columns(self, names: Sequence[str]) -> pa.Table:
+        """Some columns of the manifest, a row per episode in no particular order.
+
+        What a manifest of a million episodes is read with: `episodes` reads all of it and sorts it.
+        """
+        return self._episodes.read(list(self._snapshot.files), names)
+
     @property
     def quarantine(self) -> pl.DataFrame:
         """Refused inputs as they stand now (whatever version is open), sorted by `path`."""
@@ -322,6 +329,25 @@ class Corpus:
         from wham_data.corpus.scan import scan_steps
 
         return scan_steps(self)
+
+    def at(self, match: str, time_ns: int) -> pl.DataFrame:
+        """What everyone in a match saw and did at one time: a row per player or subject.
+
+        Players of a match are on one clock. Whoever has no step that covers the time has no row.
+
+        Args:
+            match: as the manifest has it.
+            time_ns: on the match's clock; a step covers [its time, the next one's).
+
+        Returns:
+            The columns of `scan()`, and `player` and `subject`; sorted by those two.
+
+        Raises:
+            UsageError: no episode is of this match.
+        """
+        from wham_data.corpus.scan import steps_at
+
+        return steps_at(self, match, time_ns)
 
     def read_episode(self, episode: str) -> EpisodeSteps:
         """All steps of one episode.

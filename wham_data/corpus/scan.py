@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from polars.io.plugins import register_io_source
 
 from wham_data.corpus.shards import matrix_of
+from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.corpus_info import CorpusInfo
-from wham_data.schemas.errors import IntegrityError
+from wham_data.schemas.declarations import nearest
+from wham_data.schemas.errors import IntegrityError, UsageError
 from wham_data.schemas.steps import FLOAT, TOKEN
 
 if TYPE_CHECKING:
@@ -51,6 +54,42 @@ def scan_steps(corpus: Corpus) -> pl.LazyFrame:
                 return
 
     return register_io_source(steps, schema=schema)
+
+
+def steps_at(corpus: Corpus, match: str, time_ns: int) -> pl.DataFrame:
+    """See `Corpus.at`."""
+    episodes = corpus.episodes.filter(pl.col("match") == match)
+    if not len(episodes):
+        known = sorted(set(corpus.episodes["match"].drop_nulls()))
+        raise UsageError(
+            f"no episode of the match {match[:80]!r}{nearest(match, known, 'matches')}"
+        )
+    schema = scan_schema(corpus.info)
+    rows = [pl.DataFrame(schema=schema)]
+    for episode in episodes.iter_slices(1):
+        step = _step_at(corpus, episode.row(0, named=True), time_ns)
+        if step is not None:
+            one = episode.with_columns(pl.col("row_start") + step, n_steps=pl.lit(1))
+            rows += _pieces(corpus, one, list(schema))
+    who = episodes.select("episode", "player", "subject")
+    return pl.concat(rows).join(who, on="episode").sort("player", "subject", "episode")
+
+
+def _step_at(corpus: Corpus, episode: Mapping[str, Any], time_ns: int) -> int | None:
+    """The step of an episode that covers a time, or None."""
+    since_ns, rate = time_ns - episode["start_ns"], corpus.info.rate
+    if since_ns < 0:
+        return None
+    if isinstance(rate, Fraction):
+        step = since_ns * rate.numerator // (SECOND_NS * rate.denominator)
+        return step if step < episode["n_steps"] else None
+    start, stop = episode["row_start"], episode["row_start"] + episode["n_steps"]
+    tables = [t for _, t in corpus.open_shard(episode["shard"]).read_rows(start, stop, ["time_ns"])]
+    times_ns = pa.concat_tables(tables).column("time_ns").to_numpy()
+    step = int(np.searchsorted(times_ns, time_ns, side="right")) - 1
+    if step == len(times_ns) - 1 and (time_ns - times_ns[-1]) * episode["source_fps"] >= SECOND_NS:
+        return None  # the last frame stays for a typical interval
+    return step
 
 
 def scan_schema(info: CorpusInfo) -> dict[str, pl.DataType]:

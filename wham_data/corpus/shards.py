@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from wham_data.corpus.pages import LONGEST_HEADER, PageHeader, read_page_header
 from wham_data.corpus.storage import hash_file, one_line
 from wham_data.schemas.corpus_info import (
     CorpusInfo,
@@ -277,6 +278,40 @@ class ShardView:
                 yield low, self.read_group(group, columns).slice(low - first, high - low)
             first = after
 
+    def matrix_offsets(self, column: str) -> NDArray[np.int64]:
+        """Where in the file each row group's matrix begins, int64 [n_groups].
+
+        From there on, the rows of the group lie one behind the other as they are.
+
+        Args:
+            column: a required fixed-length one.
+
+        Raises:
+            IntegrityError: a column chunk is not one plain page; a cold shard's never is.
+        """
+        width = self._schema.field(column).type.bit_width // 8
+        index = self._schema.get_field_index(column)
+        offsets = []
+        with one_line(self.path), self.path.open("rb") as file:
+            for group in range(self.n_groups):
+                chunk = self._file.metadata.row_group(group).column(index)
+                file.seek(chunk.data_page_offset)
+                head = file.read(min(LONGEST_HEADER, chunk.total_compressed_size))
+                try:
+                    page = read_page_header(head)
+                except ValueError as error:
+                    raise self._bad(f"row group {group}: {column} begins with {error}") from error
+                size = chunk.num_values * width
+                if page != PageHeader(
+                    chunk.total_compressed_size - size, size, size, True, chunk.num_values
+                ):
+                    raise self._bad(
+                        f"row group {group}: column {column} is not one raw matrix; `wham-data "
+                        "compact` makes shards that can be mapped"
+                    )
+                offsets.append(chunk.data_page_offset + page.header_bytes)
+        return np.array(offsets, np.int64)
+
     def _check_schema(self) -> None:
         found = self._file.schema_arrow
         for field in self._schema:
@@ -297,6 +332,8 @@ class ShardView:
         text = (self._file.metadata.metadata or {}).get(CORPUS_KEY)
         if text is None:
             raise self._bad("no corpus metadata in its footer, so format and tokenizer are unknown")
+        if text == corpus_metadata(info).encode():
+            return
         theirs = CorpusInfo.from_json(text, str(self.path))
         differences = theirs.diff(info)
         if differences:

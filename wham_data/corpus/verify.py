@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from wham_data.corpus.shards import RowRange, ShardView, matrix_of
 from wham_data.corpus.storage import hash_file
-from wham_data.schemas.clock import SECOND_NS, Index, Nanos
+from wham_data.schemas.clock import Index, Nanos, steps_ns
 from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.errors import WhamDataError
 from wham_data.schemas.manifest import SHARD_NAME, SPLITS
@@ -247,7 +247,7 @@ class _StepCheck:
         step = rows - self.starts[owner]
         self.first_times[owner[step == 0]] = time_ns[step == 0]
         if isinstance(self.info.rate, Fraction):
-            expected = self.first_times[owner] + _since_start(step, self.info.rate)
+            expected = self.first_times[owner] + steps_ns(step, self.info.rate)
             for row in self._first(time_ns != expected):
                 yield self._at(
                     rows[row],
@@ -294,8 +294,3 @@ class _StepCheck:
 
     def _at(self, row: int, what: str) -> str:
         return f"{self.where}: row {row}: {what}"
-
-
-def _since_start(step: Index, rate: Fraction) -> Nanos:
-    """Time from step 0 to each step, as `clock.Grid` places them."""
-    return step * (SECOND_NS * rate.denominator) // rate.numerator

@@ -306,6 +306,23 @@ def resample_actions(
     return StepActions(result.astype(np.float32), known, int(n_steps - known.sum()))
 
 
+def sum_over_steps(
+    frame_times_ns: Nanos, values: NDArray[np.float32], edges_ns: Nanos
+) -> NDArray[np.float32]:
+    """What the frames that come on screen within each step earned together.
+
+    Args:
+        frame_times_ns: int64 [N], strictly increasing.
+        values: float32 [N], one per frame; NaN counts as nothing.
+        edges_ns: int64 [T + 1], strictly increasing.
+
+    Returns:
+        float32 [T]; sums are taken in float64.
+    """
+    totals = np.concatenate([[0.0], np.cumsum(np.nan_to_num(values.astype(np.float64)))])
+    return np.diff(totals[np.searchsorted(frame_times_ns, edges_ns)]).astype(np.float32)
+
+
 def _first_extreme(held: NDArray[np.float64], first: Index) -> NDArray[np.float64]:
     """Of each group of rows that starts at `first`, the earliest value of largest magnitude."""
     size = np.abs(held)

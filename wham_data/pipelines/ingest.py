@@ -1,6 +1,7 @@
 """Recordings become a corpus: the whole job.
 
     plan      what was found, and what of it is new                plan.py
+    agree     the corpus' settings, action space and columns       agreement.py
     for every recording, wherever a runner works on it:            stages.py
       open    its clocks and its log                               readers/
       place   steps on the grid, the frame on screen at each       align.py
@@ -27,19 +28,19 @@ from pathlib import Path
 from wham_data.corpus import Corpus
 from wham_data.corpus.splits import Conflict, Placed, Ties, assign_splits
 from wham_data.pipelines.account import DryRun, IngestReport, Progress, Silent, Watch
+from wham_data.pipelines.agreement import bytes_per_step, corpus_info
 from wham_data.pipelines.align import place_steps
 from wham_data.pipelines.plan import Found, Plan, Refusal, make_plan
+from wham_data.pipelines.projection import project
 from wham_data.pipelines.ray_jobs import RayRunner
 from wham_data.pipelines.runner import Advance, Encoder, LocalRunner, Outcome, Runner, Stage, Work
 from wham_data.pipelines.settings import IngestSettings
-from wham_data.pipelines.stages import Ingested, in_space, ingest_recording, open_source
-from wham_data.schemas.actions import ActionSpace, load_space
-from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo, content_hash
+from wham_data.pipelines.stages import Ingested, ingest_recording, open_source
+from wham_data.schemas.corpus_info import CorpusInfo, content_hash
 from wham_data.schemas.errors import (
     NoInputsError,
     Reason,
     RefusedInput,
-    UsageError,
     WhamDataError,
 )
 from wham_data.schemas.manifest import EpisodeRow, QuarantineRow
@@ -136,13 +137,13 @@ def run_ingest(
     """The job itself; see `ingest` and the head of this module."""
     watch = watch or Silent()
     started = time.monotonic()
-    found = make_plan(sources, reader=reader, limit=limit)
+    found = make_plan(sources, reader=reader, limit=limit, options=dict(settings.options))
     if not found.found:
         raise NoInputsError(
             f"{', '.join(map(str, sources))}: no recording found "
             f"({len(found.ignored)} other files); wham-data ingest --help says what is read"
         )
-    corpus = Corpus.open_or_create(out, corpus_info(found, settings, Path(out)))
+    corpus = Corpus.open_or_create(out, corpus_info(found, settings, Path(out), reader))
     plan = found.against(corpus, retry_quarantined=retry_quarantined)
     run = _Run(corpus, plan, settings, watch, tie_to)
     stage = Stage(
@@ -224,77 +225,6 @@ def decode_threads(recordings: int) -> int:
     return min(os.cpu_count() or 1, MOST_DECODE_THREADS) if recordings == 1 else 1
 
 
-def corpus_info(plan: Plan, settings: IngestSettings, out: Path) -> CorpusInfo:
-    """What the corpus will agree on: the settings, with the action space and tokenizer looked up.
-
-    Without a space asked for, an existing corpus keeps its own, and a new one takes that of the
-    first recording, by key, that opens.
-    """
-    if settings.actions is not None:
-        space = load_space(settings.actions)
-    elif (out / "corpus.json").exists():
-        space = Corpus.open(out).info.action_space
-    else:
-        space = first_space(plan, settings)
-    return CorpusInfo(
-        action_space=space,
-        rate="native" if settings.rate is None else settings.rate,
-        size=settings.size,
-        fit=settings.fit,
-        tokenizer=tokenizer_of(settings),
-        frames=settings.frames,
-        settings={
-            "axis_rule": settings.axis_rule,
-            "max_gap_ns": settings.max_gap_ns,
-            "min_decoded": settings.limits.min_decoded,
-            "split": ",".join(f"{share:g}" for share in settings.split),
-            "split_seed": settings.split_seed,
-        },
-    )
-
-
-def first_space(plan: Plan, settings: IngestSettings) -> ActionSpace:
-    """The action space of the first recording that opens and has a log.
-
-    Raises:
-        NoInputsError: there is none.
-    """
-    reasons = Counter(str(refusal.why) for refusal in plan.refused)
-    for found in plan.recordings:
-        try:
-            track = open_source(found, settings).actions
-        except RefusedInput as refusal:
-            reasons[str(refusal)] += 1
-            continue
-        if track is not None:
-            return track.space
-    most = f" The first reason: {next(iter(reasons))}." if reasons else ""
-    raise NoInputsError(
-        f"none of {plan.found} inputs opens with a log, so there is no action space to take."
-        f"{most} Say which with --actions"
-    )
-
-
-def tokenizer_of(settings: IngestSettings) -> TokenizerInfo | None:
-    """What the corpus notes of the tokenizer.
-
-    Raises:
-        UsageError: it takes frames of another size.
-    """
-    if settings.tokenizer is None:
-        return None
-    from wham_data.inference.tokenizer import tokenizer_info
-
-    info = tokenizer_info(settings.tokenizer)
-    if info.frame_size != settings.size:
-        width, height = info.frame_size
-        raise UsageError(
-            f"tokenizer {info.name} takes frames of {width}x{height}, not "
-            f"{settings.size[0]}x{settings.size[1]}; use --size {width}x{height} or --tokenizer none"
-        )
-    return info
-
-
 @dataclass(slots=True)
 class _Run:
     """The state of one run in the driver: what waits to be committed, and the counts."""
@@ -331,7 +261,7 @@ class _Run:
         for refusal in self.plan.refused:
             self._refuse(refusal)
         for copy, original in self.plan.duplicates:
-            line = f"{copy.recording.path}: duplicate of {original.recording.path}"
+            line = f"{copy.recording.source}: duplicate of {original.recording.source}"
             self.watch.told(line, warning=True)
 
     def advance(self, frames: int) -> None:
@@ -345,15 +275,15 @@ class _Run:
         self.progress.bytes_done += found.bytes
         split = self.splits[found.key]
         if isinstance(result, RefusedInput):
-            self._refuse(Refusal(found.recording.path, found.key, "ingest", result))
+            self._refuse(Refusal(found.recording.source, found.key, "ingest", result))
         elif isinstance(split, Conflict):
             why = RefusedInput(Reason.SPLIT_CONFLICT, str(split))
-            self._refuse(Refusal(found.recording.path, found.key, "split", why))
+            self._refuse(Refusal(found.recording.source, found.key, "split", why))
         else:
             self.results[found.key] = result
             self.rows += [replace(row, split=split) for row in result.episodes]
             notes = f": {'; '.join(result.notes)}" if result.notes else ""
-            self.watch.told(f"{found.recording.path}{notes}", warning=bool(result.notes))
+            self.watch.told(f"{found.recording.source}{notes}", warning=bool(result.notes))
         self.watch.advanced(self.progress)
         waited = time.monotonic() - self.last_commit
         if waited > COMMIT_EVERY_SECONDS or len(self.rows) >= COMMIT_EVERY_RECORDINGS:
@@ -447,34 +377,32 @@ def dry_run(
     Raises:
         NoInputsError: no recording was found.
     """
-    plan = make_plan(sources, reader=reader, limit=limit)
+    plan = make_plan(sources, reader=reader, limit=limit, options=dict(settings.options))
     if not plan.found:
         raise NoInputsError(f"{', '.join(map(str, sources))}: no recording found")
-    info = corpus_info(plan, settings, Path(out))
+    info = corpus_info(plan, settings, Path(out), reader)
     if (Path(out) / "corpus.json").exists():
         plan = plan.against(Corpus.open_or_create(out, info))
-    refused = {str(refusal.path): str(refusal.why) for refusal in plan.refused}
+    refused = {refusal.path: str(refusal.why) for refusal in plan.refused}
     readers: Counter[str] = Counter()
     notes: dict[str, tuple[str, ...]] = {}
     steps, source_ns = 0, 0
     for found in plan.to_do:
         try:
             source = open_source(found, settings)
-            track = in_space(
-                source.actions, info.action_space, convert=settings.actions is not None
-            )
+            log = project(source.actions, info.action_space, settings)
         except RefusedInput as refusal:
-            refused[str(found.recording.path)] = str(refusal)
+            refused[found.recording.source] = str(refusal)
             continue
         readers[found.recording.format] += 1
-        span = None if track is None else (int(track.times_ns[0]), track.end_ns)
+        span = None if log is None else (int(log.track.times_ns[0]), log.track.end_ns)
         plans = place_steps(
             source.frame_times_ns, source.frame_end_ns, span, settings.rate, settings.max_gap_ns
         )
         steps += sum(len(episode.picks) for episode in plans)
         source_ns += source.frame_end_ns - int(source.frame_times_ns[0])
         if source.notes:
-            notes[str(found.recording.path)] = source.notes
+            notes[found.recording.source] = source.notes
     return DryRun(
         found=plan.found,
         recordings=sum(readers.values()),
@@ -489,13 +417,3 @@ def dry_run(
         notes=notes,
         ignored_files=len(plan.ignored),
     )
-
-
-def bytes_per_step(info: CorpusInfo) -> float:
-    """About how many bytes a step takes in a shard.
-
-    JPEG and PNG are taken at 0.47 and 1.2 bytes per pixel, as measured on 300x180 gameplay.
-    """
-    pixels = info.size[0] * info.size[1]
-    coded = {"none": 0.0, "jpeg": 0.47, "png": 1.2}[info.frames] * pixels
-    return 2 * info.n_tokens + 4 * info.action_space.size + 17 + coded

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wham_data.corpus import Corpus
-from wham_data.pipelines.readers import discover
+from wham_data.pipelines.readers import NO_OPTIONS, discover
 from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.recording import Recording
 
@@ -21,24 +21,27 @@ HASH_BLOCK = 1 << 20
 class Found:
     """A recording with its identity.
 
-    key    sha256 over the bytes of its files, hex. Names do not count: a renamed copy is the same
-           recording
-    bytes  size of all its files
+    key      sha256 over the bytes of its files, and its part if it is one, hex. Names do not count:
+             a renamed copy is the same recording
+    bytes    size of all its files
+    content  sha256 over the bytes of its files alone, which its neighbours in them share
     """
 
     recording: Recording
     key: str
     bytes: int
+    content: str
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """An input that is refused, with the identity under which quarantine keeps it.
 
+    path   what it is called: a path, and `#part` where it is one of several in its files
     stage  "find", "ingest" or "split"
     """
 
-    path: Path
+    path: str
     key: str
     stage: str
     why: RefusedInput
@@ -48,7 +51,7 @@ class Refusal:
 class Plan:
     """Every input once, in exactly one of these lists.
 
-    to_do        to be ingested, by key
+    to_do        to be ingested, by key; those that share files stand together
     already      in the corpus
     duplicates   (the copy, the recording it is a copy of)
     refused      refused before anything was opened
@@ -77,9 +80,7 @@ class Plan:
     @property
     def recordings(self) -> tuple[Found, ...]:
         """Every distinct recording that was recognised, whatever becomes of it, by key."""
-        return tuple(
-            sorted((*self.to_do, *self.already, *self.in_quarantine), key=lambda found: found.key)
-        )
+        return tuple(sorted((*self.to_do, *self.already, *self.in_quarantine), key=_in_order))
 
     def against(self, corpus: Corpus, *, retry_quarantined: bool = False) -> Plan:
         """The plan seen against a corpus: without what it holds, or has refused before."""
@@ -94,7 +95,11 @@ class Plan:
 
 
 def make_plan(
-    sources: Sequence[str | Path], *, reader: str = "auto", limit: int | None = None
+    sources: Sequence[str | Path],
+    *,
+    reader: str = "auto",
+    limit: int | None = None,
+    options: Mapping[str, str] = NO_OPTIONS,
 ) -> Plan:
     """Look for recordings and tell copies apart; everything distinct is still to do.
 
@@ -102,34 +107,36 @@ def make_plan(
         sources: files and folders.
         reader: "auto", or the one reader to use.
         limit: take only so many recordings, the first by path.
+        options: values of readers' options.
 
     Raises:
-        UsageError: a source that does not exist.
+        UsageError: a source that does not exist, or no such option.
     """
-    discovery = discover(sources, reader)
+    discovery = discover(sources, reader, options)
     recordings = discovery.recordings[:limit]
     refused_files = discovery.refused if limit is None else ()
+    paths = {path: None for recording in recordings for path in recording.files}
+    paths |= {path: None for path, _ in refused_files}
     with ThreadPoolExecutor(HASH_THREADS) as pool:
-        identities = list(pool.map(_identify, (recording.files for recording in recordings)))
-        refused_ids = list(pool.map(_identify, ((path,) for path, _ in refused_files)))
+        digests = dict(zip(paths, pool.map(_hash_file, paths), strict=True))
 
     refused = [
-        Refusal(path, _key(identity), "find", why)
-        for (path, why), identity in zip(refused_files, refused_ids, strict=True)
+        Refusal(str(path), _content((path,), digests), "find", why) for path, why in refused_files
     ]
     first: dict[str, Found] = {}
     duplicates = []
-    for recording, identity in zip(recordings, identities, strict=True):
-        if isinstance(identity, RefusedInput):
-            refused.append(Refusal(recording.path, "", "find", identity))
+    for recording in recordings:
+        unreadable = [d for path in recording.files if isinstance(d := digests[path], RefusedInput)]
+        if unreadable:
+            refused.append(Refusal(recording.source, "", "find", unreadable[0]))
             continue
-        found = Found(recording, *identity)
+        found = _identified(recording, digests)
         original = first.setdefault(found.key, found)
         if original is not found:
             duplicates.append((found, original))
 
     return Plan(
-        to_do=tuple(sorted(first.values(), key=lambda found: found.key)),
+        to_do=tuple(sorted(first.values(), key=_in_order)),
         already=(),
         duplicates=tuple(duplicates),
         refused=tuple(refused),
@@ -138,36 +145,58 @@ def make_plan(
     )
 
 
+def _in_order(found: Found) -> tuple[str, str]:
+    return found.content, found.key
+
+
 def refused_in(corpus: Corpus) -> set[str]:
     """Keys of the recordings in the corpus' quarantine under its settings."""
     table = corpus.quarantine
     return set(table.filter(table["settings"] == corpus.info.settings_hash)["sha256"])
 
 
-def _identify(files: tuple[Path, ...]) -> tuple[str, int] | RefusedInput:
-    """Key and size of a recording; a file that cannot be read is a refusal."""
+@dataclass(frozen=True, slots=True)
+class _Digest:
+    """sha256 and size of one file."""
+
+    sha256: bytes
+    size: int
+
+
+_Digests = Mapping[Path, _Digest | RefusedInput]
+
+
+def _identified(recording: Recording, digests: _Digests) -> Found:
+    """The recording with its identity; all its files are readable."""
+    content = _content(recording.files, digests)
+    size = sum(d.size for path in recording.files if isinstance(d := digests[path], _Digest))
+    if not recording.part:
+        return Found(recording, content, size, content)
+    key = hashlib.sha256(f"{content}#{recording.part}".encode("utf-8", "surrogateescape"))
+    return Found(recording, key.hexdigest(), size, content)
+
+
+def _content(files: Sequence[Path], digests: _Digests) -> str:
+    """sha256 over the files' own; "" if one cannot be read."""
     whole = hashlib.sha256()
-    size = 0
     for path in files:
-        if not path.is_file():  # opening a FIFO would wait for ever
-            return RefusedInput(Reason.UNREADABLE, "not a regular file")
-        try:
-            digest, count = _hash_file(path)
-        except OSError as error:
-            return RefusedInput(Reason.UNREADABLE, f"cannot be read: {error.strerror or error}")
-        whole.update(digest)
-        size += count
-    return whole.hexdigest(), size
+        digest = digests[path]
+        if isinstance(digest, RefusedInput):
+            return ""
+        whole.update(digest.sha256)
+    return whole.hexdigest()
 
 
-def _key(identity: tuple[str, int] | RefusedInput) -> str:
-    return "" if isinstance(identity, RefusedInput) else identity[0]
-
-
-def _hash_file(path: Path) -> tuple[bytes, int]:
+def _hash_file(path: Path) -> _Digest | RefusedInput:
+    """A file that cannot be read is a refusal."""
+    if not path.is_file():  # opening a FIFO would wait for ever
+        return RefusedInput(Reason.UNREADABLE, "not a regular file")
     digest, count = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while block := file.read(HASH_BLOCK):
-            digest.update(block)
-            count += len(block)
-    return digest.digest(), count
+    try:
+        with path.open("rb") as file:
+            while block := file.read(HASH_BLOCK):
+                digest.update(block)
+                count += len(block)
+    except OSError as error:
+        return RefusedInput(Reason.UNREADABLE, f"cannot be read: {error.strerror or error}")
+    return _Digest(digest.digest(), count)

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from wham_data.pipelines.video import VideoLimits
+from wham_data.schemas.actions import ActionSpace, load_space
 from wham_data.schemas.clock import SECOND_NS, TEN_HZ
+from wham_data.schemas.conversion import Conversion
 from wham_data.schemas.corpus_info import FrameFormat
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.recording import AxisRule, Fit
@@ -26,6 +28,9 @@ class IngestSettings:
     split        shares of train, val and test
     split_seed   another seed, other splits
     limits       what a video may be before it is refused, and how much of it must decode
+    options      values of readers' options as (name, value), as written
+    mapping      how keys and mouse, or whatever else, become the space of the corpus; it is then
+                 the target of the mapping, and `actions` needs no saying
     """
 
     rate: Fraction | None = TEN_HZ
@@ -39,6 +44,8 @@ class IngestSettings:
     split: tuple[float, float, float] = (90, 5, 5)
     split_seed: int = 0
     limits: VideoLimits = field(default_factory=VideoLimits)
+    options: tuple[tuple[str, str], ...] = ()
+    mapping: Conversion | None = None
 
     def __post_init__(self) -> None:
         if self.rate is not None and not 0 < self.rate <= 1000:
@@ -49,3 +56,14 @@ class IngestSettings:
             raise UsageError(f"share of decoded frames {self.limits.min_decoded}: expected 0 to 1")
         if len(self.split) != 3 or min(self.split) < 0 or sum(self.split) <= 0:
             raise UsageError(f"split {self.split}: expected three shares, train, val and test")
+        if self.mapping is not None and self.space != self.mapping.target:
+            raise UsageError(
+                f"the mapping leads to {self.mapping.target.name}, not to {self.actions}"
+            )
+
+    @property
+    def space(self) -> ActionSpace | None:
+        """The action space that somebody asked for; None: the one the recordings are in."""
+        if self.actions is not None:
+            return load_space(self.actions)
+        return None if self.mapping is None else self.mapping.target

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.shards import ShardFile, shard_id
@@ -20,19 +21,20 @@ from wham_data.pipelines.align import (
     StepActions,
     account_frames,
     place_steps,
-    resample_actions,
+    sum_over_steps,
     typical_interval,
 )
 from wham_data.pipelines.plan import Found
+from wham_data.pipelines.projection import ProjectedLog, project
 from wham_data.pipelines.readers import open_recording
 from wham_data.pipelines.runner import Advance, Encoder, Tokens
 from wham_data.pipelines.settings import IngestSettings
 from wham_data.pipelines.stall import STALL_SECONDS, stall_watch
 from wham_data.pipelines.video import encode_image
-from wham_data.schemas.actions import ActionSpace, find_conversion
+from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos
 from wham_data.schemas.corpus_info import CorpusInfo
-from wham_data.schemas.errors import Reason, RefusedInput, UsageError
+from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.manifest import EpisodeRow
 from wham_data.schemas.recording import ActionTrack, Frames, OpenRecording
 from wham_data.schemas.steps import EpisodeSteps
@@ -79,7 +81,8 @@ def ingest_recording(
         RefusedInput: with the reason it goes to quarantine for.
     """
     source = open_source(found, settings)
-    track = in_space(source.actions, corpus.info.action_space, convert=settings.actions is not None)
+    log = project(source.actions, corpus.info.action_space, settings)
+    track = None if log is None else log.track
     span = None if track is None else (int(track.times_ns[0]), track.end_ns)
     times_ns, end_ns = source.frame_times_ns, source.frame_end_ns
     refuse_slow_source(times_ns, settings.rate)
@@ -94,7 +97,7 @@ def ingest_recording(
     while True:
         try:
             shard, actions = _write(
-                found, source, track, plans, encoder, settings, corpus, advance, threads
+                found, source, log, plans, encoder, settings, corpus, advance, threads
             )
             break
         except _FramesLost as loss:
@@ -102,13 +105,14 @@ def ingest_recording(
             lost = np.union1d(lost, loss.frames)
             plans = without_frames(plans, lost)
     account = account_frames(times_ns, end_ns, span, plans, settings.max_gap_ns, lost)
+    shown = not source.pictureless
     return Ingested(
         episodes=episode_rows(found, source, track, plans, actions, shard, corpus.info, len(lost)),
-        notes=source.notes,
+        notes=(*source.notes, *not_kept(source, corpus.info)),
         hours=sum(int(plan.edges_ns[-1] - plan.edges_ns[0]) for plan in plans) / HOUR_NS,
-        frames_in=account.frames_in,
-        frames_used=account.used,
-        frames_dropped=account.dropped,
+        frames_in=account.frames_in if shown else 0,
+        frames_used=account.used if shown else 0,
+        frames_dropped=account.dropped if shown else {},
     )
 
 
@@ -127,7 +131,14 @@ def open_source(found: Found, settings: IngestSettings) -> OpenRecording:
         RefusedInput: with the reason it goes to quarantine for.
     """
     with stall_watch(STALL_SECONDS + found.bytes / INDEX_BYTES_PER_SECOND):
-        source = open_recording(found.recording, settings.limits, settings.max_gap_ns)
+        source = open_recording(
+            found.recording, settings.limits, settings.max_gap_ns, dict(settings.options)
+        )
+    if source.pictureless and (settings.tokenizer is not None or settings.frames != "none"):
+        raise RefusedInput(
+            Reason.NO_FRAMES,
+            "actions without pictures: take them with --tokenizer none and --frames none",
+        )
     # From here on the decoder notices; before, the recording was only listed and hashed.
     size = sum(path.stat().st_size for path in found.recording.files if path.is_file())
     if size != found.bytes:
@@ -141,7 +152,7 @@ def open_source(found: Found, settings: IngestSettings) -> OpenRecording:
 def _write(
     found: Found,
     source: OpenRecording,
-    track: ActionTrack | None,
+    log: ProjectedLog | None,
     plans: Sequence[EpisodePlan],
     encoder: Encoder | None,
     settings: IngestSettings,
@@ -157,12 +168,17 @@ def _write(
     """
     actions = [
         no_actions(corpus.info.action_space, len(plan.picks))
-        if track is None
-        else resample_actions(track, plan.edges_ns, settings.axis_rule)
+        if log is None
+        else log.over_steps(plan.edges_ns, settings.axis_rule)
         for plan in plans
     ]
-    batches = _encoded_batches(source, plans, encoder, settings, threads)
-    pieces = _pieces(found, plans, actions, batches, advance)
+    batches = (
+        _bare_batches(plans)
+        if source.pictureless
+        else _encoded_batches(source, plans, encoder, settings, threads)
+    )
+    facts = [step_facts(source, plan, corpus.info) for plan in plans]
+    pieces = _pieces(found, plans, actions, facts, batches, advance)
     return corpus.write_shard(pieces, shard_id([found.key], corpus.info.settings_hash)), actions
 
 
@@ -218,10 +234,63 @@ def _encoded_batches(
         raise _FramesLost(lost)
 
 
+def _bare_batches(plans: Sequence[EpisodePlan]) -> Iterator[_Batch]:
+    """The steps of a source without pictures."""
+    total = sum(len(plan.picks) for plan in plans)
+    for start in range(0, total, BATCH_FRAMES):
+        yield _Batch(start, min(BATCH_FRAMES, total - start), None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class StepFacts:
+    """What the source tells of the steps of an episode besides pictures and actions.
+
+    state   float32 [T, S]  as of the frame on screen at t_k
+    reward  float32 [T]     earned in [t_k, t_{k+1})
+    text    T texts         as of the frame on screen at t_k
+    None where the source does not tell, or the corpus does not keep it.
+    """
+
+    state: NDArray[np.float32] | None
+    reward: NDArray[np.float32] | None
+    text: Sequence[str | None] | None
+
+
+def step_facts(source: OpenRecording, plan: EpisodePlan, info: CorpusInfo) -> StepFacts:
+    """The facts that the corpus keeps, step by step."""
+    states, rewards, texts = source.states, source.rewards, source.texts
+    if states is not None and states.shape[1] != info.state_size:
+        states = None
+    return StepFacts(
+        state=None if states is None else states[plan.picks],
+        reward=None
+        if rewards is None or not info.reward
+        else sum_over_steps(source.frame_times_ns, rewards, plan.edges_ns),
+        text=None
+        if texts is None or not info.text
+        else [texts[pick] for pick in plan.picks.tolist()],
+    )
+
+
+def not_kept(source: OpenRecording, info: CorpusInfo) -> tuple[str, ...]:
+    """What the source tells and the corpus has no column for, a phrase each."""
+    notes = []
+    if source.states is not None and (size := source.states.shape[1]) != info.state_size:
+        notes.append(
+            f"state of {size} numbers not kept, the corpus holds {info.state_size or 'none'}"
+        )
+    if source.rewards is not None and not info.reward:
+        notes.append("reward not kept, the corpus holds none")
+    if source.texts is not None and not info.text:
+        notes.append("text not kept, the corpus holds none")
+    return tuple(notes)
+
+
 def _pieces(
     found: Found,
     plans: Sequence[EpisodePlan],
     actions: Sequence[StepActions],
+    facts: Sequence[StepFacts],
     batches: Iterator[_Batch],
     advance: Advance,
 ) -> Iterator[EpisodeSteps]:
@@ -235,6 +304,7 @@ def _pieces(
             base = int(ends[number]) - len(plans[number].picks)
             steps = slice(start - base, end - base)
             rows = slice(start - batch.start, end - batch.start)
+            fact = facts[number]
             yield EpisodeSteps(
                 episode=episode_name(found.key, number),
                 first_step=start - base,
@@ -243,6 +313,9 @@ def _pieces(
                 action_known=actions[number].known[steps],
                 tokens=None if batch.tokens is None else batch.tokens[rows],
                 frames=None if batch.images is None else batch.images[rows],
+                state=None if fact.state is None else fact.state[steps],
+                reward=None if fact.reward is None else fact.reward[steps],
+                text=None if fact.text is None else fact.text[steps],
             )
             start = end
         advance(batch.count)
@@ -269,7 +342,7 @@ def episode_rows(
         EpisodeRow(
             episode=where.episode,
             recording=found.key,
-            source=str(found.recording.path),
+            source=found.recording.source,
             format=found.recording.format,
             shard=shard.name,
             shard_sha256=shard.sha256,
@@ -292,32 +365,6 @@ def episode_rows(
         )
         for where, plan, action in zip(shard.episodes, plans, actions, strict=True)
     )
-
-
-def in_space(track: ActionTrack | None, space: ActionSpace, *, convert: bool) -> ActionTrack | None:
-    """The log in the corpus' action space.
-
-    Args:
-        track: None stays None.
-        space: of the corpus.
-        convert: whether somebody asked for that space; without it another space is refused.
-
-    Raises:
-        RefusedInput: it is in another space and there is no declared conversion.
-    """
-    if track is None or track.space == space:
-        return track
-    if not convert:
-        raise RefusedInput(
-            Reason.SPACE_MISMATCH,
-            f"its log is in the action space {track.space.name}, the corpus in {space.name}; "
-            f"ask for a conversion with --actions {space.name}",
-        )
-    try:
-        conversion = find_conversion(track.space, space)
-    except UsageError as error:
-        raise RefusedInput(Reason.SPACE_MISMATCH, str(error)) from None
-    return replace(track, space=space, values=conversion.apply(track.values))
 
 
 def no_actions(space: ActionSpace, n_steps: int) -> StepActions:

@@ -19,7 +19,8 @@ TEN_HZ = Fraction(10)
 class Grid:
     """`n_steps` steps from `start_ns`: step k covers [time(k), time(k + 1)).
 
-    time(k) = start_ns + floor(k * 10^9 / rate), so 10 Hz steps are exactly 100 ms apart.
+    time(k) = start_ns + k / rate, rounded up to whole nanoseconds as the times of frames are: so at
+    the source's own rate each step shows its own frame. 10 Hz steps are exactly 100 ms apart.
     """
 
     start_ns: int
@@ -28,18 +29,18 @@ class Grid:
 
     def edges_ns(self) -> Nanos:
         """The n_steps + 1 instants between which the steps lie, int64."""
-        k = np.arange(self.n_steps + 1, dtype=np.int64)
-        # k * numerator stays below 2^63 for any recording: 10^10 steps of 10^9 ns at rate 1.
-        return self.start_ns + k * (SECOND_NS * self.rate.denominator) // self.rate.numerator
+        return self.start_ns + steps_ns(np.arange(self.n_steps + 1, dtype=np.int64), self.rate)
+
+
+def steps_ns(count: Index, rate: Fraction) -> Nanos:
+    """How long so many steps of `rate` (Hz) last, rounded up to whole nanoseconds, int64.
+
+    The product stays below 2^63 for any recording: 10^10 steps of 10^9 ns at rate 1.
+    """
+    lengths: Nanos = -(-count * (SECOND_NS * rate.denominator) // rate.numerator)
+    return lengths
 
 
 def steps_between(start_ns: int, end_ns: int, rate: Fraction) -> int:
     """How many whole steps of `rate` (Hz) fit into [start_ns, end_ns)."""
-    if end_ns <= start_ns:
-        return 0
-    span = (end_ns - start_ns) * rate.numerator
-    n = span // (SECOND_NS * rate.denominator)
-    # floor() in Grid can place an edge up to 1 ns early, so one more step may just fit.
-    while (n + 1) * SECOND_NS * rate.denominator // rate.numerator <= end_ns - start_ns:
-        n += 1
-    return n
+    return max(0, (end_ns - start_ns) * rate.numerator // (SECOND_NS * rate.denominator))

@@ -21,7 +21,12 @@ NAME_RULE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
 
 def read_bundled(folder: str, name: str) -> dict[str, Any]:
     """The table of a TOML file that ships with the package."""
-    return tomllib.loads((_bundled(folder) / f"{name}.toml").read_text("utf-8"))
+    return tomllib.loads(bundled_text(folder, name))
+
+
+def bundled_text(folder: str, name: str) -> str:
+    """A TOML file that ships with the package, as written."""
+    return (_bundled(folder) / f"{name}.toml").read_text("utf-8")
 
 
 def bundled_names(folder: str) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import Index, Nanos
+from wham_data.schemas.errors import RefusedInput
 
 Frames = NDArray[np.uint8]
 Fit = Literal["stretch", "letterbox", "crop"]
@@ -39,6 +40,8 @@ class Recording:
     format    name of the reader that recognised it
     companions  files that only accompany it: nothing is read from them, and they are not part of
               its identity
+    part      which stretch of the files it is, where several recordings share them (an episode, a
+              player); part of its identity. "": the whole of them
     """
 
     path: Path
@@ -46,6 +49,20 @@ class Recording:
     format: str
     provenance: Provenance = field(default_factory=Provenance)
     companions: tuple[Path, ...] = ()
+    part: str = ""
+
+    @property
+    def source(self) -> str:
+        """What it is called in the manifest and in messages: its path, and `#part` if it is one."""
+        return f"{self.path}#{self.part}" if self.part else str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedFile:
+    """A file that a reader knows for its own and cannot take."""
+
+    path: Path
+    why: RefusedInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +119,11 @@ class OpenRecording(Protocol):
         actions: None where the source has no log at all.
         clock: what the clocks looked like.
         states: what else the source tells of each frame, float32 [N, S]; None where it does not.
+        rewards: what was earned between each frame and the next, float32 [N]; None as above.
+        texts: what was said of each frame (a caption, an instruction), N texts, or None for a frame
+            of which nothing was said; None as above.
+        pictureless: the source has times and actions but no pictures: a "frame" is then only an
+            instant, and `frames` is never called.
         notes: what a person should know of this recording, one short phrase each.
     """
 
@@ -109,8 +131,11 @@ class OpenRecording(Protocol):
     frame_end_ns: int
     actions: ActionTrack | None
     states: NDArray[np.float32] | None
+    rewards: NDArray[np.float32] | None
+    texts: Sequence[str | None] | None
     clock: ClockAudit
     notes: tuple[str, ...]
+    pictureless: bool
 
     def frames(
         self, picks: Index, size: tuple[int, int], *, fit: Fit, batch: int, threads: int

@@ -9,13 +9,35 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS
+from wham_data.pipelines.readers.csgo_hdf5 import CsgoHdf5
+from wham_data.pipelines.readers.diamond_atari import DiamondAtari
+from wham_data.pipelines.readers.diamond_csgo import DiamondCsgo
+from wham_data.pipelines.readers.doom_parquet import DoomParquet
+from wham_data.pipelines.readers.dreamer_replay import DreamerReplay
 from wham_data.pipelines.readers.files import ARCHIVE_ENDINGS, hollow, open_regular, sniff, walk
+from wham_data.pipelines.readers.genie_coinrun import GenieCoinrun
+from wham_data.pipelines.readers.gf_minecraft import GfMinecraft
+from wham_data.pipelines.readers.lerobot import LeRobot
+from wham_data.pipelines.readers.matrix_game import MatrixGame
+from wham_data.pipelines.readers.melting_pot_lmdb import MeltingPotLmdb
+from wham_data.pipelines.readers.micro_world import MicroWorld
+from wham_data.pipelines.readers.minari import Minari
+from wham_data.pipelines.readers.mineworld import MineWorld
+from wham_data.pipelines.readers.multi_agent_jsonl import MultiAgentJsonl
+from wham_data.pipelines.readers.nitrogen import NitroGen
+from wham_data.pipelines.readers.npz import array_shapes
+from wham_data.pipelines.readers.open_oasis import OpenOasis
+from wham_data.pipelines.readers.options import configured, options_of
+from wham_data.pipelines.readers.owamcap import Owamcap
+from wham_data.pipelines.readers.p2p import P2p
+from wham_data.pipelines.readers.rlds import Rlds
 from wham_data.pipelines.readers.video_log import (
     LOG_ENDINGS,
     METADATA_ENDINGS,
@@ -23,14 +45,17 @@ from wham_data.pipelines.readers.video_log import (
     is_video,
     log_missing,
 )
-from wham_data.pipelines.readers.wham_npz import WhamNpz, refuse_npz
+from wham_data.pipelines.readers.vpt import Vpt
+from wham_data.pipelines.readers.wham_npz import WhamNpz
 from wham_data.pipelines.video import HEAD_BYTES, VideoLimits, refuse_by_content
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
-from wham_data.schemas.recording import OpenRecording, Recording
+from wham_data.schemas.recording import OpenRecording, Recording, RefusedFile
+
+NO_OPTIONS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Reader(Protocol):
-    """How one source format is recognised and opened.
+    """How one source format is recognised and opened: a frozen dataclass, its options are fields.
 
     Attributes:
         name: what `--format` calls it.
@@ -43,10 +68,12 @@ class Reader(Protocol):
     @property
     def about(self) -> str: ...  # noqa: D102
 
-    def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
+    def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
         """The recordings of this format among `files` (sorted, absolute, regular files).
 
-        Recognises by content and by the files beside it, never by one file's ending alone.
+        Recognises by content and by the files beside it, never by one file's ending alone. Several
+        recordings may share files, each with its own `part`. A file that is surely of this format
+        and cannot be taken is given back as refused; `find` itself never raises.
         """
         ...
 
@@ -65,7 +92,30 @@ class Reader(Protocol):
         ...
 
 
-READERS: Final[tuple[Reader, ...]] = (WhamNpz(), VideoLog())
+READERS: Final[tuple[Reader, ...]] = (
+    WhamNpz(),
+    OpenOasis(),
+    DiamondAtari(),
+    DiamondCsgo(),
+    CsgoHdf5(),
+    Minari(),
+    Rlds(),
+    MeltingPotLmdb(),
+    DreamerReplay(),
+    GenieCoinrun(),
+    MultiAgentJsonl(),
+    Vpt(),
+    MineWorld(),
+    MicroWorld(),
+    GfMinecraft(),
+    MatrixGame(),
+    LeRobot(),
+    NitroGen(),
+    P2p(),
+    Owamcap(),
+    DoomParquet(),
+    VideoLog(),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,40 +145,70 @@ def reader_named(name: str) -> Reader:
     raise UsageError(f"no format called {name[:80]!r}; known formats: auto, {known}")
 
 
+def chosen_readers(format: str, options: Mapping[str, str] = NO_OPTIONS) -> tuple[Reader, ...]:
+    """The readers that look for recordings, in the order in which they are asked.
+
+    Args:
+        format: a reader's name, or "auto" for all of them.
+        options: values of readers' options, as written.
+
+    Raises:
+        UsageError: there is no such format, or none of the readers takes one of the options.
+    """
+    return configured(READERS if format == "auto" else (reader_named(format),), options)
+
+
 def open_recording(
     recording: Recording,
     limits: VideoLimits | None = None,
     max_gap_ns: int = DEFAULT_MAX_GAP_NS,
+    options: Mapping[str, str] = NO_OPTIONS,
 ) -> OpenRecording:
     """Open a recording with the reader that recognised it.
+
+    Args:
+        recording: one that `discover` found.
+        limits: by default `VideoLimits()`.
+        max_gap_ns: see `Reader.open`.
+        options: values of readers' options; those of other readers have no say.
 
     Raises:
         RefusedInput: with the reason it goes to quarantine for.
     """
-    return reader_named(recording.format).open(recording, limits or VideoLimits(), max_gap_ns)
+    reader = reader_named(recording.format)
+    mine = {name: options[name] for name in options if name in options_of(reader)}
+    (reader,) = configured((reader,), mine)
+    return reader.open(recording, limits or VideoLimits(), max_gap_ns)
 
 
-def discover(sources: Sequence[str | Path], format: str = "auto") -> Discovery:
+def discover(
+    sources: Sequence[str | Path], format: str = "auto", options: Mapping[str, str] = NO_OPTIONS
+) -> Discovery:
     """Find the recordings in files and folders, in an order that depends on their names alone.
 
     Args:
         sources: files and folders. A file given by name brings the files beside it that it needs;
             of a folder everything below is looked at.
         format: a reader's name to look for that format only; "auto" lets every reader look.
+        options: values of readers' options.
 
     Raises:
-        UsageError: a source does not exist, or there is no such format.
+        UsageError: a source does not exist, or there is no such format or option.
     """
-    readers = READERS if format == "auto" else (reader_named(format),)
+    readers = chosen_readers(format, options)
     files, refused, neighbours = _listed(sources)
     unclaimed = set(files)
     recordings: list[Recording] = []
     for reader in readers:
-        open_to_it = tuple(sorted(unclaimed | neighbours))
-        for recording in reader.find(open_to_it):
-            if not unclaimed.isdisjoint(recording.files):
-                recordings.append(recording)
-                unclaimed.difference_update(recording.files, recording.companions)
+        open_to_it = frozenset(unclaimed)
+        for found in reader.find(tuple(sorted(unclaimed | neighbours))):
+            if isinstance(found, RefusedFile):
+                if found.path in open_to_it:
+                    refused[found.path] = found.why
+                    unclaimed.discard(found.path)
+            elif not open_to_it.isdisjoint(found.files):
+                recordings.append(found)
+                unclaimed.difference_update(found.files, found.companions)
     ignored = []
     for path in sorted(unclaimed):
         refusal = _refusal(path, readers, unclaimed)
@@ -200,7 +280,7 @@ def _refusal(path: Path, readers: tuple[Reader, ...], unclaimed: set[Path]) -> R
         return log_missing(path)
     if name.endswith(".npz") and any(isinstance(reader, WhamNpz) for reader in readers):
         try:
-            refuse_npz(path)
+            array_shapes(path)
         except RefusedInput as damaged:
             return damaged
     if looks_for_videos and name.endswith(LOG_ENDINGS):
@@ -215,4 +295,12 @@ def _refusal(path: Path, readers: tuple[Reader, ...], unclaimed: set[Path]) -> R
     return None
 
 
-__all__ = ["READERS", "Discovery", "Reader", "discover", "open_recording", "reader_named"]
+__all__ = [
+    "READERS",
+    "Discovery",
+    "Reader",
+    "chosen_readers",
+    "discover",
+    "open_recording",
+    "reader_named",
+]

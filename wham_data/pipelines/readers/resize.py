@@ -6,6 +6,8 @@ repeats pixels. Pictures of the wanted size are passed on untouched.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,6 +52,7 @@ def _scaled(frames: Frames, size: tuple[int, int]) -> Frames:
     return result
 
 
+@lru_cache(maxsize=8)
 def _area_weights(source: int, target: int) -> NDArray[np.float32]:
     """Share of each source pixel in each target pixel, [target, source]; rows sum to 1."""
     edges = np.arange(target + 1) * source / target

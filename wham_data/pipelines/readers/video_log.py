@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from wham_data.pipelines.align import cut_at_gaps, held_until, typical_interval
+from wham_data.pipelines.align import held_until, typical_interval
 from wham_data.pipelines.readers.controller_log import ControllerLog, read_controller_log
 from wham_data.pipelines.readers.files import VIDEO_ENDINGS, sniff
 from wham_data.pipelines.readers.log_metadata import (
@@ -25,23 +24,12 @@ from wham_data.pipelines.readers.log_metadata import (
     space_file,
 )
 from wham_data.pipelines.readers.log_table import TIME_DIGITS
-from wham_data.pipelines.readers.wham_npz import refuse_npz
-from wham_data.pipelines.video import (
-    DecodeAudit,
-    VideoIndex,
-    VideoLimits,
-    decode_frames,
-    index_video,
-)
-from wham_data.schemas.clock import SECOND_NS, Index, Nanos
+from wham_data.pipelines.readers.npz import array_shapes
+from wham_data.pipelines.readers.opened import VideoClip, VideoRecording, read_video
+from wham_data.pipelines.video import VideoIndex, VideoLimits
+from wham_data.schemas.clock import SECOND_NS, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput, printable
-from wham_data.schemas.recording import (
-    ActionTrack,
-    ClockAudit,
-    Fit,
-    Frames,
-    Recording,
-)
+from wham_data.schemas.recording import ActionTrack, Recording
 
 LOG_ENDINGS: Final = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.gz")
 METADATA_ENDINGS: Final = (".toml", ".json")
@@ -51,7 +39,6 @@ MIN_COVERAGE: Final = 0.5
 MIN_ROW_HZ, MAX_ROW_HZ = 0.5, 4000.0
 MENTIONED_NS: Final = SECOND_NS // 10
 MENTIONED_GAPS: Final = 3
-VARIABLE_NS, VARIABLE_SHARE = 2_100_000, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +75,7 @@ class VideoLog:
                 companions=(*logs[1:], *metadata_files[1:]),
             )
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> VideoLogRecording:
+    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> VideoRecording:
         """Read the log, index the video, and check that the two belong together."""
         video, log_path, *others = recording.files
         if not log_path.name.lower().endswith(LOG_ENDINGS):
@@ -96,9 +83,9 @@ class VideoLog:
         metadata = read_metadata(others[0]) if others else LogMetadata()
         space_name = metadata.actions or self.space
         space = load_named_space(others[0] if others else None, space_name) if space_name else None
-        index = index_video(video, limits)
+        index = read_video(video, limits)
         log = read_controller_log(log_path, metadata, space)
-        notes = [*index.notes, *metadata.notes, *log.notes]
+        notes = [*metadata.notes, *log.notes]
         notes += [
             printable(f"{path.name} not used beside {log_path.name}")
             for path in recording.companions
@@ -122,61 +109,13 @@ class VideoLog:
             track = replace(track, max_hold_ns=max_gap_ns)
         check_clock(log, int(times_ns[0]), end_ns)
         notes += check_coverage(track, int(times_ns[0]), end_ns)
-        clock = ClockAudit(
-            variable_rate=is_variable(times_ns),
-            gaps=len(cut_at_gaps(times_ns, end_ns, max_gap_ns)) - 1,
-            duplicates=index.duplicates,
-            longest_interval_ns=int(np.diff(times_ns).max(initial=0)),
+        return VideoClip(index, first, times_ns, end_ns).opened(
+            max_gap_ns,
+            actions=track,
+            notes=tuple(notes),
             offset_ns=offset_ns,
             drift_ppm=metadata.drift_ppm,
-            frames_expected=index.promised_frames or index.found_frames,
-            frames_found=index.found_frames,
         )
-        return VideoLogRecording(index, first, times_ns, end_ns, track, clock, tuple(notes))
-
-
-class VideoLogRecording:
-    """An open recording: see `wham_data.schemas.recording.OpenRecording`."""
-
-    def __init__(
-        self,
-        index: VideoIndex,
-        first: int,
-        frame_times_ns: Nanos,
-        frame_end_ns: int,
-        actions: ActionTrack,
-        clock: ClockAudit,
-        notes: tuple[str, ...],
-    ) -> None:
-        self.frame_times_ns = frame_times_ns
-        self.frame_end_ns = frame_end_ns
-        self.actions: ActionTrack | None = actions
-        self.states: NDArray[np.float32] | None = None
-        self.clock = clock
-        self.notes = notes
-        self._index = index
-        self._first = first
-        self._lost: Index = np.zeros(0, np.int64)
-
-    def frames(
-        self, picks: Index, size: tuple[int, int], *, fit: Fit, batch: int, threads: int
-    ) -> Iterator[Frames]:
-        """The picked frames in order; see `OpenRecording.frames`."""
-        audit = DecodeAudit()
-        yield from decode_frames(
-            self._index,
-            picks + self._first,
-            size,
-            fit=fit,
-            batch=batch,
-            threads=threads,
-            audit=audit,
-        )
-        self._lost = np.unique(picks[np.array(audit.lost, np.int64)])
-
-    def lost_frames(self) -> Index:
-        """Positions in `frame_times_ns` that the last `frames` could not decode."""
-        return self._lost
 
 
 def is_video(path: Path) -> bool:
@@ -227,20 +166,11 @@ def _unread_log(path: Path) -> RefusedInput:
             f"{path.name} holds pickled objects, which are never loaded; save the log as {forms}",
         )
     if path.suffix.lower() == ".npz":
-        refuse_npz(path)
+        array_shapes(path)
     return RefusedInput(
         Reason.FORMAT_NOT_ALLOWED,
         f"{path.name} is no log in a form we read ({forms})",
     )
-
-
-def is_variable(times_ns: Nanos) -> bool:
-    """Whether frame intervals differ by more than rounding to a container's tick explains."""
-    intervals = np.diff(times_ns)
-    if not len(intervals):
-        return False
-    spread = int(intervals.max() - intervals.min())
-    return spread > max(VARIABLE_NS, VARIABLE_SHARE * float(np.median(intervals)))
 
 
 def frame_times_by_log(log: ControllerLog, index: VideoIndex) -> tuple[int, Nanos]:

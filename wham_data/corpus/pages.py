@@ -1,0 +1,110 @@
+"""Page headers of Parquet, read strictly: where in a column chunk the raw matrix begins.
+
+A header is a struct in Thrift's compact protocol: fields of ascending number, each with its type,
+closed by a zero byte. Only what a header can hold is understood; anything else is damage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+LONGEST_HEADER: Final = 1_024
+"""Longest page header that is read; ours have some 30 bytes, 70 with statistics."""
+DATA_PAGE: Final = 0
+PLAIN: Final = 0
+_DEEPEST: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PageHeader:
+    """What a page says of itself.
+
+    header_bytes  its own length; the body follows
+    body_bytes    length of the body as stored
+    raw_bytes     and uncompressed
+    plain         a data page (version 1) in PLAIN encoding
+    values        how many it holds; 0 if it is no data page
+    """
+
+    header_bytes: int
+    body_bytes: int
+    raw_bytes: int
+    plain: bool
+    values: int
+
+
+def read_page_header(data: bytes) -> PageHeader:
+    """The header at the beginning of `data`.
+
+    Raises:
+        ValueError: it is none, or goes on beyond the end of `data`.
+    """
+    reader = _Compact(data)
+    try:
+        fields = reader.struct()
+    except IndexError as error:
+        raise ValueError("a page header without an end") from error
+    about = fields.get(5)
+    about = about if isinstance(about, Mapping) else {}
+    numbers = [fields.get(1), fields.get(2), fields.get(3), about.get(1, 0), about.get(2, -1)]
+    match numbers:
+        case [int(kind), int(raw), int(stored), int(values), int(encoding)]:
+            plain = kind == DATA_PAGE and encoding == PLAIN
+            return PageHeader(reader.at, stored, raw, plain, values)
+    raise ValueError("not a page header")
+
+
+class _Compact:
+    """A cursor over a struct in Thrift's compact protocol."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.at = 0
+
+    def struct(self, depth: int = 1) -> dict[int, object]:
+        """Field number -> whole number, truth value, text or struct."""
+        if depth > _DEEPEST:
+            raise ValueError("a page header nested too deep")
+        fields: dict[int, object] = {}
+        number = 0
+        while head := self._byte():
+            step = head >> 4
+            number = number + step if step else self._signed()
+            fields[number] = self._value(head & 15, depth)
+        return fields
+
+    def _value(self, kind: int, depth: int) -> object:
+        match kind:
+            case 1 | 2:
+                return kind == 1
+            case 3:
+                return self._byte()
+            case 4 | 5 | 6:
+                return self._signed()
+            case 8:
+                return self._text()
+            case 12:
+                return self.struct(depth + 1)
+        raise ValueError(f"a page header with a field of type {kind}")
+
+    def _byte(self) -> int:
+        self.at += 1
+        return self._data[self.at - 1]
+
+    def _unsigned(self) -> int:
+        value = shift = 0
+        while (byte := self._byte()) & 0x80:
+            value |= (byte & 0x7F) << shift
+            shift += 7
+        return value | byte << shift
+
+    def _signed(self) -> int:
+        value = self._unsigned()
+        return value >> 1 ^ -(value & 1)
+
+    def _text(self) -> bytes:
+        length = self._unsigned()
+        self.at += length
+        return self._data[self.at - length : self.at]

@@ -1,0 +1,150 @@
+"""What a corpus is going to agree on: settings, action space, tokenizer, and which columns it has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from wham_data.corpus import Corpus
+from wham_data.pipelines.plan import Plan
+from wham_data.pipelines.readers import chosen_readers
+from wham_data.pipelines.readers.options import option_settings
+from wham_data.pipelines.settings import IngestSettings
+from wham_data.pipelines.stages import open_source
+from wham_data.schemas.actions import ActionSpace
+from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
+from wham_data.schemas.errors import NoInputsError, RefusedInput, UsageError
+from wham_data.schemas.recording import OpenRecording
+
+MOST_LOOKED_AT: Final = 64
+
+
+def corpus_info(
+    plan: Plan, settings: IngestSettings, out: Path, reader: str = "auto"
+) -> CorpusInfo:
+    """What the corpus will agree on: the settings, with the action space and tokenizer looked up.
+
+    An existing corpus keeps its columns and, without a space asked for, its space. A new one has
+    what its recordings hold: see `columns_held`.
+    """
+    if (out / "corpus.json").exists():
+        info = Corpus.open(out).info
+        columns = Columns(info.action_space, info.state_size, info.reward, info.text)
+    else:
+        columns = columns_held(plan, settings)
+    space = settings.space or columns.space
+    if space is None:
+        raise _no_space(plan, columns.refused)
+    readers = chosen_readers(reader, dict(settings.options))
+    return CorpusInfo(
+        action_space=space,
+        rate="native" if settings.rate is None else settings.rate,
+        size=settings.size,
+        fit=settings.fit,
+        tokenizer=tokenizer_of(settings),
+        frames=settings.frames,
+        state_size=columns.state_size,
+        reward=columns.reward,
+        text=columns.text,
+        settings={
+            "axis_rule": settings.axis_rule,
+            "max_gap_ns": settings.max_gap_ns,
+            "min_decoded": settings.limits.min_decoded,
+            "split": ",".join(f"{share:g}" for share in settings.split),
+            "split_seed": settings.split_seed,
+            **option_settings(readers),
+            **({} if settings.mapping is None else {"mapping": settings.mapping.said}),
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What the steps of a corpus hold besides pictures and tokens.
+
+    space    None: no recording has a log
+    refused  reasons for which recordings did not open on the way
+    """
+
+    space: ActionSpace | None
+    state_size: int = 0
+    reward: bool = False
+    text: bool = False
+    refused: tuple[str, ...] = ()
+
+
+def columns_held(plan: Plan, settings: IngestSettings) -> Columns:
+    """What a new corpus holds: of each format the first recording, by key, that opens is looked at.
+
+    The action space is that of the first that has a log, the size of the state likewise; there is
+    a column of rewards or texts if any of them has some. Where none of those has a log, more are
+    opened until one has, but no more than `MOST_LOOKED_AT`.
+    """
+    looked_at: dict[str, OpenRecording] = {}
+    refused: list[str] = []
+    opened = 0
+    for found in plan.recordings:
+        known = looked_at.get(found.recording.format)
+        in_need = settings.space is None and opened < MOST_LOOKED_AT
+        in_need &= all(source.actions is None for source in looked_at.values())
+        if known is not None and not in_need:
+            continue
+        try:
+            source = open_source(found, settings)
+        except RefusedInput as refusal:
+            refused.append(str(refusal))
+            continue
+        opened += 1
+        if known is None or source.actions is not None:
+            looked_at[found.recording.format] = source
+    sources = list(looked_at.values())
+    tracks = [source.actions for source in sources if source.actions is not None]
+    states = [source.states for source in sources if source.states is not None]
+    return Columns(
+        space=tracks[0].space if tracks else None,
+        state_size=states[0].shape[1] if states else 0,
+        reward=any(source.rewards is not None for source in sources),
+        text=any(source.texts is not None for source in sources),
+        refused=tuple(refused),
+    )
+
+
+def _no_space(plan: Plan, refused: tuple[str, ...]) -> NoInputsError:
+    reasons = [*(str(refusal.why) for refusal in plan.refused), *refused]
+    first = f" The first reason: {reasons[0]}." if reasons else ""
+    return NoInputsError(
+        f"none of {plan.found} inputs opens with a log, so there is no action space to take."
+        f"{first} Say which with --actions"
+    )
+
+
+def tokenizer_of(settings: IngestSettings) -> TokenizerInfo | None:
+    """What the corpus notes of the tokenizer.
+
+    Raises:
+        UsageError: it takes frames of another size.
+    """
+    if settings.tokenizer is None:
+        return None
+    from wham_data.inference.tokenizer import tokenizer_info
+
+    info = tokenizer_info(settings.tokenizer)
+    if info.frame_size != settings.size:
+        width, height = info.frame_size
+        raise UsageError(
+            f"tokenizer {info.name} takes frames of {width}x{height}, not "
+            f"{settings.size[0]}x{settings.size[1]}; use --size {width}x{height} or --tokenizer none"
+        )
+    return info
+
+
+def bytes_per_step(info: CorpusInfo) -> float:
+    """About how many bytes a step takes in a shard.
+
+    JPEG and PNG are taken at 0.47 and 1.2 bytes per pixel, as measured on 300x180 gameplay.
+    """
+    pixels = info.size[0] * info.size[1]
+    coded = {"none": 0.0, "jpeg": 0.47, "png": 1.2}[info.frames] * pixels
+    facts = 4 * info.state_size + 4 * info.reward
+    return 2 * info.n_tokens + 4 * info.action_space.size + facts + 17 + coded

@@ -1,0 +1,115 @@
+"""A recording's log in the action space of the corpus, and its actions step by step.
+
+Most of a conversion is made of samples: a button held, a stick tilted. An axis that is made of a
+speed, such as a stick of mouse motion, is made of steps instead: how far the mouse went in a step, by
+how long the step is. The times between a log's rows say little of speed where it tells of motion in
+bursts, and a row that lasts over the edge of a step belongs to both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wham_data.pipelines.align import StepActions, resample_actions
+from wham_data.pipelines.settings import IngestSettings
+from wham_data.schemas.actions import ActionSpace
+from wham_data.schemas.clock import SECOND_NS, Nanos
+from wham_data.schemas.conversion import Conversion, converts_to, find_conversion
+from wham_data.schemas.errors import Reason, RefusedInput, UsageError
+from wham_data.schemas.recording import ActionTrack, AxisRule
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectedLog:
+    """A log in the action space of the corpus.
+
+    track   in that space; axes made of speeds are at rest in it
+    moving  the log that those axes are made of, in the space that `speeds` starts from; None: no
+            axis is made of a speed
+    speeds  how they are made
+    """
+
+    track: ActionTrack
+    moving: ActionTrack | None = None
+    speeds: Conversion | None = None
+
+    def over_steps(self, edges_ns: Nanos, axis_rule: AxisRule) -> StepActions:
+        """One action for each step.
+
+        Args:
+            edges_ns: int64 [T + 1], step k covers [edges_ns[k], edges_ns[k + 1]).
+            axis_rule: how the values of a stick within a step become one.
+        """
+        steps = resample_actions(self.track, edges_ns, axis_rule)
+        if self.moving is None or self.speeds is None:
+            return steps
+        made = self.speeds.apply(moved(self.moving, edges_ns), np.diff(edges_ns) / SECOND_NS)
+        values, axes = steps.values.copy(), self.speeds.speeds
+        values[:, axes] = np.where(steps.known[:, None], made[:, axes], np.nan)
+        return replace(steps, values=values)
+
+
+def moved(track: ActionTrack, edges_ns: Nanos) -> NDArray[np.float64]:
+    """How far the deltas of a log went in each step; everything else is at rest, float64 [T, A].
+
+    The motion of a row is spread evenly until the next row, but over one step at most.
+
+    Args:
+        track: the log; what is missing in it did not move.
+        edges_ns: int64 [T + 1], step k covers [edges_ns[k], edges_ns[k + 1]).
+    """
+    longest_ns = int(np.diff(edges_ns).max())
+    start_ns = track.times_ns
+    until_ns = np.append(start_ns[1:], max(track.end_ns, int(start_ns[-1]) + 1))
+    until_ns = np.minimum(until_ns, start_ns + longest_ns)
+    knots_ns = np.stack([start_ns, until_ns], axis=1).ravel() - edges_ns[0]
+    far = np.zeros((len(edges_ns) - 1, track.space.size))
+    for column in track.space.of_kind("delta"):
+        so_far = np.append(0.0, np.cumsum(np.nan_to_num(track.values[:, column])))
+        heights = np.stack([so_far[:-1], so_far[1:]], axis=1).ravel()
+        far[:, column] = np.diff(np.interp(edges_ns - edges_ns[0], knots_ns, heights))
+    return far
+
+
+def project(
+    track: ActionTrack | None, space: ActionSpace, settings: IngestSettings
+) -> ProjectedLog | None:
+    """The log in the corpus' action space; None stays None.
+
+    Args:
+        track: as the reader gave it.
+        space: of the corpus.
+        settings: say whether somebody asked for that space, and by which mapping.
+
+    Raises:
+        RefusedInput: SPACE_MISMATCH, it is in another space and nobody asked for a conversion, or
+            there is none.
+    """
+    if track is None or track.space == space:
+        return None if track is None else ProjectedLog(track)
+    if settings.space is None:
+        raise RefusedInput(
+            Reason.SPACE_MISMATCH,
+            f"its log is in the action space {track.space.name}, the corpus in {space.name}; "
+            f"ask for a conversion with --actions {space.name}",
+        )
+    try:
+        mapping = settings.mapping
+        if mapping is None or not _leads_to(track.space, mapping.source):
+            return ProjectedLog(_converted(track, find_conversion(track.space, space)))
+        start = _converted(track, find_conversion(track.space, mapping.source))
+    except UsageError as error:
+        raise RefusedInput(Reason.SPACE_MISMATCH, str(error)) from None
+    mapped = _converted(start, mapping.without_speeds)
+    return ProjectedLog(mapped, start, mapping) if len(mapping.speeds) else ProjectedLog(mapped)
+
+
+def _leads_to(space: ActionSpace, other: ActionSpace) -> bool:
+    return space == other or other.name in converts_to(space.name)
+
+
+def _converted(track: ActionTrack, conversion: Conversion) -> ActionTrack:
+    return replace(track, space=conversion.target, values=conversion.apply(track.values))

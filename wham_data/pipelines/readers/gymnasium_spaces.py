@@ -1,0 +1,187 @@
+"""Gymnasium's spaces as Minari writes them down in JSON: what observations and actions are made of."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wham_data.pipelines.readers.declared import ActionPart
+from wham_data.pipelines.readers.log_text import check_json_depth
+from wham_data.pipelines.readers.opened import Picture
+from wham_data.schemas.actions import MOST_DIMENSIONS
+from wham_data.schemas.errors import Reason, RefusedInput
+
+MOST_ENTRIES: Final = 256
+SMALLEST_SIDE: Final = 32
+"""Minari takes a table of bytes without channels for a picture from this size on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of an observation or an action.
+
+    path   names joined with "/"; "" for an observation or action that is nothing else
+    space  Gymnasium's description of it, no Dict and no Tuple
+    """
+
+    path: str
+    space: Mapping[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a Box; () for everything else."""
+        shape = self.space.get("shape")
+        if not isinstance(shape, list) or not all(isinstance(n, int) and n > 0 for n in shape):
+            return ()
+        return tuple(shape)
+
+    @property
+    def is_numbers(self) -> bool:
+        """Whether its values are numbers."""
+        return self.space.get("type") in ("Box", "Discrete", "MultiDiscrete", "MultiBinary")
+
+    @property
+    def channels(self) -> Literal["last", "first", "none"] | None:
+        """Where the channels of a picture lie; None for what is no picture."""
+        if self.space.get("type") != "Box" or self.space.get("dtype") != "uint8":
+            return None
+        match self.shape:
+            case (_, _, 1 | 3 | 4):
+                return "last"
+            case (1 | 3 | 4, _, _):
+                return "first"
+            case (height, width) if min(height, width) >= SMALLEST_SIDE:
+                return "none"
+        return None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of a picture."""
+        height, width = self.shape[1:] if self.channels == "first" else self.shape[:2]
+        return width, height
+
+    def rgb(self, values: NDArray[Any]) -> Picture:
+        """A picture as uint8 [H, W, 3].
+
+        Raises:
+            RefusedInput: NOT_A_VIDEO, it is not what was declared.
+        """
+        if values.shape != self.shape or values.dtype != np.uint8:
+            raise RefusedInput(
+                Reason.NOT_A_VIDEO,
+                f"pictures {self.path} are {values.dtype} {values.shape}, declared uint8 {self.shape}",
+            )
+        if self.channels == "first":
+            values = values.transpose(1, 2, 0)
+        elif self.channels == "none":
+            values = values[:, :, None]
+        return np.ascontiguousarray(np.broadcast_to(values[:, :, :3], (*values.shape[:2], 3)))
+
+
+def space_in(said: Mapping[str, object], name: str) -> dict[str, Any]:
+    """What is declared under a name: an object, or JSON text of one.
+
+    Raises:
+        RefusedInput: METADATA, neither.
+    """
+    value = said.get(name)
+    if isinstance(value, str):
+        check_json_depth(value.encode(), f"{name}: ")
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = None
+    if not isinstance(value, dict):
+        raise RefusedInput(Reason.METADATA, f"{name} is not declared")
+    return value
+
+
+def entries_of(space: Mapping[str, Any]) -> list[Entry]:
+    """What a space is made of, in the order of its declaration.
+
+    Raises:
+        RefusedInput: METADATA, the declaration makes no sense or has over `MOST_ENTRIES` entries.
+    """
+    found: list[Entry] = []
+    for entry in _entries(space, ""):
+        found.append(entry)
+        if len(found) > MOST_ENTRIES:
+            raise RefusedInput(Reason.METADATA, f"a space of over {MOST_ENTRIES} entries")
+    return found
+
+
+def _entries(space: object, path: str) -> Iterator[Entry]:
+    if not isinstance(space, dict) or not isinstance(space.get("type"), str):
+        raise RefusedInput(Reason.METADATA, f"no space is declared for {path or 'all of it'}")
+    inner = space.get("subspaces")
+    match space["type"], inner:
+        case "Dict", dict():
+            parts = list(inner.items())
+        case "Tuple", list():
+            parts = [(f"_index_{place}", each) for place, each in enumerate(inner)]
+        case "Dict" | "Tuple", _:
+            raise RefusedInput(Reason.METADATA, f"{path or 'a space'} has no subspaces")
+        case _:
+            yield Entry(path, space)
+            return
+    for name, each in parts:
+        yield from _entries(each, f"{path}/{name}" if path else str(name))
+
+
+def action_part(entry: Entry) -> ActionPart:
+    """An entry of an action.
+
+    Raises:
+        RefusedInput: METADATA, it is a text or the like, larger than any action, or makes no sense.
+    """
+    space, path = entry.space, entry.path
+    try:
+        match space["type"]:
+            case "Discrete":
+                return ActionPart.choice(
+                    path, [_count(space["n"])], [_whole(space.get("start", 0))]
+                )
+            case "MultiDiscrete":
+                sizes = [_count(n) for n in _flat(space["nvec"])]
+                starts = [_whole(n) for n in _flat(space.get("start", [0] * len(sizes)))]
+                return ActionPart.choice(path, sizes, starts)
+            case "MultiBinary":
+                shape = space["n"] if isinstance(space["n"], list) else [space["n"]]
+                return ActionPart.switches(path, _count(math.prod(map(_count, shape))))
+            case "Box" if not entry.channels:
+                width = _count(math.prod(entry.shape))
+                if space.get("dtype") == "bool":
+                    return ActionPart.switches(path, width)
+                low, high = _flat(space["low"]), _flat(space["high"])
+                return ActionPart.numbers(path, low, high, width)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        pass
+    raise RefusedInput(
+        Reason.METADATA,
+        f"actions {path} of the space {str(space.get('type'))[:40]} are not understood",
+    )
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or abs(value) >= 1 << 62:
+        raise ValueError
+    return value
+
+
+def _count(value: object) -> int:
+    if not 1 <= _whole(value) <= MOST_DIMENSIONS:
+        raise ValueError
+    return _whole(value)
+
+
+def _flat(value: object) -> list[Any]:
+    """The numbers in nested lists."""
+    if not isinstance(value, list):
+        return [value]
+    return [number for each in value for number in _flat(each)]

@@ -1,0 +1,188 @@
+"""HDF5 files that nobody vouches for; the only home of h5py.
+
+    with opened_hdf5(path) as file:
+        actions = read_array(file, "episode_0/actions", most_bytes=1 << 26)
+        for frame in read_rows(file, "episode_0/images", picks):
+            ...
+
+HDF5 can point out of the file (external and soft links, external and virtual datasets) and can load
+code to unpack with (filters). None of that is followed: a name is a hard link to a plain dataset of
+numbers, unpacked by a filter that every HDF5 library has, or it is refused. Python objects are
+never made of what a file holds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wham_data.pipelines.readers.files import open_regular
+from wham_data.schemas.clock import Index
+from wham_data.schemas.errors import Reason, RefusedInput
+
+if TYPE_CHECKING:
+    import h5py
+
+SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
+MOST_NAMES: Final = 1_000_000
+MOST_CHUNK_BYTES: Final = 256 << 20
+MOST_BLOCK_BYTES: Final = 16 << 20
+MOST_BLOB_BYTES: Final = 64 << 20
+FILTERS: Final = frozenset({1, 2, 3, 4, 5, 6, 32000})
+"""deflate, shuffle, fletcher32, szip, nbit, scale-offset and lzf."""
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file is HDF5 by its first bytes."""
+    try:
+        with open_regular(path) as file:
+            return file.read(len(SIGNATURE)) == SIGNATURE
+    except RefusedInput:
+        return False
+
+
+@contextmanager
+def opened_hdf5(path: Path) -> Iterator[h5py.File]:
+    """A file for reading; the library's errors are refusals.
+
+    Raises:
+        RefusedInput: EMPTY_FILE, UNREADABLE, NOT_A_VIDEO or CORRUPT.
+    """
+    with open_regular(path) as file:
+        start = file.read(len(SIGNATURE))
+    if start != SIGNATURE:
+        reason = Reason.NOT_A_VIDEO if start else Reason.EMPTY_FILE
+        raise RefusedInput(reason, "no HDF5 file" if start else "empty file (0 bytes)")
+    import h5py
+
+    try:
+        with h5py.File(path, "r", locking=False) as opened:
+            yield opened
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RefusedInput(Reason.CORRUPT, f"damaged HDF5 file: {told[:200]}") from None
+
+
+def names_in(group: h5py.Group) -> tuple[str, ...]:
+    """Names of what lies directly in a group, in the library's order (as texts sort).
+
+    Raises:
+        RefusedInput: TOO_LARGE, more than `MOST_NAMES`.
+    """
+    if len(group) > MOST_NAMES:
+        raise RefusedInput(Reason.TOO_LARGE, f"{len(group)} names in a group, limit {MOST_NAMES}")
+    return tuple(group)
+
+
+def has(group: h5py.Group, name: str) -> bool:
+    """Whether something lies under a name (parts joined with `/`), and inside the file."""
+    import h5py
+
+    here: Any = group
+    for part in name.split("/"):
+        if not isinstance(here, h5py.Group) or part not in here:
+            return False
+        if not isinstance(here.get(part, getlink=True), h5py.HardLink):
+            return False
+        here = here[part]
+    return True
+
+
+def group_at(group: h5py.Group, name: str) -> h5py.Group:
+    """The group under a name.
+
+    Raises:
+        RefusedInput: LOG_COLUMN, there is none in the file.
+    """
+    import h5py
+
+    found = group[name] if has(group, name) else None
+    if not isinstance(found, h5py.Group):
+        raise RefusedInput(Reason.LOG_COLUMN, f"no group {name} in the file")
+    return found
+
+
+def dataset_at(group: h5py.Group, name: str, *, blobs: bool = False) -> h5py.Dataset:
+    """The dataset under a name: numbers, or with `blobs` runs of bytes of any length.
+
+    Raises:
+        RefusedInput: LOG_COLUMN, there is none in the file; FORMAT_NOT_ALLOWED, it lies elsewhere
+            or is packed in an unusual way; LOG_TYPE, it holds something else.
+    """
+    import h5py
+
+    data = group[name] if has(group, name) else None
+    if not isinstance(data, h5py.Dataset):
+        raise RefusedInput(Reason.LOG_COLUMN, f"no dataset {name} in the file")
+    if data.external or data.is_virtual:
+        raise RefusedInput(Reason.FORMAT_NOT_ALLOWED, f"{name} lies in another file")
+    packing = data.id.get_create_plist()
+    filters = {packing.get_filter(place)[0] for place in range(packing.get_nfilters())}
+    if not filters <= FILTERS:
+        raise RefusedInput(
+            Reason.FORMAT_NOT_ALLOWED,
+            f"{name} is packed with filter {min(filters - FILTERS)}, which HDF5 does not come with",
+        )
+    if math.prod(data.chunks or ()) * data.dtype.itemsize > MOST_CHUNK_BYTES:
+        raise RefusedInput(Reason.TOO_LARGE, f"{name} is packed in chunks of {data.chunks}")
+    plain = data.shape is not None and data.dtype.kind in "fiub"
+    packed = data.ndim == 1 and h5py.check_vlen_dtype(data.dtype) == np.uint8
+    if not (packed if blobs else plain):
+        expected = "runs of bytes" if blobs else "numbers"
+        raise RefusedInput(Reason.LOG_TYPE, f"{name} is {data.dtype}, expected {expected}")
+    return data
+
+
+def read_array(group: h5py.Group, name: str, *, most_bytes: int) -> NDArray[Any]:
+    """A whole dataset of numbers.
+
+    Raises:
+        RefusedInput: TOO_LARGE, and as `dataset_at`.
+    """
+    data = dataset_at(group, name)
+    if data.nbytes > most_bytes:
+        raise RefusedInput(
+            Reason.TOO_LARGE, f"{name} has {data.nbytes} bytes {data.shape}, limit {most_bytes}"
+        )
+    array: NDArray[Any] = data[()]
+    return np.asarray(array)
+
+
+def read_rows(group: h5py.Group, name: str, picks: Index) -> Iterator[NDArray[Any]]:
+    """Some rows of a dataset, one at a time; only a block of rows is ever held.
+
+    Args:
+        group: where the dataset lies.
+        name: of the dataset.
+        picks: int64, strictly increasing.
+    """
+    data = dataset_at(group, name)
+    row_bytes = max(1, data.nbytes // max(1, len(data)))
+    if row_bytes > MOST_CHUNK_BYTES:
+        raise RefusedInput(Reason.TOO_LARGE, f"{name} has rows of {row_bytes} bytes")
+    block = max(1, MOST_BLOCK_BYTES // row_bytes)
+    start, rows = 0, data[:0]
+    for pick in picks.tolist():
+        if not start <= pick < start + len(rows):
+            start, rows = pick, data[pick : pick + block]
+        yield rows[pick - start]
+
+
+def read_blobs(group: h5py.Group, name: str, picks: Index) -> Iterator[bytes]:
+    """Some runs of bytes of a dataset of them (coded pictures), one at a time.
+
+    Raises:
+        RefusedInput: TOO_LARGE, one is longer than `MOST_BLOB_BYTES`; and as `dataset_at`.
+    """
+    data = dataset_at(group, name, blobs=True)
+    for pick in picks.tolist():
+        blob = np.asarray(data[pick], np.uint8).tobytes()
+        if len(blob) > MOST_BLOB_BYTES:
+            raise RefusedInput(Reason.TOO_LARGE, f"{name}[{pick}] has {len(blob)} bytes")
+        yield blob

@@ -1,0 +1,117 @@
+"""JSON from strangers: whole files, and files of one object per line, within limits."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from wham_data.pipelines.readers.files import open_regular, read_whole
+from wham_data.pipelines.readers.log_text import (
+    MAX_LINE_BYTES,
+    MAX_LOG_BYTES,
+    MAX_NUMBER_CHARACTERS,
+    check_json_depth,
+)
+from wham_data.schemas.errors import Reason, RefusedInput
+
+MOST_JSON_BYTES: Final = 64 << 20
+TAIL_BYTES: Final = 64 << 10
+
+
+def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> Any:
+    """The value in a JSON file; a UTF-8 byte order mark is passed over.
+
+    Raises:
+        RefusedInput: TOO_LARGE, LOG_ENCODING or LOG_SYNTAX, naming the file.
+    """
+    return json_value(read_whole(path, most_bytes), path.name)
+
+
+def json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file of JSON lines, one at a time; blank lines are passed over.
+
+    A last line that a killed recorder tore off is left out: it has no end, and is no JSON.
+
+    Raises:
+        RefusedInput: TOO_LARGE, LOG_ENCODING, or LOG_SYNTAX, naming the line.
+    """
+    for where, line in text_lines(path):
+        try:
+            value = json_value(line, where)
+        except RefusedInput:
+            if line.endswith(b"\n"):
+                raise
+            return
+        if not isinstance(value, dict):
+            raise RefusedInput(Reason.LOG_SYNTAX, f"{where}: JSON, but no object")
+        yield value
+
+
+def text_lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The lines of a file that are not blank, each with what to call it, its end still on it.
+
+    Raises:
+        RefusedInput: TOO_LARGE, naming the line.
+    """
+    made = 0
+    with open_regular(path) as file:
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            made += len(line)
+            where = f"{path.name}, line {number}"
+            if len(line) > MAX_LINE_BYTES or made > MAX_LOG_BYTES:
+                raise RefusedInput(
+                    Reason.TOO_LARGE,
+                    f"{where}: a line of over {MAX_LINE_BYTES} or a file of over {MAX_LOG_BYTES} bytes",
+                )
+            if line.strip():
+                yield where, line
+
+
+def end_objects(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The first and the last whole line of a file of JSON lines; None where they are no objects.
+
+    Reads no more than the first line and the last 64 KB; where no line ends in there, the first
+    counts as the last.
+    """
+    try:
+        with open_regular(path) as file:
+            first = file.readline(MAX_LINE_BYTES)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - TAIL_BYTES))
+            # What stands before the first line's end in there may be the rest of a longer line.
+            tail = file.read(TAIL_BYTES).split(b"\n")[1:-1]
+        lines = [line for line in tail if line.strip()]
+        ends = [json_value(line, path.name) for line in (first, lines[-1] if lines else first)]
+    except RefusedInput:
+        return None
+    return (ends[0], ends[1]) if all(isinstance(end, dict) for end in ends) else None
+
+
+def json_value(text: bytes, where: str) -> Any:
+    """The value of a JSON text; a UTF-8 byte order mark is passed over.
+
+    Args:
+        text: the text.
+        where: what messages call it.
+
+    Raises:
+        RefusedInput: LOG_ENCODING or LOG_SYNTAX.
+    """
+    check_json_depth(text, f"{where}: ")
+    try:
+        return json.loads(text.decode("utf-8-sig"), parse_int=_whole_number)
+    except UnicodeDecodeError:
+        raise RefusedInput(Reason.LOG_ENCODING, f"{where}: not UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise RefusedInput(Reason.LOG_SYNTAX, f"{where}: not JSON: {str(error)[:100]}") from None
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > MAX_NUMBER_CHARACTERS:
+        raise ValueError("a number of too many digits")
+    return int(digits)

@@ -1,0 +1,125 @@
+"""`matrix-game`: clips of Matrix-Game and its GameWorld benchmark, 65 frames for one of 76 actions.
+
+    <index>_<action>.mp4                 1280x720, 16 frames/s
+    Bench76/test_<action>.jsonl          labels: MineRL's actions, one JSON object a line
+    <index>_<action>.conditions.npz      conditions: keyboard_condition [T, 6], mouse_condition [T, 2]
+
+Row i led to frame i: the generator took it to make that frame. Both kinds tell the camera's motion as
+[pitch, yaw], but to look up is -5 (degrees) in labels and +0.05 in conditions; each has an action
+space of its own that says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wham_data.pipelines.readers.files import sniff
+from wham_data.pipelines.readers.json_lines import json_lines
+from wham_data.pipelines.readers.minecraft import frames_with_rows, minerl_row
+from wham_data.pipelines.readers.npz import array_shapes, opened_npz, read_numbers
+from wham_data.pipelines.readers.opened import VideoRecording, read_video
+from wham_data.pipelines.readers.options import choice
+from wham_data.pipelines.readers.per_frame import per_frame_track
+from wham_data.pipelines.video import VideoLimits
+from wham_data.schemas.actions import ActionSpace, load_space
+from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.schemas.recording import Provenance, Recording
+
+CONDITIONS_ENDING: Final = ".conditions.npz"
+CONDITIONS: Final = {"keyboard_condition": 6, "mouse_condition": 2}
+MOST_ROWS: Final = 100_000
+
+_NAME: Final = re.compile(r"\d{1,8}_(?P<action>\w{1,100})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixGame:
+    """Reader of Matrix-Game's clips."""
+
+    name: ClassVar[str] = "matrix-game"
+    about: ClassVar[str] = "Matrix-Game's clips: .mp4 with labels of Bench76 or conditions"
+    actions: str = choice(
+        "labels", "conditions", about="which of them is taken where a clip has both"
+    )
+
+    def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
+        """Every numbered video with the labels of its action, or conditions of its own."""
+        present = set(files)
+        for video in files:
+            named = _NAME.fullmatch(video.stem)
+            if named is None or video.suffix != ".mp4":
+                continue
+            labels = f"test_{named['action']}.jsonl"
+            wanted = [
+                video.parent / "Bench76" / labels,
+                video.parent.parent / "Bench76" / labels,
+                video.with_name(labels),
+            ]
+            told = [path for path in wanted if path in present][:1]
+            told += [path for path in (video.with_suffix(CONDITIONS_ENDING),) if path in present]
+            if self.actions == "conditions":
+                told.reverse()
+            if told and sniff(video) == "video":
+                yield Recording(
+                    path=video,
+                    files=(video, told[0]),
+                    format=self.name,
+                    provenance=Provenance(game="Minecraft", match=video.stem, license="MIT"),
+                    companions=tuple(told[1:]),
+                )
+
+    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> VideoRecording:
+        """Read the actions and index the video."""
+        told = recording.files[1]
+        space, rows = (
+            read_conditions(told) if told.name.endswith(CONDITIONS_ENDING) else read_labels(told)
+        )
+        index = read_video(recording.path, limits)
+        clip, count, notes = frames_with_rows(index, len(rows), "actions")
+        track = per_frame_track(space, clip.times_ns, clip.end_ns, rows[:count], leads=True)
+        return clip.opened(max_gap_ns, actions=track, notes=notes)
+
+
+def read_labels(path: Path) -> tuple[ActionSpace, NDArray[np.float64]]:
+    """The rows of a file of labels, in the space `vpt`, float64 [T, 25].
+
+    Raises:
+        RefusedInput: a line is damaged or lacks a button.
+    """
+    space = load_space("vpt")
+    rows = []
+    for number, line in enumerate(json_lines(path)):
+        if number >= MOST_ROWS:
+            raise RefusedInput(Reason.TOO_LARGE, f"{path.name}: over {MOST_ROWS} lines")
+        rows.append(minerl_row(line, space, f"{path.name}, action {number}"))
+    return space, np.array(rows).reshape(-1, space.size)
+
+
+def read_conditions(path: Path) -> tuple[ActionSpace, NDArray[np.float64]]:
+    """The rows of a file of conditions, in the space `matrixgame8`, float64 [T, 8].
+
+    Raises:
+        RefusedInput: the file is damaged, or an array is missing or of another shape.
+    """
+    shapes = {name: shape for name, (shape, _) in array_shapes(path).items()}
+    count = (shapes.get("keyboard_condition") or (0,))[0]
+    wrong = [name for name, width in CONDITIONS.items() if shapes.get(name) != (count, width)]
+    if wrong or count > MOST_ROWS:
+        raise RefusedInput(
+            Reason.LOG_COLUMN,
+            f"{path.name}: {wrong[0] if wrong else 'keyboard_condition'} is "
+            f"{shapes.get(wrong[0]) if wrong else (count, 6)}, expected a row for each frame, "
+            "of 6 keys and of [pitch, yaw]",
+        )
+    with opened_npz(path) as archive:
+        columns = [
+            read_numbers(archive, f"{name}.npy", count, width) for name, width in CONDITIONS.items()
+        ]
+    return load_space("matrixgame8"), np.hstack(columns).astype(np.float64)

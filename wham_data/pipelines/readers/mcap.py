@@ -1,0 +1,175 @@
+"""MCAP files that nobody vouches for: their messages, a chunk at a time.
+
+    for message in read_messages(path):
+        message.schema, message.log_time_ns, message.data
+
+A recorder that was killed leaves a file without its end: what is whole of it is read. Chunks are
+unpacked within limits and checked against their sums; the index at the end is not needed.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+import pyarrow as pa
+
+from wham_data.pipelines.readers.files import open_regular
+from wham_data.schemas.errors import Reason, RefusedInput
+
+MAGIC: Final = b"\x89MCAP0\r\n"
+HEADER, SCHEMA, CHANNEL, MESSAGE, CHUNK, DATA_END = 0x01, 0x03, 0x04, 0x05, 0x06, 0x0F
+MOST_HEADER_BYTES: Final = 1 << 16
+MOST_RECORD_BYTES: Final = 64 << 20
+MOST_CHANNELS: Final = 1 << 16
+CODECS: Final = {b"": None, b"zstd": "zstd", b"lz4": "lz4"}
+
+
+class McapMessage(NamedTuple):
+    """One message.
+
+    place  where its chunk (or, outside of chunks, it) begins in the file, and its number in there
+    """
+
+    topic: str
+    schema: str
+    log_time_ns: int
+    data: bytes
+    place: tuple[int, int]
+
+
+@dataclass(slots=True)
+class _Names:
+    """What the numbers of schemas and channels stand for, as far as the file has said."""
+
+    schemas: dict[int, str]
+    channels: dict[int, tuple[str, int]]
+
+    def learn(self, kind: int, body: bytes) -> None:
+        if len(self.schemas) + len(self.channels) > MOST_CHANNELS:
+            raise RefusedInput(Reason.TOO_LARGE, f"over {MOST_CHANNELS} schemas and channels")
+        if kind == SCHEMA:
+            (number,) = struct.unpack_from("<H", body)
+            self.schemas[number] = _text(body, 2)[0].decode("utf-8", "replace")
+        elif kind == CHANNEL:
+            number, schema = struct.unpack_from("<HH", body)
+            self.channels[number] = _text(body, 4)[0].decode("utf-8", "replace"), schema
+
+    def message(self, body: bytes, place: tuple[int, int]) -> McapMessage:
+        channel, _, log_time_ns = struct.unpack_from("<HIQ", body)
+        topic, schema = self.channels.get(channel, ("", 0))
+        if log_time_ns >= 1 << 62:
+            raise RefusedInput(Reason.LOG_CLOCK, f"a message at {log_time_ns} ns")
+        return McapMessage(topic, self.schemas.get(schema, ""), log_time_ns, body[22:], place)
+
+
+def profile_of(path: Path) -> str | None:
+    """The profile that an MCAP file names; None for what is no MCAP file."""
+    try:
+        with open_regular(path) as file:
+            if file.read(len(MAGIC)) != MAGIC:
+                return None
+            kind, size = struct.unpack("<BQ", file.read(9))
+            body = file.read(min(size, MOST_HEADER_BYTES))
+            return _text(body, 0)[0].decode("utf-8", "replace") if kind == HEADER else None
+    except (RefusedInput, struct.error):
+        return None
+
+
+def read_messages(path: Path, start: int = len(MAGIC)) -> Iterator[McapMessage]:
+    """The messages of a file in the order in which they were written.
+
+    Args:
+        path: the file.
+        start: where to begin: at the first record, or at the place of a message. Channels that are
+            told of before it are then not known.
+
+    Raises:
+        RefusedInput: CORRUPT, a chunk cannot be unpacked; TOO_LARGE, a record or a chunk is.
+    """
+    names = _Names({}, {})
+    with open_regular(path) as file:
+        file.seek(start)
+        try:
+            for at, kind, body in _records_of_file(file):
+                if kind == CHUNK:
+                    inner = enumerate(_records(_unpacked(body, at)))
+                    for number, (inner_kind, inner_body) in inner:
+                        if inner_kind == MESSAGE:
+                            yield names.message(inner_body, (at, number))
+                        else:
+                            names.learn(inner_kind, inner_body)
+                elif kind == MESSAGE:
+                    yield names.message(body, (at, 0))
+                elif kind == DATA_END:
+                    return
+                else:
+                    names.learn(kind, body)
+        except struct.error:
+            raise RefusedInput(Reason.CORRUPT, f"{path.name}: damaged MCAP record") from None
+
+
+def _records_of_file(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
+    """Place, kind and body of each record; ends where the file is torn."""
+    while True:
+        at = file.tell()
+        head = file.read(9)
+        if len(head) < 9:
+            return
+        kind, size = struct.unpack("<BQ", head)
+        if size > MOST_RECORD_BYTES:
+            raise RefusedInput(
+                Reason.TOO_LARGE, f"an MCAP record of {size} bytes, limit {MOST_RECORD_BYTES}"
+            )
+        body = file.read(size)
+        if len(body) < size:
+            return
+        yield at, kind, body
+
+
+def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Kind and body of each record of a chunk."""
+    at = 0
+    while at < len(data):
+        kind, size = struct.unpack_from("<BQ", data, at)
+        at += 9
+        if size > len(data) - at:
+            raise RefusedInput(Reason.CORRUPT, f"an MCAP record of {size} bytes, over its chunk")
+        yield kind, data[at : at + size]
+        at += size
+
+
+def _unpacked(body: bytes, at: int) -> bytes:
+    """The records of a chunk."""
+    _, _, size, checksum = struct.unpack_from("<QQQI", body)
+    name, start = _text(body, 28)
+    (packed_size,) = struct.unpack_from("<Q", body, start)
+    packed = body[start + 8 : start + 8 + packed_size]
+    if name not in CODECS:
+        raise RefusedInput(
+            Reason.FORMAT_NOT_ALLOWED, f"an MCAP chunk packed with {name[:20]!r}, not zstd or lz4"
+        )
+    if size > MOST_RECORD_BYTES:
+        raise RefusedInput(
+            Reason.TOO_LARGE, f"an MCAP chunk of {size} bytes, limit {MOST_RECORD_BYTES}"
+        )
+    data = packed
+    if codec := CODECS[name]:
+        try:
+            with pa.CompressedInputStream(pa.BufferReader(packed), codec) as stream:
+                data = stream.read(size + 1)
+        except (OSError, pa.ArrowException):
+            data = b""
+    if len(data) != size or (checksum and zlib.crc32(data) != checksum):
+        raise RefusedInput(Reason.CORRUPT, f"the MCAP chunk at byte {at} cannot be unpacked")
+    return data
+
+
+def _text(body: bytes, at: int) -> tuple[bytes, int]:
+    """A text with its length before it, and where it ends."""
+    (size,) = struct.unpack_from("<I", body, at)
+    return body[at + 4 : at + 4 + size], at + 4 + size

@@ -1,0 +1,44 @@
+"""`micro-world`: Micro-World's Minecraft scenes, captioned in clips of 81 frames.
+
+    <root>/video/scene_N.mp4
+    <root>/metadata-detection/scene_N.json     GF-Minecraft's table, and what its detection found
+    <root>/annotation.csv                      captions, one for each 81 frames
+    <root>/clips/scene_N_<first frame>.npz     the same actions, cut into clips: not read
+
+A dialect of GF-Minecraft: entry i led to frame i, and entry 0 means nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final
+
+from wham_data.pipelines.readers.gf_minecraft import clips_in, open_clip, recordings_option
+from wham_data.pipelines.readers.opened import VideoRecording
+from wham_data.pipelines.video import VideoLimits
+from wham_data.schemas.recording import Recording
+
+LICENSE: Final = "openrail"
+_SCENE: Final = re.compile(r"scene_\d+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class MicroWorld:
+    """Reader of Micro-World's scenes."""
+
+    name: ClassVar[str] = "micro-world"
+    about: ClassVar[str] = "Micro-World's Minecraft: video and metadata-detection of scene_N"
+    recordings: str = recordings_option()
+
+    def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
+        """Every video of a scene whose table tells of collisions."""
+        for clip in clips_in(files):
+            if _SCENE.fullmatch(clip.video.stem) and b'"collision"' in clip.head:
+                yield from clip.recordings(self.name, self.recordings, LICENSE)
+
+    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> VideoRecording:
+        """Read actions and captions and index the video."""
+        return open_clip(recording, limits, max_gap_ns)

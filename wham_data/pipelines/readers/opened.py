@@ -1,0 +1,439 @@
+"""What readers give back: open recordings whose pictures lie in a video, in arrays, or nowhere.
+
+    VideoRecording        frames of a video file, all of them or a stretch
+    PictureRecording      arrays, or coded pictures, handed out by a function
+    PicturelessRecording  actions alone
+
+All three are `wham_data.schemas.recording.OpenRecording`s. docs/readers.md shows their use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wham_data.pipelines.align import cut_at_gaps
+from wham_data.pipelines.readers.resize import resize
+from wham_data.pipelines.video import (
+    DecodeAudit,
+    VideoIndex,
+    VideoLimits,
+    decode_frames,
+    index_video,
+    inner_size,
+)
+from wham_data.schemas.clock import Index, Nanos
+from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.schemas.recording import ActionTrack, ClockAudit, Fit, Frames
+
+VARIABLE_NS, VARIABLE_SHARE = 2_100_000, 0.1
+INDEXES_KEPT: Final = 2
+
+Picture = NDArray[np.uint8]
+Pictures = Callable[[Index], Iterator[Picture | None]]
+"""The pictures at some positions (int64, strictly increasing), one uint8 [H, W, 3] RGB for each, in
+order; None for one that cannot be decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a source picture's pixels lie in a frame: x goes to left + scale_x * x, y likewise."""
+
+    scale_x: float
+    scale_y: float
+    left: int
+    top: int
+
+    @classmethod
+    def of(cls, shown: tuple[int, int], size: tuple[int, int], fit: Fit) -> Placement:
+        """The placement of a picture of `shown` (width, height) in a frame of `size`."""
+        inner = size if fit == "stretch" else inner_size(shown, size, fit)
+        return cls(
+            inner[0] / shown[0],
+            inner[1] / shown[1],
+            (size[0] - inner[0]) // 2,
+            (size[1] - inner[1]) // 2,
+        )
+
+
+Retouch = Callable[[Frames, Index, Placement], None]
+"""Paints on frames in place: uint8 [B, H, W, 3], their positions in the recording, where source
+pixels lie in them."""
+
+
+@dataclass(slots=True, kw_only=True)
+class OpenedRecording:
+    """What every kind of open recording has: see `wham_data.schemas.recording.OpenRecording`."""
+
+    frame_times_ns: Nanos
+    frame_end_ns: int
+    clock: ClockAudit
+    actions: ActionTrack | None = None
+    states: NDArray[np.float32] | None = None
+    rewards: NDArray[np.float32] | None = None
+    texts: Sequence[str | None] | None = None
+    notes: tuple[str, ...] = ()
+    pictureless: bool = field(default=False, init=False)
+    _lost: Index = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)
+
+    def lost_frames(self) -> Index:
+        """Positions in `frame_times_ns` that the last `frames` could not decode."""
+        return self._lost
+
+
+@dataclass(frozen=True, slots=True)
+class VideoClip:
+    """Frames [first, first + N) of a video.
+
+    times_ns  int64 [N]  when each comes on screen, on the recording's clock
+    end_ns    the clip covers [times_ns[0], end_ns)
+    """
+
+    index: VideoIndex
+    first: int
+    times_ns: Nanos
+    end_ns: int
+
+    @classmethod
+    def whole(cls, index: VideoIndex) -> VideoClip:
+        """All frames, on the video's own clock."""
+        return cls(index, 0, index.times_ns, index.end_ns)
+
+    @classmethod
+    def between(
+        cls, index: VideoIndex, start_ns: int, stop_ns: int, *, slack_ns: int = 0
+    ) -> VideoClip:
+        """The frames that come on screen in [start_ns, stop_ns), on the video's own clock.
+
+        Args:
+            index: of the video.
+            start_ns, stop_ns: a stretch of its time.
+            slack_ns: a frame this much before an end of the stretch counts as after it, for times
+                that were rounded on their way here.
+
+        Raises:
+            RefusedInput: NO_FRAMES, there is none.
+        """
+        ends = np.array([start_ns, stop_ns], np.int64) - slack_ns
+        first, stop = np.searchsorted(index.times_ns, ends).tolist()
+        return cls.numbered(index, first, stop)
+
+    @classmethod
+    def numbered(cls, index: VideoIndex, first: int, stop: int) -> VideoClip:
+        """Frames [first, stop) as shown, counted from 0, on the video's own clock.
+
+        Raises:
+            RefusedInput: NO_FRAMES, the video does not have one of them.
+        """
+        count = len(index.times_ns)
+        if not 0 <= first < min(stop, count):
+            raise RefusedInput(
+                Reason.NO_FRAMES, f"no frames {first} to {stop} in a video of {count} frames"
+            )
+        stop = min(stop, count)
+        end_ns = int(index.times_ns[stop]) if stop < count else index.end_ns
+        return cls(index, first, index.times_ns[first:stop], end_ns)
+
+    def opened(
+        self,
+        max_gap_ns: int,
+        *,
+        actions: ActionTrack | None = None,
+        states: NDArray[np.float32] | None = None,
+        rewards: NDArray[np.float32] | None = None,
+        texts: Sequence[str | None] | None = None,
+        notes: tuple[str, ...] = (),
+        offset_ns: int = 0,
+        drift_ppm: float = 0.0,
+    ) -> VideoRecording:
+        """The clip as an open recording.
+
+        Args:
+            max_gap_ns: longest time without a new frame that is no gap.
+            actions, states, rewards, texts, notes: as in `OpenRecording`.
+            offset_ns, drift_ppm: by which the log's clock was off, for the audit.
+        """
+        return open_clips(
+            (self,),
+            max_gap_ns,
+            actions=actions,
+            states=states,
+            rewards=rewards,
+            texts=texts,
+            notes=notes,
+            offset_ns=offset_ns,
+            drift_ppm=drift_ppm,
+        )
+
+    def shifted(self, by_ns: int) -> VideoClip:
+        """The same frames, that much later."""
+        return VideoClip(self.index, self.first, self.times_ns + by_ns, self.end_ns + by_ns)
+
+
+def open_clips(
+    clips: tuple[VideoClip, ...],
+    max_gap_ns: int,
+    *,
+    actions: ActionTrack | None = None,
+    states: NDArray[np.float32] | None = None,
+    rewards: NDArray[np.float32] | None = None,
+    texts: Sequence[str | None] | None = None,
+    notes: tuple[str, ...] = (),
+    offset_ns: int = 0,
+    drift_ppm: float = 0.0,
+    retouch: Retouch | None = None,
+) -> VideoRecording:
+    """Clips that follow one another on one clock, as one open recording.
+
+    Args:
+        clips: in order; none begins before the one before it ends.
+        max_gap_ns: longest time without a new frame that is no gap.
+        actions, states, rewards, texts, notes: as in `OpenRecording`, over all clips.
+        offset_ns, drift_ppm: by which the log's clock was off, for the audit.
+        retouch: paints on the frames, such as over what must not be seen.
+    """
+    times_ns = np.concatenate([clip.times_ns for clip in clips])
+    end_ns = clips[-1].end_ns
+    whole = [clip for clip in clips if len(clip.times_ns) == len(clip.index.times_ns)]
+    duplicates = sum(clip.index.duplicates for clip in whole)
+    found = len(times_ns) + duplicates
+    promised = sum((c.index.promised_frames or c.index.found_frames) for c in whole)
+    clock = audit_clock(
+        times_ns,
+        end_ns,
+        max_gap_ns,
+        duplicates=duplicates,
+        frames_expected=promised if len(whole) == len(clips) else found,
+        frames_found=found,
+        offset_ns=offset_ns,
+        drift_ppm=drift_ppm,
+    )
+    of_videos = dict.fromkeys(note for clip in clips for note in clip.index.notes)
+    return VideoRecording(
+        frame_times_ns=times_ns,
+        frame_end_ns=end_ns,
+        clock=clock,
+        actions=actions,
+        states=states,
+        rewards=rewards,
+        texts=texts,
+        notes=(*of_videos, *notes),
+        clips=clips,
+        retouch=retouch,
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class VideoRecording(OpenedRecording):
+    """Frames of video files: the clips hold `frame_times_ns` one after the other."""
+
+    clips: tuple[VideoClip, ...]
+    retouch: Retouch | None = None
+
+    def frames(
+        self, picks: Index, size: tuple[int, int], *, fit: Fit, batch: int, threads: int
+    ) -> Iterator[Frames]:
+        """The picked frames in order; see `OpenRecording.frames`."""
+        lost: list[Index] = []
+        base = 0
+        for clip in self.clips:
+            stop = base + len(clip.times_ns)
+            mine = picks[slice(*np.searchsorted(picks, [base, stop]).tolist())]
+            if len(mine):
+                audit = DecodeAudit()
+                decoded = decode_frames(
+                    clip.index,
+                    mine - base + clip.first,
+                    size,
+                    fit=fit,
+                    batch=batch,
+                    threads=threads,
+                    audit=audit,
+                )
+                yield from self._retouched(decoded, mine, clip, size, fit)
+                lost.append(mine[np.array(audit.lost, np.int64)])
+            base = stop
+        if lost:
+            self._lost = np.unique(np.concatenate(lost))
+
+    def _retouched(
+        self,
+        decoded: Iterator[Frames],
+        picks: Index,
+        clip: VideoClip,
+        size: tuple[int, int],
+        fit: Fit,
+    ) -> Iterator[Frames]:
+        if self.retouch is None:
+            yield from decoded
+            return
+        placement = Placement.of(clip.index.picture.display_size, size, fit)
+        done = 0
+        for frames in decoded:
+            self.retouch(frames, picks[done : done + len(frames)], placement)
+            done += len(frames)
+            yield frames
+
+
+@dataclass(slots=True, kw_only=True)
+class PictureRecording(OpenedRecording):
+    """Pictures that a function hands out one by one, so that only a batch is ever held.
+
+    limits  how large a picture may be, and how much of the recording must decode
+    """
+
+    pictures: Pictures
+    limits: VideoLimits = field(default_factory=VideoLimits)
+
+    def frames(
+        self, picks: Index, size: tuple[int, int], *, fit: Fit, batch: int, threads: int
+    ) -> Iterator[Frames]:
+        """The picked frames in order; see `OpenRecording.frames`."""
+        del threads
+        width, height = size
+        distinct, repeats = np.unique(picks, return_counts=True)
+        lost: list[int] = []
+        waiting: list[Picture] = []
+        every = zip(distinct.tolist(), repeats.tolist(), self.pictures(distinct), strict=True)
+        for pick, times, picture in every:
+            if picture is None:
+                lost.append(pick)
+                self._check_loss(len(lost), len(distinct))
+                frame = np.zeros((height, width, 3), np.uint8)
+            else:
+                check_pixels(picture.shape[1], picture.shape[0], self.limits)
+                frame = resize(picture[None], size, fit)[0]
+            for _ in range(times):
+                waiting.append(frame)
+                if len(waiting) == batch:
+                    yield np.stack(waiting)
+                    waiting = []
+        if waiting:
+            yield np.stack(waiting)
+        self._lost = np.array(lost, np.int64)
+
+    def _check_loss(self, lost: int, wanted: int) -> None:
+        if lost > (1 - self.limits.min_decoded) * wanted:
+            raise RefusedInput(
+                Reason.CORRUPT,
+                f"{lost} or more of {wanted} pictures cannot be decoded, "
+                f"expected at least {self.limits.min_decoded:.1%}",
+                frames_expected=len(self.frame_times_ns),
+            )
+
+
+@dataclass(slots=True, kw_only=True)
+class PicturelessRecording(OpenedRecording):
+    """Actions without pictures: the instants of `frame_times_ns` are those of the actions."""
+
+    def __post_init__(self) -> None:
+        self.pictureless = True
+
+    def frames(
+        self, picks: Index, size: tuple[int, int], *, fit: Fit, batch: int, threads: int
+    ) -> Iterator[Frames]:
+        """There are none."""
+        del picks, size, fit, batch, threads
+        raise RefusedInput(Reason.NO_FRAMES, "the source has no pictures")
+
+
+def read_video(path: Path, limits: VideoLimits) -> VideoIndex:
+    """`index_video`, remembered: the many episodes of one file are opened one after another.
+
+    Raises:
+        RefusedInput: as `index_video`.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise RefusedInput(Reason.UNREADABLE, f"{path.name}: {error.strerror}") from None
+    return _indexed(path, limits, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=INDEXES_KEPT)
+def _indexed(path: Path, limits: VideoLimits, size: int, changed_ns: int) -> VideoIndex:
+    del size, changed_ns  # another file under the same name is another video
+    return index_video(path, limits)
+
+
+def audit_clock(
+    times_ns: Nanos,
+    end_ns: int,
+    max_gap_ns: int,
+    *,
+    duplicates: int = 0,
+    frames_expected: int | None = None,
+    frames_found: int | None = None,
+    offset_ns: int = 0,
+    drift_ppm: float = 0.0,
+) -> ClockAudit:
+    """What the times of the frames look like.
+
+    Args:
+        times_ns: int64 [N], strictly increasing.
+        end_ns: the frames cover [times_ns[0], end_ns).
+        max_gap_ns: longest time without a new frame that is no gap.
+        duplicates, offset_ns, drift_ppm: as in `ClockAudit`.
+        frames_expected, frames_found: as in `ClockAudit`; None: N.
+    """
+    found = len(times_ns) if frames_found is None else frames_found
+    return ClockAudit(
+        variable_rate=is_variable(times_ns),
+        gaps=len(cut_at_gaps(times_ns, end_ns, max_gap_ns)) - 1,
+        duplicates=duplicates,
+        longest_interval_ns=int(np.diff(times_ns).max(initial=0)),
+        offset_ns=offset_ns,
+        drift_ppm=drift_ppm,
+        frames_expected=frames_expected or found,
+        frames_found=found,
+    )
+
+
+def is_variable(times_ns: Nanos) -> bool:
+    """Whether frame intervals differ by more than rounding to a container's tick explains."""
+    intervals = np.diff(times_ns)
+    if not len(intervals):
+        return False
+    spread = int(intervals.max() - intervals.min())
+    return spread > max(VARIABLE_NS, VARIABLE_SHARE * float(np.median(intervals)))
+
+
+def check_pixels(width: int, height: int, limits: VideoLimits) -> None:
+    """Refuse pictures that are too large, or have no pixel at all.
+
+    Raises:
+        RefusedInput: TOO_MANY_PIXELS or NOT_A_VIDEO.
+    """
+    if width * height > limits.max_pixels:
+        raise RefusedInput(
+            Reason.TOO_MANY_PIXELS,
+            f"pictures of {width}x{height}, limit {limits.max_pixels} pixels",
+        )
+    if width < 1 or height < 1:
+        raise RefusedInput(Reason.NOT_A_VIDEO, f"pictures of {width}x{height} pixels")
+
+
+def check_length(count: int, end_ns: int, limits: VideoLimits) -> None:
+    """Refuse recordings without frames, and those that go on for longer than allowed.
+
+    Args:
+        count: frames.
+        end_ns: how long they last.
+        limits: how long they may.
+
+    Raises:
+        RefusedInput: NO_FRAMES or TOO_LONG.
+    """
+    if count < 1:
+        raise RefusedInput(Reason.NO_FRAMES, "no frames in it")
+    if end_ns > limits.max_hours * 3600e9:
+        raise RefusedInput(
+            Reason.TOO_LONG,
+            f"{count} frames over {end_ns / 3600e9:.1f} h, limit {limits.max_hours:g} h",
+        )

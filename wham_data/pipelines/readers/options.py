@@ -1,0 +1,171 @@
+"""Options of readers: `--option NAME=VALUE`.
+
+A reader is a frozen dataclass, and its options are fields of it:
+
+    timing: str = choice("after", "leads", about="an action acts after its frame, or led to it")
+    mapping: Path | None = file_option(about="TOML that says which key holds what")
+    frame_rate: Fraction = rate_option("20", about="frames per second")
+
+`configured` gives a reader with the values somebody asked for; `option_settings` says what of it
+shapes the steps, for the hash of the settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from wham_data.pipelines.readers.files import read_whole
+from wham_data.schemas.declarations import MOST_BYTES, nearest
+from wham_data.schemas.errors import RefusedInput, UsageError
+
+R = TypeVar("R")
+OPTION: Final = "option"
+MOST_VALUE: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderOption:
+    """One option of a reader.
+
+    about    what it says, for help and documentation
+    expects  what a value looks like, for messages
+    default  its value where nobody says
+    parse    the value that a text means; raises ValueError for one that means none
+    """
+
+    about: str
+    expects: str
+    default: Any
+    parse: Callable[[str], Any]
+
+
+def option(default: Any, *, about: str, expects: str, parse: Callable[[str], Any]) -> Any:
+    """A field that holds an option's value.
+
+    Args:
+        default: its value where nobody says.
+        about: what it says, for help and documentation.
+        expects: what a value looks like, for messages.
+        parse: the value that a text means; raises ValueError for one that means none.
+    """
+    return field(default=default, metadata={OPTION: ReaderOption(about, expects, default, parse)})
+
+
+def choice(*allowed: str, about: str) -> Any:
+    """A field that holds one of some words; the first is the default."""
+
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError
+        return text
+
+    return option(allowed[0], about=about, expects=" or ".join(allowed), parse=parse)
+
+
+def rate_option(default: str, *, about: str) -> Any:
+    """A field that holds a rate in Hz as a Fraction."""
+
+    def parse(text: str) -> Fraction:
+        rate = Fraction(text)
+        if not 0 < rate <= 1000:
+            raise ValueError
+        return rate
+
+    expects = "a rate in Hz such as 20 or 30000/1001"
+    return option(Fraction(default), about=about, expects=expects, parse=parse)
+
+
+def names_option(*, about: str, allowed: Sequence[str] | None = None) -> Any:
+    """A field that holds a tuple of names, written with commas; () where nobody says."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(name.strip() for name in text.split(","))
+        if not all(names) or (allowed is not None and not set(names) <= set(allowed)):
+            raise ValueError
+        return names
+
+    expects = "names separated by commas" + (f" of {', '.join(allowed)}" if allowed else "")
+    return option((), about=about, expects=expects, parse=parse)
+
+
+def file_option(*, about: str) -> Any:
+    """A field that holds the path of a small file, or None; the file's bytes shape the steps."""
+
+    def parse(text: str) -> Path:
+        path = Path(text).absolute()
+        if not path.is_file():
+            raise ValueError
+        return path
+
+    return option(None, about=about, expects="the path of a file", parse=parse)
+
+
+def options_of(reader: object) -> dict[str, ReaderOption]:
+    """The options that a reader declares, by name."""
+    return {
+        each.name: each.metadata[OPTION]
+        for each in fields(reader)  # type: ignore[arg-type]  # every reader is a dataclass
+        if OPTION in each.metadata
+    }
+
+
+def configured(readers: Sequence[R], values: Mapping[str, str]) -> tuple[R, ...]:
+    """The readers with the values that somebody asked for; each takes those that it declares.
+
+    Raises:
+        UsageError: none declares one of the options, or a value means nothing.
+    """
+    known = {name: option for reader in readers for name, option in options_of(reader).items()}
+    for name in values:
+        if name not in known:
+            found = nearest(name, sorted(known), "options") if known else "; there are none"
+            raise UsageError(f"--option {name[:80]}: no format read here has it{found}")
+    return tuple(_with_values(reader, values) for reader in readers)
+
+
+def _with_values(reader: R, values: Mapping[str, str]) -> R:
+    chosen = {
+        name: _parsed(name, option, values[name])
+        for name, option in options_of(reader).items()
+        if name in values
+    }
+    return replace(reader, **chosen) if chosen else reader  # type: ignore[type-var]
+
+
+def _parsed(name: str, option: ReaderOption, text: str) -> Any:
+    try:
+        if len(text) > MOST_VALUE:
+            raise ValueError
+        return option.parse(text)
+    except (ValueError, ZeroDivisionError, OSError):
+        raise UsageError(f"--option {name}={text[:80]}: expected {option.expects}") from None
+
+
+def option_settings(readers: Sequence[object]) -> dict[str, str]:
+    """What of the readers' options shapes the steps: those that are not at their default.
+
+    A file counts by its content, wherever it lies.
+
+    Raises:
+        UsageError: a file cannot be read, or is larger than 1 MB.
+    """
+    settings: dict[str, str] = {}
+    for reader in readers:
+        for name, declared in options_of(reader).items():
+            value = getattr(reader, name)
+            if value == declared.default:
+                continue
+            settings[f"option.{name}"] = _content(value) if isinstance(value, Path) else str(value)
+    return settings
+
+
+def _content(path: Path) -> str:
+    try:
+        return f"sha256:{hashlib.sha256(read_whole(path, MOST_BYTES)).hexdigest()}"
+    except RefusedInput as why:
+        raise UsageError(f"{path}: {why}") from None

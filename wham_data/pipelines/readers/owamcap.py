@@ -1,0 +1,293 @@
+"""`owamcap`: desktop recordings of Open World Agents: an .mcap, and often a video beside it.
+
+    <session>.mcap    JSON messages: screens, keyboard, mouse, raw mouse, states once a second
+    <session>.mkv     the screens, at the times that their messages name; or pictures in the messages
+
+The clock of everything is the messages' log_time. A message of a screen names a time of the video;
+its frame is the one at that time, never the one of that number. What is logged at t acts after the
+frame on screen at t. All generations of the schemas are read.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+
+from wham_data.pipelines.readers.files import VIDEO_ENDINGS, sniff
+from wham_data.pipelines.readers.json_lines import json_value
+from wham_data.pipelines.readers.mcap import profile_of, read_messages
+from wham_data.pipelines.readers.opened import (
+    Picture,
+    PicturelessRecording,
+    PictureRecording,
+    VideoClip,
+    VideoRecording,
+    audit_clock,
+    check_length,
+    read_video,
+)
+from wham_data.pipelines.readers.owa_inputs import Event, Sources, input_track
+from wham_data.pipelines.video import VideoIndex, VideoLimits, decode_image
+from wham_data.schemas.clock import Index
+from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.schemas.recording import ActionTrack, Recording
+
+PROFILE: Final = "owa"
+SCREENS: Final = frozenset({"ScreenCaptured", "ScreenEmitted"})
+INPUTS: Final = frozenset(
+    {"KeyboardEvent", "KeyboardState", "MouseEvent", "MouseState", "RawMouseEvent"}
+)
+TOLERANCE_NS: Final = 2_000_000
+"""Containers round times to a millisecond."""
+MIN_COVERAGE: Final = 0.5
+MOST_SCREENS: Final = 2_000_000
+_PICTURE: Final = re.compile(r"data:image/(?:png|jpe?g);base64,", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """A message of a screen.
+
+    pts_ns   when its frame is shown in the video; None where it is in no video
+    uri      what it says of where the picture is; "" for one that lies in the message
+    place    of the message
+    """
+
+    time_ns: int
+    pts_ns: int | None
+    uri: str
+    place: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Owamcap:
+    """Reader of OWAMcap recordings."""
+
+    name: ClassVar[str] = "owamcap"
+    about: ClassVar[str] = "desktop recordings of Open World Agents: .mcap, often beside .mkv"
+
+    def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
+        """Every MCAP file of the profile, with the video that its first screen names."""
+        present = frozenset(files)
+        for path in files:
+            if profile_of(path) != PROFILE:
+                continue
+            video = _video_of(path, present)
+            yield Recording(path=path, files=(path, *([video] if video else [])), format=self.name)
+
+    def open(
+        self, recording: Recording, limits: VideoLimits, max_gap_ns: int
+    ) -> VideoRecording | PictureRecording | PicturelessRecording:
+        """Read all messages, and index the video."""
+        path, *videos = recording.files
+        log = _Log.read(path)
+        actions, notes = log.track()
+        if log.screens and videos:
+            clip, told = on_log_clock(read_video(videos[0], limits), log.screens)
+            return clip.opened(max_gap_ns, actions=actions, notes=(*notes, *told))
+        screens = _in_order(log.screens)
+        embedded = [screen for screen in screens if not screen.uri]
+        if actions is None and not embedded:
+            raise RefusedInput(Reason.NO_FRAMES, f"{path.name}: neither pictures nor input")
+        shown = embedded or screens
+        times_ns = np.array([screen.time_ns for screen in shown], np.int64)
+        if not len(times_ns) and actions is not None:
+            times_ns = actions.times_ns
+        last_ns = int(np.median(np.diff(times_ns))) if len(times_ns) > 1 else 1
+        end_ns = int(times_ns[-1]) + last_ns
+        check_length(len(times_ns), end_ns - int(times_ns[0]), limits)
+        clock = audit_clock(times_ns, end_ns, max_gap_ns)
+        if not embedded:
+            return PicturelessRecording(
+                frame_times_ns=times_ns,
+                frame_end_ns=end_ns,
+                clock=clock,
+                actions=actions,
+                notes=(*notes, "no video: actions only"),
+            )
+
+        def pictures(picks: Index) -> Iterator[Picture | None]:
+            wanted = [embedded[pick].place for pick in picks.tolist()]
+            for data in _messages_at(path, wanted):
+                yield _embedded_picture(data)
+
+        return PictureRecording(
+            frame_times_ns=times_ns,
+            frame_end_ns=end_ns,
+            clock=clock,
+            actions=actions,
+            notes=notes,
+            pictures=pictures,
+            limits=limits,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """What a first pass over the messages finds."""
+
+    path: Path
+    screens: list[Screen]
+    sources: Sources
+    start_ns: int
+    end_ns: int
+
+    @classmethod
+    def read(cls, path: Path) -> _Log:
+        screens: list[Screen] = []
+        start_ns, end_ns = 1 << 63, -1
+
+        def inputs() -> Iterator[Event]:
+            nonlocal start_ns, end_ns
+            for event, place in _events(path):
+                start_ns, end_ns = min(start_ns, event.time_ns), max(end_ns, event.time_ns)
+                if event.kind in INPUTS:
+                    yield event
+                    continue
+                screens.append(_screen(event, place))
+                if len(screens) > MOST_SCREENS:
+                    raise RefusedInput(
+                        Reason.TOO_LARGE, f"{path.name}: over {MOST_SCREENS} screens"
+                    )
+
+        sources = Sources.of(inputs())
+        if end_ns < 0:
+            raise RefusedInput(Reason.LOG_EMPTY, f"{path.name}: no screens, keys or mouse in it")
+        return cls(path, screens, sources, start_ns, end_ns)
+
+    def track(self) -> tuple[ActionTrack | None, tuple[str, ...]]:
+        """A second pass: the input, and what to tell of it; None where none was recorded."""
+        if not self.sources.events:
+            return None, ("no input was recorded",)
+        events = (event for event, _ in _events(self.path) if event.kind in INPUTS)
+        return input_track(events, self.sources, self.start_ns, self.end_ns)
+
+
+def _events(path: Path) -> Iterator[tuple[Event, tuple[int, int]]]:
+    """The messages of screens and input, and where each lies."""
+    for message in read_messages(path):
+        kind = re.split(r"[./]", message.schema)[-1]
+        if kind in SCREENS or kind in INPUTS:
+            told = json_value(message.data, f"{path.name}, {kind}")
+            if not isinstance(told, dict):
+                raise RefusedInput(Reason.LOG_SYNTAX, f"{path.name}: a {kind} that is no object")
+            yield Event(kind, message.log_time_ns, told), message.place
+
+
+def _screen(event: Event, place: tuple[int, int]) -> Screen:
+    """A screen as any generation tells it: `media_ref`, or `path` and `pts`."""
+    media = event.told.get("media_ref")
+    media = media if isinstance(media, dict) else {}
+    uri = media.get("uri") or media.get("path") or event.told.get("path")
+    uri = uri if isinstance(uri, str) else ""
+    pts_ns = media.get("pts_ns", event.told.get("pts"))
+    sound = isinstance(pts_ns, int) and 0 <= pts_ns < 1 << 62
+    within = bool(_PICTURE.match(uri)) or isinstance(media.get("data"), str)
+    return Screen(event.time_ns, pts_ns if sound else None, "" if within else uri[:4096], place)
+
+
+def _video_of(path: Path, present: frozenset[Path]) -> Path | None:
+    """The video beside a recording: that which its first screen names, or that of its name.
+
+    Of the name that a message holds only the last part counts: nothing outside the folder is read.
+    """
+    names: list[str] = []
+    try:
+        for event, place in _events(path):
+            if event.kind in SCREENS:
+                uri = _screen(event, place).uri
+                if not uri:
+                    return None
+                names.append(re.split(r"[\\/]", uri)[-1])
+                break
+    except RefusedInput:
+        pass  # `open` says why
+    names += [path.stem + ending for ending in sorted(VIDEO_ENDINGS)]
+    beside = (path.parent / name for name in names)
+    return next((video for video in beside if video in present and sniff(video) == "video"), None)
+
+
+def _in_order(screens: list[Screen]) -> list[Screen]:
+    """Screens whose time is later than that of all before them."""
+    kept: list[Screen] = []
+    for screen in screens:
+        if not kept or screen.time_ns > kept[-1].time_ns:
+            kept.append(screen)
+    return kept
+
+
+def on_log_clock(index: VideoIndex, screens: list[Screen]) -> tuple[VideoClip, tuple[str, ...]]:
+    """The frames of a video that messages tell of, each at the log_time of its message.
+
+    A frame between them without a message is timed as its neighbours are; those before the first
+    and after the last (a recorder's stray last frame) are left out.
+
+    Raises:
+        RefusedInput: LOG_COVERAGE, most messages have no frame in the video.
+    """
+    known = [screen for screen in screens if screen.pts_ns is not None]
+    pts_ns = np.array([screen.pts_ns for screen in known], np.int64)
+    logged_ns = np.array([screen.time_ns for screen in known], np.int64)
+    after = np.searchsorted(index.times_ns, pts_ns)
+    last = len(index.times_ns) - 1
+    nearest = np.stack([np.maximum(after - 1, 0), np.minimum(after, last)])
+    away = np.abs(index.times_ns[nearest] - pts_ns)
+    places = np.where(away[0] < away[1], nearest[0], nearest[1])
+    found = away.min(axis=0) <= TOLERANCE_NS
+    if not found.any() or found.sum() < MIN_COVERAGE * len(screens):
+        raise RefusedInput(
+            Reason.LOG_COVERAGE,
+            f"{found.sum()} of {len(screens)} screens have their frame in {index.path.name}",
+        )
+    kept: list[tuple[int, int]] = []
+    for place, time_ns in sorted(
+        zip(places[found].tolist(), logged_ns[found].tolist(), strict=True)
+    ):
+        if not kept or (place > kept[-1][0] and time_ns - kept[-1][1] >= place - kept[-1][0]):
+            kept.append((place, time_ns))
+    frames, times_ns = (np.array(column, np.int64) for column in zip(*kept, strict=True))
+    first, stop = int(frames[0]), int(frames[-1]) + 1
+    inside = index.times_ns[first:stop]
+    between = np.interp(inside, index.times_ns[frames], times_ns - times_ns[0])
+    all_ns = times_ns[0] + np.round(between).astype(np.int64)
+    all_ns[frames - first] = times_ns
+    missing, spare = len(screens) - len(kept), len(index.times_ns) - (stop - first)
+    notes = [f"{missing} screens without a frame of their own: left out"] if missing else []
+    notes += [f"{spare} frames at the ends of the video that no message tells of"] if spare else []
+    between_count = stop - first - len(kept)
+    notes += [f"{between_count} frames timed by their neighbours"] if between_count else []
+    end_ns = int(all_ns[-1]) + (int(np.median(np.diff(all_ns))) if len(all_ns) > 1 else 1)
+    return VideoClip(index, first, all_ns, end_ns), tuple(notes)
+
+
+def _messages_at(path: Path, places: list[tuple[int, int]]) -> Iterator[bytes]:
+    """The messages at some places, in order; a chunk is unpacked once."""
+    at = 0
+    while at < len(places):
+        for message in read_messages(path, places[at][0]):
+            if at < len(places) and message.place == places[at]:
+                yield message.data
+                at += 1
+            if at == len(places) or places[at][0] > message.place[0]:
+                break
+        else:
+            if at < len(places):
+                raise RefusedInput(Reason.CHANGED_WHILE_READ, f"{path.name} changed while read")
+
+
+def _embedded_picture(data: bytes) -> Picture | None:
+    """The picture in a message; None for one that cannot be decoded."""
+    told: Any = json_value(data, "a screen")
+    media = told.get("media_ref") or {}
+    text = media.get("data") or _PICTURE.sub("", str(media.get("uri")), count=1)
+    try:
+        return decode_image(base64.b64decode(str(text), validate=True))
+    except (RefusedInput, binascii.Error, ValueError):
+        return None

@@ -1,0 +1,220 @@
+"""Parquet files that nobody vouches for: some columns at once, or rows as a stream.
+
+columns_of(path)                                       # names, without reading any row
+table = read_columns(path, ["timestamp", "action"])    # a pyarrow Table
+table, rows = read_where(path, ["action"], "episode", 3)   # the rows of one episode
+for data in stream_column(path, "frames", picks): ...  # one value after the other
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from wham_data.pipelines.readers.files import open_regular, sniff
+from wham_data.pipelines.video import decode_image
+from wham_data.schemas.clock import Index
+from wham_data.schemas.errors import Reason, RefusedInput
+
+MOST_TABLE_BYTES: Final = 256 << 20
+MOST_GROUP_BYTES: Final = 512 << 20
+ROWS_AT_A_TIME: Final = 16
+
+
+def columns_of(path: Path) -> tuple[str, ...]:
+    """Names of a file's columns (those at the top); () for what is no Parquet file."""
+    if sniff(path) != "parquet":
+        return ()
+    try:
+        with opened_parquet(path) as file:
+            return tuple(file.schema_arrow.names)
+    except RefusedInput:
+        return ()
+
+
+@contextmanager
+def opened_parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """A file with its footer read; the library's errors are refusals.
+
+    Raises:
+        RefusedInput: LOG_EMPTY or LOG_SYNTAX.
+    """
+    with open_regular(path) as source:
+        if not source.peek(1):  # type: ignore[attr-defined]  # a BufferedReader
+            raise RefusedInput(Reason.LOG_EMPTY, f"{path.name} is empty (0 bytes)")
+        try:
+            yield _file(source)
+        except (pa.ArrowException, OSError) as error:
+            told = (str(error).splitlines() or [type(error).__name__])[0]
+            raise RefusedInput(
+                Reason.LOG_SYNTAX, f"{path.name} is no sound Parquet file: {told[:200]}"
+            ) from None
+
+
+def _file(source: BinaryIO) -> pq.ParquetFile:
+    return pq.ParquetFile(
+        source, thrift_string_size_limit=1 << 24, thrift_container_size_limit=1 << 20
+    )
+
+
+def read_columns(path: Path, names: Sequence[str]) -> pa.Table:
+    """Some columns, whole.
+
+    Raises:
+        RefusedInput: LOG_COLUMN, one is missing; TOO_LARGE, over 256 MB unpacked.
+    """
+    with opened_parquet(path) as file:
+        _check_columns(file, names, path)
+        size = sum(_unpacked(file, group, names) for group in range(file.num_row_groups))
+        if size > MOST_TABLE_BYTES or file.metadata.num_rows > MOST_TABLE_BYTES // 8:
+            raise RefusedInput(
+                Reason.TOO_LARGE,
+                f"{path.name}: {file.metadata.num_rows} rows unpack to {size} bytes, "
+                f"limit {MOST_TABLE_BYTES}",
+            )
+        return file.read(columns=list(names), use_threads=False).select(list(names))
+
+
+def stream_column(path: Path, name: str, picks: Index) -> Iterator[Any]:
+    """Some rows of a column as Python values (bytes, dict, list, number), a few rows at a time.
+
+    Args:
+        path: the file.
+        name: of the column.
+        picks: row numbers in the file, int64, strictly increasing.
+
+    Raises:
+        RefusedInput: LOG_COLUMN, or TOO_LARGE for a row group of over 512 MB unpacked.
+    """
+    with opened_parquet(path) as file:
+        _check_columns(file, [name], path)
+        wanted = iter(picks.tolist())
+        pick = next(wanted, None)
+        start = 0
+        for group in range(file.num_row_groups):
+            stop = start + file.metadata.row_group(group).num_rows
+            if pick is None:
+                return
+            if pick < stop:
+                if (size := _unpacked(file, group, [name])) > MOST_GROUP_BYTES:
+                    raise RefusedInput(
+                        Reason.TOO_LARGE, f"{path.name}: a row group unpacks to {size} bytes"
+                    )
+                at = start
+                for batch in file.iter_batches(ROWS_AT_A_TIME, [group], [name], use_threads=False):
+                    while pick is not None and pick < at + len(batch):
+                        yield batch.column(name)[pick - at].as_py()
+                        pick = next(wanted, None)
+                    at += len(batch)
+            start = stop
+
+
+def _check_columns(file: pq.ParquetFile, names: Sequence[str], path: Path) -> None:
+    if missing := [name for name in names if name not in file.schema_arrow.names]:
+        raise RefusedInput(Reason.LOG_COLUMN, f"{path.name} has no column {', '.join(missing)}")
+
+
+def _unpacked(file: pq.ParquetFile, group: int, names: Sequence[str]) -> int:
+    """Bytes of some columns of a row group, unpacked, as the footer says."""
+    chunks = file.metadata.row_group(group)
+    return sum(
+        column.total_uncompressed_size
+        for column in map(chunks.column, range(chunks.num_columns))
+        if any(f"{column.path_in_schema}.".startswith(f"{name}.") for name in names)
+    )
+
+
+def read_where(path: Path, names: Sequence[str], column: str, value: int) -> tuple[pa.Table, Index]:
+    """The rows in which a column of whole numbers has a value, and their numbers in the file.
+
+    Row groups that cannot have the value, as the footer says, are not read.
+
+    Args:
+        path: the file.
+        names: columns to read.
+        column: the column looked at.
+        value: what it must be.
+
+    Returns:
+        The table of `names`, and int64 [its rows], strictly increasing.
+
+    Raises:
+        RefusedInput: LOG_COLUMN, one is missing; LOG_TYPE, `column` holds no whole numbers;
+            TOO_LARGE, a row group of over 512 MB, or the rows of over 256 MB unpacked.
+    """
+    wanted = list(dict.fromkeys([*names, column]))
+    with opened_parquet(path) as file:
+        _check_columns(file, wanted, path)
+        if not pa.types.is_integer(file.schema_arrow.field(column).type):
+            raise RefusedInput(Reason.LOG_TYPE, f"{path.name}: {column} holds no whole numbers")
+        tables, rows, start, taken = [file.schema_arrow.empty_table().select(wanted)], [], 0, 0
+        for group in range(file.num_row_groups):
+            count = file.metadata.row_group(group).num_rows
+            if _may_have(file, group, column, value):
+                size = max(_unpacked(file, group, wanted), 8 * count * len(wanted))
+                if size > MOST_GROUP_BYTES:
+                    raise RefusedInput(
+                        Reason.TOO_LARGE, f"{path.name}: a row group unpacks to {size} bytes"
+                    )
+                table = file.read_row_group(group, columns=wanted, use_threads=False)
+                found = np.flatnonzero(table[column].to_numpy() == value)
+                tables.append(table.take(found).select(wanted))
+                rows.append(found + start)
+                taken += tables[-1].nbytes
+                if taken > MOST_TABLE_BYTES:
+                    raise RefusedInput(
+                        Reason.TOO_LARGE,
+                        f"{path.name}: rows of over {MOST_TABLE_BYTES} bytes with {column} {value}",
+                    )
+            start += count
+    numbers = np.concatenate([np.zeros(0, np.int64), *rows])
+    return pa.concat_tables(tables).select(list(names)), numbers
+
+
+def numbers_of(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
+    """A column of numbers, or of lists of them of one length, as [N, A]; a missing number is NaN.
+
+    Raises:
+        RefusedInput: LOG_TYPE, it holds something else.
+    """
+    values, rows = column.combine_chunks(), len(column)
+    while pa.types.is_nested(values.type) and hasattr(values, "flatten"):
+        if pa.types.is_struct(values.type) or values.null_count:
+            break
+        values = values.flatten()
+    size = len(values) // max(1, rows)
+    plain = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
+    if not (plain or pa.types.is_boolean(values.type)) or size * rows != len(values):
+        raise RefusedInput(
+            Reason.LOG_TYPE, f"{name} is {column.type}, expected as many numbers a row"
+        )
+    array: NDArray[Any] = values.to_numpy(zero_copy_only=False)
+    return array.reshape(rows, size)
+
+
+def picture_in(value: object) -> NDArray[np.uint8] | None:
+    """A picture of a row, uint8 [H, W, 3] RGB: coded bytes, or `{bytes, path}` around them.
+
+    None for one that cannot be decoded, or lies in another file.
+    """
+    data = value.get("bytes") if isinstance(value, dict) else value
+    try:
+        return decode_image(data) if isinstance(data, bytes) else None
+    except RefusedInput:
+        return None
+
+
+def _may_have(file: pq.ParquetFile, group: int, column: str, value: int) -> bool:
+    """Whether a row group may hold a value in a column, as the footer's statistics say."""
+    chunks = file.metadata.row_group(group)
+    for chunk in map(chunks.column, range(chunks.num_columns)):
+        if chunk.path_in_schema == column and (told := chunk.statistics) and told.has_min_max:
+            return bool(told.min <= value <= told.max)
+    return True

@@ -1,0 +1,313 @@
+"""`rlds`: episodes of steps as TensorFlow Datasets stores them, a record of a TFRecord file each.
+
+    <name>/<version>/features.json                         what a step is made of
+    <name>/<version>/<name>-<split>.tfrecord-<i>-of-<n>    steps/action, steps/observation/..., ...
+
+`action` of a step was taken on its `observation`; in the step of which `is_last` is true, action and
+reward mean nothing. Records lie in the order of a hash, not in that of recording. Read without
+TensorFlow. Nothing in the files tells the time: frames are taken as steady, at the rate of the option
+`frame_rate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wham_data.pipelines.readers.declared import ActionPart, space_of, values_of
+from wham_data.pipelines.readers.files import open_regular
+from wham_data.pipelines.readers.json_lines import read_json
+from wham_data.pipelines.readers.opened import Picture
+from wham_data.pipelines.readers.options import option, rate_option
+from wham_data.pipelines.readers.steady import open_steady
+from wham_data.pipelines.readers.tfds_features import Leaf, leaves_of_step
+from wham_data.pipelines.readers.tfrecord import (
+    Column,
+    check_record,
+    columns_in,
+    mapped,
+    records_in,
+)
+from wham_data.pipelines.readers.wire_format import Buffer
+from wham_data.pipelines.video import VideoLimits, decode_image
+from wham_data.schemas.actions import MOST_DIMENSIONS
+from wham_data.schemas.clock import Index
+from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.schemas.recording import OpenRecording, Provenance, Recording, RefusedFile
+
+FEATURES: Final = "features.json"
+STEPS: Final = "steps/"
+ACTION: Final = "action"
+MOST_STATE: Final = 4096
+MOST_TEXT_BYTES: Final = 10_000
+MOST_PICTURE_BYTES: Final = 64 << 20
+
+
+def _how_many(text: str) -> int:
+    count = int(text)
+    if not 1 <= count <= MOST_DIMENSIONS:
+        raise ValueError
+    return count
+
+
+@dataclass(frozen=True, slots=True)
+class Rlds:
+    """Reader of RLDS data sets."""
+
+    name: ClassVar[str] = "rlds"
+    about: ClassVar[str] = "RLDS data sets of TensorFlow Datasets, TFRecord files of episodes"
+    frame_rate: Fraction = rate_option("10", about="frames per second; the files do not say")
+    picture: str = option(
+        "",
+        about="which entry of a step is the picture; by default the first image",
+        expects="names joined with /, such as observation/wrist_image",
+        parse=str,
+    )
+    choices: int = option(
+        18,
+        about="how many actions there are, where an action is one whole number without names",
+        expects=f"a number from 1 to {MOST_DIMENSIONS}",
+        parse=_how_many,
+    )
+
+    def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
+        """Every record of the TFRecord files whose first record holds steps."""
+        for path in files:
+            if ".tfrecord" not in path.name:
+                continue
+            try:
+                count = episodes_in(path)
+            except RefusedInput as why:
+                yield RefusedFile(path, why)
+                continue
+            beside = path.with_name(FEATURES)
+            there = beside.is_file() and not beside.is_symlink()
+            for number in range(count):
+                yield Recording(
+                    path=path,
+                    files=(path, beside) if there else (path,),
+                    format=self.name,
+                    provenance=Provenance(game=path.name.partition("-")[0]),
+                    part=f"record_{number}",
+                )
+
+    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> OpenRecording:
+        """Read everything but the pictures."""
+        path = recording.path
+        leaves = _leaves(recording)
+        picture = self._picture(leaves)
+        acted = [leaf for leaf in leaves if leaf.path.split("/")[0] == ACTION]
+        parts = {leaf.path: self._action_part(leaf) for leaf in acted}
+        records = records_in(path)
+        number = int(recording.part.removeprefix("record_"))
+        if number >= len(records):
+            raise RefusedInput(Reason.CHANGED_WHILE_READ, f"no {recording.part} any more")
+        with mapped(path) as data:
+            check_record(data, records[number])
+            episode = _Episode.of(columns_in(data, records[number]), acted)
+            actions = {parts[leaf.path].path: episode.numbers(leaf) for leaf in acted}
+            values = values_of(list(parts.values()), actions)
+            told = next((leaf for leaf in leaves if _is_instruction(leaf)), None)
+            texts = None if told is None else episode.texts(told, data)
+        rewards = episode.flags("reward")
+        last = episode.flags("is_last")
+        if last is not None:
+            values[last > 0] = np.nan
+            rewards = None if rewards is None else np.where(last > 0, np.float32(0), rewards)
+        places = np.zeros((0, 2), np.int64) if picture is None else episode.runs(picture)
+
+        def pictures(picks: Index) -> Iterator[Picture | None]:
+            yield from _pictures(path, places[picks])
+
+        return open_steady(
+            episode.count,
+            self.frame_rate,
+            limits,
+            max_gap_ns,
+            space=space_of(list(parts.values()), path.name.partition("-")[0]),
+            values=values,
+            states=_states(episode, leaves),
+            rewards=rewards,
+            texts=texts,
+            pictures=None if picture is None else pictures,
+            size=(1, 1) if picture is None else picture.size,
+        )
+
+    def _picture(self, leaves: list[Leaf]) -> Leaf | None:
+        """The entry that is the picture.
+
+        Raises:
+            RefusedInput: METADATA, the one that was asked for is none.
+        """
+        images = [leaf for leaf in leaves if leaf.kind == "image"]
+        if not self.picture:
+            return images[0] if images else None
+        for leaf in images:
+            if leaf.path == self.picture:
+                return leaf
+        there = ", ".join(leaf.path for leaf in images) or "none"
+        raise RefusedInput(
+            Reason.METADATA, f"no picture {self.picture} in a step; pictures there: {there}"
+        )
+
+    def _action_part(self, leaf: Leaf) -> ActionPart:
+        """An entry of an action.
+
+        Raises:
+            RefusedInput: METADATA, it is a text or the like.
+        """
+        path = leaf.path.removeprefix(ACTION).removeprefix("/")
+        if 1 <= leaf.width <= MOST_DIMENSIONS:
+            if leaf.kind == "class":
+                return ActionPart.choice(path, [leaf.classes])
+            if leaf.kind == "int" and leaf.width == 1:
+                return ActionPart.choice(path, [self.choices])
+            if leaf.kind == "bool":
+                return ActionPart.switches(path, leaf.width)
+            if leaf.kind in ("float", "int"):
+                return ActionPart.numbers(path, -np.inf, np.inf, leaf.width)
+        raise RefusedInput(
+            Reason.METADATA, f"{leaf.path} of {leaf.width} values ({leaf.kind}) is not understood"
+        )
+
+
+def episodes_in(path: Path) -> int:
+    """How many episodes a TFRecord file holds; 0 for one that holds something else.
+
+    Raises:
+        RefusedInput: the file is damaged.
+    """
+    try:
+        records = records_in(path)
+        if not records:
+            return 0
+        with mapped(path) as data:
+            names = columns_in(data, records[0])
+    except RefusedInput as why:
+        if why.reason in (Reason.NOT_A_VIDEO, Reason.LOG_SYNTAX):
+            return 0
+        raise
+    return len(records) if any(name.startswith(STEPS) for name in names) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Episode:
+    """The lists of a record, of which each has values for `count` steps."""
+
+    columns: Mapping[str, Column]
+    count: int
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Column], acted: list[Leaf]) -> _Episode:
+        """The episode in a record, as long as its actions.
+
+        Raises:
+            RefusedInput: METADATA, no action is declared; or as `column`.
+        """
+        if not acted:
+            raise RefusedInput(Reason.METADATA, f"{FEATURES} declares no {ACTION}")
+        first = columns.get(STEPS + acted[0].path)
+        return cls(columns, len(first) // acted[0].width if first is not None else 0)
+
+    def column(self, path: str, width: int) -> Column:
+        """A list of `width` values for each step.
+
+        Raises:
+            RefusedInput: LOG_COLUMN, there is none; LOG_COVERAGE, it has another length.
+        """
+        column = self.columns.get(STEPS + path)
+        if column is None:
+            raise RefusedInput(Reason.LOG_COLUMN, f"no {STEPS}{path} in the record")
+        if len(column) != self.count * width:
+            raise RefusedInput(
+                Reason.LOG_COVERAGE,
+                f"{len(column)} values of {path}, expected {width} for each of {self.count} steps",
+            )
+        return column
+
+    def numbers(self, leaf: Leaf) -> NDArray[Any]:
+        """Numbers of an entry, float32 or int64 [count, width]."""
+        numbers = self.column(leaf.path, leaf.width).numbers
+        if len(numbers) != self.count * leaf.width:
+            raise RefusedInput(Reason.LOG_TYPE, f"{leaf.path} are bytes, expected numbers")
+        return numbers.reshape(self.count, leaf.width)
+
+    def flags(self, path: str) -> NDArray[np.float32] | None:
+        """One number for each step; None where the record has none."""
+        if STEPS + path not in self.columns:
+            return None
+        return self.numbers(Leaf(path, "float"))[:, 0].astype(np.float32)
+
+    def runs(self, leaf: Leaf) -> Index:
+        """Where the bytes of each step lie in the file, int64 [count, 2]."""
+        places = self.column(leaf.path, 1).places
+        if len(places) != self.count:
+            raise RefusedInput(Reason.LOG_TYPE, f"{leaf.path} are numbers, expected bytes")
+        return places
+
+    def texts(self, leaf: Leaf, data: Buffer) -> list[str | None]:
+        """The text of each step."""
+        places = self.runs(leaf)
+        if (places[:, 1] - places[:, 0] > MOST_TEXT_BYTES).any():
+            raise RefusedInput(
+                Reason.TOO_LARGE, f"{leaf.path} of over {MOST_TEXT_BYTES} bytes a step"
+            )
+        return [
+            bytes(data[start:stop]).decode("utf-8", "replace") or None
+            for start, stop in places.tolist()
+        ]
+
+
+def _leaves(recording: Recording) -> list[Leaf]:
+    """The entries of a step.
+
+    Raises:
+        RefusedInput: METADATA, nothing says what they are.
+    """
+    beside = recording.path.with_name(FEATURES)
+    if beside not in recording.files:
+        raise RefusedInput(Reason.METADATA, f"no {FEATURES} beside it, which says what a step is")
+    return leaves_of_step(read_json(beside))
+
+
+def _is_instruction(leaf: Leaf) -> bool:
+    return leaf.kind == "text" and leaf.path.endswith("instruction")
+
+
+def _states(episode: _Episode, leaves: list[Leaf]) -> NDArray[np.float32] | None:
+    """Everything in the observations that is a number, float32 [count, S]; None if nothing is.
+
+    Raises:
+        RefusedInput: TOO_LARGE, over `MOST_STATE` numbers.
+    """
+    seen = [
+        leaf
+        for leaf in leaves
+        if leaf.path.split("/")[0] == "observation"
+        and leaf.kind in ("float", "int", "bool", "class")
+    ]
+    width = sum(leaf.width for leaf in seen)
+    if width > MOST_STATE:
+        raise RefusedInput(Reason.TOO_LARGE, f"observations of {width} numbers, limit {MOST_STATE}")
+    if not seen:
+        return None
+    return np.concatenate([episode.numbers(leaf).astype(np.float32) for leaf in seen], axis=1)
+
+
+def _pictures(path: Path, places: Index) -> Iterator[Picture | None]:
+    """The pictures whose bytes lie at some places, int64 [K, 2]; None for one that is damaged."""
+    with open_regular(path) as file:
+        for start, stop in places.tolist():
+            if stop - start > MOST_PICTURE_BYTES:
+                raise RefusedInput(Reason.TOO_LARGE, f"a picture of {stop - start} bytes")
+            file.seek(start)
+            try:
+                yield decode_image(file.read(stop - start))
+            except RefusedInput:
+                yield None

@@ -1,0 +1,104 @@
+"""What TensorFlow Datasets' `features.json` says a step of an episode is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from wham_data.schemas.errors import Reason, RefusedInput
+
+MOST_LEAVES: Final = 1024
+DEEPEST: Final = 16
+MOST_WIDTH: Final = 1 << 20
+
+Kind = Literal["image", "text", "class", "float", "int", "bool", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One entry of a step.
+
+    path     names joined with "/", such as observation/image
+    width    how many values of the list in the file belong to one step
+    size     width and height of an image, (1, 1) where it may vary
+    classes  how many there are, of a class
+    """
+
+    path: str
+    kind: Kind
+    width: int = 1
+    size: tuple[int, int] = (1, 1)
+    classes: int = 0
+
+
+def leaves_of_step(features: object) -> list[Leaf]:
+    """The entries of a step, sorted by path.
+
+    Args:
+        features: the content of a features.json.
+
+    Raises:
+        RefusedInput: METADATA, it declares no steps, or too much.
+    """
+    steps = _features(features).get("steps")
+    sequence = steps.get("sequence") if isinstance(steps, dict) else None
+    step = sequence.get("feature") if isinstance(sequence, dict) else None
+    found: list[Leaf] = []
+    for leaf in _leaves(step, "", 0):
+        found.append(leaf)
+        if len(found) > MOST_LEAVES:
+            raise RefusedInput(Reason.METADATA, f"a step of over {MOST_LEAVES} entries")
+    if not found:
+        raise RefusedInput(Reason.METADATA, "features.json declares no steps")
+    return sorted(found, key=lambda leaf: leaf.path)
+
+
+def _features(feature: object) -> Mapping[str, Any]:
+    inner = feature.get("featuresDict") if isinstance(feature, dict) else None
+    found = inner.get("features") if isinstance(inner, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _leaves(feature: object, path: str, depth: int) -> Iterator[Leaf]:
+    if depth > DEEPEST:
+        raise RefusedInput(Reason.METADATA, f"features nested deeper than {DEEPEST} levels")
+    if isinstance(feature, dict) and "featuresDict" in feature:
+        for name, inner in _features(feature).items():
+            yield from _leaves(inner, f"{path}/{name}" if path else name, depth + 1)
+    elif isinstance(feature, dict):
+        yield _leaf(feature, path)
+
+
+def _leaf(feature: Mapping[str, Any], path: str) -> Leaf:
+    match feature:
+        case {"image": dict()}:
+            shape = _shape(feature["image"])
+            sized = shape is not None and len(shape) == 3
+            return Leaf(path, "image", size=(shape[1], shape[0]) if sized and shape else (1, 1))
+        case {"text": _}:
+            return Leaf(path, "text")
+        case {"classLabel": {"numClasses": str(count) | int(count)}} if str(count).isdigit():
+            return Leaf(path, "class", classes=min(int(str(count)[:9]), MOST_WIDTH))
+        case {"tensor": {"dtype": str(dtype), **rest}}:
+            shape = _shape(rest)
+            is_picture = dtype == "uint8" and shape is not None and len(shape) > 2
+            if shape is not None and rest.get("encoding", "none") == "none" and not is_picture:
+                kinds: dict[str, Kind] = {"bool": "bool", "string": "text", "bfloat16": "other"}
+                kind: Kind = "float" if dtype.startswith("float") else "int"
+                return Leaf(path, kinds.get(dtype, kind), math.prod(shape))
+    return Leaf(path, "other")
+
+
+def _shape(declared: Mapping[Any, Any]) -> tuple[int, ...] | None:
+    """A shape; None for one that may vary, or makes no sense."""
+    said = declared.get("shape")
+    dimensions = said.get("dimensions", []) if isinstance(said, dict) else None
+    if not isinstance(dimensions, list) or len(dimensions) > 8:
+        return None
+    texts = [str(each) for each in dimensions]
+    if not all(text.isdecimal() and text.isascii() and 0 < len(text) < 10 for text in texts):
+        return None
+    shape = tuple(int(text) for text in texts)
+    return shape if 0 < math.prod(shape) <= MOST_WIDTH * 64 and min(shape, default=1) > 0 else None
