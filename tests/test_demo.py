@@ -7,14 +7,15 @@ import pytest
 
 from wham_data.corpus import Corpus
 from wham_data.pipelines.account import Silent
-from wham_data.pipelines.demo import DemoResult, run_demo
+from wham_data.pipelines.demo import DREAM, DemoResult, run_demo
+from wham_data.pipelines.dream_account import Unwatched
 from wham_data.pipelines.runner import LocalRunner
 from wham_data.pipelines.video import decode_image, index_video
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
-    return run_demo(tmp_path_factory.mktemp("demo"), LocalRunner(), Silent())
+    return run_demo(tmp_path_factory.mktemp("demo"), LocalRunner(), Silent(), Unwatched())
 
 
 def test_every_bundled_recording_goes_in(demo: DemoResult) -> None:
@@ -31,6 +32,12 @@ def test_the_page_shows_moments_of_every_recording_and_is_not_blank(demo: DemoRe
 
 def test_the_film_shows_every_step(demo: DemoResult) -> None:
     assert len(index_video(demo.video).times_ns) == demo.checked
+
+
+def test_it_ends_with_a_dream_of_every_recording(demo: DemoResult) -> None:
+    assert (demo.dreamt.made, demo.dreamt.actions, len(demo.dreams)) == (3, "recorded", 3)
+    for overlay in demo.dreams:
+        assert len(index_video(overlay).times_ns) == DREAM.steps
 
 
 def test_players_hands_are_not_still(demo: DemoResult) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from wham_checkpoints import VIT, gpt, write_checkpoint
 from wham_data.inference.convert import convert
 from wham_data.inference.dream import Context, dream, dream_batch
 from wham_data.inference.sampling import Noise, Sampling
-from wham_data.inference.tokenizer import TokenizerInfo
+from wham_data.inference.tokenizer import BUNDLED, CONFIG_FILE, WEIGHTS_FILE, TokenizerInfo
 from wham_data.inference.world_model import WorldModel, load_world_model
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.wham_tokens import measured_from_bins
@@ -265,9 +267,13 @@ def test_logits_of_what_cannot_be_are_refused(tokens: NDArray[Any]) -> None:
         random_model().logits(tokens)
 
 
-def test_a_model_without_a_world_model_is_refused() -> None:
+def test_a_model_without_a_world_model_is_refused(tmp_path: Path) -> None:
+    shutil.copy(BUNDLED["wham-tiny"] / WEIGHTS_FILE, tmp_path)
+    both = json.loads((BUNDLED["wham-tiny"] / CONFIG_FILE).read_text())
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(both["tokenizer"]))
+
     with pytest.raises(UsageError, match="without a world model"):
-        load_world_model("wham-tiny", device="cpu")
+        load_world_model(tmp_path, device="cpu")
 
 
 def test_a_dtype_of_another_name_is_refused() -> None:

@@ -23,10 +23,11 @@ def demo(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Ingest the bundled recordings, verify the corpus, and draw what came of them.
+    """Ingest the bundled recordings, verify the corpus, draw what came of them, and dream on.
 
-    Three clips of real gameplay (Doom, CoinRun, MiniWorld), a tokenizer and no network: after a
-    minute or two there is a corpus, `demo.png` and `demo.mp4`.
+    Three clips of real gameplay (Doom, CoinRun, MiniWorld), a tokenizer, a world model and no
+    network: after a minute or two there is a corpus, `demo.png`, `demo.mp4`, and a dream of two
+    seconds from each clip, with the actions of its log.
 
     \b
     Examples:
@@ -35,8 +36,11 @@ def demo(
     """
     from wham_data.pipelines.demo import run_demo
 
-    with progress.shown(quiet=quiet, verbose=False) as watch:
-        result = run_demo(out, make_runner(workers, None), watch)
+    with (
+        progress.shown(quiet=quiet, verbose=False) as watch,
+        progress.dreams_shown(quiet=quiet, verbose=False) as dream_watch,
+    ):
+        result = run_demo(out, make_runner(workers, None), watch, dream_watch)
     text = "\n".join(
         [
             summary(result.report),
@@ -46,9 +50,15 @@ def demo(
             f"and at   {result.video}",
             "(source frame, frame on the grid, frame decoded from its tokens, and the pad)",
             "",
+            f"Dreamt   {result.dreamt.frames} frames, {result.dreamt.ms_per_frame:.0f} ms each",
+            *(f"         {overlay}" for overlay in result.dreams),
+            "(what was recorded, what wham-tiny dreamt from the same actions, and the pad)",
+            "",
             "Next:",
             f"  wham-data info {result.report.corpus}",
             f"  wham-data stats {result.report.corpus}",
+            f"  wham-data dream {result.report.corpus} --model wham-tiny --out dreams "
+            "--actions fixed:right_x=-1",
             "  wham-data ingest YOUR_RECORDINGS --out corpus --dry-run",
         ]
     )

@@ -11,7 +11,17 @@ from typing import Annotated, Any
 
 import typer
 
-from wham_data.cli import convert, corpus_commands, demo, doctor, ingest, schema, train
+from wham_data.cli import (
+    bench,
+    convert,
+    corpus_commands,
+    demo,
+    doctor,
+    dream,
+    ingest,
+    schema,
+    train,
+)
 from wham_data.cli.console import say
 from wham_data.schemas.errors import UsageError, WhamDataError, printable
 
@@ -37,7 +47,9 @@ app.command()(corpus_commands.compact)
 app.add_typer(corpus_commands.quarantine_app, name="quarantine")
 app.add_typer(schema.app, name="schema")
 app.add_typer(train.app, name="train")
+app.add_typer(bench.app, name="bench")
 app.command()(convert.convert)
+app.command()(dream.dream)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 

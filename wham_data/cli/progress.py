@@ -4,74 +4,98 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Generic, TypeVar
 
 from wham_data.cli.console import say
 from wham_data.pipelines.account import Progress, Watch
+from wham_data.pipelines.dream_account import DreamProgress, DreamWatch
 from wham_data.schemas.errors import printable
 
 PLAIN_EVERY_SECONDS = 10.0
 LIVE_EVERY_SECONDS = 0.2
 
 
+P = TypeVar("P", Progress, DreamProgress)
+Draw = Callable[[P], str]
+
+
 @contextmanager
 def shown(*, quiet: bool, verbose: bool) -> Iterator[Watch]:
     """A watcher to hand to `ingest`: it draws what it is told until the block ends."""
+    with _drawn(block, one_line, quiet=quiet, verbose=verbose) as watch:
+        yield watch
+
+
+@contextmanager
+def dreams_shown(*, quiet: bool, verbose: bool) -> Iterator[DreamWatch]:
+    """The same for `run_dreams`."""
+    with _drawn(dream_block, dream_line, quiet=quiet, verbose=verbose) as watch:
+        yield watch
+
+
+@contextmanager
+def _drawn(
+    block: Draw[P], line: Draw[P], *, quiet: bool, verbose: bool
+) -> Iterator[_Silent[P] | _Plain[P] | _Live[P]]:
+    """A watcher that draws with these."""
     if quiet:
-        yield _Silent()
+        yield _Silent[P]()
     elif sys.stderr.isatty():
         from rich.console import Console
         from rich.live import Live
 
         with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
-            yield _Live(live, verbose)
+            yield _Live(live, block, verbose)
     else:
-        yield _Plain(verbose)
+        yield _Plain(line, verbose)
 
 
-class _Silent:
-    def advanced(self, progress: Progress) -> None:
+class _Silent(Generic[P]):
+    def advanced(self, progress: P) -> None:
         pass
 
     def told(self, line: str, *, warning: bool) -> None:
         pass
 
 
-class _Plain:
+class _Plain(Generic[P]):
     """One line now and then, for logs and pipes."""
 
-    def __init__(self, verbose: bool) -> None:
+    def __init__(self, line: Draw[P], verbose: bool) -> None:
+        self._line: Draw[P] = line
         self._verbose = verbose
         self._next = time.monotonic() + PLAIN_EVERY_SECONDS
 
-    def advanced(self, progress: Progress) -> None:
+    def advanced(self, progress: P) -> None:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + PLAIN_EVERY_SECONDS
-            say(one_line(progress))
+            say(self._line(progress))
 
     def told(self, line: str, *, warning: bool) -> None:
         if warning or self._verbose:
             say(printable(line))
 
 
-class _Live:
+class _Live(Generic[P]):
     """A block that is redrawn in place; what is told scrolls above it."""
 
-    def __init__(self, live: object, verbose: bool) -> None:
+    def __init__(self, live: object, block: Draw[P], verbose: bool) -> None:
         from rich.live import Live
 
         assert isinstance(live, Live)
         self._live = live
+        self._block: Draw[P] = block
         self._verbose = verbose
         self._next = 0.0
 
-    def advanced(self, progress: Progress) -> None:
+    def advanced(self, progress: P) -> None:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + LIVE_EVERY_SECONDS
-            self._live.update(block(progress), refresh=True)
+            self._live.update(self._block(progress), refresh=True)
 
     def told(self, line: str, *, warning: bool) -> None:
         if warning or self._verbose:
@@ -84,11 +108,8 @@ class _Live:
 
 def block(progress: Progress) -> str:
     """The live block: a bar and the figures a person waits for."""
-    share = progress.share
-    filled = round(share * 40)
-    bar = "█" * filled + "░" * (40 - filled)
     return (
-        f"{bar} {share:4.0%}  {eta(progress)}\n"
+        f"{bar(progress)}\n"
         f"recordings {progress.done}/{progress.to_do}   quarantined {progress.quarantined}   "
         f"{progress.hours:.2f} h of play\n"
         f"{progress.frames_per_second:.0f} frames/s   {progress.tokens_per_second:,.0f} tokens/s"
@@ -105,7 +126,30 @@ def one_line(progress: Progress) -> str:
     )
 
 
-def eta(progress: Progress) -> str:
+def dream_block(progress: DreamProgress) -> str:
+    """The live block of dreams."""
+    return (
+        f"{bar(progress)}\n"
+        f"dreams {progress.done}/{progress.dreams}   failed {progress.failed}   "
+        f"{progress.frames_per_second:.2f} frames/s"
+    )
+
+
+def dream_line(progress: DreamProgress) -> str:
+    """The same as one line."""
+    return (
+        f"{progress.share:4.0%}  dreams {progress.done}/{progress.dreams}  failed {progress.failed}  "
+        f"{progress.frames_per_second:.2f} frames/s  {eta(progress)}"
+    )
+
+
+def bar(progress: Progress | DreamProgress) -> str:
+    """How much is done, and how long the rest will take."""
+    filled = round(progress.share * 40)
+    return f"{'█' * filled}{'░' * (40 - filled)} {progress.share:4.0%}  {eta(progress)}"
+
+
+def eta(progress: Progress | DreamProgress) -> str:
     """Time left at the pace so far."""
     left = progress.seconds_left
     if left is None:

@@ -94,6 +94,7 @@ class WhamCheckpoint:
     gpt         shape of the world model
     ignored     keys of the state dict that inference has no use for
     unexpected  keys of the state dict that nobody knows; they are left out too
+    wham        a WHAM checkpoint, or the folder that one was converted to
     """
 
     path: Path
@@ -101,6 +102,7 @@ class WhamCheckpoint:
     gpt: GPTSpec
     ignored: tuple[str, ...]
     unexpected: tuple[str, ...]
+    wham: bool
     _weights: _Weights
 
     @property
@@ -139,7 +141,7 @@ def open_checkpoint(path: Path | str, n_head: int | None = None) -> WhamCheckpoi
     if folder.gpt is None:
         raise UsageError(f"{path}: a tokenizer without a world model")
     files = TokenizerFiles(path, folder.tokenizer, folder)
-    return WhamCheckpoint(path, files, folder.gpt, (), (), folder)
+    return WhamCheckpoint(path, files, folder.gpt, (), (), folder.wham, folder)
 
 
 def open_tokenizer(path: Path | str) -> TokenizerFiles:
@@ -215,6 +217,7 @@ class _LightningFile:
             gpt,
             ignored=tuple(key for key in rest if _NOT_FOR_INFERENCE.match(key)),
             unexpected=tuple(key for key in rest if not _NOT_FOR_INFERENCE.match(key)),
+            wham=True,
             _weights=_ArchiveWeights(self, images, {n: prefix + n for n in gpt.tensor_shapes()}),
         )
 

@@ -73,7 +73,7 @@ def convert(
         beside.mkdir(parents=True)
         fingerprint = _write_tokenizer(checkpoint, beside / WEIGHTS_FILE)
         _write_world_model(checkpoint, beside / WORLD_MODEL_FILE, dtype)
-        text = config_text(checkpoint.tokenizer.config, checkpoint.gpt)
+        text = config_text(checkpoint.tokenizer.config, checkpoint.gpt, wham=checkpoint.wham)
         _write(beside / CONFIG_FILE, iter([text.encode()]))
         size = sum(file.stat().st_size for file in beside.iterdir())
         beside.rename(out)

@@ -18,33 +18,25 @@ it does, and has tokens that depend on its seed and index alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from wham_data.inference.gpt import GPT, Cache, Feed
 from wham_data.inference.gpt_config import GPTSpec
-from wham_data.inference.sampling import Noise, Sampling, choose
-from wham_data.inference.speculation import (
-    SHORTEST_BLOCK,
-    SHORTEST_BLOCK_ON_GPU,
-    BlockLength,
-    agreed,
-    guess_frame,
-)
+from wham_data.inference.rollout import DreamStats, Plan, Rollout, run
+from wham_data.inference.sampling import HeldNoise, Noise, Sampling
+from wham_data.inference.speculation import BLOCK_ON_GPU, BlockLength
+from wham_data.inference.static_decode import StaticDecoder
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.schemas.errors import UsageError
-from wham_data.schemas.wham_tokens import (
-    ACTION_SIZE,
-    decode_actions,
-    encode_actions,
-    token_ranges,
-)
+from wham_data.schemas.wham_tokens import ACTION_SIZE, decode_actions, encode_actions
 
 Mode = Literal["world", "policy", "full", "base", "comprehensive"]
 Tokens = NDArray[np.int64]
@@ -52,7 +44,7 @@ Tokens = NDArray[np.int64]
 _ALIASES: dict[str, str] = {"base": "world", "comprehensive": "full"}
 _MODES = ("world", "policy", "full")
 
-TOKENS_PER_PASS = 512
+TOKENS_PER_PASS, TOKENS_PER_PASS_ON_GPU = 512, 4096
 """Dreams share a pass up to this many tokens; a longer feed, a prefill, gets one of its own, which
 bounds the memory of a pass."""
 
@@ -68,6 +60,11 @@ class DreamingModel(Protocol):
     @property
     def tokenizer(self) -> Tokenizer | None:
         """Frames to tokens and back; None where the model came without one."""
+        ...
+
+    @property
+    def compiled(self) -> bool:
+        """Whether short passes have fixed shapes, which a GPU replays as recorded graphs."""
         ...
 
 
@@ -98,40 +95,6 @@ class Context:
             )
         if not len(pictures):
             raise UsageError("a context of no steps: expected at least 1")
-
-
-@dataclass(slots=True)
-class DreamStats:
-    """What a dream cost, whatever the clock says.
-
-    context_steps  the most steps that the model saw when it made one
-    passes         forward passes
-    prefills       those that read a window in from its start
-    fed            tokens fed, prefills and refused guesses included
-    generated      tokens made
-    guessed        guesses fed
-    accepted       guesses that the model agreed with
-    clamped        stick values of the given actions that were out of range
-    """
-
-    context_steps: int = 0
-    passes: int = 0
-    prefills: int = 0
-    fed: int = 0
-    generated: int = 0
-    guessed: int = 0
-    accepted: int = 0
-    clamped: int = 0
-
-    @property
-    def acceptance(self) -> float:
-        """Share of the guesses that were right; 0 where none was made."""
-        return self.accepted / self.guessed if self.guessed else 0.0
-
-    @property
-    def tokens_per_pass(self) -> float:
-        """Tokens made per forward pass; 1 is what decoding without guesses reaches."""
-        return self.generated / self.passes if self.passes else 0.0
 
 
 @dataclass(frozen=True)
@@ -200,6 +163,7 @@ def dream_batch(
     indices: Sequence[int] | None = None,
     context_steps: int | None = None,
     speculate: bool = True,
+    advance: Callable[[int], None] | None = None,
 ) -> list[Dream]:
     """Go on from several contexts at once.
 
@@ -218,6 +182,7 @@ def dream_batch(
             same in whatever batch it is made.
         context_steps: the most steps that the model sees, at most S; S and None mean S - 1.
         speculate: guess ahead. It changes the time that a dream takes and nothing else.
+        advance: told, now and then, how many more steps have been made, of whichever dreams.
 
     Raises:
         UsageError: an argument that fits neither the mode nor the model.
@@ -235,199 +200,52 @@ def dream_batch(
     _check_given("frames", frames, mode_name == "policy", len(contexts), mode)
     if indices is not None and len(indices) != len(contexts):
         raise UsageError(f"{len(indices)} indices for {len(contexts)} contexts")
-    noises = [Noise(seed, index) for index in indices or range(len(contexts))]
     sampling = Sampling() if sampling is None else sampling
+    device = model.gpt.lm_head.weight.device
     rollouts = []
-    for row, context in enumerate(contexts):
+    for row, (context, index) in enumerate(
+        zip(contexts, indices or range(len(contexts)), strict=True)
+    ):
         history, clamped = _history(model, context)
         given_actions = None
         if actions is not None:
             given_actions, more = _action_tokens(spec, actions[row], steps)
             clamped += more
-        plan = _Plan(
+        plan = Plan(
             given_actions=given_actions,
             given_frames=None if frames is None else _given_frames(model, frames[row], steps),
             steps=steps,
             window=window,
             grid=None if model.tokenizer is None else model.tokenizer.grid,
-            block=BlockLength(_shortest_block(model.gpt)) if speculate else None,
+            block=_block_length(device) if speculate else None,
         )
-        rollouts.append(_Rollout(spec, plan, row, history))
+        noise = HeldNoise(Noise(seed, index), spec.vocabulary, device)
+        rollouts.append(Rollout(spec, plan, noise, row, history))
         rollouts[-1].stats.clamped = clamped
-    _run(model.gpt, rollouts, noises, sampling, window)
-    return [rollout.result(model.tokenizer) for rollout in rollouts]
+    if rollouts:
+        model_pass = _model_pass(model, len(rollouts), (window + 1) * spec.tokens_per_step)
+        run(model_pass, rollouts, sampling, _tokens_per_pass(device), advance)
+    return [_dreamt(model, rollout) for rollout in rollouts]
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What one dream is to do.
-
-    given_actions  int64 [K, 16] in the joint vocabulary, or None: the model makes them
-    given_frames   int64 [K, N], or None: the model makes them
-    block          how far to guess ahead; None for one token at a time
-    """
-
-    given_actions: Tokens | None
-    given_frames: Tokens | None
-    steps: int
-    window: int
-    grid: tuple[int, int] | None
-    block: BlockLength | None
+def _model_pass(
+    model: DreamingModel, rows: int, positions: int
+) -> Callable[[Sequence[Feed]], Tensor]:
+    """`GPT.advance` over a fresh cache."""
+    if model.compiled:
+        return StaticDecoder(model.gpt, rows, positions).advance
+    return partial(model.gpt.advance, cache=Cache(model.gpt, rows, positions))
 
 
-class _Rollout:
-    """One dream under way: the tokens so far, its place in the step, and how much is cached.
-
-    A pass feeds what is known and not yet cached (a whole window, or the given actions, or the
-    latest token), then guesses.
-    """
-
-    def __init__(self, spec: GPTSpec, plan: _Plan, row: int, context: Tokens) -> None:
-        self.stats = DreamStats()
-        self._spec = spec
-        self._plan = plan
-        self._row = row
-        self._context = len(context)
-        self._tokens = np.zeros((len(context) + plan.steps, spec.tokens_per_step), np.int64)
-        self._tokens[: len(context)] = context
-        self._step = len(context)
-        self._oldest = -1
-        self._cached = 0
-        self._asked = 0
-        self._start_step()
-
-    @property
-    def done(self) -> bool:
-        return self._step == len(self._tokens)
-
-    @property
-    def dream_step(self) -> int:
-        """The step being made, 0 for the first dreamt one."""
-        return self._step - self._context
-
-    @property
-    def positions(self) -> range:
-        """The positions in the step that the next pass asks for."""
-        return range(self._at, self._at + self._asked)
-
-    def feed(self) -> Feed:
-        """What the next pass is to read."""
-        seen = min(self._step, self._plan.window)
-        if self._step - seen != self._oldest:
-            self._oldest = self._step - seen
-            self._cached = 0
-        known = seen * self._spec.tokens_per_step + self._at
-        length = self._plan.block.tokens if self._plan.block else 1
-        self._asked = min(length, self._end - self._at)
-        flat = self._tokens[self._oldest :].reshape(-1)
-        feed = Feed(
-            row=self._row,
-            start=self._cached,
-            tokens=torch.from_numpy(flat[self._cached : known + self._asked - 1]),
-            wanted=self._asked,
-        )
-        self.stats.context_steps = max(self.stats.context_steps, seen)
-        self.stats.passes += 1
-        self.stats.prefills += self._cached == 0
-        self.stats.fed += len(feed.tokens)
-        self.stats.guessed += self._asked - 1
-        self._cached = known
-        return feed
-
-    def take(self, choices: Tokens) -> None:
-        """Go on with what the model chose, int64 [asked], at `positions`."""
-        place = self._tokens[self._step, self._at : self._at + self._asked]
-        count = agreed(place[:-1], choices)
-        place[:] = choices  # behind the first difference they are the next guesses
-        self._cached += count - 1
-        self._at += count
-        self.stats.generated += count
-        self.stats.accepted += count - 1
-        if self._plan.block:
-            self._plan.block.came(count)
-        if self._at == self._end:
-            self._finish_step()
-
-    def result(self, tokenizer: Tokenizer | None) -> Dream:
-        made = self._tokens[self._context :]
-        images, actions = np.split(made, [self._spec.image_tokens], axis=1)
-        return Dream(
-            tokens=images.astype(np.uint16),
-            actions=decode_actions(actions - self._spec.image_vocab),
-            stats=self.stats,
-            _tokenizer=tokenizer,
-        )
-
-    def _start_step(self) -> None:
-        """Fill the step with what is given, and with guesses where the model is to choose."""
-        images = self._spec.image_tokens
-        step, last = self._tokens[self._step], self._tokens[self._step - 1]
-        before = self._tokens[self._step - 2, :images] if self._step > 1 else None
-        self._at, self._end = 0, len(step)
-        step[:images] = guess_frame(last[:images], before, self._plan.grid)
-        step[images:] = last[images:]
-        if self._plan.given_frames is not None:
-            step[:images] = self._plan.given_frames[self.dream_step]
-            self._at = images
-        if self._plan.given_actions is not None:
-            self._end = images
-
-    def _finish_step(self) -> None:
-        if self._plan.given_actions is not None:
-            given = self._plan.given_actions[self.dream_step]
-            self._tokens[self._step, self._spec.image_tokens :] = given
-        self._step += 1
-        if not self.done:
-            self._start_step()
-
-
-@torch.inference_mode()
-def _run(
-    gpt: GPT,
-    rollouts: Sequence[_Rollout],
-    noises: Sequence[Noise],
-    sampling: Sampling,
-    window: int,
-) -> None:
-    """Advance all dreams until each is done."""
-    spec, device = gpt.spec, gpt.lm_head.weight.device
-    ranges = torch.from_numpy(
-        token_ranges(
-            spec.image_vocab, spec.image_tokens, without_first_zero=sampling.without_first_zero
-        )
-    ).to(device)
-    cache = Cache(gpt, len(rollouts), (window + 1) * spec.tokens_per_step)
-    while going := [row for row, rollout in enumerate(rollouts) if not rollout.done]:
-        for batch in _passes([(row, rollouts[row].feed()) for row in going]):
-            logits = gpt.advance([feed for _, feed in batch], cache)
-            places = [(row, rollouts[row].dream_step, rollouts[row].positions) for row, _ in batch]
-            noise = None
-            if not sampling.greedy:
-                noise = torch.cat(
-                    [
-                        noises[row].at(step, at.start, len(at), spec.vocabulary, device)
-                        for row, step, at in places
-                    ]
-                )
-            allowed = torch.cat([ranges[at.start : at.stop] for _, _, at in places])
-            choices = choose(logits, allowed, sampling, noise).cpu().numpy()
-            ends = np.cumsum([len(at) for _, _, at in places])
-            for (row, _, _), chosen in zip(places, np.split(choices, ends[:-1]), strict=True):
-                rollouts[row].take(chosen)
-
-
-def _passes(feeds: Sequence[tuple[int, Feed]]) -> Iterator[list[tuple[int, Feed]]]:
-    """The feeds in groups, in their order, each group for one pass."""
-    group: list[tuple[int, Feed]] = []
-    tokens = 0
-    for row, feed in feeds:
-        if group and tokens + len(feed.tokens) > TOKENS_PER_PASS:
-            yield group
-            group, tokens = [], 0
-        group.append((row, feed))
-        tokens += len(feed.tokens)
-    if group:
-        yield group
+def _dreamt(model: DreamingModel, rollout: Rollout) -> Dream:
+    spec = model.gpt.spec
+    images, actions = np.split(rollout.made, [spec.image_tokens], axis=1)
+    return Dream(
+        tokens=images.astype(np.uint16),
+        actions=decode_actions(actions - spec.image_vocab),
+        stats=rollout.stats,
+        _tokenizer=model.tokenizer,
+    )
 
 
 def _window(spec: GPTSpec, context_steps: int | None) -> int:
@@ -443,8 +261,12 @@ def _window(spec: GPTSpec, context_steps: int | None) -> int:
     return min(most, spec.steps - 1)
 
 
-def _shortest_block(gpt: GPT) -> int:
-    return SHORTEST_BLOCK if gpt.lm_head.weight.is_cpu else SHORTEST_BLOCK_ON_GPU
+def _block_length(device: torch.device) -> BlockLength:
+    return BlockLength() if device.type == "cpu" else BlockLength(BLOCK_ON_GPU, BLOCK_ON_GPU)
+
+
+def _tokens_per_pass(device: torch.device) -> int:
+    return TOKENS_PER_PASS if device.type == "cpu" else TOKENS_PER_PASS_ON_GPU
 
 
 def _history(model: DreamingModel, context: Context) -> tuple[Tokens, int]:

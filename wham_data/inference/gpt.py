@@ -19,13 +19,16 @@ Tensors carry the names of WHAM's checkpoints, and the arithmetic follows theirs
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wham_data.inference.attention import attend, causal_mask
 from wham_data.inference.gpt_config import GPTSpec
 
 EPSILON = 1e-5
@@ -72,6 +75,18 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(spec.n_embd, EPSILON, weighted, bias=spec.bias)
         self.mlp = MLP(spec)
 
+    def forward(self, x: Tensor, attention: Callable[[Tensor], Tensor]) -> Tensor:
+        """float [..., d] to the same shape; `attention` makes it of queries, keys and values
+        [..., 3d]."""
+        mixed = attention(_linear(self.ln_1(x), self.attn.c_attn))
+        return self.after_attention(x, mixed)
+
+    def after_attention(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """The rest of the block: both are float [..., d]."""
+        x = x + _linear(mixed, self.attn.c_proj)
+        wide: Tensor = self.mlp(self.ln_2(x))
+        return x + wide
+
 
 class Transformer(nn.Module):
     """Everything between token embedding and head."""
@@ -92,8 +107,8 @@ class Cache:
     def __init__(self, model: GPT, rows: int, positions: int) -> None:
         spec, weight = model.spec, model.lm_head.weight
         shape = (spec.n_layer, rows, spec.n_head, positions, spec.head_size)
-        self.keys = weight.new_empty(shape)
-        self.values = weight.new_empty(shape)
+        self.keys = weight.new_zeros(shape)
+        self.values = weight.new_zeros(shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +141,7 @@ class GPT(nn.Module):
         self.transformer = Transformer(spec)
         self.lm_head = nn.Linear(spec.n_embd, spec.vocabulary, bias=False)
         self.apply(_initialise)
-        for block in self._blocks():  # the residual stream keeps its scale whatever the depth
+        for block in self.blocks:  # the residual stream keeps its scale whatever the depth
             for projection in (block.attn.c_proj, block.mlp.c_proj):
                 nn.init.normal_(projection.weight, std=0.02 / math.sqrt(2 * spec.n_layer))
 
@@ -140,18 +155,15 @@ class GPT(nn.Module):
         Returns:
             float [B, n, V + 68].
         """
-        batch, count = tokens.shape
-        x = functional.embedding(tokens, self.lm_head.weight) + self.transformer.wpe.weight[:count]
-        for block in self._blocks():
-            qkv = _linear(block.ln_1(x), block.attn.c_attn)
-            query, key, value = (
-                part.transpose(1, 2)
-                for part in qkv.view(batch, count, 3, self.spec.n_head, -1).unbind(2)
-            )
-            mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-            x = x + _linear(mixed.transpose(1, 2).reshape(x.shape), block.attn.c_proj)
-            x = x + block.mlp(block.ln_2(x))
-        return _linear(self.transformer.ln_f(x), self.lm_head)
+        return _linear(self.states(tokens), self.lm_head)
+
+    def states(self, tokens: Tensor) -> Tensor:
+        """What the head turns into the logits of `forward`: float [B, n, d]."""
+        x = self.embedded(tokens, torch.arange(tokens.shape[1], device=tokens.device))
+        for block in self.blocks:
+            x = block(x, self._attention_within)
+        states: Tensor = self.transformer.ln_f(x)
+        return states
 
     def advance(self, feeds: Sequence[Feed], cache: Cache) -> Tensor:
         """Put new tokens behind the cached ones and ask what follows.
@@ -164,52 +176,56 @@ class GPT(nn.Module):
             float32 [sum of wanted, V + 68], the feeds one after another.
         """
         device = self.lm_head.weight.device
-        tokens = torch.cat([feed.tokens for feed in feeds]).to(device)
-        positions = torch.cat([torch.arange(feed.start, feed.end) for feed in feeds]).to(device)
-        if spare := _spare_rows(len(tokens), self.lm_head.weight):
-            tokens = functional.pad(tokens, (0, spare))
-            positions = functional.pad(positions, (0, spare))
-        x = functional.embedding(tokens, self.lm_head.weight) + self.transformer.wpe(positions)
-        masks = [_causal_mask(feed, len(feed.tokens), x) for feed in feeds]
-        blocks = self._blocks()
-        for layer, block in enumerate(blocks[:-1]):
-            x = self._block(block, layer, x, feeds, masks, cache)
-        return self._last_block(blocks[-1], x, feeds, cache)
+        tokens = torch.cat([feed.tokens for feed in feeds])
+        positions = torch.cat([torch.arange(feed.start, feed.end) for feed in feeds])
+        spare = _spare_rows(len(tokens), self.lm_head.weight)
+        x = self.embedded(
+            functional.pad(tokens, (0, spare)).to(device),
+            functional.pad(positions, (0, spare)).to(device),
+        )
+        asks = [self._ask(feed, len(feed.tokens)) for feed in feeds]
+        for layer, block in enumerate(self.blocks[:-1]):
+            x = block(x, partial(self._attention, layer, asks, cache))
+        return self._last_block(x, feeds, cache)
 
-    def _block(
-        self,
-        block: Block,
-        layer: int,
-        x: Tensor,
-        feeds: Sequence[Feed],
-        masks: Sequence[Tensor | None],
-        cache: Cache,
-    ) -> Tensor:
-        """One block over the tokens of all feeds, float [rows, d]."""
-        qkv = _linear(block.ln_1(x), block.attn.c_attn)
-        query, key, value = qkv.view(len(x), 3, self.spec.n_head, -1).unbind(1)
-        _remember(feeds, layer, key, value, cache)
-        mixed = torch.zeros_like(x)
-        row = 0
-        for feed, mask in zip(feeds, masks, strict=True):
-            rows = slice(row, row + len(feed.tokens))
-            mixed[rows] = _attend(query[rows], feed, mask, layer, cache)
-            row = rows.stop
-        x = x + _linear(mixed, block.attn.c_proj)
-        mlp: Tensor = block.mlp(block.ln_2(x))
-        return x + mlp
+    def embedded(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """int64 [...] each, to float [..., d]."""
+        placed: Tensor = self.transformer.wpe(positions)
+        return functional.embedding(tokens, self.lm_head.weight) + placed
 
-    def _last_block(self, block: Block, x: Tensor, feeds: Sequence[Feed], cache: Cache) -> Tensor:
+    def split_heads(self, parts: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values, or some of them, float [..., k d], as k of [..., h, hd]."""
+        sizes = (parts.shape[-1] // self.spec.n_embd, self.spec.n_head, self.spec.head_size)
+        return parts.view(*parts.shape[:-1], *sizes).unbind(-3)
+
+    @property
+    def blocks(self) -> list[Block]:
+        """From the first to the last."""
+        return [block for block in self.transformer.h if isinstance(block, Block)]
+
+    def _attention_within(self, qkv: Tensor) -> Tensor:
+        """Attention of whole sequences, float [B, n, 3d] to [B, n, d]."""
+        query, key, value = (part.transpose(1, 2) for part in self.split_heads(qkv))
+        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return mixed.transpose(1, 2).flatten(2)
+
+    def _attention(self, layer: int, asks: Sequence[_Ask], cache: Cache, qkv: Tensor) -> Tensor:
+        """Attention for the tokens of all feeds, float [rows, 3d] to [rows, d]."""
+        query, key, value = self.split_heads(qkv)
+        _remember([ask.feed for ask in asks], layer, key, value, cache)
+        return _answers(query, asks, layer, cache)
+
+    def _last_block(self, x: Tensor, feeds: Sequence[Feed], cache: Cache) -> Tensor:
         """The last block, the norm and the head, for the wanted tokens only.
 
         The others are asked for nothing but their keys and values, which in a prefill spares
         nearly all of a block.
         """
-        layer, width = self.spec.n_layer - 1, self.spec.n_embd
+        layer, width, block = self.spec.n_layer - 1, self.spec.n_embd, self.blocks[-1]
         normed = block.ln_1(x)
         weight, bias = block.attn.c_attn.weight, block.attn.c_attn.bias
         keys_values = _product(normed, weight[width:], None if bias is None else bias[width:])
-        key, value = keys_values.view(len(x), 2, self.spec.n_head, -1).unbind(1)
+        key, value = self.split_heads(keys_values)
         _remember(feeds, layer, key, value, cache)
 
         ends = torch.tensor([len(feed.tokens) for feed in feeds]).cumsum(0).tolist()
@@ -218,22 +234,23 @@ class GPT(nn.Module):
         )
         count = len(wanted)
         wanted = functional.pad(wanted, (0, _spare_rows(count, weight))).to(x.device)
-        x, normed = x[wanted], normed[wanted]
-        queries = _product(normed, weight[:width], None if bias is None else bias[:width])
-        query = queries.view(len(x), self.spec.n_head, -1)
-        mixed = torch.zeros_like(x)
-        row = 0
-        for feed in feeds:
-            rows = slice(row, row + feed.wanted)
-            mask = _causal_mask(feed, feed.wanted, x)
-            mixed[rows] = _attend(query[rows], feed, mask, layer, cache)
-            row = rows.stop
-        x = x + _linear(mixed, block.attn.c_proj)
-        x = x + block.mlp(block.ln_2(x))
+        queries = _product(normed[wanted], weight[:width], None if bias is None else bias[:width])
+        [query] = self.split_heads(queries)
+        asks = [self._ask(feed, feed.wanted) for feed in feeds]
+        x = block.after_attention(x[wanted], _answers(query, asks, layer, cache))
         return _linear(self.transformer.ln_f(x), self.lm_head)[:count].float()
 
-    def _blocks(self) -> list[Block]:
-        return [block for block in self.transformer.h if isinstance(block, Block)]
+    def _ask(self, feed: Feed, count: int) -> _Ask:
+        mask = causal_mask(count, feed.end, self.spec.head_size, self.lm_head.weight)
+        return _Ask(feed, count, mask)
+
+
+class _Ask(NamedTuple):
+    """The last tokens of a feed ask about everything up to them; mask as `attend` wants it."""
+
+    feed: Feed
+    asking: int
+    mask: Tensor | None
 
 
 def _initialise(module: nn.Module) -> None:
@@ -254,37 +271,17 @@ def _remember(feeds: Sequence[Feed], layer: int, key: Tensor, value: Tensor, cac
         row = rows.stop
 
 
-def _attend(query: Tensor, feed: Feed, mask: Tensor | None, layer: int, cache: Cache) -> Tensor:
-    """What the last tokens of a feed make of everything up to them.
-
-    Args:
-        query: float [q, h, hd], of the feed's last q tokens.
-        mask: as `_causal_mask` gives it.
-
-    Returns:
-        float [q, h hd].
-    """
-    mixed = functional.scaled_dot_product_attention(
-        query.transpose(0, 1).contiguous().unsqueeze(0),  # the fast kernels ask for it
-        cache.keys[layer, feed.row : feed.row + 1, :, : feed.end],
-        cache.values[layer, feed.row : feed.row + 1, :, : feed.end],
-        attn_mask=mask,
-        is_causal=mask is None and len(query) > 1,
-    )
-    return mixed[0].transpose(0, 1).reshape(len(query), -1)
-
-
-def _causal_mask(feed: Feed, queries: int, like: Tensor) -> Tensor | None:
-    """Which keys the last `queries` tokens of a feed must not see: 0 or -inf, [queries, end].
-
-    None where no mask is needed: a single token sees everything, and where the queries are all
-    there is, the attention's own causal rule does.
-    """
-    if queries in (1, feed.end):
-        return None
-    mask = like.new_zeros(queries, feed.end)
-    mask[:, feed.end - queries :] = like.new_full((queries, queries), -math.inf).triu_(1)
-    return mask
+def _answers(query: Tensor, asks: Sequence[_Ask], layer: int, cache: Cache) -> Tensor:
+    """Attention for the queries of all feeds, float [rows, h, hd] to [rows, h hd]."""
+    answers = query.new_zeros(len(query), query.shape[1] * query.shape[2])
+    row = 0
+    for feed, count, mask in asks:
+        rows = slice(row, row + count)
+        keys = cache.keys[layer, feed.row, :, : feed.end]
+        values = cache.values[layer, feed.row, :, : feed.end]
+        answers[rows] = attend(query[rows], keys, values, mask)
+        row = rows.stop
+    return answers
 
 
 def _spare_rows(rows: int, like: Tensor) -> int:

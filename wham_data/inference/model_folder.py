@@ -4,7 +4,7 @@
 safetensors files hold exactly the tensors that these call for, under the names of WHAM's
 checkpoints without their prefixes; of a pair of tokenizers the first's begin with `0.`, the
 second's with `1.`. A tokenizer alone has no `world_model.safetensors`, and its configuration is all
-of `config.json`.
+of `config.json`. A model that was a WHAM checkpoint says so under `converted_from`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 WORLD_MODEL_FILE = "world_model.safetensors"
 FORMAT = "wham-data model 1"
+WHAM_CHECKPOINT = "WHAM checkpoint"
 
 _LARGEST_CONFIG = 64 * 1024
 _LARGEST_HEADER = 16 * 1024 * 1024
@@ -46,11 +47,13 @@ class ModelFolder:
     """A folder whose configuration has been read and whose tensors' names and shapes are right.
 
     gpt   None for a tokenizer alone
+    wham  it was converted from a WHAM checkpoint
     """
 
     path: Path
     tokenizer: TokenizerConfig
     gpt: GPTSpec | None
+    wham: bool = False
 
     @classmethod
     def open(cls, path: Path) -> ModelFolder:
@@ -67,7 +70,7 @@ class ModelFolder:
         for file in (config, weights):
             if not file.is_file():
                 raise UsageError(f"{file}: no such file, expected in the folder of a model")
-        tokenizer_values, gpt_values = _read_config(config)
+        tokenizer_values, gpt_values, wham = _read_config(config)
         tokenizer = TokenizerConfig.from_mapping(tokenizer_values, config)
         _check_header(weights, tokenizer.tensor_shapes(), _TOKENIZER_TYPES)
         if gpt_values is None:
@@ -81,7 +84,7 @@ class ModelFolder:
         if not world_model.is_file():
             raise UsageError(f"{world_model}: no such file, but config.json tells of one")
         _check_header(world_model, gpt.tensor_shapes(), _WORLD_MODEL_TYPES)
-        return cls(path, tokenizer, gpt)
+        return cls(path, tokenizer, gpt, wham)
 
     def tokenizer_array(self, name: str) -> NDArray[np.floating]:
         """A tensor of the tokenizer, as stored."""
@@ -112,17 +115,20 @@ def _is_finite(values: NDArray[Any]) -> bool:
     return all(np.isfinite(part).all() for part in parts)
 
 
-def config_text(tokenizer: TokenizerConfig, gpt: GPTSpec) -> str:
-    """The text of `config.json`."""
-    values = {
+def config_text(tokenizer: TokenizerConfig, gpt: GPTSpec, *, wham: bool = False) -> str:
+    """The text of `config.json`; `wham`: the model is a WHAM checkpoint in another form."""
+    values: dict[str, object] = {
         "format": FORMAT,
         "tokenizer": tokenizer.to_mapping(),
         "world_model": gpt.to_mapping(),
     }
+    if wham:
+        values["converted_from"] = WHAM_CHECKPOINT
     return json.dumps(values, indent=2) + "\n"
 
 
-def _read_config(path: Path) -> tuple[dict[str, object], dict[str, object] | None]:
+def _read_config(path: Path) -> tuple[dict[str, object], dict[str, object] | None, bool]:
+    """The tokenizer's values, the world model's, and whether it was a WHAM checkpoint."""
     if (size := path.stat().st_size) > _LARGEST_CONFIG:
         raise IntegrityError(f"{path}: {size} bytes, expected at most {_LARGEST_CONFIG}")
     try:
@@ -130,12 +136,15 @@ def _read_config(path: Path) -> tuple[dict[str, object], dict[str, object] | Non
     except (ValueError, RecursionError) as damaged:
         raise IntegrityError(f"{path}: no valid JSON ({damaged})") from damaged
     match values:
-        case {"format": format_, "tokenizer": dict(tokenizer), "world_model": dict(gpt)} if (
-            format_ == FORMAT and len(values) == 3
-        ):
-            return tokenizer, gpt
+        case {
+            "format": format_,
+            "tokenizer": dict(tokenizer),
+            "world_model": dict(gpt),
+            **rest,
+        } if format_ == FORMAT and rest in ({}, {"converted_from": WHAM_CHECKPOINT}):
+            return tokenizer, gpt, bool(rest)
         case {"family": _}:
-            return values, None
+            return values, None, False
         case dict():
             raise IntegrityError(
                 f"{path}: expected format {FORMAT!r}, a tokenizer and a world_model"

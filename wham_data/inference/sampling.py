@@ -25,6 +25,10 @@ from wham_data.schemas.errors import UsageError
 
 LOWEST_TEMPERATURE = 0.1
 
+_OFTEN_ENOUGH = 512
+"""`top_p` mostly ends within this many of the best ids, and finding them is far cheaper than sorting
+all."""
+
 _GAMMA, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 """The constants of SplitMix64."""
 
@@ -136,6 +140,30 @@ class Noise:
         return torch.cat([_gumbel(_split_mix(piece, key)) for piece in pieces]).view(count, ids)
 
 
+class HeldNoise:
+    """A dream's noise, held for as long as it is asked for: a guessed place is looked at several
+    times before its token stands. Within a step, what is asked for never begins further back.
+    """
+
+    def __init__(self, noise: Noise, ids: int, device: torch.device) -> None:
+        self._noise, self._ids, self._device = noise, ids, device
+        self._step, self._first = -1, 0
+        self._rows = torch.empty(0, ids, device=device)
+
+    def at(self, step: int, positions: range) -> Tensor:
+        """float32 [positions, ids], as `Noise.at` gives it."""
+        if step != self._step:
+            self._step, self._first, self._rows = step, positions.start, self._rows[:0]
+        self._rows = self._rows[positions.start - self._first :]
+        self._first = positions.start
+        held = len(self._rows)
+        if held < len(positions):
+            first, count = positions.start + held, len(positions) - held
+            more = self._noise.at(step, first, count, self._ids, self._device)
+            self._rows = torch.cat([self._rows, more])
+        return self._rows[: len(positions)]
+
+
 def _top_k(logits: Tensor, k: int) -> Tensor:
     """-inf below the k-th best of each row."""
     kth = logits.topk(min(k, logits.shape[1]), dim=1).values[:, -1:]
@@ -144,10 +172,16 @@ def _top_k(logits: Tensor, k: int) -> Tensor:
 
 def _top_p(logits: Tensor, p: float, keep: int) -> Tensor:
     """-inf from where the mass of the best ids exceeds p, but never for the best `keep`."""
-    best, order = logits.sort(dim=1, descending=True)
-    beyond = best.softmax(dim=1).cumsum(dim=1) > p
+    total = logits.logsumexp(dim=1, keepdim=True)
+    best, order = logits.topk(min(max(_OFTEN_ENOUGH, keep), logits.shape[1]), dim=1)
+    mass = (best - total).exp().cumsum(dim=1)
+    if not bool((mass[:, -1] > p).all()):
+        best, order = logits.sort(dim=1, descending=True)
+        mass = (best - total).exp().cumsum(dim=1)
+    beyond = mass > p
     beyond[:, :keep] = False
-    return logits.masked_fill(beyond.scatter(1, order, beyond), -math.inf)
+    left = torch.full_like(logits, -math.inf)
+    return left.scatter_(1, order, best.masked_fill_(beyond, -math.inf))
 
 
 def _split_mix(index: Tensor, key: int) -> Tensor:

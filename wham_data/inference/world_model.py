@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from wham_data.inference.checkpoint import open_checkpoint
+from wham_data.inference.config_file import config_json
 from wham_data.inference.frame_tokenizer import choose_device
 from wham_data.inference.gpt import GPT
 from wham_data.inference.gpt_config import GPTSpec
@@ -32,11 +34,17 @@ class WorldModel:
     name       the file's or folder's name, or that of a bundled model
     gpt        the transformer, on its device, in its dtype
     tokenizer  frames to its image tokens and back; None for a transformer alone
+    wham       a WHAM checkpoint, as it is or converted: what it makes has to say so
+    unexpected keys of the checkpoint that nobody knows and that were left out
+    compiled   dreaming goes through passes of fixed shapes, which a GPU replays as CUDA graphs
     """
 
     name: str
     gpt: GPT
     tokenizer: Tokenizer | None
+    wham: bool = False
+    unexpected: tuple[str, ...] = ()
+    compiled: bool = False
 
     @property
     def spec(self) -> GPTSpec:
@@ -59,6 +67,19 @@ class WorldModel:
         return next(
             name for name, dtype in _DTYPES.items() if dtype == self.gpt.lm_head.weight.dtype
         )
+
+    def fingerprint(self) -> str:
+        """Hex SHA-256 over the transformer's sizes and its weights, in the type it computes in.
+
+        Reads every weight, each time: about a second per gigabyte.
+        """
+        digest = hashlib.sha256(config_json("gpt", self.spec.to_mapping()).encode())
+        weights = self.gpt.state_dict()
+        for name in sorted(self.spec.tensor_shapes()):
+            values = weights[name].cpu().contiguous()
+            digest.update(f"{name} {values.dtype}\n".encode())
+            digest.update(values.view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     def logits(self, flat_tokens: NDArray[np.integer] | torch.Tensor) -> NDArray[np.float32]:
         """How likely each id is to follow each token.
@@ -91,8 +112,24 @@ class WorldModel:
         return scores
 
 
+def torch_dtype(name: DType) -> torch.dtype:
+    """What torch calls it.
+
+    Raises:
+        UsageError: another name.
+    """
+    if name not in _DTYPES:
+        raise UsageError(f"dtype {name!r}: expected {' or '.join(_DTYPES)}")
+    return _DTYPES[name]
+
+
 def load_world_model(
-    ref: str | Path, device: str = "auto", dtype: DType = "float32", n_head: int | None = None
+    ref: str | Path,
+    device: str = "auto",
+    dtype: DType = "float32",
+    n_head: int | None = None,
+    *,
+    compile: bool | None = None,
 ) -> WorldModel:
     """Load a world model and its tokenizer, ready to dream.
 
@@ -101,26 +138,31 @@ def load_world_model(
         device: "cpu", "cuda", "cuda:1", ..., or "auto": a GPU where there is one.
         dtype: what the transformer computes in. The tokenizer keeps to float32.
         n_head: attention heads, for a checkpoint that does not say.
+        compile: short passes have fixed shapes and, on a GPU, are recorded once and replayed as
+            CUDA graphs. None is where that wins: on a GPU. On a CPU it only costs.
 
     Raises:
         UsageError: nothing of that name, no world model in it, a device or dtype of another name.
         IntegrityError: the file is damaged, unsafe, or no WHAM model.
         MissingPartError: CUDA was asked for and is not there.
     """
-    if dtype not in _DTYPES:
-        raise UsageError(f"dtype {dtype!r}: expected {' or '.join(_DTYPES)}")
+    kind = torch_dtype(dtype)
     where = choose_device(device)
     checkpoint = open_checkpoint(BUNDLED.get(str(ref), Path(ref)), n_head)
     with torch.device("meta"):
         gpt = GPT(checkpoint.gpt)
     # Copied, for a file that is changed while mapped would change the model or end the process.
     weights = {
-        name: tensor.to(where, _DTYPES[dtype], copy=True)
-        for name, tensor in checkpoint.world_model_tensors()
+        name: tensor.to(where, kind, copy=True) for name, tensor in checkpoint.world_model_tensors()
     }
     gpt.load_state_dict(weights, assign=True)
     gpt.eval().requires_grad_(False)
     tokenizer = load_tokenizer(str(checkpoint.path), str(where))
     return WorldModel(
-        str(ref) if str(ref) in BUNDLED else checkpoint.tokenizer.name, gpt, tokenizer
+        name=str(ref) if str(ref) in BUNDLED else checkpoint.tokenizer.name,
+        gpt=gpt,
+        tokenizer=tokenizer,
+        wham=checkpoint.wham,
+        unexpected=checkpoint.unexpected,
+        compiled=where.type == "cuda" if compile is None else compile,
     )

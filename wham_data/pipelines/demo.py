@@ -1,4 +1,4 @@
-"""The demo: bundled gameplay becomes a verified corpus and a picture a person can judge."""
+"""The demo: bundled gameplay becomes a verified corpus, pictures a person can judge, and dreams."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ from pathlib import Path
 from wham_data.corpus import Corpus
 from wham_data.inference.evaluate import psnr_db
 from wham_data.inference.tokenizer import Tokenizer, load_tokenizer
+from wham_data.inference.world_model import load_world_model
 from wham_data.pipelines import picture
 from wham_data.pipelines.account import IngestReport, Watch
 from wham_data.pipelines.align import latest_at
+from wham_data.pipelines.dream_account import DreamReport, DreamWatch
+from wham_data.pipelines.dream_files import dream_path
+from wham_data.pipelines.dream_settings import Asked
+from wham_data.pipelines.dream_sources import open_source
+from wham_data.pipelines.dreaming import run_dreams
 from wham_data.pipelines.ingest import run_ingest
 from wham_data.pipelines.runner import Runner
 from wham_data.pipelines.settings import IngestSettings
@@ -30,20 +36,28 @@ from wham_data.schemas.recording import Frames
 RECORDINGS = Path(str(files("wham_data.pipelines"))) / "demo_recordings"
 SETTINGS = IngestSettings(actions="wham16", frames="png")
 MOMENTS_ON_PAGE = 2
+DREAM = Asked(steps=20, start=30)
+"""From 3 s into each recording, two seconds on, with the actions of the log."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What the demo left: the account, steps verified, and where to look."""
+    """What the demo left: the accounts, steps verified, and where to look.
+
+    dreams  an overlay per recording: what was recorded, what was dreamt, and the pad
+    """
 
     report: IngestReport
     checked: int
     picture: Path
     video: Path
+    dreamt: DreamReport
+    dreams: tuple[Path, ...]
 
 
-def run_demo(out: Path, runner: Runner, watch: Watch) -> DemoResult:
-    """Ingest the bundled recordings into `out`/corpus, verify it, draw `demo.png` and `demo.mp4`.
+def run_demo(out: Path, runner: Runner, watch: Watch, dream_watch: DreamWatch) -> DemoResult:
+    """Ingest the bundled recordings into `out`/corpus, verify it, draw `demo.png` and `demo.mp4`, and
+    dream on from each recording into `out`/dreams.
 
     Raises:
         IntegrityError: the corpus does not verify.
@@ -69,9 +83,24 @@ def run_demo(out: Path, runner: Runner, watch: Watch) -> DemoResult:
     write_video(out / "demo.mp4", film(), TEN_HZ)
     sheet = picture.page(page_rows, f"wham-data: recordings to tokens, {tokenizer.info.name}")
     (out / "demo.png").write_bytes(encode_image(sheet, "png"))
+    dreams = out / "dreams"
+    dreamt = dream_on(corpus, dreams, dream_watch)
     return DemoResult(
-        report, int(corpus.episodes["n_steps"].sum()), out / "demo.png", out / "demo.mp4"
+        report,
+        checked=int(corpus.episodes["n_steps"].sum()),
+        picture=out / "demo.png",
+        video=out / "demo.mp4",
+        dreamt=dreamt,
+        dreams=tuple(dream_path(dreams, name, "overlay") for name in dreamt.dreams),
     )
+
+
+def dream_on(corpus: Corpus, out: Path, watch: DreamWatch) -> DreamReport:
+    """Dream on from every recording with the bundled world model."""
+    model = load_world_model("wham-tiny", "cpu")
+    source = open_source([corpus.location])
+    settings = DREAM.settle(source, model.spec.steps)
+    return run_dreams(source, out, model, settings, save=("npz", "csv", "overlay"), watch=watch)
 
 
 def moments(

@@ -1,0 +1,207 @@
+"""`wham-data dream`: a world model goes on from recordings or pictures."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wham_data.cli import progress
+from wham_data.cli.console import emit, say
+from wham_data.pipelines.dream_account import KINDS, DreamReport, Kind
+from wham_data.schemas.errors import MissingPartError, UsageError
+
+if TYPE_CHECKING:
+    from wham_data.inference.world_model import WorldModel
+
+DTYPES = ("float32", "bf16")
+MOST_FAILED = 20
+
+EXAMPLES = """\b
+Examples:
+  wham-data dream corpus --model WHAM_200M.ckpt --out dreams
+  wham-data dream corpus --model m --out dreams --split val --episodes 20 --save npz,mp4,overlay
+  wham-data dream data/ --model m.ckpt --out dreams --protocol comprehensive
+  wham-data dream corpus --model m --out left --actions fixed:right_x=-1 --steps 30
+  wham-data dream picture.png --model m --out dreams --actions moves.csv --steps 20
+  wham-data dream pictures/ --model m --out actions --mode policy
+
+Running the same command again makes only what is missing.
+Exit codes: 0 all done, 2 wrong usage, 3 some episodes failed, 4 another tokenizer, action space or
+settings, 5 a missing part or GPU, 6 nothing to dream from, 130 interrupted (run it again to go on)."""
+
+
+def dream(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...", help="A corpus; .npz files or a folder of them; or pictures."
+        ),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(help="A WHAM .ckpt, the folder of a converted or trained model, or a name."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the dreams; made if it is not there.")],
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            "--mode",
+            "--protocol",
+            help="What the model makes. world (base): frames; policy: actions; "
+            "full (comprehensive): both. Default: world, or full where no action is known.",
+        ),
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(help="Steps to start from, and the most that the model sees.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps to dream. Default: 10.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Dreams side by side. Default: by what fits.", min=1)
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="Of sampling; below 0.1 counts as 0.1.")] = 0.9,
+    top_k: Annotated[int | None, typer.Option(help="Sample from the K best tokens.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Sample from the best of this mass.")] = None,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always the best token.")] = False,
+    seed: Annotated[int, typer.Option(help="Another seed, other dreams.")] = 0,
+    actions: Annotated[
+        str | None,
+        typer.Option(
+            help="recorded, model, random, fixed:NAME=VALUE,... or FILE.csv with a row per step. "
+            "Default: recorded, or model where the mode makes them."
+        ),
+    ] = None,
+    episodes: Annotated[
+        int | None, typer.Option(help="Take only so many episodes, the first by name.", min=1)
+    ] = None,
+    start: Annotated[
+        int | None, typer.Option(help="First step of the context. Default: the first that will do.")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="Only these parts of a corpus, as val or val,test.")
+    ] = "",
+    save: Annotated[
+        str, typer.Option(help=f"Some of {', '.join(sorted(KINDS))}, separated by commas.")
+    ] = "npz,mp4,csv",
+    interpolate: Annotated[
+        str | None, typer.Option(help="Frames per second of the mp4, such as 30. Default: 10.")
+    ] = None,
+    upscale: Annotated[
+        int, typer.Option(help="Make pictures to watch so many times larger (Lanczos).")
+    ] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="What the world model computes in: float32 or bf16.")
+    ] = "float32",
+    n_head: Annotated[
+        int | None, typer.Option(min=1, help="Attention heads, if the checkpoint does not say.")
+    ] = None,
+    speculate: Annotated[
+        bool, typer.Option(help="Guess tokens ahead: faster, with the same tokens.")
+    ] = True,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="A line for every dream.")
+    ] = False,
+) -> None:
+    """Dream on from recordings or pictures with a world model."""
+    kinds = parse_kinds(save)
+    splits = [name.strip() for name in split.split(",") if name.strip()]
+    try:
+        from wham_data.inference.sampling import Sampling
+        from wham_data.pipelines.dream_files import Look
+        from wham_data.pipelines.dream_settings import Asked
+        from wham_data.pipelines.dream_sources import open_source
+        from wham_data.pipelines.dreaming import run_dreams
+    except ModuleNotFoundError as missing:
+        if missing.name != "torch":
+            raise
+        raise MissingPartError(
+            "world models need torch, which is not installed: `pip install torch`"
+        ) from missing
+    asked = Asked(
+        mode=mode,
+        context=context,
+        steps=steps,
+        actions=actions,
+        start=start,
+        sampling=Sampling(temperature, top_k, top_p, greedy),
+        seed=seed,
+        look=Look(parse_rate(interpolate), upscale),
+    )
+    try:
+        source = open_source(sources, split=splits, limit=episodes)
+        loaded = load(model, device, dtype, n_head)
+        with progress.dreams_shown(quiet=quiet, verbose=verbose) as watch:
+            report = run_dreams(
+                source,
+                out,
+                loaded,
+                asked.settle(source, loaded.spec.steps),
+                save=kinds,
+                batch_size=batch_size,
+                speculate=speculate,
+                watch=watch,
+            )
+    except (KeyboardInterrupt, SystemExit):
+        say("wham-data: interrupted; the dreams that are done are kept. To go on, run it again:")
+        say(f"  {shlex.join(['wham-data', *sys.argv[1:]])}")
+        raise
+    emit(asdict(report), summary(report), as_json=json)
+    raise typer.Exit(report.exit_code)
+
+
+dream.__doc__ = f"{dream.__doc__}\n\n{EXAMPLES}"
+
+
+def load(ref: str, device: str, dtype: str, n_head: int | None) -> WorldModel:
+    """The world model that the flags name."""
+    from wham_data.inference.world_model import load_world_model
+
+    if dtype not in DTYPES:
+        raise UsageError(f"--dtype {dtype[:40]!r}: expected {' or '.join(DTYPES)}")
+    return load_world_model(ref, device, dtype, n_head)  # type: ignore[arg-type]  # just checked
+
+
+def parse_kinds(text: str) -> tuple[Kind, ...]:
+    """What `--save` lists, each kind once."""
+    asked = [kind.strip() for kind in text.split(",") if kind.strip()]
+    unknown = [kind for kind in asked if kind not in KINDS]
+    if unknown or not asked:
+        found = repr(unknown[0][:40]) if unknown else "nothing"
+        raise UsageError(f"--save {found}: expected some of {', '.join(sorted(KINDS))}")
+    return tuple(kind for kind in KINDS if kind in asked)
+
+
+def parse_rate(text: str | None) -> Fraction | None:
+    """Frames per second of `--interpolate`."""
+    try:
+        return None if text is None else Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(
+            f"--interpolate {text!r}: expected frames per second, such as 30"
+        ) from None
+
+
+def summary(report: DreamReport) -> str:
+    """The account of a run, as a person reads it."""
+    lines = [
+        f"{report.out}: {report.model}, mode {report.mode}, actions {report.actions}",
+        f"  found {report.found} = dreamt {report.made} + completed {report.completed} "
+        f"+ already there {report.already_there} + failed {len(report.failed)}",
+    ]
+    if report.frames:
+        lines.append(
+            f"  {report.frames} frames in {report.seconds:.1f} s, {report.ms_per_frame:.0f} ms each; "
+            f"{report.tokens_per_pass:.2f} tokens per pass, {report.acceptance:.0%} of guesses right"
+        )
+    lines += [f"  failed: {each.episode}: {each.message}" for each in report.failed[:MOST_FAILED]]
+    if len(report.failed) > MOST_FAILED:
+        lines.append(f"  and {len(report.failed) - MOST_FAILED} more: --json lists them all")
+    return "\n".join(lines)

@@ -1,0 +1,115 @@
+"""Attention over cached keys: which kernel does it, chosen here and nowhere else.
+
+    flash-attn   CUDA and half precision, where the package is installed
+    SDPA         everywhere else: torch's own, which on a GPU has several kernels of its own
+
+A query sees the keys up to its own: the last of m queries sees all n keys, the one before it n - 1.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import math
+from enum import StrEnum
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_LARGEST_FLASH_HEAD = 256
+
+
+class Kernel(StrEnum):
+    """Who computes attention."""
+
+    FLASH = "flash-attn"
+    SDPA = "SDPA"
+
+
+def kernel_for(like: Tensor, head_size: int) -> Kernel:
+    """The kernel for tensors on the device and of the type of `like`."""
+    if not like.is_cuda or like.dtype not in (torch.float16, torch.bfloat16):
+        return Kernel.SDPA
+    if head_size > _LARGEST_FLASH_HEAD or head_size % 8 or _flash_attn() is None:
+        return Kernel.SDPA
+    ampere = torch.cuda.get_device_capability(like.device) >= (8, 0)
+    return Kernel.FLASH if ampere else Kernel.SDPA
+
+
+def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """What the last tokens of one sequence make of everything up to them.
+
+    Args:
+        query: float [m, h, hd].
+        keys, values: float [h, n, hd], n at least m.
+        mask: as `causal_mask` gives it.
+
+    Returns:
+        float [m, h hd].
+    """
+    queries = len(query)
+    if kernel_for(query, query.shape[-1]) is Kernel.FLASH:
+        flash = _flash_attn().flash_attn_func
+        mixed = flash(
+            query[None], keys.transpose(0, 1)[None], values.transpose(0, 1)[None], causal=True
+        )
+        return torch.as_tensor(mixed[0]).reshape(queries, -1)
+    mixed = functional.scaled_dot_product_attention(
+        query.transpose(0, 1).contiguous().unsqueeze(0),  # the fast kernels ask for it
+        keys.unsqueeze(0),
+        values.unsqueeze(0),
+        attn_mask=mask,
+        is_causal=mask is None and queries > 1,
+    )
+    return mixed[0].transpose(0, 1).reshape(queries, -1)
+
+
+def causal_mask(queries: int, keys: int, head_size: int, like: Tensor) -> Tensor | None:
+    """Which of the keys the last `queries` tokens must not see: 0 or -inf, [queries, keys].
+
+    None where `attend` needs no mask: a single token sees everything, and kernels with a causal
+    rule of their own follow that.
+    """
+    if queries in (1, keys) or kernel_for(like, head_size) is Kernel.FLASH:
+        return None
+    mask = like.new_zeros(queries, keys)
+    mask[:, keys - queries :] = like.new_full((queries, queries), -math.inf).triu_(1)
+    return mask
+
+
+def attend_each(query: Tensor, keys: Tensor, values: Tensor, positions: Tensor) -> Tensor:
+    """The same for many sequences, each with a past of its own length, in shapes that never change.
+
+    Args:
+        query: float [R, m, h, hd], the tokens at `positions`.
+        keys, values: float [R, h, n, hd]; what lies behind a sequence's end must be finite.
+        positions: int64 [R, m], rising by one along each row, below n.
+
+    Returns:
+        float [R, m, h hd].
+    """
+    if kernel_for(query, query.shape[-1]) is Kernel.FLASH:
+        mixed = _flash_attn().flash_attn_with_kvcache(
+            query,
+            keys.transpose(1, 2),
+            values.transpose(1, 2),
+            cache_seqlens=(positions[:, -1] + 1).int(),
+            causal=True,
+        )
+        return torch.as_tensor(mixed).flatten(2)
+    places = torch.arange(keys.shape[2], device=positions.device)
+    mixed = functional.scaled_dot_product_attention(
+        query.transpose(1, 2), keys, values, attn_mask=(places <= positions[..., None])[:, None]
+    )
+    return mixed.transpose(1, 2).flatten(2)
+
+
+@functools.cache
+def _flash_attn() -> Any:
+    """The package, None where it is not installed."""
+    try:
+        return importlib.import_module("flash_attn")
+    except ImportError:
+        return None

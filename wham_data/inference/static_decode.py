@@ -1,0 +1,116 @@
+"""Decoding in passes whose shapes never change, so that a GPU can record one and replay it.
+
+At batch 1 a GPU spends most of a short pass waiting to be told of the next kernel. A recorded pass (a
+CUDA graph) is told at once, but does exactly what was recorded: the same memory, the same shapes. So
+here every row of the cache takes part in every pass with the same number of tokens, a multiple of
+`PADDING` (or 1), attends to the whole cache under a mask, and where its tokens go is data. What pads
+a row is written behind its end, where the next tokens will overwrite it; a row that has nothing to
+say writes behind everything.
+
+The tokens are those of `GPT.advance`, which is still what long feeds go through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from wham_data.inference.attention import attend_each
+from wham_data.inference.gpt import GPT, Cache, Feed
+
+LONGEST_FEED = 96
+"""Feeds of up to this many tokens are decoded here: a block of guesses behind a step's actions."""
+
+PADDING = 16
+
+
+class StaticDecoder:
+    """A model with a cache of its own, a row per sequence."""
+
+    def __init__(self, gpt: GPT, rows: int, positions: int) -> None:
+        self._gpt = gpt
+        self._rows, self._behind = rows, positions
+        self._cache = Cache(gpt, rows, -(-(positions + LONGEST_FEED) // 64) * 64)
+        self._recorded: dict[int, _Recorded] = {}
+
+    def advance(self, feeds: Sequence[Feed]) -> Tensor:
+        """As `GPT.advance`."""
+        longest = max(len(feed.tokens) for feed in feeds)
+        if longest > LONGEST_FEED:
+            return self._gpt.advance(feeds, self._cache)
+        length = 1 if longest == 1 else -(-longest // PADDING) * PADDING
+        tokens = torch.zeros(self._rows, length, dtype=torch.int64)
+        starts = torch.full((self._rows,), self._behind)
+        wanted = []
+        for feed in feeds:
+            count = len(feed.tokens)
+            tokens[feed.row, :count] = feed.tokens
+            starts[feed.row] = feed.start
+            last = feed.row * length + count
+            wanted.append(torch.arange(last - feed.wanted, last))
+        logits = self._pass(tokens, starts).flatten(0, 1)
+        return logits[torch.cat(wanted).to(logits.device)].float()
+
+    def _pass(self, tokens: Tensor, starts: Tensor) -> Tensor:
+        device = self._gpt.lm_head.weight.device
+        if device.type != "cuda":
+            return static_pass(self._gpt, self._cache, tokens, starts)
+        length = tokens.shape[1]
+        if length not in self._recorded:
+            with torch.cuda.device(device):
+                self._recorded[length] = _Recorded(self._gpt, self._cache, tokens, starts)
+        return self._recorded[length].replay(tokens, starts)
+
+
+class _Recorded:
+    """One pass as a CUDA graph, with the memory that it reads and writes."""
+
+    def __init__(self, gpt: GPT, cache: Cache, tokens: Tensor, starts: Tensor) -> None:
+        device = gpt.lm_head.weight.device
+        self._tokens, self._starts = tokens.to(device), starts.to(device)
+        work = partial(static_pass, gpt, cache, self._tokens, self._starts)
+        beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside):
+            work()  # libraries set themselves up the first time, which can't be recorded
+        torch.cuda.current_stream().wait_stream(beside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._logits = work()
+
+    def replay(self, tokens: Tensor, starts: Tensor) -> Tensor:
+        """What `static_pass` gives; the next replay overwrites it."""
+        self._tokens.copy_(tokens)
+        self._starts.copy_(starts)
+        self._graph.replay()
+        return self._logits
+
+
+def static_pass(gpt: GPT, cache: Cache, tokens: Tensor, starts: Tensor) -> Tensor:
+    """Put m tokens behind each row's past, wherever that ends.
+
+    Args:
+        cache: finite throughout; its keys and values from `starts` to `starts` + m are written.
+        tokens: int64 [rows, m].
+        starts: int64 [rows], positions of the first tokens; `starts` + m lie within the cache.
+
+    Returns:
+        [rows, m, V + 68] in the model's dtype.
+    """
+    positions = starts[:, None] + torch.arange(tokens.shape[1], device=starts.device)
+    x = gpt.embedded(tokens, positions.clamp(max=gpt.spec.positions - 1))
+    rows = torch.arange(len(tokens), device=starts.device)[:, None]
+
+    def attention(layer: int, qkv: Tensor) -> Tensor:
+        query, key, value = gpt.split_heads(qkv)
+        cache.keys[layer, rows, :, positions] = key
+        cache.values[layer, rows, :, positions] = value
+        return attend_each(query, cache.keys[layer], cache.values[layer], positions)
+
+    for layer, block in enumerate(gpt.blocks):
+        x = block(x, partial(attention, layer))
+    logits: Tensor = gpt.lm_head(gpt.transformer.ln_f(x))
+    return logits

@@ -1,0 +1,141 @@
+"""How far a run of dreams is, and its account at the end. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol
+
+from wham_data.schemas.errors import NoInputsError, RefusedInput
+
+DreamMode = Literal["world", "policy", "full"]
+Kind = Literal["npz", "mp4", "gif", "png", "csv", "overlay"]
+
+MODES: Final[dict[str, DreamMode]] = {
+    "world": "world",
+    "policy": "policy",
+    "full": "full",
+    "base": "world",
+    "comprehensive": "full",
+}
+"""What a mode may be called; the last two are the published protocols."""
+
+KINDS: Final[tuple[Kind, ...]] = ("png", "gif", "mp4", "overlay", "csv", "npz")
+"""Kinds of files that a dream can be saved as, in the order in which they are put in place."""
+
+
+@dataclass(slots=True)
+class DreamProgress:
+    """How far a run is.
+
+    dreams  to be made
+    steps   of each of them
+    done    dreams that are made and saved
+    frames  dreamt steps so far
+    """
+
+    dreams: int
+    steps: int
+    done: int = 0
+    failed: int = 0
+    frames: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def share(self) -> float:
+        """Share of the steps that is made, 0 to 1."""
+        total = self.dreams * self.steps
+        return self.frames / total if total else 1.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return max(time.monotonic() - self.started, 1e-9)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds left at the pace so far; None before anything is made."""
+        return self.seconds * (1 / self.share - 1) if self.share else None
+
+    @property
+    def frames_per_second(self) -> float:
+        """Steps made per second of wall time."""
+        return self.frames / self.seconds
+
+
+class DreamWatch(Protocol):
+    """Whoever shows a run of dreams to a person."""
+
+    def advanced(self, progress: DreamProgress) -> None:
+        """Called often."""
+        ...
+
+    def told(self, line: str, *, warning: bool) -> None:
+        """One line about one dream, or about the run."""
+        ...
+
+
+class Unwatched:
+    """A watch that shows nothing."""
+
+    def advanced(self, progress: DreamProgress) -> None:
+        """Nothing."""
+
+    def told(self, line: str, *, warning: bool) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An episode that there is no dream of.
+
+    reason   a stable code, as in quarantine
+    message  one line
+    """
+
+    episode: str
+    source: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class DreamReport:
+    """The account of a run: found = made + completed + already_there + failed.
+
+    out, source    folders or files, as given
+    model          name of the world model
+    mode, actions  what the model made, and where the actions came from
+    made           dreams made now
+    completed      dreams of an earlier run that got the files they lacked
+    dreams         names of all that are there now; their files lie at `out`/NAME
+    frames         steps dreamt now
+    ms_per_frame   wall time of the dreaming alone, over the frames of all dreams
+    acceptance     share of the guessed tokens that were right
+    tokens_per_pass  tokens made per forward pass
+    seconds        wall time of it all
+    """
+
+    out: str
+    source: str
+    model: str
+    mode: str
+    actions: str
+    found: int
+    made: int
+    completed: int
+    already_there: int
+    failed: tuple[Failed, ...]
+    dreams: tuple[str, ...]
+    frames: int
+    ms_per_frame: float
+    acceptance: float
+    tokens_per_pass: float
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 3 some episodes failed, 6 nothing came of anything."""
+        if not self.dreams:
+            return NoInputsError.exit_code
+        return RefusedInput.exit_code if self.failed else 0

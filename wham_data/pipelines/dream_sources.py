@@ -1,0 +1,444 @@
+"""Where dreams start: episodes of a corpus, WHAM's .npz files, or pictures.
+
+Only a window of an episode is ever read: the steps that a dream starts from and, of the steps after
+them, as many as it makes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from wham_data.corpus import Corpus
+from wham_data.corpus.shards import RowRange, ShardView, matrix_of
+from wham_data.inference.tokenizer import Tokenizer
+from wham_data.pipelines.dream_actions import WHAM16
+from wham_data.pipelines.dream_window import Need, Window, place, read_window
+from wham_data.pipelines.readers import discover
+from wham_data.pipelines.readers.files import read_whole, walk
+from wham_data.pipelines.readers.resize import resize
+from wham_data.pipelines.readers.wham_npz import open_wham_npz
+from wham_data.pipelines.video import VideoLimits, decode_image
+from wham_data.schemas.actions import load_space
+from wham_data.schemas.conversion import Conversion, find_conversion
+from wham_data.schemas.errors import (
+    IntegrityError,
+    MismatchError,
+    NoInputsError,
+    RefusedInput,
+    UsageError,
+)
+from wham_data.schemas.manifest import SPLITS
+from wham_data.schemas.recording import Frames
+from wham_data.schemas.steps import FLOAT, TOKEN
+from wham_data.schemas.wham_tokens import ACTION_SIZE
+
+SourceKind = Literal["corpus", "wham-npz", "pictures"]
+
+PICTURE_ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg"})
+MOST_PICTURE_BYTES: Final = 64 << 20
+LONGEST_PART: Final = 120
+TAKEN_NAMES: Final = frozenset({"frames", "overlay"})
+TAKEN_ENDINGS: Final = (".npz", ".mp4", ".gif", ".csv", ".npy", ".json")
+"""What a dream's files are called; another dream, of that name, would lie in their place."""
+
+
+class Episode(Protocol):
+    """Something to dream from.
+
+    Attributes:
+        name: what the dream's files are called, a relative path without an ending.
+        source: where it comes from, for people.
+        title: its own name, without folders; chance depends on it.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def source(self) -> str: ...  # noqa: D102
+
+    @property
+    def title(self) -> str: ...  # noqa: D102
+
+    def identity(self) -> str:
+        """A text that changes with what is in it.
+
+        Raises:
+            RefusedInput: it can't be read.
+        """
+        ...
+
+    def read(self, need: Need, tokenizer: Tokenizer) -> Window:
+        """The window that a dream needs.
+
+        Raises:
+            RefusedInput: there is none, or it can't be read.
+            IntegrityError: a shard is damaged.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What there is to dream from, in a fixed order.
+
+    root      the folder that the inputs lie in; None where single files were named
+    episodes  each with another name
+    pictures  how many, where pictures are the only episode
+    corpus    the corpus, where it is one
+    """
+
+    kind: SourceKind
+    told: str
+    root: Path | None
+    episodes: tuple[Episode, ...]
+    pictures: int = 0
+    corpus: Corpus | None = None
+
+    @property
+    def space(self) -> str:
+        """The action space that it is recorded in."""
+        return WHAM16 if self.corpus is None else self.corpus.info.action_space.name
+
+    def check(self, tokenizer: Tokenizer) -> list[str]:
+        """Whether this tokenizer can read it; a line for everything that is not taken as it is.
+
+        Raises:
+            MismatchError: the corpus has other tokens and no pictures.
+        """
+        if self.corpus is None:
+            return []
+        notes = []
+        if self.space != WHAM16:
+            notes.append(
+                f"{self.told}: its actions are converted from {self.space} "
+                f"(`wham-data schema convert {self.space} {WHAM16}` says how)"
+            )
+        mine, theirs = tokenizer.info, self.corpus.info.tokenizer
+        if theirs is not None and theirs.fingerprint == mine.fingerprint:
+            return notes
+        found = (
+            "no tokens"
+            if theirs is None
+            else f"tokens of {theirs.name} ({theirs.fingerprint[:12]})"
+        )
+        if self.corpus.info.frames == "none":
+            raise MismatchError(
+                f"{self.told}: holds {found} and no pictures, but the model speaks those of "
+                f"{mine.name} ({mine.fingerprint[:12]}). Ingest again with the model as --tokenizer, "
+                "or with --frames jpeg or png, which the model's own tokenizer then encodes"
+            )
+        own = "its pictures are encoded with the model's own tokenizer"
+        return [*notes, f"{self.told}: holds {found}; {own}"]
+
+
+def open_source(
+    sources: Sequence[str | Path],
+    *,
+    split: Sequence[str] = (),
+    limit: int | None = None,
+) -> Source:
+    """Find out what there is.
+
+    Args:
+        sources: one corpus; or .npz files and folders of them; or pictures, or a folder of them,
+            which make one episode.
+        split: take these splits of a corpus only.
+        limit: take only so many episodes, the first by name.
+
+    Raises:
+        UsageError: a source does not exist, or they do not go together.
+        NoInputsError: there is nothing to dream from.
+        MismatchError: the actions of the corpus are in a space that does not convert to `wham16`.
+    """
+    paths = [Path(os.path.realpath(source)) for source in sources]
+    told = ", ".join(map(str, sources))
+    if any((path / "corpus.json").is_file() for path in paths):
+        if len(paths) > 1:
+            raise UsageError(f"{told}: dream from one corpus at a time")
+        return _corpus_source(Corpus.open(paths[0]), str(sources[0]), split, limit)
+    if split:
+        raise UsageError("--split: only a corpus has splits")
+    given = {path for path in paths if path.suffix.lower() in PICTURE_ENDINGS}
+    found = _npz_episodes([path for path in paths if path not in given])
+    if found and given:
+        raise UsageError(f"{told}: dream from .npz files and from pictures one after the other")
+    root = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
+    if found:
+        return Source("wham-npz", told, root, tuple(found[:limit]))
+    pictures = list(itertools.chain.from_iterable(map(_pictures_at, paths)))
+    if not pictures:
+        raise NoInputsError(
+            f"{told}: no corpus, no .npz of images and actions, and no PNG or JPEG pictures"
+        )
+    title = pictures[0].stem if root is None else root.name
+    episode = PictureEpisode(safe_name((title,)), title, tuple(pictures))
+    return Source("pictures", told, root, (episode,), len(pictures))
+
+
+def safe_name(parts: Sequence[str]) -> str:
+    """A relative path for files named after strangers' names, which may hold anything.
+
+    Letters, digits and `-_.+=@, ()` stay. Where anything had to go, or another dream's files could
+    be called the same, the start of the name's hash tells the two apart.
+    """
+
+    def safe(part: str) -> str:
+        kept = "".join(c if c.isalnum() or c in "-_.+=@, ()" else "_" for c in part)
+        kept = kept.lstrip(".- ").rstrip(". ")
+        while len(kept.encode()) > LONGEST_PART:
+            kept = kept[:-1]
+        taken = kept.casefold() in TAKEN_NAMES or kept.casefold().endswith(TAKEN_ENDINGS)
+        if kept == part and not taken:
+            return kept
+        digest = hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()
+        return f"{kept}-{digest[:8]}".lstrip("-")
+
+    return "/".join(map(safe, parts))
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedEpisode:
+    """An input that is refused before it is opened."""
+
+    name: str
+    source: str
+    title: str
+    why: RefusedInput
+
+    def identity(self) -> str:
+        """Refuses."""
+        raise self.why
+
+    def read(self, need: Need, tokenizer: Tokenizer) -> Window:
+        """Refuses."""
+        del need, tokenizer
+        raise self.why
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusEpisode:
+    """An episode of a corpus, by its row of the manifest."""
+
+    corpus: Corpus
+    row: Mapping[str, Any]
+    conversion: Conversion
+
+    @property
+    def title(self) -> str:
+        """The episode's name."""
+        return str(self.row["episode"])
+
+    @property
+    def name(self) -> str:
+        """The same, made safe."""
+        return safe_name((self.title,))
+
+    @property
+    def source(self) -> str:
+        """The recording that it is of."""
+        return str(self.row["source"])
+
+    def identity(self) -> str:
+        """The recording's hash and the settings that made steps of it, wherever they lie by now."""
+        return f"{self.row['recording']}-{self.row['settings']}"
+
+    def read(self, need: Need, tokenizer: Tokenizer) -> Window:
+        """Read the tokens, or encode the pictures, of the steps that are needed and no others."""
+        view = self.corpus.open_shard(self.row["shard"])
+        n_steps, first_row = self.row["n_steps"], self.row["row_start"]
+        if RowRange(self.title, first_row, n_steps) not in view.episodes:
+            raise IntegrityError(f"{view.path}: does not hold {self.title} where the manifest says")
+        good = np.concatenate(
+            [
+                table.column("action_known").to_numpy()
+                for _, table in view.read_rows(first_row, first_row + n_steps, ["action_known"])
+            ]
+        )
+        used = np.zeros(n_steps, np.bool_)
+        for kept in self.row["keep"]:
+            used[kept["start"] : kept["end"]] = True
+        start = place(good & used, need)
+        all_rows = range(first_row, first_row + n_steps)
+        acted, shown = (
+            all_rows[steps.start : steps.stop]
+            for steps in (need.acted(start, n_steps), need.shown(start, n_steps))
+        )
+        actions = self.conversion.apply(_matrix(view, acted, "actions", FLOAT))
+        info = self.corpus.info
+        if info.tokenizer is None or info.tokenizer.fingerprint != tokenizer.fingerprint:
+            pictures = self._pictures(view, shown)
+            return read_window(start, pictures, actions, need.context, tokenizer)
+        stored = None
+        if info.frames != "none":
+            stored = np.stack(list(self._pictures(view, shown[: need.context])))
+            stored = resize(stored, tokenizer.frame_size, "stretch")
+        return Window(start, _matrix(view, shown, "tokens", TOKEN), actions, stored, encoded=False)
+
+    def _pictures(self, view: ShardView, rows: range) -> Iterator[Frames]:
+        """The stored pictures of these rows, one by one."""
+        width, height = self.corpus.info.size
+        for _, table in view.read_rows(rows.start, rows.stop, ["frame"]):
+            for coded in table.column("frame"):
+                picture = decode_image(coded.as_py())
+                if picture.shape != (height, width, 3):
+                    raise IntegrityError(
+                        f"{view.path}: a picture of {picture.shape[1]}x{picture.shape[0]}, "
+                        f"expected {width}x{height}"
+                    )
+                yield picture
+
+
+@dataclass(frozen=True, slots=True)
+class NpzEpisode:
+    """One of WHAM's own files."""
+
+    name: str
+    path: Path
+    limits: VideoLimits
+
+    @property
+    def title(self) -> str:
+        """The file's name without its ending."""
+        return self.path.stem
+
+    @property
+    def source(self) -> str:
+        """The file."""
+        return str(self.path)
+
+    def identity(self) -> str:
+        """The checksums of pictures and actions."""
+        return open_wham_npz(self.path, self.limits).identity
+
+    def read(self, need: Need, tokenizer: Tokenizer) -> Window:
+        """Encode the pictures that are needed."""
+        recording = open_wham_npz(self.path, self.limits)
+        assert recording.actions is not None
+        actions = recording.actions.values.astype(np.float32)
+        start = place(np.array(np.isfinite(actions).all(axis=1)), need)
+        shown, acted = need.shown(start, len(actions)), need.acted(start, len(actions))
+        pictures = (each for each in recording.pictures(np.array(shown)) if each is not None)
+        return read_window(start, pictures, actions[np.array(acted)], need.context, tokenizer)
+
+
+@dataclass(frozen=True, slots=True)
+class PictureEpisode:
+    """Pictures in the order in which they were seen. What was done is not known."""
+
+    name: str
+    title: str
+    files: tuple[Path, ...]
+
+    @property
+    def source(self) -> str:
+        """The first of them."""
+        return str(self.files[0])
+
+    def identity(self) -> str:
+        """A hash over all of them."""
+        digests = [hashlib.sha256(_picture_bytes(path)).digest() for path in self.files]
+        return hashlib.sha256(b"".join(digests)).hexdigest()
+
+    def read(self, need: Need, tokenizer: Tokenizer) -> Window:
+        """Encode the first C and, where pictures are to follow, the next K; else the last C."""
+        if need.frames:
+            start = place(np.ones(len(self.files), np.bool_), need)
+            files = self.files[start : start + need.context + need.steps]
+        else:
+            start = len(self.files) - need.context
+            files = self.files[start:]
+        pictures = (decode_image(_picture_bytes(path)) for path in files)
+        unknown = np.full((len(files), ACTION_SIZE), np.nan, np.float32)
+        return read_window(start, pictures, unknown, need.context, tokenizer)
+
+
+def _corpus_source(corpus: Corpus, told: str, split: Sequence[str], limit: int | None) -> Source:
+    unknown = [name for name in split if name not in SPLITS]
+    if unknown:
+        raise UsageError(f"--split {unknown[0][:40]!r}: expected {', '.join(SPLITS)}")
+    space = corpus.info.action_space
+    try:
+        conversion = find_conversion(space, load_space(WHAM16))
+    except UsageError as error:
+        raise MismatchError(
+            f"{told}: its actions are in {space.name}, a world model's in {WHAM16}: {error}"
+        ) from None
+    rows = corpus.episodes.filter(pl.col("split").is_in(split) if split else pl.lit(True))
+    if not len(rows):
+        where = f" in {' or '.join(split)}" if split else ""
+        raise NoInputsError(f"{told}: no episodes{where} among {corpus.n_episodes}")
+    chosen = rows if limit is None else rows.head(limit)
+    episodes = [CorpusEpisode(corpus, row, conversion) for row in chosen.rows(named=True)]
+    return Source("corpus", told, Path(corpus.location), tuple(episodes), corpus=corpus)
+
+
+def _npz_episodes(paths: Sequence[Path]) -> list[Episode]:
+    """Every .npz of images and actions in files and folders, by name; damaged ones refuse."""
+    if not paths:
+        return []
+    discovery = discover(paths, "wham-npz")
+    limits = VideoLimits()
+    episodes: dict[str, Episode] = {}
+    found: list[tuple[Path, RefusedInput | None]] = [(r.path, None) for r in discovery.recordings]
+    for path, refusal in sorted([*found, *discovery.refused], key=lambda each: each[0]):
+        name = safe_name(_relative(path, paths))
+        if name in episodes:
+            raise UsageError(
+                f"{path} and {episodes[name].source} would both be called {name}: "
+                "dream them into different folders"
+            )
+        episodes[name] = (
+            NpzEpisode(name, path, limits)
+            if refusal is None
+            else RefusedEpisode(name, str(path), path.stem, refusal)
+        )
+    return list(episodes.values())
+
+
+def _relative(path: Path, roots: Sequence[Path]) -> tuple[str, ...]:
+    """Where a file lies below the source that brought it, without its ending."""
+    for root in roots:
+        if path != root and path.is_relative_to(root):
+            return (*path.relative_to(root).parts[:-1], path.stem)
+    return (path.stem,)
+
+
+def _pictures_at(path: Path) -> Iterator[Path]:
+    """A picture, or those directly in a folder, in the order of the numbers in their names."""
+    if path.is_dir():
+        files = [file for file, refusal in walk(path) if refusal is None and file.parent == path]
+        pictures = [file for file in files if file.suffix.lower() in PICTURE_ENDINGS]
+        yield from sorted(pictures, key=lambda file: _by_number(file.name))
+    elif path.suffix.lower() in PICTURE_ENDINGS:
+        if not path.is_file():
+            raise UsageError(f"{path}: no such file")
+        yield path
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """picture9 before picture10."""
+    return [(int(part), "") if part.isascii() and part.isdigit() else (0, part)
+            for part in re.split(r"(\d+)", name)]  # fmt: skip
+
+
+def _picture_bytes(path: Path) -> bytes:
+    return read_whole(path, MOST_PICTURE_BYTES)
+
+
+def _matrix(view: ShardView, rows: range, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A fixed-length column of a shard's rows, copied out of the mapped file."""
+    pieces = [table for _, table in view.read_rows(rows.start, rows.stop, [name])]
+    return matrix_of(pa.concat_tables(pieces).column(name).combine_chunks(), dtype).copy()
