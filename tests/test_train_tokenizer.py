@@ -22,14 +22,12 @@ from wham_data.inference.codebook_fit import (
 from wham_data.inference.taming_config import TamingConfig
 from wham_data.inference.tokenizer import WEIGHTS_FILE, load_tokenizer, tokenizer_info
 from wham_data.inference.train_tokenizer import (
-    CHECKPOINT_FILE,
-    CURVES_FILE,
     CurvePoint,
     TrainSettings,
     draw_batch,
-    rate_factor,
     train_tokenizer,
 )
+from wham_data.inference.training_files import CHECKPOINT_FILE, CURVES_FILE, rate_factor
 from wham_data.inference.vit_config import ViTConfig
 from wham_data.inference.vit_vqgan import on_sphere
 from wham_data.pipelines.video import decode_frames, index_video

@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import csv
 import multiprocessing
+import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +34,7 @@ class Session:
     seed              of the game and of the player
     policy            random, forward or wander
     seconds           length
-    share             train, held_out or demo
+    share             train, held_out, demo (all three for the tokenizer) or play (for the world model)
     """
 
     engine: str
@@ -44,8 +46,14 @@ class Session:
 
     @property
     def name(self) -> str:
-        """File name and match of the recording."""
+        """File name of the recording."""
         return f"{self.engine}_{self.place.replace('/', '-').lower()}_{self.seed:03d}"
+
+    @property
+    def match(self) -> str:
+        """What a corpus splits by: the recording, but the whole place where it is `play`, so that
+        a world model is judged in places that it has never seen."""
+        return self.name.rpartition("_")[0] if self.share == "play" else self.name
 
 
 def plan() -> list[Session]:
@@ -96,6 +104,37 @@ def plan() -> list[Session]:
         Session("doom", "E1M5", 601, "wander", 12, "demo"),
         Session("procgen", "coinrun/91000", 602, "forward", 12, "demo"),
         Session("miniworld", "MazeS2", 603, "wander", 12, "demo"),
+        *_play(),
+    ]
+
+
+def _play() -> list[Session]:
+    """Two hours for the world model, more of it random: it must see every stick turned every way."""
+    maps = [f"MAP{n:02d}" for n in range(1, 25) if n not in (7, 11)]
+    maps += [f"E{part}M{n}" for part in (1, 2, 3, 4) for n in (1, 2, 4, 6)]
+    maps = [place for place in maps if place != "E2M2"]
+    rooms = ["Maze", "MazeS3", "FourRooms", "MazeS2", "Sidewalk", "Maze"]
+    rooms += ["MazeS3", "OneRoom", "Hallway", "YMazeLeft", "PickupObjects", "Maze"]
+    return [
+        *(
+            Session("doom", place, 1000 + i, "random" if i % 3 == 2 else "wander", 120, "play")
+            for i, place in enumerate(maps)
+        ),
+        *(
+            Session(
+                "procgen",
+                f"coinrun/{200_000 + 1000 * i}",
+                2000 + i,
+                "random" if i % 4 == 3 else "forward",
+                60,
+                "play",
+            )
+            for i in range(33)
+        ),
+        *(
+            Session("miniworld", room, 3000 + i, "random" if i % 2 else "wander", 60, "play")
+            for i, room in enumerate(rooms)
+        ),
     ]
 
 
@@ -144,7 +183,7 @@ def record(session: Session, out: Path) -> Path:
     metadata = {
         "game": engine.game,
         "map": session.place,
-        "match": session.name,
+        "match": session.match,
         "player": f"{session.policy}-{session.seed}",
         "license": engine.license,
         "actions": "xinput",
@@ -162,7 +201,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", choices=sorted(ENGINES), help="one engine")
-    parser.add_argument("--share", choices=("train", "held_out", "demo"), help="one share")
+    parser.add_argument("--share", choices=("train", "held_out", "demo", "play"), help="one share")
     parser.add_argument("--jobs", type=int, default=1)
     wanted = parser.parse_args()
     sessions = [
@@ -171,8 +210,15 @@ def main() -> None:
         if wanted.only in (None, session.engine) and wanted.share in (None, session.share)
     ]
     # One process per recording: engines keep global state, and a crash must not spoil the next.
-    with multiprocessing.get_context("spawn").Pool(wanted.jobs, maxtasksperchild=1) as pool:
-        jobs = [(session, pool.apply_async(record, (session, wanted.out))) for session in sessions]
+    # They also leave files where they run.
+    with (
+        tempfile.TemporaryDirectory() as litter,
+        multiprocessing.get_context("spawn").Pool(
+            wanted.jobs, os.chdir, (litter,), maxtasksperchild=1
+        ) as pool,
+    ):
+        out = wanted.out.resolve()
+        jobs = [(session, pool.apply_async(record, (session, out))) for session in sessions]
         for session, job in jobs:
             print(session.share, job.get(), flush=True)
 

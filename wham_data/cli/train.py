@@ -1,4 +1,4 @@
-"""`wham-data train`: make a tokenizer from a corpus."""
+"""`wham-data train`: make a tokenizer or a world model from a corpus."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import itertools
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wham_data.cli.console import emit, say
-from wham_data.schemas.errors import UsageError
+from wham_data.schemas.errors import MismatchError, UsageError
 
-app = typer.Typer(no_args_is_help=True, help="Train a tokenizer on a corpus' pictures.")
+if TYPE_CHECKING:
+    from wham_data.inference.tokenizer_config import ImageConfig
+
+app = typer.Typer(no_args_is_help=True, help="Train a tokenizer or a world model on a corpus.")
 
 
 @app.callback()
 def train() -> None:
-    """Train a tokenizer on a corpus' pictures."""
+    """Train a tokenizer or a world model on a corpus."""
 
 
 @app.command()
@@ -31,15 +34,24 @@ def tokenizer(
     minutes: Annotated[float | None, typer.Option(help="Length of the whole run.")] = None,
     steps: Annotated[int | None, typer.Option(help="Length of the whole run, in steps.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")] = False,
+    family: Annotated[
+        str, typer.Option(help="vit: a transformer. taming: convolutions, for square frames.")
+    ] = "vit",
     vocab_size: Annotated[int, typer.Option(help="Codes in the codebook.")] = 4096,
-    width: Annotated[int, typer.Option(help="Width of the transformer, a multiple of 32.")] = 160,
-    layers: Annotated[int, typer.Option(help="Layers of encoder and decoder each.")] = 4,
+    width: Annotated[
+        int | None,
+        typer.Option(help="A multiple of 32. Default: 160; taming: 32 at the first level of four."),
+    ] = None,
+    layers: Annotated[
+        int | None,
+        typer.Option(help="Of encoder and decoder each. Default: 4; taming: 1 block a level."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of weights and batches.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Train a ViT-VQGAN tokenizer (18 x 30 tokens for 300x180).
+    """Train a tokenizer: a ViT-VQGAN (18 x 30 tokens for 300x180) or a Taming VQGAN.
 
     \b
     Examples:
@@ -47,31 +59,21 @@ def tokenizer(
       wham-data train tokenizer pictures --out my-tokenizer --minutes 60
       wham-data train tokenizer pictures --out my-tokenizer --minutes 180 --resume
       wham-data ingest recordings/ --out corpus --tokenizer my-tokenizer
+      wham-data ingest recordings/ --out squares --tokenizer none --frames png --size 128x128
+      wham-data train tokenizer squares --out taming --family taming --minutes 180
     """
     if (minutes is None) == (steps is None):
         raise UsageError("training length: give either --minutes or --steps")
     from wham_data.corpus import Corpus
     from wham_data.inference.frame_tokenizer import choose_device
     from wham_data.inference.train_tokenizer import TrainSettings, train_tokenizer
-    from wham_data.inference.vit_config import ViTConfig
     from wham_data.pipelines.frame_cache import unpack_frames
 
     opened = Corpus.open(corpus)
-    frame_width, frame_height = opened.info.size
+    model = _tokenizer_config(family, opened.info.size, vocab_size, width, layers)
+    rows, columns = model.grid
     settings = TrainSettings(
-        model=ViTConfig(
-            image_width=frame_width,
-            image_height=frame_height,
-            patch_size=10,
-            transf_dim=width,
-            embedding_dim=16,
-            num_layers=layers,
-            head_size=32,
-            vocab_size=vocab_size,
-        ),
-        steps=steps,
-        minutes=minutes,
-        seed=seed,
+        model=model, steps=steps, minutes=minutes, seed=seed, crop=(min(6, rows), min(10, columns))
     )
 
     def tell(row: dict[str, float]) -> None:
@@ -96,5 +98,143 @@ def tokenizer(
         f"{out}: {report.steps} steps in {report.minutes:.1f} min, held-out "
         f"{report.held_out.psnr_db:.2f} dB, {report.held_out.codes_used} of {vocab_size} codes used, "
         f"perplexity {report.held_out.perplexity:.0f}"
+    )
+    emit(asdict(report), text, as_json=json)
+
+
+def _tokenizer_config(
+    family: str, size: tuple[int, int], vocab_size: int, width: int | None, layers: int | None
+) -> ImageConfig:
+    """A tokenizer for frames of this size (width, height)."""
+    from wham_data.inference.taming_config import TamingConfig
+    from wham_data.inference.vit_config import ViTConfig
+
+    frame_width, frame_height = size
+    if family == "vit":
+        return ViTConfig(
+            image_width=frame_width,
+            image_height=frame_height,
+            patch_size=10,
+            transf_dim=width or 160,
+            embedding_dim=16,
+            num_layers=layers or 4,
+            head_size=32,
+            vocab_size=vocab_size,
+        )
+    if family != "taming":
+        raise UsageError(f"--family {family[:40]!r}: expected vit or taming")
+    if frame_width != frame_height:
+        raise UsageError(
+            f"--family taming: frames of {frame_width}x{frame_height}, expected square ones. "
+            "Ingest with --size 128x128"
+        )
+    return TamingConfig(
+        resolution=frame_width,
+        channels=width or 32,
+        multipliers=(1, 1, 2, 2),
+        res_blocks=layers or 1,
+        attention_at=(frame_width // 8,),
+        latent_channels=16,
+        embedding_dim=16,
+        vocab_size=vocab_size,
+    )
+
+
+@app.command("world-model")
+def world_model(
+    corpus: Annotated[
+        Path, typer.Argument(help="Tokenised, with actions in wham16; has train and val parts.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the model, curves and checkpoint.")],
+    minutes: Annotated[float | None, typer.Option(help="Length of the whole run.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Length of the whole run, in steps.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")] = False,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="The corpus' tokenizer; by default found by its name.")
+    ] = None,
+    window: Annotated[int, typer.Option(help="Steps that the model holds.", min=2)] = 4,
+    layers: Annotated[int, typer.Option(help="Layers of the transformer.")] = 4,
+    heads: Annotated[int, typer.Option(help="Attention heads of a layer.")] = 4,
+    width: Annotated[int, typer.Option(help="Width, a multiple of the heads.")] = 256,
+    batch_size: Annotated[int, typer.Option(help="Windows in a batch.", min=1)] = 4,
+    learning_rate: Annotated[float, typer.Option(help="AdamW's, at its peak.")] = 1e-3,
+    seed: Annotated[int, typer.Option(help="Of weights and batches.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Train a world model on a tokenised corpus: next-token prediction over windows of steps.
+
+    The default is the size of wham-tiny's, for a laptop. Every checkpoint is a model that `dream`
+    can use; its losses are compared with two predictors that know no model.
+
+    \b
+    Examples:
+      wham-data ingest recordings/ --out corpus --actions wham16 --split 90,10,0
+      wham-data train world-model corpus --out my-model --minutes 60
+      wham-data train world-model corpus --out my-model --minutes 600 --resume --device cuda
+      wham-data dream corpus --model my-model --out dreams
+    """
+    if (minutes is None) == (steps is None):
+        raise UsageError("training length: give either --minutes or --steps")
+    from wham_data.corpus import Corpus
+    from wham_data.feed import WindowDataset
+    from wham_data.inference.frame_tokenizer import choose_device
+    from wham_data.inference.gpt_config import GPTSpec
+    from wham_data.inference.tokenizer import tokenizer_info
+    from wham_data.inference.train_world_model import WorldModelSettings, train_world_model
+    from wham_data.schemas.wham_tokens import ACTION_SIZE
+
+    opened = Corpus.open(corpus)
+    made_by = opened.info.tokenizer
+    if made_by is None:
+        raise UsageError(f"{corpus}: holds no tokens; ingest with --tokenizer")
+    ref = tokenizer or made_by.name
+    if (found := tokenizer_info(ref).fingerprint) != made_by.fingerprint:
+        raise MismatchError(
+            f"{corpus}: its tokens are {made_by.fingerprint[:12]}'s, but tokenizer {ref} is "
+            f"{found[:12]}. Name the right one with --tokenizer."
+        )
+    spec = GPTSpec(
+        n_layer=layers,
+        n_head=heads,
+        n_embd=width,
+        positions=window * (made_by.n_tokens + ACTION_SIZE),
+        image_tokens=made_by.n_tokens,
+        image_vocab=made_by.vocab_size,
+        version=2,
+        bias=False,
+    )
+    settings = WorldModelSettings(
+        spec,
+        steps=steps,
+        minutes=minutes,
+        seed=seed,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+    )
+
+    def tell(row: dict[str, float]) -> None:
+        if not quiet:
+            say(
+                f"step {row['step']:6.0f}  {row['minutes']:6.1f} min  loss {row['loss']:.4f}  "
+                f"held-out: image {row['image_loss']:.4f}  action {row['action_loss']:.4f}"
+            )
+
+    report = train_world_model(
+        WindowDataset(opened, window, interleave=True).windows,
+        WindowDataset(opened, window, split="val", interleave=True).windows,
+        ref,
+        out,
+        settings,
+        tell,
+        resume=resume,
+        device=str(choose_device(device)),
+    )
+    simple = report.baselines
+    text = (
+        f"{out}: {report.steps} steps in {report.minutes:.1f} min. Held-out nats per image token: "
+        f"{report.image_loss:.3f} (copying the last frame {simple.copy:.3f}, unigram "
+        f"{simple.unigram:.3f}); per action token: {report.action_loss:.3f}"
     )
     emit(asdict(report), text, as_json=json)

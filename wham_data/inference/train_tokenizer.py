@@ -13,7 +13,6 @@ interrupted. That holds for `steps`; with `minutes` the schedule follows the clo
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,8 +22,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from wham_data.inference import codebook_fit
@@ -33,12 +30,21 @@ from wham_data.inference.evaluate import TokenizerFigures, tokenizer_figures
 from wham_data.inference.image_model import ImageModel, image_model
 from wham_data.inference.tokenizer import CONFIG_FILE, WEIGHTS_FILE, load_tokenizer
 from wham_data.inference.tokenizer_config import ImageConfig
+from wham_data.inference.training_files import (
+    CHECKPOINT_FILE,
+    CURVES_FILE,
+    moments_of,
+    rate_factor,
+    read_checkpoint,
+    replace_tensors,
+    replace_text,
+    restore_moments,
+    share_done,
+    write_checkpoint,
+)
 from wham_data.inference.vit_config import ViTConfig
 from wham_data.inference.vit_vqgan import on_sphere
-from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError
-
-CHECKPOINT_FILE = "training.safetensors"
-CURVES_FILE = "curves.json"
+from wham_data.schemas.errors import UsageError
 
 WHAM_TINY = ViTConfig(
     image_width=300,
@@ -322,11 +328,6 @@ def _move_codebook(
     run.model.codebook.set_rows(run.codebook.rows)
 
 
-def rate_factor(step: int, share_done: float, warm_up: int) -> float:
-    """The learning rate by its peak: a linear rise over `warm_up` steps, a cosine down to 2 %."""
-    return min((step + 1) / warm_up, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share_done)))
-
-
 def first_codebook(
     model: ImageModel, frames: NDArray[np.uint8], settings: TrainSettings
 ) -> CodebookState:
@@ -346,10 +347,7 @@ def first_codebook(
 
 
 def _share_done(run: Training, settings: TrainSettings) -> float:
-    if settings.steps is not None:
-        return run.step / settings.steps
-    assert settings.minutes is not None, "one of the two is given"
-    return run.minutes / settings.minutes
+    return share_done(run.step, run.minutes, settings.steps, settings.minutes)
 
 
 def _fresh(settings: TrainSettings, device: str) -> Training:
@@ -381,82 +379,42 @@ def _save_tokenizer(model: ImageModel, out: Path) -> None:
         name: tensor.detach().cpu().half().contiguous()
         for name, tensor in model.state_dict().items()
     }
-    _replace_text(out / CONFIG_FILE, model.config.to_json())
-    _replace_tensors(out / WEIGHTS_FILE, weights, {})
+    replace_text(out / CONFIG_FILE, model.config.to_json())
+    replace_tensors(out / WEIGHTS_FILE, weights, {})
 
 
 def _save_checkpoint(run: Training, settings: TrainSettings, out: Path) -> None:
-    """Everything a resumed run needs, in one file, so that it is there whole or not at all."""
     tensors = {f"model.{name}": tensor.cpu() for name, tensor in run.model.state_dict().items()}
-    moments = run.optimizer.state_dict()["state"]
-    for index, (name, _) in enumerate(_learned(run.model)):
-        tensors[f"exp_avg.{name}"] = moments[index]["exp_avg"].cpu()
-        tensors[f"exp_avg_sq.{name}"] = moments[index]["exp_avg_sq"].cpu()
+    tensors |= moments_of(run.optimizer, _learned(run.model))
     if run.codebook is not None:
-        tensors["codebook.uses"], tensors["codebook.sums"] = (
-            run.codebook.uses.cpu(),
-            run.codebook.sums.cpu(),
-        )
+        tensors["codebook.uses"] = run.codebook.uses.cpu()
+        tensors["codebook.sums"] = run.codebook.sums.cpu()
     state = {
         "settings": asdict(settings),
         "step": run.step,
         "minutes": run.minutes,
         "curve": run.curve,
     }
-    _replace_tensors(out / CHECKPOINT_FILE, tensors, {"state": json.dumps(state)})
-    _replace_text(out / CURVES_FILE, json.dumps(run.curve, indent=1) + "\n")
+    write_checkpoint(out / CHECKPOINT_FILE, tensors, state)
+    replace_text(out / CURVES_FILE, json.dumps(run.curve, indent=1) + "\n")
 
 
 def _restored(checkpoint: Path, settings: TrainSettings, device: str) -> Training:
     run = _fresh(settings, device)
-    try:
-        with safe_open(checkpoint, framework="pt", device=device) as file:
-            state: dict[str, Any] = json.loads(file.metadata()["state"])
-            names: list[str] = list(file.keys())
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in names}
-        wanted = json.loads(json.dumps(asdict(settings)))  # tuples as lists, as they were stored
-        made_with: dict[str, Any] = state["settings"]
-        changed = sorted(key for key in wanted if wanted[key] != made_with.get(key))
-        if changed := [key for key in changed if key not in ("steps", "minutes")]:
-            raise MismatchError(
-                f"{checkpoint}: made with other settings ({', '.join(changed)}). "
-                "Give the same ones, or another folder."
-            )
+
+    def restore(tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         run.model.load_state_dict(
             {name: tensors[f"model.{name}"] for name in run.model.state_dict()}
         )
-        adam = run.optimizer.state_dict()
-        adam["state"] = {
-            index: {
-                "step": torch.tensor(float(state["step"])),
-                "exp_avg": tensors[f"exp_avg.{name}"],
-                "exp_avg_sq": tensors[f"exp_avg_sq.{name}"],
-            }
-            for index, (name, _) in enumerate(_learned(run.model))
-        }
-        run.optimizer.load_state_dict(adam)
+        restore_moments(run.optimizer, _learned(run.model), tensors, state["step"])
         if "codebook.uses" in tensors:
             run.codebook = CodebookState(
                 tensors["codebook.uses"], tensors["codebook.sums"], run.model.spherical
             )
         run.step, run.minutes, run.curve = state["step"], state["minutes"], state["curve"]
-    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as damaged:
-        raise IntegrityError(
-            f"{checkpoint}: no usable checkpoint ({damaged}). Remove it to start afresh."
-        ) from damaged
+
+    read_checkpoint(checkpoint, asdict(settings), device, restore)
     return run
-
-
-def _replace_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    beside = path.with_name(path.name + ".partial")
-    beside.write_bytes(save(tensors, metadata))
-    beside.replace(path)
-
-
-def _replace_text(path: Path, text: str) -> None:
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
 
 
 def _evenly(frames: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
