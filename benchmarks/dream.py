@@ -1,9 +1,10 @@
 """CPU or GPU time per dreamt step, against a plain path that does the published behaviour's work.
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/dream.py --threads 2 --rounds 2
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/dream.py --model wham-tiny --steps 4
 
-The model has the shape of a mid-size WHAM (8 layers, 8 heads, 512 wide, 540 + 16 tokens per step, a
-vocabulary of 16 384 + 68, 10 steps) and one of two sets of weights:
+Without --model, a model of one of WHAM's shapes (mid: 8 layers, 8 heads, 512 wide; 540 + 16 tokens
+per step, a vocabulary of 16 384 + 68, 10 steps) with one of two sets of weights:
 
     random  as before training. Every id is about as likely as any other, so guessing gains nothing
             at first sight, and little at the second.
@@ -12,6 +13,9 @@ vocabulary of 16 384 + 68, 10 steps) and one of two sets of weights:
             --copy-mass. That stands in for gameplay, whose frames share tokens: consecutive frames
             of the bundled recordings, 51 % (CoinRun), 19 % (Doom) and 6 % (MiniWorld) of them, in
             the mean the default.
+
+It starts from random frames that share as many tokens. With --model, a bundled name, a WHAM .ckpt or
+the folder of a model: it starts from the bundled recordings, ingested with the model's tokenizer.
 
 Three paths take turns, each dreaming from the same context and seed, in mode world:
 
@@ -22,7 +26,7 @@ Three paths take turns, each dreaming from the same context and seed, in mode wo
     guessing     ours as it comes
 
 CPU time is what counts on a shared machine: it is the sum over all threads, and does not contain
-the time of others.
+the time of others. `wham-data bench dream` times our path alone, beside the floor that memory sets.
 """
 
 from __future__ import annotations
@@ -31,9 +35,10 @@ import argparse
 import json
 import math
 import resource
+import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -41,11 +46,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+import wham_data
+from wham_data.inference.bench_dream import SHAPES, random_model
 from wham_data.inference.dream import Context, Dream, dream_batch
 from wham_data.inference.gpt import GPT
-from wham_data.inference.gpt_config import GPTSpec
 from wham_data.inference.sampling import Noise, Sampling, choose
-from wham_data.inference.world_model import WorldModel
+from wham_data.inference.world_model import WorldModel, load_world_model, torch_dtype
+from wham_data.pipelines.demo import RECORDINGS
 from wham_data.schemas.wham_tokens import encode_actions, token_ranges
 
 GAMEPLAY_COPY_MASS = 0.25
@@ -64,8 +71,7 @@ def main() -> None:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     model = _model(settings)
-    spec = model.spec
-    contexts, futures = _gameplay(spec, settings)
+    contexts, futures = (_recorded if settings.model else _gameplay)(model, settings)
     sampling = Sampling(temperature=settings.temperature)
 
     def ours(speculate: bool) -> list[Dream]:
@@ -106,8 +112,9 @@ def _report(
     results: dict[str, object],
 ) -> None:
     report: dict[str, object] = {
-        "weights": settings.weights,
-        "copy_mass": settings.copy_mass if settings.weights == "copy" else None,
+        "model": model.name,
+        "weights": None if settings.model else settings.weights,
+        "copy_mass": None if settings.model or settings.weights == "random" else settings.copy_mass,
         "batch": settings.batch,
         "steps": settings.steps,
         "dtype": model.dtype,
@@ -145,14 +152,10 @@ def _report(
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Time per dreamt step, ours against plain.")
+    parser.add_argument("--model", help="a bundled name, a WHAM .ckpt, or a model's folder")
+    parser.add_argument("--shape", default="mid", help=f"{', '.join(SHAPES)}, or LxHxD")
     parser.add_argument("--weights", choices=("random", "copy"), default="copy")
     parser.add_argument("--copy-mass", type=float, default=GAMEPLAY_COPY_MASS)
-    parser.add_argument("--layers", type=int, default=8)
-    parser.add_argument("--heads", type=int, default=8)
-    parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--grid", type=int, nargs=2, default=(18, 30), metavar=("ROWS", "COLUMNS"))
-    parser.add_argument("--vocab", type=int, default=16384)
-    parser.add_argument("--context", type=int, default=10, help="steps that the model holds")
     parser.add_argument("--steps", type=int, default=2, help="steps to dream")
     parser.add_argument("--plain-steps", type=int, default=1, help="of them, on the plain path")
     parser.add_argument("--no-plain", action="store_true")
@@ -164,32 +167,52 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--temperature", type=float, default=0.9)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--dtype", choices=("float32", "bf16"), default="float32")
     return parser.parse_args()
 
 
 def _model(settings: argparse.Namespace) -> WorldModel:
-    tokens = settings.grid[0] * settings.grid[1]
-    spec = GPTSpec(
-        n_layer=settings.layers,
-        n_head=settings.heads,
-        n_embd=settings.width,
-        positions=settings.context * (tokens + 16),
-        image_tokens=tokens,
-        image_vocab=settings.vocab,
-    )
-    torch.manual_seed(settings.seed)
-    gpt = GPT(spec).eval().requires_grad_(False)
+    if settings.model:
+        return load_world_model(settings.model, settings.device, settings.dtype)
+    model = random_model(settings.shape, "cpu")
     if settings.weights == "copy":
-        _make_it_copy(gpt, settings.copy_mass, settings.temperature)
-    gpt.to(settings.device, getattr(torch, settings.dtype))
-    return WorldModel("benchmark", gpt, None)
+        _make_it_copy(model.gpt, settings.copy_mass, settings.temperature)
+    model.gpt.to(settings.device, torch_dtype(settings.dtype))
+    return replace(model, compiled=settings.device != "cpu")
+
+
+def _recorded(
+    model: WorldModel, settings: argparse.Namespace
+) -> tuple[list[Context], list[NDArray[np.float32]]]:
+    """Contexts and future actions from the middle of the bundled recordings, one after another."""
+    assert model.tokenizer is not None
+    seen = model.spec.steps
+    contexts, futures = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        wham_data.ingest(
+            [RECORDINGS],
+            out=folder,
+            tokenizer=settings.model,
+            actions="wham16",
+            size=model.tokenizer.frame_size,
+            workers=0,
+        )
+        corpus = wham_data.Corpus.open(folder)
+        episodes = corpus.episodes["episode"].sort().to_list()
+        for dream in range(settings.batch):
+            steps = corpus.read_episode(episodes[dream % len(episodes)])
+            first = (len(steps.time_ns) - seen - settings.steps) // 2
+            known, future = np.split(steps.actions[first:][: seen + settings.steps], [seen])
+            contexts.append(Context(known, tokens=steps.tokens[first:][:seen]))
+            futures.append(future)
+    return contexts, futures
 
 
 def _gameplay(
-    spec: GPTSpec, settings: argparse.Namespace
+    model: WorldModel, settings: argparse.Namespace
 ) -> tuple[list[Context], list[NDArray[np.float32]]]:
     """Contexts whose frames share `copy_mass` of their tokens, with actions, and future actions."""
+    spec = model.spec
     random = np.random.default_rng(settings.seed)
     contexts, futures = [], []
     for _ in range(settings.batch):

@@ -56,3 +56,15 @@ def command(arguments: Sequence[str | Path]) -> list[str]:
     """The command line that runs `wham-data` with this interpreter."""
     start = "from wham_data.cli.main import main; main()"
     return [sys.executable, "-c", start, *map(str, arguments)]
+
+
+@pytest.fixture
+def cuda() -> str:
+    """The first GPU. Without one the test is skipped, or fails where there should be one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        if os.environ.get("WHAM_DATA_FAIL_WITHOUT_CUDA") == "1":
+            pytest.fail("no CUDA device, and WHAM_DATA_FAIL_WITHOUT_CUDA=1")
+        pytest.skip("no CUDA device")
+    return "cuda"

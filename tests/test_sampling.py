@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wham_data.inference.sampling import Noise, Sampling, choose, filtered
+from wham_data.inference.sampling import HeldNoise, Noise, Sampling, choose, filtered
 from wham_data.schemas.errors import UsageError
 
 CPU = torch.device("cpu")
@@ -75,6 +75,15 @@ def test_top_p_keeps_what_plain_python_keeps(
 
 def test_ties_with_the_kth_best_survive() -> None:
     assert left([3.0, 1.0, 2.0, 2.0, 2.0], Sampling(top_k=2)) == [0, 2, 3, 4]
+
+
+@pytest.mark.parametrize("p", [0.3, 0.9, 0.999])
+def test_top_p_is_the_same_whether_few_ids_make_up_the_mass_or_many(p: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for spread in (0.1, 3.0):
+        logits = (torch.randn(1200, generator=generator).double() * spread).float().tolist()
+        sampling = Sampling(temperature=1, top_p=p)
+        assert left(logits, sampling) == slow_left(logits, sampling, 0, 1199)
 
 
 def test_the_token_that_crosses_top_p_is_removed() -> None:
@@ -152,3 +161,11 @@ def test_draws_come_with_the_probabilities_of_the_filtered_logits() -> None:
     assert found[0] == 0
     chi_square = ((found[1:] - expected[1:]) ** 2 / expected[1:]).sum()
     assert chi_square < 18.5  # 1 in 1000 for 4 degrees of freedom
+
+
+def test_held_noise_is_the_noise_of_its_place() -> None:
+    noise = Noise(seed=3, dream=1)
+    held = HeldNoise(noise, 7, CPU)
+    for step, first, count in [(0, 0, 5), (0, 2, 6), (0, 2, 3), (0, 4, 9), (1, 6, 2), (2, 0, 1)]:
+        found = held.at(step, range(first, first + count))
+        assert torch.equal(found, noise.at(step, first, count, 7, CPU))

@@ -446,13 +446,9 @@ def test_the_comparison_shows_each_frame_beside_its_copy() -> None:
 
 @pytest.mark.gpu
 def test_a_gpu_gives_the_ids_of_the_cpu_and_the_same_ones_in_any_batch(
-    tiny: Tokenizer, gameplay: NDArray[np.uint8]
+    tiny: Tokenizer, gameplay: NDArray[np.uint8], cuda: str
 ) -> None:
-    if not torch.cuda.is_available():
-        if os.environ.get("WHAM_DATA_FAIL_WITHOUT_CUDA") == "1":
-            pytest.fail("no CUDA device, and WHAM_DATA_FAIL_WITHOUT_CUDA=1")
-        pytest.skip("no CUDA device")
-    gpu = load_tokenizer("wham-tiny", "cuda")
+    gpu = load_tokenizer("wham-tiny", cuda)
     ids = gpu.encode(gameplay)
     assert (np.concatenate([gpu.encode(frame[None]) for frame in gameplay]) == ids).all()
     assert (ids == tiny.encode(gameplay)).mean() > 0.999  # near ties may fall the other way

@@ -5,6 +5,7 @@
     wham_data.ingest(["recordings/"], out="corpus", tokenizer="wham-tiny")
     corpus = wham_data.Corpus.open("corpus")
     corpus.scan()        # a polars LazyFrame of steps
+    wham_data.WindowDataset(corpus, length=10, batch_size=32)      # windows for training
     model = wham_data.load_world_model("WHAM.ckpt")
     wham_data.dream(model, wham_data.Context(actions=..., tokens=...), steps=20)
 
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wham_data.corpus import Corpus as Corpus
+    from wham_data.feed import WindowDataset as WindowDataset
     from wham_data.inference.dream import Context as Context
     from wham_data.inference.dream import Dream as Dream
     from wham_data.inference.dream import dream as dream
@@ -44,6 +46,7 @@ _HOMES = {
     "Sampling": "wham_data.inference.sampling",
     "Tokenizer": "wham_data.inference.tokenizer",
     "WhamDataError": "wham_data.schemas.errors",
+    "WindowDataset": "wham_data.feed",
     "WorldModel": "wham_data.inference.world_model",
     "dream": "wham_data.inference.dream",
     "dream_batch": "wham_data.inference.dream",

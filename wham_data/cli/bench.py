@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wham_data.cli.console import emit
+from wham_data.cli.console import emit, say
 from wham_data.schemas.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Measure this machine.")
@@ -81,3 +81,57 @@ def dream(
         ]
     )
     emit({**asdict(measured), "times_floor": measured.times_floor}, text, as_json=json)
+
+
+@app.command()
+def feed(
+    corpus: Annotated[str, typer.Argument(help="A corpus with tokens.")],
+    length: Annotated[int, typer.Option(help="Steps of a window.", min=1)] = 10,
+    batch_size: Annotated[int, typer.Option(help="Windows of a batch.", min=1)] = 32,
+    rounds: Annotated[int, typer.Option(help="Turns of each reader that count.", min=1)] = 5,
+    stored: Annotated[
+        int, typer.Option(help="Most windows that are stored for other libraries.", min=1)
+    ] = 10_000,
+    peers: Annotated[bool, typer.Option(help="Other libraries too, where installed.")] = True,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Time the feeding of training windows, beside a raw memory map and other libraries.
+
+    The readers take turns in processes of their own. Windows begin at every step; "random" reads
+    batches by number, "loader" shuffled batches through the library's DataLoader. Other libraries
+    get windows that were stored one by one, which is easier.
+
+    \b
+    Examples:
+      wham-data bench feed corpus
+      wham-data bench feed corpus --batch-size 256 --no-peers --json
+    """
+    from wham_data.corpus import Corpus
+    from wham_data.feed.bench import OURS, Task, installed, measure
+    from wham_data.feed.peers import PEERS
+
+    task = Task(corpus, length, batch_size, stored)
+    readers = [*OURS, *(installed(PEERS) if peers else ())]
+    figures = measure(task, readers, rounds, progress=say)
+    tokens = length * Corpus.open(corpus).info.n_tokens
+    columns = ("random windows/s", "loader windows/s", "loader tokens/s", "first batch s", "MB")
+    lines = [f"{'':32}" + "".join(f"{name:>18}" for name in columns)]
+    for each in figures:
+        speed = None if each.loader is None else each.loader * tokens
+        values = (each.random, each.loader, speed, each.first_batch_s, each.memory_mb)
+        cells = "".join(f"{_figure(value):>18}" for value in values)
+        lines.append(f"{each.name:32}" + (each.failed or cells))
+    result = {
+        "length": length,
+        "batch_size": batch_size,
+        "tokens_per_window": tokens,
+        "readers": [asdict(each) for each in figures],
+    }
+    emit(result, "\n".join(lines), as_json=json)
+
+
+def _figure(value: float | None) -> str:
+    """A figure as a person wants it; a dash where there is none."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2f}"

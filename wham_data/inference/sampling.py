@@ -172,16 +172,15 @@ def _top_k(logits: Tensor, k: int) -> Tensor:
 
 def _top_p(logits: Tensor, p: float, keep: int) -> Tensor:
     """-inf from where the mass of the best ids exceeds p, but never for the best `keep`."""
-    total = logits.logsumexp(dim=1, keepdim=True)
-    best, order = logits.topk(min(max(_OFTEN_ENOUGH, keep), logits.shape[1]), dim=1)
-    mass = (best - total).exp().cumsum(dim=1)
-    if not bool((mass[:, -1] > p).all()):
+    count = min(max(_OFTEN_ENOUGH, keep), logits.shape[1])
+    order = logits.topk(count, dim=1).indices
+    beyond = logits.softmax(dim=1).gather(1, order).cumsum(dim=1) > p
+    if not bool(beyond[:, -1].all()):
         best, order = logits.sort(dim=1, descending=True)
-        mass = (best - total).exp().cumsum(dim=1)
-    beyond = mass > p
+        beyond = best.softmax(dim=1).cumsum(dim=1) > p
     beyond[:, :keep] = False
-    left = torch.full_like(logits, -math.inf)
-    return left.scatter_(1, order, best.masked_fill_(beyond, -math.inf))
+    removed = torch.ones_like(logits, dtype=torch.bool).scatter_(1, order, beyond)
+    return logits.masked_fill(removed, -math.inf)
 
 
 def _split_mix(index: Tensor, key: int) -> Tensor:

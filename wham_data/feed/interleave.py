@@ -1,0 +1,90 @@
+"""A window as a world model reads it: one row of ids, step by step, image tokens then action tokens.
+
+    image tokens of o_0 | 16 of a_0 | image tokens of o_1 | 16 of a_1 | ...
+
+Image ids are 0..V-1 and the 68 action ids follow them, so with V below 65,469 they fit 16 bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wham_data.schemas.actions import load_space
+from wham_data.schemas.conversion import Conversion, find_conversion
+from wham_data.schemas.corpus_info import CorpusInfo
+from wham_data.schemas.errors import UsageError
+from wham_data.schemas.wham_tokens import ACTION_SIZE, ACTION_VOCAB, encode_actions
+
+MODEL_SPACE: Final = "wham16"
+
+
+@dataclass(frozen=True, slots=True)
+class Interleaving:
+    """How the steps of a corpus become ids.
+
+    image_vocab   V
+    image_tokens  N, per step
+    conversion    from the corpus' action space to wham16; None: it is wham16
+    """
+
+    image_vocab: int
+    image_tokens: int
+    conversion: Conversion | None = None
+
+    @classmethod
+    def of(cls, info: CorpusInfo) -> Interleaving:
+        """For a corpus.
+
+        Raises:
+            UsageError: it has no tokens, or actions that no declared conversion takes to wham16.
+        """
+        if info.tokenizer is None:
+            raise UsageError("interleave: the corpus holds no tokens; ingest with --tokenizer")
+        target = load_space(MODEL_SPACE)
+        conversion = (
+            None if info.action_space == target else find_conversion(info.action_space, target)
+        )
+        return cls(info.tokenizer.vocab_size, info.tokenizer.n_tokens, conversion)
+
+    @property
+    def tokens_per_step(self) -> int:
+        """N + 16."""
+        return self.image_tokens + ACTION_SIZE
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint16 if the ids fit it, else int32."""
+        fits = self.image_vocab + ACTION_VOCAB <= np.iinfo(np.uint16).max + 1
+        return np.dtype(np.uint16 if fits else np.int32)
+
+    def flat(
+        self, tokens: NDArray[np.uint16], actions: NDArray[np.float32]
+    ) -> NDArray[np.uint16] | NDArray[np.int32]:
+        """The ids of windows.
+
+        Args:
+            tokens: [B, L, N], or [B, L + 1, N] with the observation that the last action led to.
+            actions: [B, L, A], measured, in the corpus' space.
+
+        Returns:
+            `dtype` [B, L (N + 16)], or N more.
+
+        Raises:
+            NoTokenError: an action is not known (NaN).
+        """
+        batch, length, size = actions.shape
+        if self.conversion is not None:
+            actions = self.conversion.apply(actions.reshape(-1, size)).reshape(batch, length, -1)
+        codes, _ = encode_actions(actions)
+        end = length * self.tokens_per_step
+        last = tokens[:, length:].reshape(batch, -1)
+        ids = np.empty((batch, end + last.shape[1]), self.dtype)
+        steps = ids[:, :end].reshape(batch, length, -1)
+        steps[..., : self.image_tokens] = tokens[:, :length]
+        steps[..., self.image_tokens :] = codes + self.image_vocab
+        ids[:, end:] = last
+        return ids

@@ -1,0 +1,287 @@
+"""Which windows of which corpora are fed, and how often: from manifests to arrays, column by column."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from wham_data.corpus import Corpus
+from wham_data.corpus.shards import ShardView, matrix_of
+from wham_data.feed.balance import action_weights
+from wham_data.feed.gather import NAME_BYTES, Names, Shards
+from wham_data.feed.order import Draws
+from wham_data.feed.windows import (
+    Numbers,
+    Shape,
+    Starts,
+    Windows,
+    starts_within,
+    windows_at,
+    without_rows,
+)
+from wham_data.schemas.errors import IntegrityError, MismatchError, NoInputsError, UsageError
+
+UnknownActions = Literal["drop", "keep"]
+Balance = Literal["action"]
+
+PIECE: Final = 64
+"""Windows of a run that share a weight when actions are balanced."""
+_COLUMNS: Final = ("shard", "row_start", "n_steps", "split", "keep", "missing_actions")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is asked for.
+
+    split            its episodes; None: of all splits
+    unknown_actions  "drop": no window holds a step without a known action
+    weights          episode -> how often each of its windows comes per epoch; 1 unless said
+    balance          "action": windows with rare actions come more often
+    """
+
+    split: str | None = "train"
+    unknown_actions: UnknownActions = "drop"
+    weights: Mapping[str, float] | None = None
+    balance: Balance | None = None
+
+    def __post_init__(self) -> None:
+        if self.unknown_actions not in ("drop", "keep"):
+            raise UsageError(f"unknown_actions {self.unknown_actions!r}: expected 'drop' or 'keep'")
+        if self.balance not in (None, "action"):
+            raise UsageError(f"balance {self.balance!r}: expected None or 'action'")
+        for episode, weight in (self.weights or {}).items():
+            if not (math.isfinite(weight) and weight >= 0):
+                raise UsageError(f"episode {episode}: weight {weight}, expected 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The windows, the shards they lie in, and how often each is drawn."""
+
+    shards: Shards
+    windows: Windows
+    draws: Draws
+
+    def fingerprint(self) -> str:
+        """24 hex digits over all that decides what draw k of an epoch is."""
+        digest = hashlib.blake2b(digest_size=12)
+        for names in self.shards.names:
+            digest.update(np.ascontiguousarray(names).data)
+        reached = self.draws.reached
+        for array in (self.windows.shard, self.windows.first, self.windows.ends, reached):
+            digest.update(b"none" if array is None else np.ascontiguousarray(array).data)
+        digest.update(str(self.windows.stride).encode())
+        return digest.hexdigest()
+
+
+def select(corpora: Mapping[Corpus, float], shape: Shape, choice: Choice) -> Selection:
+    """Find the windows.
+
+    Args:
+        corpora: each with its share of the draws; shares matter only if there are several.
+
+    Raises:
+        NoInputsError: there is no window.
+        UsageError: a share or weight makes no sense, or names an episode that is not there.
+        MismatchError: the corpora differ in what a step is.
+        IntegrityError: a manifest or shard is damaged.
+    """
+    _check_alike(list(corpora))
+    if choice.weights:
+        _check_names(list(corpora), choice.weights)
+    parts = [_part_of(corpus, shape, choice) for corpus in corpora]
+    shards = Shards(tuple(corpora), tuple(part.names for part in parts))
+    windows = _joined(parts)
+    weights = _weights(parts, list(corpora.values()))
+    draws = Draws(windows) if weights is None else Draws.weighted(windows, weights)
+    return Selection(shards, windows, draws)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one corpus contributes.
+
+    names    of its shards, sorted
+    windows  sorted by shard and row
+    weights  float64 [R]; None: 1
+    """
+
+    names: Names
+    windows: Windows
+    weights: NDArray[np.float64] | None
+
+
+def _part_of(corpus: Corpus, shape: Shape, choice: Choice) -> _Part:
+    table = corpus.manifest_columns([*_COLUMNS, *(["episode"] if choice.weights else [])])
+    if choice.split is not None:
+        table = table.filter(pc.equal(table.column("split"), choice.split))
+    names, shard, table = _by_place(corpus, table)
+    shards = Shards((corpus,), (names,))
+    first, n_steps = _numbers(table, "row_start"), _numbers(table, "n_steps")
+    overlap = (shard[1:] == shard[:-1]) & (first[1:] < first[:-1] + n_steps[:-1])
+    if overlap.any() or (n_steps < 1).any() or (first < 0).any():
+        raise IntegrityError(f"{corpus.location}: rows of the manifest overlap or make no sense")
+    low, high, episode = _kept(corpus, table, n_steps)
+    starts = starts_within(
+        shard[episode], first[episode] + low, first[episode] + high, episode, shape
+    )
+    if choice.unknown_actions == "drop":
+        missing = np.unique(shard[_numbers(table, "missing_actions") > 0])
+        starts = _known_only(shards, starts, missing, shape)
+    windows, interval = windows_at(starts, shape.stride, PIECE if choice.balance else None)
+    if not len(windows):
+        raise NoInputsError(_nothing(corpus, shape, choice))
+    weights: NDArray[np.float64] | None = None
+    if choice.weights:
+        weights = _listed(choice.weights, table)[starts.episode[interval]]
+    if choice.balance:
+        balanced = action_weights(shards, windows, shape)
+        weights = balanced if weights is None else balanced * weights
+    return _Part(names, windows, weights)
+
+
+def _by_place(corpus: Corpus, table: pa.Table) -> tuple[Names, Numbers, pa.Table]:
+    """Names of the shards, sorted; the shard of each episode; the episodes, sorted by place."""
+    try:
+        names = table.column("shard").combine_chunks().cast(pa.binary()).cast(pa.binary(NAME_BYTES))
+    except pa.ArrowInvalid as error:
+        raise IntegrityError(
+            f"{corpus.location}: the manifest names something that is no shard"
+        ) from error
+    # Names as whole numbers: sorting a million texts takes seconds.
+    letters = matrix_of(names, np.dtype(">u8"))
+    order = np.lexsort((_numbers(table, "row_start"), *letters.T[::-1]))
+    letters = letters[order]
+    new = np.ones(len(letters), np.bool_)
+    new[1:] = (letters[1:] != letters[:-1]).any(axis=1)
+    rest = table.drop_columns(["shard", "split"]).take(order)
+    return letters[new].view(f"S{NAME_BYTES}")[:, 0], np.cumsum(new) - 1, rest
+
+
+def _kept(corpus: Corpus, table: pa.Table, n_steps: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    """Every `keep` range [low, high), and which row of the table it is of."""
+    keep = table.column("keep").combine_chunks()
+    ranges = pc.list_flatten(keep)
+    episode = pc.list_parent_indices(keep).to_numpy().astype(np.int64)
+    low = pc.struct_field(ranges, "start").to_numpy()
+    high = pc.struct_field(ranges, "end").to_numpy()
+    before = np.zeros_like(high)
+    before[1:] = np.where(episode[1:] == episode[:-1], high[:-1], 0)
+    if (low < before).any() or (low >= high).any() or (high > n_steps[episode]).any():
+        raise IntegrityError(f"{corpus.location}: the manifest has a keep range out of order")
+    return low, high, episode
+
+
+def _known_only(shards: Shards, starts: Starts, missing: Numbers, shape: Shape) -> Starts:
+    """The starts of windows whose actions are all known; looks only into shards `missing` some."""
+    parts, done = [], 0
+    for shard in missing.tolist():
+        low, high = np.searchsorted(starts.shard, [shard, shard + 1]).tolist()
+        if low == high:
+            continue
+        rows = _unknown_rows(shards.open(shard))
+        parts += [
+            starts.take(slice(done, low)),
+            without_rows(starts.take(slice(low, high)), rows, shape.length),
+        ]
+        done = high
+    return Starts.joined([*parts, starts.take(slice(done, None))])
+
+
+def _unknown_rows(view: ShardView) -> Numbers:
+    found = [np.empty(0, np.int64)]
+    for first, table in view.read_rows(0, view.rows, ["action_known"]):
+        known = table.column("action_known").combine_chunks().to_numpy(zero_copy_only=False)
+        found.append(first + np.flatnonzero(~known))
+    return np.concatenate(found)
+
+
+def _listed(weights: Mapping[str, float], table: pa.Table) -> NDArray[np.float64]:
+    """The weight of each episode of the table, 1 unless said."""
+    place = pc.index_in(table.column("episode"), value_set=pa.array(list(weights), pa.string()))
+    listed = np.append(np.fromiter(weights.values(), np.float64), 1.0)
+    weight: NDArray[np.float64] = listed[place.fill_null(len(weights)).to_numpy()]
+    return weight
+
+
+def _joined(parts: Sequence[_Part]) -> Windows:
+    if len(parts) == 1:
+        return parts[0].windows
+    shards = np.cumsum([0, *(len(part.names) for part in parts)])
+    windows = np.cumsum([0, *(len(part.windows) for part in parts)])
+    joined = [
+        (part.windows.shard + np.int32(shard), part.windows.first, part.windows.ends + before)
+        for part, shard, before in zip(parts, shards[:-1], windows[:-1], strict=True)
+    ]
+    shard, first, ends = (np.concatenate(arrays) for arrays in zip(*joined, strict=True))
+    return Windows(shard, first, ends, parts[0].windows.stride)
+
+
+def _weights(parts: Sequence[_Part], shares: Sequence[float]) -> NDArray[np.float64] | None:
+    """The weight of each run: of several corpora, each gets its share of as many draws as before."""
+    if len(parts) == 1 and parts[0].weights is None:
+        return None
+    weights = [
+        np.ones(len(part.windows.first)) if part.weights is None else part.weights for part in parts
+    ]
+    draws = [
+        float((part.windows.counts() * each).sum())
+        for part, each in zip(parts, weights, strict=True)
+    ]
+    if min(draws) <= 0:
+        raise UsageError("weights of 0 leave no window to draw")
+    if len(parts) == 1:
+        return weights[0]
+    if not all(math.isfinite(share) and share > 0 for share in shares):
+        raise UsageError(f"shares {', '.join(map(str, shares))}: expected numbers above 0")
+    each = sum(draws) / sum(shares)
+    return np.concatenate(
+        [w * (share * each / n) for w, share, n in zip(weights, shares, draws, strict=True)]
+    )
+
+
+def _check_alike(corpora: Sequence[Corpus]) -> None:
+    """Corpora whose windows come in one batch have steps of one kind."""
+    first = corpora[0]
+    for other in corpora[1:]:
+        differences = [
+            line
+            for line in first.info.diff(other.info)
+            if line.startswith(("tokenizer", "action_space", "rate"))
+        ]
+        if differences:
+            raise MismatchError(
+                f"{first.location} and {other.location} cannot be mixed: {'; '.join(differences)}"
+            )
+
+
+def _check_names(corpora: Sequence[Corpus], weights: Mapping[str, float]) -> None:
+    episodes = [corpus.manifest_columns(["episode"]).column("episode") for corpus in corpora]
+    known = pa.chunked_array([chunk for column in episodes for chunk in column.chunks], pa.string())
+    strange = pc.invert(pc.is_in(pa.array(list(weights), pa.string()), value_set=known))
+    if pc.any(strange).as_py():
+        name = list(weights)[pc.index(strange, True).as_py()]
+        raise UsageError(f"weights: episode {name[:120]!r} is in none of the corpora")
+
+
+def _nothing(corpus: Corpus, shape: Shape, choice: Choice) -> str:
+    splits = corpus.manifest_columns(["split"]).column("split").unique().to_pylist()
+    where = "any split" if choice.split is None else f"split {choice.split!r}"
+    known = " with known actions" if choice.unknown_actions == "drop" else ""
+    return (
+        f"{corpus.location}: no window of {shape.observations} steps{known} in {where}; "
+        f"its splits are {', '.join(sorted(splits)) or 'none'}"
+    )
+
+
+def _numbers(table: pa.Table, name: str) -> Numbers:
+    values: Numbers = table.column(name).to_numpy()
+    return values
