@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -329,6 +330,22 @@ class Corpus:
         from wham_data.corpus.scan import scan_steps
 
         return scan_steps(self)
+
+    def to_ray(self, split: str | None = None) -> Any:
+        """The steps as a Ray Data dataset, read a shard per task.
+
+        Columns: `episode`, `split`, `step`, `time_ns`, `tokens` and `actions` as tensors (NaN where
+        no action is known), `action_known`, and `frame` where the corpus has them.
+
+        Args:
+            split: its episodes alone.
+
+        Raises:
+            MissingPartError: Ray Data needs a package that is not installed.
+        """
+        # By its name: the one module that knows Ray lies above this layer.
+        jobs = import_module("wham_data.pipelines.ray_jobs")
+        return jobs.steps_dataset(self, split)
 
     def at(self, match: str, time_ns: int) -> pl.DataFrame:
         """What everyone in a match saw and did at one time: a row per player or subject.

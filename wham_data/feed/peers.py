@@ -1,0 +1,244 @@
+"""Other libraries, each as its documentation has it, for `bench`; loaded only to be measured.
+
+Windows are stored one by one, without overlap, but where it says steps.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Final
+
+import numpy as np
+
+from wham_data.feed.bench import Reader, Task
+from wham_data.feed.windows import Numbers
+
+PER_TAR: Final = 1_000
+Window = dict[str, Any]
+
+
+class MosaicML(Reader):
+    """MosaicML Streaming: MDS shards."""
+
+    name = "MosaicML Streaming"
+    needs = "streaming"
+
+    def prepare(self) -> None:
+        """See `Reader`."""
+        from streaming import MDSWriter
+
+        first = next(_windows(self.task))
+        columns = {
+            name: f"ndarray:{values.dtype}:{','.join(map(str, values.shape))}"
+            for name, values in first.items()
+        }
+        with MDSWriter(out=str(self.folder / "mds"), columns=columns) as writer:
+            for window in _windows(self.task):
+                writer.write(window)
+
+    def by_number(self) -> tuple[int, Callable[[Numbers], object]] | None:
+        """See `Reader`."""
+        data = self._dataset()
+        return len(data), lambda numbers: _stacked([data[int(n)] for n in numbers])
+
+    def batches(self) -> Iterator[object]:
+        """See `Reader`."""
+        from torch.utils.data import DataLoader
+
+        loader = DataLoader(self._dataset(), self.task.batch_size)
+        while True:
+            yield from loader
+
+    def _dataset(self) -> Any:
+        from streaming import StreamingDataset
+        from streaming.base.util import clean_stale_shared_memory
+
+        clean_stale_shared_memory()
+        return StreamingDataset(
+            local=str(self.folder / "mds"), shuffle=True, batch_size=self.task.batch_size
+        )
+
+
+class LitData(Reader):
+    """LitData: binary chunks."""
+
+    name = "LitData"
+    needs = "litdata"
+
+    def prepare(self) -> None:
+        """See `Reader`."""
+        from litdata.streaming.cache import Cache
+
+        (self.folder / "chunks").mkdir()
+        cache = Cache(str(self.folder / "chunks"), chunk_bytes=64_000_000)
+        for number, window in enumerate(_windows(self.task)):
+            cache[number] = window
+        cache.done()
+        cache.merge()
+
+    def by_number(self) -> tuple[int, Callable[[Numbers], object]] | None:
+        """See `Reader`."""
+        from litdata import StreamingDataset
+
+        data = StreamingDataset(str(self.folder / "chunks"))
+        return len(data), lambda numbers: _stacked([data[int(n)] for n in numbers])
+
+    def batches(self) -> Iterator[object]:
+        """See `Reader`."""
+        from litdata import StreamingDataLoader, StreamingDataset
+
+        data = StreamingDataset(str(self.folder / "chunks"), shuffle=True)
+        loader = StreamingDataLoader(data, batch_size=self.task.batch_size)
+        while True:
+            yield from loader
+
+
+class HuggingFace(Reader):
+    """Hugging Face datasets: Arrow files of windows, by number and streaming."""
+
+    name = "Hugging Face datasets, windows"
+    needs = "datasets"
+
+    def prepare(self) -> None:
+        """See `Reader`."""
+        self._write(self.task)
+
+    def by_number(self) -> tuple[int, Callable[[Numbers], object]] | None:
+        """See `Reader`."""
+        data = self._open().with_format("numpy")
+        return len(data), lambda numbers: data[numbers]
+
+    def batches(self) -> Iterator[object]:
+        """See `Reader`."""
+        from torch.utils.data import DataLoader
+
+        data = self._open().to_iterable_dataset(num_shards=8)
+        shuffled = data.shuffle(seed=self.task.seed, buffer_size=1_000).with_format("torch")
+        loader = DataLoader(shuffled, batch_size=self.task.batch_size)
+        while True:
+            yield from loader
+
+    def _open(self) -> Any:
+        from datasets import load_from_disk
+
+        return load_from_disk(str(self.folder / "arrow"))
+
+    def _write(self, task: Task) -> None:
+        from datasets import Dataset, Features, List, Value
+
+        shapes = next(_windows(task))
+        features = Features(
+            {name: List(Value(str(v.dtype)), length=v.size) for name, v in shapes.items()}
+        )
+        data = Dataset.from_generator(
+            _flat_windows,
+            features=features,
+            gen_kwargs={"task": task},
+            cache_dir=str(self.folder / "cache"),
+        )
+        data.save_to_disk(str(self.folder / "arrow"))
+
+
+class HuggingFaceSteps(HuggingFace):
+    """The same with a step in a row, from which overlapping windows can be had."""
+
+    name = "Hugging Face datasets, steps"
+
+    def prepare(self) -> None:
+        """See `Reader`."""
+        steps = self.task.stored * self.task.length
+        self._write(replace(self.task, length=1, stored=steps))
+
+    def by_number(self) -> tuple[int, Callable[[Numbers], object]] | None:
+        """See `Reader`."""
+        data, rows = self._open().with_format("numpy"), np.arange(self.task.length)
+        n = len(data) - self.task.length
+        return n, lambda numbers: data[(numbers[:, None] + rows).reshape(-1)]
+
+    def batches(self) -> Iterator[object]:
+        """Every window a look-up of its rows."""
+        from torch.utils.data import DataLoader
+
+        data: Any = _Slices(self._open().with_format("numpy"), self.task.length)
+        loader = DataLoader(data, batch_size=self.task.batch_size, shuffle=True)
+        while True:
+            yield from loader
+
+
+@dataclass(frozen=True, slots=True)
+class _Slices:
+    data: Any
+    length: int
+
+    def __len__(self) -> int:
+        return len(self.data) - self.length
+
+    def __getitem__(self, number: int) -> Any:
+        return self.data[number : number + self.length]
+
+
+class WebDataset(Reader):
+    """WebDataset: tar files; it has no random access."""
+
+    name = "WebDataset"
+    needs = "webdataset"
+
+    def prepare(self) -> None:
+        """See `Reader`."""
+        windows = enumerate(_windows(self.task))
+        number = 0
+        while some := list(islice(windows, PER_TAR)):
+            with tarfile.open(self.folder / f"{number:04d}.tar", "w") as tar:
+                for key, window in some:
+                    for name, values in window.items():
+                        _add(tar, f"{key:06d}.{name}.npy", values)
+            number += 1
+
+    def batches(self) -> Iterator[object]:
+        """See `Reader`."""
+        import webdataset
+        from torch.utils.data import DataLoader
+
+        tars = [str(path) for path in sorted(self.folder.glob("*.tar"))]
+        data = webdataset.WebDataset(tars, shardshuffle=len(tars)).shuffle(1_000).decode()
+        loader = DataLoader(data, batch_size=self.task.batch_size)
+        while True:
+            yield from loader
+
+
+PEERS: Final[tuple[type[Reader], ...]] = (
+    MosaicML,
+    LitData,
+    HuggingFace,
+    HuggingFaceSteps,
+    WebDataset,
+)
+
+
+def _windows(task: Task) -> Iterator[Window]:
+    """Windows without overlap, in order."""
+    data = task.dataset(stride=task.length, shuffle=False, batch_size=None, epochs=1)
+    for window in islice(data, task.stored):
+        yield {name: window[name] for name in ("tokens", "actions")}
+
+
+def _flat_windows(task: Task) -> Iterator[Window]:
+    for window in _windows(task):
+        yield {name: values.reshape(-1) for name, values in window.items()}
+
+
+def _stacked(windows: list[Window]) -> Window:
+    return {name: np.stack([np.asarray(each[name]) for each in windows]) for name in windows[0]}
+
+
+def _add(tar: tarfile.TarFile, name: str, values: Any) -> None:
+    body = io.BytesIO()
+    np.save(body, values)
+    member = tarfile.TarInfo(name)
+    member.size = body.tell()
+    body.seek(0)
+    tar.addfile(member, body)
