@@ -6,7 +6,6 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,18 +20,19 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 @pytest.fixture
-def ray(tmp_path: Path) -> Iterator[Any]:
+def ray() -> Iterator[None]:
     """A cluster of one core, behind a token of its own."""
     pytest.importorskip("pandas", reason="Ray Data needs it")
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     ray = pytest.importorskip("ray")
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-    yield ray
+    yield
     ray.shutdown()
 
 
-def test_ray_data_reads_the_steps_as_tensors(corpus: Corpus, ray: Any) -> None:
+@pytest.mark.usefixtures("ray")
+def test_ray_data_reads_the_steps_as_tensors(corpus: Corpus) -> None:
     rows = corpus.to_ray("train").take_all()
 
     assert sorted((row["episode"], row["step"]) for row in rows) == [
