@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -80,7 +79,7 @@ def test_the_training_loop_learns() -> None:
 @pytest.mark.usefixtures("here")
 def test_a_training_that_was_stopped_goes_on_as_if_it_had_not() -> None:
     straight = run([training()])
-    os.unlink("checkpoint.pt")
+    Path("checkpoint.pt").unlink()
     run([training().replace("BATCH, STEPS = 4, 8, 60", "BATCH, STEPS = 4, 8, 29")])
 
     resumed = run([training()])
