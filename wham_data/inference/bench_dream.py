@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from wham_data.inference.attention import kernel_for
 from wham_data.inference.dream import Context, Dream, dream_batch
@@ -80,11 +81,14 @@ class DreamBench:
         return self.ms_per_frame / self.floor_ms_per_frame
 
 
-def random_model(shape: str, device: str = "auto", dtype: DType = "float32") -> WorldModel:
+def random_model(
+    shape: str, device: str = "auto", dtype: DType = "float32", *, compile: bool | None = None
+) -> WorldModel:
     """A world model of WHAM's layout with random weights, for its speed alone.
 
     Args:
         shape: one of `SHAPES`, or LxHxD: layers, heads and width.
+        compile: as `load_world_model` takes it.
 
     Raises:
         UsageError: no such shape.
@@ -115,7 +119,8 @@ def random_model(shape: str, device: str = "auto", dtype: DType = "float32") -> 
     with torch.random.fork_rng(devices=[]), torch.device(where):
         torch.manual_seed(0)
         gpt = GPT(spec).to(torch_dtype(dtype)).eval().requires_grad_(False)
-    return WorldModel(f"random {shape}", gpt, None, compiled=where.type == "cuda")
+    compiled = where.type == "cuda" if compile is None else compile
+    return WorldModel(f"random {shape}", gpt, None, compiled=compiled)
 
 
 def bench_dream(
@@ -125,12 +130,15 @@ def bench_dream(
     steps: int = 2,
     context: int | None = None,
     speculate: bool = True,
+    frames: NDArray[np.uint8] | None = None,
 ) -> DreamBench:
-    """Dream `steps` steps from random frames, after one step that warms up.
+    """Dream `steps` steps, after one step that warms up.
 
     Args:
-        batch: dreams side by side.
+        batch: dreams side by side, from one start with other random numbers.
         context: steps that the model sees; None: as many as it can.
+        frames: uint8 [T, H, W, 3], at least `context` of them, to start from. How many guesses are
+            right depends on them. None: random tokens, which fit a random model.
 
     Raises:
         UsageError: no dreams, no steps, or more context than the model holds.
@@ -141,36 +149,37 @@ def bench_dream(
     seen = spec.steps - 1 if context is None else context
     if not 1 <= seen < spec.steps:
         raise UsageError(f"context {seen}: this model sees 1 to {spec.steps - 1} steps")
-    rng = np.random.default_rng(0)
+    device = model.gpt.lm_head.weight.device
+    on_gpu = device.type == "cuda"
     idle = np.zeros((max(seen, steps), ACTION_SIZE), np.float32)
-    contexts = [
-        Context(idle[:seen], tokens=rng.integers(0, spec.image_vocab, (seen, spec.image_tokens)))
-        for _ in range(batch)
-    ]
+    tokens: NDArray[np.integer] = np.random.default_rng(0).integers(
+        0, spec.image_vocab, (seen, spec.image_tokens)
+    )
+    if frames is not None and model.tokenizer is not None:
+        tokens = model.tokenizer.encode(frames[:seen])
 
     def dreamt(count: int) -> list[Dream]:
         made = dream_batch(
             model,
-            contexts,
+            [Context(idle[:seen], tokens=tokens)] * batch,
             steps=count,
             actions=[idle[:count]] * batch,
             context_steps=seen,
             speculate=speculate,
         )
-        if model.gpt.lm_head.weight.is_cuda:
-            torch.cuda.synchronize()
+        if on_gpu:
+            torch.cuda.synchronize(device)
         return made
 
     dreamt(1)
-    on_gpu = model.gpt.lm_head.weight.is_cuda
     if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats(device)
     started = time.perf_counter()
     dreams = dreamt(steps)
     seconds = time.perf_counter() - started
     passes = max(made.stats.passes for made in dreams)
     bytes_per_pass = weight_bytes(model.gpt) + batch * cache_bytes(spec, seen, model.gpt)
-    bandwidth = copy_bandwidth(model.gpt.lm_head.weight.device)
+    bandwidth = copy_bandwidth(device)
     return DreamBench(
         model=model.name,
         device=model.device,
@@ -184,7 +193,7 @@ def bench_dream(
         tokens_per_pass=float(np.mean([made.stats.tokens_per_pass for made in dreams])),
         acceptance=float(np.mean([made.stats.acceptance for made in dreams])),
         host_memory_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-        device_memory_bytes=torch.cuda.max_memory_allocated() if on_gpu else None,
+        device_memory_bytes=torch.cuda.max_memory_allocated(device) if on_gpu else None,
         attention=str(kernel_for(model.gpt.lm_head.weight, spec.head_size)),
         compiled=model.compiled,
         bytes_per_pass=bytes_per_pass,
@@ -222,6 +231,6 @@ def copy_bandwidth(device: torch.device) -> float:
         started = time.perf_counter()
         target.copy_(source)
         if device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
         fastest = min(fastest, time.perf_counter() - started)
     return 2 * source.numel() * source.element_size() / fastest
