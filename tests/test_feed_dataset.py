@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Iterable
+from cProfile import Profile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 def dataset(corpus: Corpus, **changes: Any) -> WindowDataset:
     return WindowDataset(corpus, **{"length": 4, "batch_size": 3, **changes})
+
+
+def private_kb() -> int:
+    """Memory of this process that is not mapped from files."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1])
 
 
 def numbers(batches: Batches) -> list[int]:
@@ -307,6 +314,35 @@ def test_reading_ahead_changes_nothing(corpus: Corpus) -> None:
     assert numbers(seen) + numbers(batches) == numbers(dataset(corpus))
 
 
+def test_memory_does_not_grow_from_epoch_to_epoch(tmp_path: Path) -> None:
+    corpus = Corpus.create(tmp_path / "corpus", info())
+    corpus.commit(add_shard(corpus, "ann-0", n_steps=5_000))
+    data = dataset(corpus, unknown_actions="keep", epochs=None, batch_size=32)
+    epochs = iter(data)
+    n = -(-len(data.windows) // 32)
+
+    held = []
+    for _ in range(10):
+        numbers(next(epochs) for _ in range(n))
+        held.append(private_kb())
+
+    assert held[-1] - held[1] < 2_000
+
+
+def test_opening_does_no_work_per_episode_but_in_compiled_code(tmp_path: Path) -> None:
+    calls = []
+    for count in (20, 300):
+        corpus = Corpus.create(tmp_path / f"corpus{count}", info())
+        corpus.commit(add_shard(corpus, *(f"p{n}-0" for n in range(count)), n_steps=6))
+        profile = Profile()
+        profile.enable()
+        dataset(corpus)
+        profile.disable()
+        calls.append(sum(each.callcount for each in profile.getstats()))
+
+    assert calls[1] < 1.2 * calls[0]
+
+
 # Weights
 
 
@@ -433,6 +469,19 @@ def test_a_shard_that_was_cut_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(IntegrityError, match=path.name):
         list(data)
+
+
+def test_a_flipped_bit_is_found_where_that_is_asked_for(tmp_path: Path) -> None:
+    corpus = small_corpus(tmp_path / "corpus")
+    view = corpus.open_shard(dataset(corpus).windows.shards.open(0).path.name)
+    body = bytearray(view.path.read_bytes())
+    body[int(view.matrix_offsets("tokens")[0])] ^= 1
+    view.path.unlink()
+    view.path.write_bytes(body)
+
+    assert len(list(dataset(corpus))) == 6
+    with pytest.raises(IntegrityError, match="not those that were committed"):
+        list(dataset(corpus, check_shards=True))
 
 
 def test_a_manifest_that_promises_more_than_the_shard_has_reads_nothing_else(

@@ -31,6 +31,7 @@ def ray() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("ray")
 def test_ray_data_reads_the_steps_as_tensors(corpus: Corpus) -> None:
     rows = corpus.to_ray("train").take_all()
@@ -44,7 +45,10 @@ def test_ray_data_reads_the_steps_as_tensors(corpus: Corpus) -> None:
         assert row["action_known"] == (row["step"] % 7 != 6)
 
 
-def test_hugging_face_datasets_reads_the_shards(corpus: Corpus, tmp_path: Path) -> None:
+def test_hugging_face_datasets_reads_the_shards(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     datasets = pytest.importorskip("datasets")
     shards = [str(corpus.shard_path(name)) for name in corpus.episodes["shard"].unique()]
 

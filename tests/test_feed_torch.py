@@ -16,6 +16,7 @@ from wham_data.feed import WindowDataset
 from wham_data.schemas.errors import UsageError
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
 from torch.utils.data import DataLoader  # noqa: E402  only where there is torch
 
 
@@ -42,7 +43,7 @@ def numbers(batches: Iterable[dict[str, Any]]) -> list[int]:
     return [int(n) for batch in batches for n in np.atleast_1d(np.asarray(batch["window"]))]
 
 
-@pytest.mark.parametrize(("workers", "start"), [(0, None), (1, "fork"), (3, "fork"), (2, "spawn")])
+@pytest.mark.parametrize(("workers", "start"), [(0, None), (1, "fork"), (2, "fork"), (1, "spawn")])
 def test_the_order_knows_nothing_of_workers(
     corpus: Corpus, workers: int, start: str | None
 ) -> None:
@@ -53,6 +54,14 @@ def test_the_order_knows_nothing_of_workers(
     assert numbers(batches) == numbers(dataset(corpus, epochs=2))
     assert batches[0]["tokens"].dtype == torch.uint16
     assert batches[0]["tokens"].is_contiguous()
+
+
+def test_a_forked_worker_reads_on_in_shards_that_are_open(corpus: Corpus) -> None:
+    data = dataset(corpus)
+    before = numbers(data)
+    data.set_epoch(0)
+
+    assert numbers(loader(data, 2)) == before
 
 
 def test_single_windows_come_in_the_same_order(corpus: Corpus) -> None:
@@ -106,7 +115,7 @@ def test_the_last_batch_tells_where_workers_stood(corpus: Corpus) -> None:
 
     other = dataset(corpus)
     other.load_state_dict(json.loads(json.dumps(state)))
-    assert numbers(seen) + numbers(loader(other, 3)) == numbers(dataset(corpus))
+    assert numbers(seen) + numbers(loader(other, 1)) == numbers(dataset(corpus))
 
 
 def test_two_ranks_of_two_workers_go_on_as_four_ranks_of_one(corpus: Corpus) -> None:
@@ -143,12 +152,12 @@ def test_the_state_of_a_stateful_loader_serves_other_workers(
     corpus: Corpus, every: int, taken: int
 ) -> None:
     stateful = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader
-    first = stateful(dataset(corpus), batch_size=None, num_workers=3, snapshot_every_n_steps=every)
+    first = stateful(dataset(corpus), batch_size=None, num_workers=2, snapshot_every_n_steps=every)
     seen = numbers(islice(iter(first), taken))
     other = dataset(corpus)
     other.load_state_dict(first.state_dict())
 
-    assert seen + numbers(loader(other, 2)) == numbers(dataset(corpus))
+    assert seen + numbers(loader(other, 1)) == numbers(dataset(corpus))
 
 
 def test_a_stateful_loader_of_single_windows_in_batches_needs_as_many_workers(
@@ -159,5 +168,5 @@ def test_a_stateful_loader_of_single_windows_in_batches_needs_as_many_workers(
     first = stateful(data, batch_size=5, num_workers=2)
     next(iter(first))
 
-    with pytest.raises(UsageError, match=r"as\s+many workers"):
+    with pytest.raises(UsageError, match="as many workers"):
         dataset(corpus, batch_size=None).load_state_dict(first.state_dict())

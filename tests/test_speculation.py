@@ -12,8 +12,8 @@ from slow_gpt import random_model
 from wham_data.inference.dream import Context, Dream, dream_batch
 from wham_data.inference.sampling import Sampling, filtered
 from wham_data.inference.speculation import (
-    BLOCK,
-    TRY_AGAIN,
+    LONGEST_BLOCK,
+    SHORTEST_BLOCK,
     BlockLength,
     agreed,
     find_motion,
@@ -63,26 +63,21 @@ def test_what_moves_in_repeats_the_edge() -> None:
     assert moved(np.array([[1, 2], [3, 4]]), -1, 0).tolist() == [[3, 4], [3, 4]]
 
 
-def test_guessing_goes_on_while_it_pays_and_is_tried_again_later() -> None:
+def test_blocks_grow_while_guesses_are_right_and_shrink_while_they_are_not() -> None:
     block = BlockLength()
     for _ in range(20):
-        assert block.tokens == BLOCK
-        block.came(5, BLOCK)
-    while block.tokens == BLOCK:
-        block.came(1, BLOCK)
-    for _ in range(TRY_AGAIN):
-        assert block.tokens == 1
-        block.came(1, 1)
-    assert block.tokens == BLOCK
-    block.came(BLOCK, BLOCK)
-    assert block.tokens == BLOCK
+        block.came(block.tokens)
+    assert block.tokens == LONGEST_BLOCK
+    for _ in range(60):
+        block.came(1)
+    assert block.tokens == SHORTEST_BLOCK
 
 
-def test_the_short_block_at_the_end_of_a_frame_teaches_nothing() -> None:
+def test_blocks_stay_long_where_a_tenth_of_them_comes() -> None:
     block = BlockLength()
-    for _ in range(100):
-        block.came(1, 2)
-    assert block.tokens == BLOCK
+    for _ in range(60):
+        block.came(1 + block.tokens // 10)
+    assert block.tokens == LONGEST_BLOCK
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,6 @@ from wham_data.feed.windows import Numbers
 from wham_data.schemas.errors import WhamDataError
 from wham_data.schemas.steps import FLOAT, TOKEN
 
-TURN_S: Final = 0.5
-"""A turn lasts until so many seconds are over."""
 WARM_UP: Final = 8
 """Turns that are not counted: shards are opened and pages mapped when they are first touched."""
 BYTE: Final = np.dtype(np.uint8)
@@ -47,12 +45,14 @@ class Task:
     location    of the corpus
     batch_size  windows of a batch
     stored      most windows that are stored for other libraries
+    turn_s      seconds of a turn
     """
 
     location: str
     length: int
     batch_size: int
     stored: int = 10_000
+    turn_s: float = 0.5
     seed: int = 0
 
     def dataset(self, **changes: Any) -> WindowDataset:
@@ -100,7 +100,12 @@ class WhamData(Reader):
     name = "wham-data"
 
     def prepare(self) -> None:
-        """Nothing."""
+        """Have the shards in memory, as the copies that the others make are."""
+        shards = self.task.dataset().windows.shards
+        for number in range(len(shards)):
+            with shards.open(number).path.open("rb") as file:
+                while file.read(1 << 24):
+                    pass
 
     def by_number(self) -> tuple[int, Callable[[Numbers], object]] | None:
         """See `Reader`."""
@@ -215,6 +220,7 @@ def measure(
     task: Task,
     readers: Sequence[type[Reader]],
     rounds: int = 5,
+    warm_up: int = WARM_UP,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[FeedFigures]:
     """Let the readers take turns.
@@ -222,6 +228,7 @@ def measure(
     Args:
         readers: OURS, and those of `peers` that are `installed`.
         rounds: turns of each reader that are counted.
+        warm_up: turns before them.
 
     Returns:
         figures in the order of `readers`.
@@ -236,8 +243,8 @@ def measure(
             progress(f"preparing {reader.name}")
             processes.append(_Process(reader, task, folder / reader.name.replace(" ", "-")))
             stack.callback(processes[-1].end)
-        for number in range(-WARM_UP, rounds):
-            progress(f"round {number + WARM_UP + 1} of {rounds + WARM_UP}")
+        for number in range(-warm_up, rounds):
+            progress(f"round {number + warm_up + 1} of {rounds + warm_up}")
             for each in processes:
                 each.take(counts=number >= 0)
         return [each.figures() for each in processes]
@@ -246,6 +253,12 @@ def measure(
 def installed(readers: Sequence[type[Reader]]) -> list[type[Reader]]:
     """Those that can be measured here."""
     return [each for each in readers if each.needs is None or find_spec(each.needs) is not None]
+
+
+class _Turn(NamedTuple):
+    batches: int
+    wall_s: float
+    cpu_s: float
 
 
 class _Process:
@@ -347,7 +360,7 @@ class _Turns:
         self._first_batch_s = time.perf_counter() - began
         self._by_number = made.by_number()
         self._draw = np.random.default_rng(task.seed)
-        self._batch_size = task.batch_size
+        self._task = task
 
     def first_batch(self) -> float:
         """Seconds from nothing to the first batch."""
@@ -358,29 +371,23 @@ class _Turns:
         if self._by_number is None:
             return None
         n, read = self._by_number
-        return _timed(read(self._draw.integers(0, n, self._batch_size)) for _ in count())
+        size = self._task.batch_size
+        return self._timed(read(self._draw.integers(0, n, size)) for _ in count())
 
     def loader(self) -> _Turn:
         """Batches through the loader."""
-        return _timed(self._batches)
+        return self._timed(self._batches)
+
+    def _timed(self, batches: Iterator[object]) -> _Turn:
+        wall, cpu = time.perf_counter(), time.process_time()
+        number, took = 0, 0.0
+        while took < self._task.turn_s:
+            next(batches)
+            number, took = number + 1, time.perf_counter() - wall
+        return _Turn(number, took, time.process_time() - cpu)
 
     def memory(self) -> float:
         """Megabytes of this process that are not mapped from files."""
         lines = Path("/proc/self/status").read_text().splitlines()
         status = dict(line.split(":", 1) for line in lines)
         return sum(int(status[name].split()[0]) for name in ("RssAnon", "RssShmem")) / 1024
-
-
-class _Turn(NamedTuple):
-    batches: int
-    wall_s: float
-    cpu_s: float
-
-
-def _timed(batches: Iterator[object]) -> _Turn:
-    wall, cpu = time.perf_counter(), time.process_time()
-    number, took = 0, 0.0
-    while took < TURN_S:
-        next(batches)
-        number, took = number + 1, time.perf_counter() - wall
-    return _Turn(number, took, time.process_time() - cpu)

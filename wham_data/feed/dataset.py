@@ -91,6 +91,7 @@ class WindowDataset(Stream):
         epochs: int | None = 1,
         pool: int | None = None,
         prefetch: int = 0,
+        check_shards: bool = False,
     ) -> None:
         """Find the windows; no shard is opened but those with unknown actions, or to balance.
 
@@ -118,6 +119,8 @@ class WindowDataset(Stream):
             pool: shuffle only so many neighbouring windows with each other, for storage on which
                 scattered reads are slow; None: all windows.
             prefetch: batches that a thread reads ahead; not in DataLoader workers, which do it.
+            check_shards: compare the SHA-256 of every shard with the manifest's before its first
+                window is read; without, a flipped bit in a matrix goes unnoticed.
 
         Raises:
             NoInputsError: there is no window.
@@ -129,7 +132,7 @@ class WindowDataset(Stream):
         corpora = _opened(corpus)
         info = next(iter(corpora)).info
         content = Content.of(info, shape, fields, interleave=interleave)
-        choice = Choice(split, unknown_actions, weights, balance)
+        choice = Choice(split, unknown_actions, weights, balance, check_shards)
         if interleave and unknown_actions == "keep":
             raise UsageError("interleave: an unknown action has no token; drop such windows")
         selection = select(corpora, shape, choice)
@@ -267,8 +270,8 @@ class WindowDataset(Stream):
             return
         if max(numbers) - min(numbers) > first["workers"]:
             raise UsageError(
-                "this state is of single windows that the loader put into batches; go on with as "
-                "many workers, or give batch_size to the dataset"
+                "this state is of single windows that the loader put into batches; "
+                "go on with as many workers, or give batch_size to the dataset"
             )
         self._begin_at(Plan(**first["plan"]).after(start, min(numbers) + since), until)
 

@@ -24,11 +24,12 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.shards import ShardView
-from wham_data.corpus.storage import one_line
+from wham_data.corpus.storage import hash_file, one_line
 from wham_data.feed.windows import Numbers, Windows
 from wham_data.schemas.errors import IntegrityError, UsageError
 from wham_data.schemas.steps import FLOAT, TOKEN
@@ -80,32 +81,40 @@ class Shards:
 
     corpora  whose they are
     names    file names of the shards of each corpus, ASCII
+    hashes   their SHA-256, hex digits, to be compared when they are opened; None: they are not
     """
 
     corpora: tuple[Corpus, ...]
     names: tuple[Names, ...]
+    hashes: tuple[pa.Array | None, ...]
 
     def __len__(self) -> int:
         return sum(len(names) for names in self.names)
 
     def open(self, number: int) -> ShardView:
-        """A shard, its footer checked against its corpus.
+        """A shard, its footer checked against its corpus, and its bytes if that was asked for.
 
         Raises:
             IntegrityError: it is not there, damaged, or of another corpus.
             UsageError: it is a cold one, which cannot be mapped.
         """
-        corpora = iter(zip(self.corpora, self.names, strict=True))
-        corpus, names = next(corpora)
+        corpora = iter(zip(self.corpora, self.names, self.hashes, strict=True))
+        corpus, names, hashes = next(corpora)
         while number >= len(names):
             number -= len(names)
-            corpus, names = next(corpora)
+            corpus, names, hashes = next(corpora)
         if corpus.info.layout == "cold":
             raise UsageError(
                 f"{corpus.location}: a cold corpus cannot be mapped; `wham-data compact "
                 f"{corpus.location} --out DIR` makes one that can"
             )
-        return corpus.open_shard(names[number].decode())
+        view = corpus.open_shard(names[number].decode())
+        if hashes is not None and hash_file(view.path) != hashes[number].as_py():
+            raise IntegrityError(
+                f"{view.path}: its bytes are not those that were committed (corrupt); "
+                f"`wham-data verify {corpus.location}` tells what is wrong"
+            )
+        return view
 
 
 class MappedShards:

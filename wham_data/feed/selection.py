@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from wham_data.corpus import Corpus
 from wham_data.corpus.shards import ShardView, matrix_of
 from wham_data.feed.balance import action_weights
-from wham_data.feed.gather import NAME_BYTES, Names, Shards
+from wham_data.feed.gather import NAME_BYTES, Shards
 from wham_data.feed.order import Draws
 from wham_data.feed.windows import (
     Numbers,
@@ -45,12 +45,14 @@ class Choice:
     unknown_actions  "drop": no window holds a step without a known action
     weights          episode -> how often each of its windows comes per epoch; 1 unless said
     balance          "action": windows with rare actions come more often
+    check_shards     compare the SHA-256 of each shard when it is opened
     """
 
     split: str | None = "train"
     unknown_actions: UnknownActions = "drop"
     weights: Mapping[str, float] | None = None
     balance: Balance | None = None
+    check_shards: bool = False
 
     def __post_init__(self) -> None:
         if self.unknown_actions not in ("drop", "keep"):
@@ -98,7 +100,11 @@ def select(corpora: Mapping[Corpus, float], shape: Shape, choice: Choice) -> Sel
     if choice.weights:
         _check_names(list(corpora), choice.weights)
     parts = [_part_of(corpus, shape, choice) for corpus in corpora]
-    shards = Shards(tuple(corpora), tuple(part.names for part in parts))
+    shards = Shards(
+        tuple(corpora),
+        tuple(part.shards.names[0] for part in parts),
+        tuple(part.shards.hashes[0] for part in parts),
+    )
     windows = _joined(parts)
     weights = _weights(parts, list(corpora.values()))
     draws = Draws(windows) if weights is None else Draws.weighted(windows, weights)
@@ -109,22 +115,22 @@ def select(corpora: Mapping[Corpus, float], shape: Shape, choice: Choice) -> Sel
 class _Part:
     """What one corpus contributes.
 
-    names    of its shards, sorted
+    shards   sorted by name
     windows  sorted by shard and row
     weights  float64 [R]; None: 1
     """
 
-    names: Names
+    shards: Shards
     windows: Windows
     weights: NDArray[np.float64] | None
 
 
 def _part_of(corpus: Corpus, shape: Shape, choice: Choice) -> _Part:
-    table = corpus.manifest_columns([*_COLUMNS, *(["episode"] if choice.weights else [])])
+    more = {"episode": choice.weights, "shard_sha256": choice.check_shards}
+    table = corpus.manifest_columns([*_COLUMNS, *(name for name, asked in more.items() if asked)])
     if choice.split is not None:
         table = table.filter(pc.equal(table.column("split"), choice.split))
-    names, shard, table = _by_place(corpus, table)
-    shards = Shards((corpus,), (names,))
+    shards, shard, table = _by_place(corpus, table)
     first, n_steps = _numbers(table, "row_start"), _numbers(table, "n_steps")
     overlap = (shard[1:] == shard[:-1]) & (first[1:] < first[:-1] + n_steps[:-1])
     if overlap.any() or (n_steps < 1).any() or (first < 0).any():
@@ -145,11 +151,11 @@ def _part_of(corpus: Corpus, shape: Shape, choice: Choice) -> _Part:
     if choice.balance:
         balanced = action_weights(shards, windows, shape)
         weights = balanced if weights is None else balanced * weights
-    return _Part(names, windows, weights)
+    return _Part(shards, windows, weights)
 
 
-def _by_place(corpus: Corpus, table: pa.Table) -> tuple[Names, Numbers, pa.Table]:
-    """Names of the shards, sorted; the shard of each episode; the episodes, sorted by place."""
+def _by_place(corpus: Corpus, table: pa.Table) -> tuple[Shards, Numbers, pa.Table]:
+    """The shards, sorted by name; that of each episode; the episodes, sorted by place."""
     try:
         names = table.column("shard").combine_chunks().cast(pa.binary()).cast(pa.binary(NAME_BYTES))
     except pa.ArrowInvalid as error:
@@ -163,7 +169,11 @@ def _by_place(corpus: Corpus, table: pa.Table) -> tuple[Names, Numbers, pa.Table
     new = np.ones(len(letters), np.bool_)
     new[1:] = (letters[1:] != letters[:-1]).any(axis=1)
     rest = table.drop_columns(["shard", "split"]).take(order)
-    return letters[new].view(f"S{NAME_BYTES}")[:, 0], np.cumsum(new) - 1, rest
+    hashes = None
+    if "shard_sha256" in rest.column_names:
+        hashes = rest.column("shard_sha256").combine_chunks().filter(pa.array(new))
+    shards = Shards((corpus,), (letters[new].view(f"S{NAME_BYTES}")[:, 0],), (hashes,))
+    return shards, np.cumsum(new) - 1, rest
 
 
 def _kept(corpus: Corpus, table: pa.Table, n_steps: Numbers) -> tuple[Numbers, Numbers, Numbers]:
@@ -215,7 +225,7 @@ def _listed(weights: Mapping[str, float], table: pa.Table) -> NDArray[np.float64
 def _joined(parts: Sequence[_Part]) -> Windows:
     if len(parts) == 1:
         return parts[0].windows
-    shards = np.cumsum([0, *(len(part.names) for part in parts)])
+    shards = np.cumsum([0, *(len(part.shards) for part in parts)])
     windows = np.cumsum([0, *(len(part.windows) for part in parts)])
     joined = [
         (part.windows.shard + np.int32(shard), part.windows.first, part.windows.ends + before)

@@ -149,7 +149,10 @@ class WindowView:
 
     def batch(self, windows: Numbers) -> Batch:
         """A batch of windows, int64 [B] from 0 to the number of windows - 1, unchecked."""
-        return self._content.batch(self._mapped.read(*self.locate(windows)))
+        shard, row = self.locate(windows)
+        if self._scattered and self._disk.is_read():
+            self._mapped.announce(shard, row)
+        return self._content.batch(self._mapped.read(shard, row))
 
     def locate(self, windows: Numbers) -> tuple[NDArray[np.int32], Numbers]:
         """Shard and first row of windows, for `read`."""

@@ -32,11 +32,7 @@ from wham_data.inference.gpt import GPT, Cache, Feed
 from wham_data.inference.gpt_config import GPTSpec
 from wham_data.inference.rollout import DreamStats, Plan, Rollout, run
 from wham_data.inference.sampling import HeldNoise, Noise, Sampling
-from wham_data.inference.speculation import (
-    BLOCK_ON_GPU,
-    WORTH_GUESSING_ON_GPU,
-    BlockLength,
-)
+from wham_data.inference.speculation import LONGEST_BLOCK, BlockLength
 from wham_data.inference.static_decode import StaticDecoder
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.schemas.errors import UsageError
@@ -266,9 +262,7 @@ def _window(spec: GPTSpec, context_steps: int | None) -> int:
 
 
 def _block_length(device: torch.device) -> BlockLength:
-    if device.type == "cpu":
-        return BlockLength()
-    return BlockLength(BLOCK_ON_GPU, WORTH_GUESSING_ON_GPU)
+    return BlockLength() if device.type == "cpu" else BlockLength(shortest=LONGEST_BLOCK)
 
 
 def _tokens_per_pass(device: torch.device) -> int:

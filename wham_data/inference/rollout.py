@@ -150,7 +150,7 @@ class Rollout:
         self.stats.generated += count
         self.stats.accepted += count - 1
         if self._plan.block:
-            self._plan.block.came(count, self._asked)
+            self._plan.block.came(count)
         if self._at == self._end:
             self._finish_step()
 

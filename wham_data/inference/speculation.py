@@ -23,16 +23,8 @@ Tokens = NDArray[np.int64]
 MOST_SHIFT_ROWS, MOST_SHIFT_COLUMNS = 2, 4
 """Motion is looked for up to this many tokens."""
 
-BLOCK, BLOCK_ON_GPU = 32, 64
-"""Tokens that a pass with guesses asks for."""
-
-WORTH_GUESSING, WORTH_GUESSING_ON_GPU = 3.0, 1.0
-"""How many tokens a pass with guesses has to give to be worth its time, measured in passes for one
-token. On a CPU one for 32 takes about 3 times as long as one for 1, in good part whatever its
-length, so shorter blocks would gain less; on a GPU hardly longer."""
-
-TRY_AGAIN = 16
-"""Single tokens after which guessing is tried again."""
+SHORTEST_BLOCK, LONGEST_BLOCK = 2, 64
+USUAL_AT_FIRST = 8.0
 
 
 def guess_frame(last: Tokens, before: Tokens | None, grid: tuple[int, int] | None) -> Tokens:
@@ -100,28 +92,24 @@ def agreed(guesses: Tokens, choices: Tokens) -> int:
 
 
 class BlockLength:
-    """How many tokens to ask for in one pass: a block of them while guessing pays, otherwise one.
+    """How many tokens to ask for in one pass, from how many came of the latest ones.
 
-    A block that fails early is not lost: what was chosen behind a wrong past is often right the
-    next time, so that some tokens come of most passes even where few first guesses are right.
+    On a CPU a pass for 64 tokens takes about 6 times as long as one for a single token, one for 8
+    already twice as long; on a GPU all take about the same. And a long block is not lost where it
+    fails: what was chosen behind a wrong past is often right the next time, so that more comes of
+    long blocks even where few first guesses are right. So a block is long unless little comes of
+    it: beyond the shortest, 12 tokens are asked for each that usually comes after the first.
     """
 
-    def __init__(self, block: int = BLOCK, worth: float = WORTH_GUESSING) -> None:
-        self._block, self._worth = block, worth
-        self._usual = 2 * worth
-        self._singles = 0
+    def __init__(self, shortest: int = SHORTEST_BLOCK) -> None:
+        self._shortest = shortest
+        self._usual = USUAL_AT_FIRST
 
     @property
     def tokens(self) -> int:
         """Tokens for the next pass."""
-        guess = self._usual >= self._worth or self._singles >= TRY_AGAIN
-        return self._block if guess else 1
+        return min(self._shortest + round(12 * (self._usual - 1)), LONGEST_BLOCK)
 
-    def came(self, tokens: int, asked: int) -> None:
-        """Learn how many tokens a pass gave that asked for so many; from less than a block, as at
-        a frame's end, nothing is learnt."""
-        if asked == 1:
-            self._singles += 1
-        elif asked == self._block:
-            self._singles = 0
-            self._usual += (tokens - self._usual) / 4
+    def came(self, accepted: int) -> None:
+        """Learn how many tokens a pass gave."""
+        self._usual += (accepted - self._usual) / 8

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from wham_data.inference.attention import attend_each
 from wham_data.inference.gpt import GPT, Cache, Feed
-from wham_data.inference.speculation import BLOCK_ON_GPU
+from wham_data.inference.speculation import LONGEST_BLOCK
 from wham_data.schemas.wham_tokens import ACTION_SIZE
 
-LONGEST_FEED = BLOCK_ON_GPU + ACTION_SIZE
+LONGEST_FEED = LONGEST_BLOCK + ACTION_SIZE
 """Feeds of up to this many tokens are decoded here: a block of guesses behind a step's actions."""
 
 PADDING = 16

@@ -1,0 +1,324 @@
+"""How fast windows are fed, and what it takes to begin: readers, start, cold disk, manifest.
+
+    python benchmarks/feed.py --cache DIR [--rounds 7] [--stored 100000] [--only readers,start,cold,manifest]
+
+Corpora are made once and kept in the cache: random tokens of which half stay from step to step, in the
+shape of WHAM's (540 tokens, 16 numbers). Results are Markdown tables. The readers take turns; other
+libraries are measured where they are installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from wham_data.corpus import Corpus, shard_id
+from wham_data.corpus.manifest import ManifestTable
+from wham_data.feed import WindowDataset
+from wham_data.feed.bench import OURS, FeedFigures, Task, installed, measure
+from wham_data.feed.peers import PEERS
+from wham_data.schemas.actions import load_space
+from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
+from wham_data.schemas.manifest import EPISODES_SCHEMA, EpisodeRow, episodes_table
+from wham_data.schemas.steps import EpisodeSteps
+
+LENGTH, BATCH = 10, 32
+TENTH_NS = 100_000_000
+TOKENIZER = TokenizerInfo("random", "random", (18, 30), 16_384, (300, 180))
+INFO = CorpusInfo(action_space=load_space("wham16"), tokenizer=TOKENIZER)
+READ_SIZE = 12_288
+"""Bytes of a window's tokens, in whole pages."""
+THREADS = 16
+
+# Runs in a process of its own: nothing has been touched, and its peak is its own.
+FIRST_BATCH = """
+import json, sys, time
+from pathlib import Path
+from torch.utils.data import DataLoader
+from wham_data import WindowDataset
+
+def peak_mb():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(l for l in lines if l.startswith("VmHWM")).split()[1]) / 1024
+
+location, consumed, read = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "read"
+before, began = peak_mb(), time.perf_counter()
+data = WindowDataset(location, length=10, batch_size=32)
+opened = time.perf_counter() - began
+state = {**data.state_dict(), "consumed": consumed}
+began = time.perf_counter()
+data.load_state_dict(state)
+if read:
+    next(iter(DataLoader(data, batch_size=None)))
+first = time.perf_counter() - began
+print(json.dumps([opened, first, len(data.windows), before, peak_mb()]))
+"""
+
+
+def row_of(episode: str, shard: str, sha256: str, start: int, n_steps: int) -> EpisodeRow:
+    recording = hashlib.sha256(episode.encode()).hexdigest()
+    return EpisodeRow(
+        episode=episode,
+        recording=recording,
+        source=f"recordings/{episode}.mp4",
+        format="video-log",
+        shard=shard,
+        shard_sha256=sha256,
+        row_start=start,
+        n_steps=n_steps,
+        split="train",
+        settings=INFO.settings_hash,
+        tokenizer=TOKENIZER.fingerprint,
+    )
+
+
+def play(episode: str, n_steps: int, rng: np.random.Generator) -> EpisodeSteps:
+    tokens = rng.integers(0, TOKENIZER.vocab_size, (n_steps, TOKENIZER.n_tokens)).astype(np.uint16)
+    since = np.where(rng.random(tokens.shape) < 0.5, 0, np.arange(n_steps)[:, None])
+    np.maximum.accumulate(since, axis=0, out=since)
+    buttons, sticks = rng.random((n_steps, 12)) < 0.1, rng.uniform(-1, 1, (n_steps, 4))
+    actions = np.concatenate([buttons, sticks], axis=1).astype(np.float32)
+    times = np.arange(n_steps) * TENTH_NS
+    tokens = np.take_along_axis(tokens, since, axis=0)
+    return EpisodeSteps(episode, times, actions, np.ones(n_steps, bool), tokens)
+
+
+def corpus_of(location: Path, shards: int, steps: int) -> Corpus:
+    """A corpus with an episode in each shard, made if it is not there."""
+    if location.exists():
+        return Corpus.open(location)
+    corpus = Corpus.create(location, INFO)
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(shards):
+        episode = play(f"e{number:05d}", int(steps / shards * rng.uniform(0.5, 1.5)), rng)
+        row = row_of(episode.episode, "0" * 24 + ".parquet", "", 0, episode.n_steps)
+        shard = corpus.write_shard([episode], shard_id({row.recording}, INFO.settings_hash))
+        rows.append(row_of(episode.episode, shard.name, shard.sha256, 0, episode.n_steps))
+    corpus.commit(rows)
+    return corpus
+
+
+def million_episodes(location: Path, episodes: int) -> None:
+    """A manifest of that many episodes, a hundred to a shard. The shards are not there."""
+    if location.exists():
+        return
+    Corpus.create(location, INFO)
+    table = ManifestTable(Corpus.open(location).storage, "episodes", EPISODES_SCHEMA)
+    numbers = np.arange(episodes)
+    hashes = [hashlib.sha256(str(n).encode()).hexdigest() for n in numbers.tolist()]
+    one = episodes_table([row_of("e", "0" * 24 + ".parquet", "", 0, 100)], datetime.now(UTC))
+    columns = {
+        "episode": [f"{each[:40]}-0" for each in hashes],
+        "recording": hashes,
+        "source": [f"recordings/{n:08d}.mp4" for n in numbers.tolist()],
+        "shard": [f"{hashes[n // 100][:24]}.parquet" for n in numbers.tolist()],
+        "shard_sha256": [hashes[n // 100] for n in numbers.tolist()],
+        "row_start": numbers % 100 * 100,
+    }
+    rows = one.take(np.zeros(episodes, np.int64))
+    for name, values in columns.items():
+        field = rows.schema.field(name)
+        rows = rows.set_column(
+            rows.schema.get_field_index(name), field, pa.array(values, field.type)
+        )
+    name = table.write_rows(rows)
+    table.commit(table.snapshot(), "WRITE", add={name: episodes})
+
+
+def readers(cache: Path, rounds: int, stored: int) -> Iterator[str]:
+    corpus = corpus_of(cache / "shards-200", 200, 1_030_112)
+    task = Task(corpus.location, LENGTH, BATCH, stored)
+    found = measure(task, [*OURS, *installed(PEERS)], rounds, progress=say)
+    ours, floor = found[0], found[1]
+    yield (
+        "| reader | by number, windows/s | per CPU s | x the floor's time | DataLoader, windows/s "
+        "| per CPU s | ours is x faster | first batch, s | MB |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for each in found:
+        yield " | ".join(
+            (
+                f"| {each.name}",
+                whole(each.random),
+                whole(each.random_cpu),
+                ratio(floor.random_cpu, each.random_cpu),
+                whole(each.loader),
+                whole(each.loader_cpu),
+                ratio(ours.loader_cpu, each.loader_cpu),
+                "-" if each.first_batch_s is None else f"{each.first_batch_s:.3f}",
+                f"{whole(each.memory_mb)} |",
+            )
+        )
+    yield from failures(found)
+
+
+def failures(figures: Sequence[FeedFigures]) -> Iterator[str]:
+    for each in figures:
+        if each.failed:
+            yield f"\n{each.name}: {each.failed}"
+
+
+def start(cache: Path) -> Iterator[str]:
+    corpus = corpus_of(cache / "shards-1000", 1_000, 1_030_112)
+    n = len(WindowDataset(corpus, length=LENGTH).windows)
+    yield "| a thousand shards, a process of its own | opened, s | first batch, s |"
+    yield "|---|---|---|"
+    for name, share in (
+        ("from the beginning", 0.0),
+        ("resumed half-way", 0.5),
+        ("near the end", 0.99),
+    ):
+        took = [in_a_process(corpus.location, int(n * share), "read") for _ in range(3)]
+        opened, first = (statistics.median(each[i] for each in took) for i in (0, 1))
+        yield f"| {name} | {opened:.3f} | {first:.3f} |"
+
+
+def manifest(cache: Path) -> Iterator[str]:
+    location = cache / "manifest-1000000"
+    million_episodes(location, 1_000_000)
+    opened, _, windows, before, peak = in_a_process(str(location), 0, "leave")
+    yield "| episodes | windows | opened, s | peak, MB | of these before, MB |"
+    yield "|---|---|---|---|---|"
+    yield f"| 1000000 | {windows:.0f} | {opened:.2f} | {peak:.0f} | {before:.0f} |"
+
+
+def in_a_process(location: str, consumed: int, read: str) -> list[float]:
+    command = [sys.executable, "-c", FIRST_BATCH, location, str(consumed), read]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: list[float] = json.loads(done.stdout)
+    return found
+
+
+def cold(cache: Path, rounds: int) -> Iterator[str]:
+    corpus = corpus_of(cache / "shards-200", 200, 1_030_112)
+    shards = sorted((Path(corpus.location) / "shards").iterdir())
+    tasks: dict[str, Callable[[], tuple[float, float]]] = {
+        f"reads of {READ_SIZE} bytes at random, {THREADS} threads": lambda: scattered(shards),
+        "reading the files one after another": lambda: read_through(shards),
+        "windows, shuffled": lambda: stream(corpus, shards, shuffle=True),
+        "windows, in order": lambda: stream(corpus, shards, shuffle=False),
+    }
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in tasks}
+    for _ in range(rounds):
+        for name, task in tasks.items():
+            forget(shards)
+            found[name].append(task())
+    yield "| page cache emptied of the corpus before | reads or windows per s | MB/s from the disk |"
+    yield "|---|---|---|"
+    for name, rates in found.items():
+        per_s, speed = (statistics.median(rate) for rate in zip(*rates, strict=True))
+        yield f"| {name} | {per_s:.0f} | {speed / 1e6:.0f} |"
+
+
+def stream(
+    corpus: Corpus, shards: Sequence[Path], *, shuffle: bool, batches: int = 1_000
+) -> tuple[float, float]:
+    """Windows and bytes per second, every shard opened before."""
+    data = WindowDataset(corpus, length=LENGTH, batch_size=BATCH, shuffle=shuffle)
+    for number in range(0, len(data.windows), 1_000):
+        data.windows[number]
+    forget(shards)
+    windows, read = iter(data), bytes_read()
+    began = time.perf_counter()
+    for _ in range(batches):
+        next(windows)
+    took = time.perf_counter() - began
+    return batches * BATCH / took, (bytes_read() - read) / took
+
+
+def forget(files: Sequence[Path]) -> None:
+    """Empty the page cache of files that nobody has mapped or that are clean."""
+    for path in files:
+        descriptor = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def read_through(files: Sequence[Path]) -> tuple[float, float]:
+    began, total, reads = time.perf_counter(), 0, 0
+    for path in files[: len(files) // 2]:
+        with path.open("rb", buffering=0) as file:
+            while some := file.read(1 << 22):
+                total, reads = total + len(some), reads + 1
+    took = time.perf_counter() - began
+    return reads / took, total / took
+
+
+def scattered(files: Sequence[Path], reads: int = 8_000) -> tuple[float, float]:
+    rng = np.random.default_rng(1)
+    descriptors = [os.open(path, os.O_RDONLY) for path in files]
+    sizes = [path.stat().st_size - READ_SIZE for path in files]
+    chosen = rng.integers(0, len(files), reads).tolist()
+    jobs = [(descriptors[k], int(rng.integers(0, sizes[k])) // 4_096 * 4_096) for k in chosen]
+    for descriptor in descriptors:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+
+    def work(mine: list[tuple[int, int]]) -> None:
+        for descriptor, offset in mine:
+            os.pread(descriptor, READ_SIZE, offset)
+
+    threads = [threading.Thread(target=work, args=(jobs[i::THREADS],)) for i in range(THREADS)]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    took = time.perf_counter() - began
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return reads / took, reads * READ_SIZE / took
+
+
+def bytes_read() -> int:
+    lines = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(lines["read_bytes"])
+
+
+def whole(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
+
+
+def ratio(one: float | None, other: float | None) -> str:
+    return "-" if one is None or other is None else f"{one / other:.2f}"
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--stored", type=int, default=100_000)
+    parser.add_argument("--only", default="readers,start,cold,manifest")
+    asked = parser.parse_args()
+    asked.cache.mkdir(parents=True, exist_ok=True)
+    parts = {
+        "readers": lambda: readers(asked.cache, asked.rounds, asked.stored),
+        "start": lambda: start(asked.cache),
+        "cold": lambda: cold(asked.cache, asked.rounds),
+        "manifest": lambda: manifest(asked.cache),
+    }
+    for name in asked.only.split(","):
+        for line in parts[name]():
+            print(line, flush=True)
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    main()
