@@ -17,7 +17,7 @@ from wham_data.corpus import Corpus
 from wham_data.feed import WindowDataset
 
 pytest.importorskip("torch")
-from torch.utils.data import DataLoader  # noqa: E402  only where there is torch
+from torch.utils.data import DataLoader
 
 EPOCHS = 3
 KILLS = 20
