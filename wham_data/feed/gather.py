@@ -4,7 +4,8 @@ In a mapped shard a row of `tokens` or `actions` is a fixed number of bytes at a
 file, so with the file in memory it is an address, and a batch is one numpy gather over addresses,
 whichever shards they lie in. What makes that safe is checked once, when a shard is first needed: its
 footer and page headers say what we write, the matrices lie inside the file, and every window that
-the manifest promises lies inside one episode of the shard.
+the manifest promises lies inside one episode of the shard. (A shard never changes once it has its
+name, so no file shrinks under its map.)
 
 A mapping holds no file descriptor: a corpus may have more shards than a process may have files, and
 a forked worker inherits nothing but memory.
@@ -17,7 +18,7 @@ import mmap
 import os
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -211,7 +212,7 @@ class MappedShards:
         self._bodies = {name: np.empty(64, np.int64) for name in self._columns}
         self._used = 0
         self._files: list[_MappedFile] = []
-        self._memory = _AddressSpace(self._files, self._columns)
+        self._memory = _AddressSpace(self._columns)
         self._lock, self._process = threading.Lock(), os.getpid()
 
     def _open_all(self, shard: NDArray[np.int32]) -> None:
@@ -235,7 +236,7 @@ class MappedShards:
                     self._bodies[name] = np.resize(self._bodies[name], 2 * after)
                 self._bodies[name][self._used : after] = file.matrices(view, name, column.width)
             self._files.append(file)
-            self._memory = _AddressSpace(self._files, self._columns)
+            self._memory = self._memory.with_file(file)
             self._group_rows[number] = _rows_per_group(view)
             self._slot[number] = self._used
             self._used = after
@@ -269,7 +270,8 @@ class _MappedFile:
             if address == _MAP_FAILED:
                 raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         self.address = int(address)
-        weakref.finalize(self, _LIBC.munmap, address, self.size)
+        # Not at exit: a thread that reads ahead may still be at it.
+        weakref.finalize(self, _LIBC.munmap, address, self.size).atexit = False
         if scattered:
             _LIBC.madvise(address, self.size, mmap.MADV_RANDOM)
 
@@ -283,14 +285,19 @@ class _MappedFile:
 
 
 class _AddressSpace:
-    """From the first mapped byte to the last one: a row, or a window, at any address."""
+    """Addresses low to high, which hold all mapped files: a row, or a window, at any of them."""
 
-    def __init__(self, files: Sequence[_MappedFile], columns: Mapping[str, Column]) -> None:
-        low = min((file.address for file in files), default=1)
-        high = max((file.address + file.size for file in files), default=1)
-        self._low = low
+    def __init__(self, columns: Mapping[str, Column], low: int = 1, high: int = 1) -> None:
+        self._columns, self._low, self._high = columns, low, high
         self._rows = {name: _items(low, high, c.width) for name, c in columns.items()}
         self._windows = {name: _items(low, high, c.width * c.rows) for name, c in columns.items()}
+
+    def with_file(self, file: _MappedFile) -> _AddressSpace:
+        """Wide enough for one more."""
+        low, high = file.address, file.address + file.size
+        if self._high > self._low:
+            low, high = min(low, self._low), max(high, self._high)
+        return _AddressSpace(self._columns, low, high)
 
     def rows(self, name: str, address: Numbers) -> NDArray[np.void]:
         """A copy of a row at each address."""
@@ -303,7 +310,6 @@ class _AddressSpace:
 
 def _items(low: int, high: int, width: int) -> NDArray[np.void]:
     """Addresses low to high as overlapping items of `width` bytes, one beginning at every address."""
-
     interface = {
         "data": (low, True),
         "shape": (max(0, high - low - width + 1),),
