@@ -1,0 +1,192 @@
+"""What a game must be able to do for `collect` to play it, and what a player's hands can do in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from importlib.util import find_spec
+from types import MappingProxyType
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wham_data.schemas.actions import ActionSpace
+from wham_data.schemas.errors import MissingPartError, UsageError
+from wham_data.schemas.recording import Frames, Provenance
+
+NO_SHARES: Final[Mapping[str, float]] = MappingProxyType({})
+Action = NDArray[np.float32]
+"""One number for each dimension of the engine's action space, float32 [A]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One thing that a finger can do.
+
+    name       what `--share` and the account call it
+    dimension  of the action space that it moves
+    value      of the dimension while it is held; of a motion, how fast it is at most, per second
+    useful     whether it is done without being asked for
+    """
+
+    name: str
+    dimension: str
+    value: float = 1.0
+    useful: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Finger:
+    """Options of which a hand does one at a time.
+
+    rests  whether it may do none of them; an engine that wants an action at every tic has one finger
+           that never rests
+    """
+
+    name: str
+    options: tuple[Option, ...]
+    rests: bool = True
+
+
+class Engine(Protocol):
+    """One running game.
+
+    Attributes:
+        space: of its actions.
+        rate: tics per second of the game's own clock.
+        about: game, map and licence.
+        fingers: what a player can do. No two of them move one dimension.
+    """
+
+    @property
+    def space(self) -> ActionSpace: ...  # noqa: D102
+
+    @property
+    def rate(self) -> Fraction: ...  # noqa: D102
+
+    @property
+    def about(self) -> Provenance: ...  # noqa: D102
+
+    @property
+    def fingers(self) -> tuple[Finger, ...]: ...  # noqa: D102
+
+    def screen(self) -> Frames:
+        """What is on screen now, uint8 [H, W, 3] RGB, always of one size."""
+        ...
+
+    def tic(self, action: Action) -> bool:
+        """Play one tic with the action held; whether the game goes on.
+
+        Where it does not, it has begun anew: the next screen is the first of a new game.
+        """
+        ...
+
+    def reflex(self) -> Mapping[str, float]:
+        """What a scripted player does now, by dimension; its hands do as they like with the others."""
+        ...
+
+    def close(self) -> None:
+        """End the game."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a game is to be started.
+
+    scenario  map, level or game, in the engine's words
+    seed      of the game: another seed, another game
+    size      width and height of the picture, or None for the engine's usual one
+    scripted  whether reflexes will be asked for, which may cost the engine time
+    """
+
+    scenario: str
+    seed: int
+    size: tuple[int, int] | None = None
+    scripted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EngineKind:
+    """An engine that can be started.
+
+    name       what the command line calls it, before the colon
+    about      one line for help
+    scenarios  examples of what stands after the colon
+    package    the module that must be there
+    extra      of wham-data that brings it
+    start      starts a game; raises UsageError for a scenario or size that it does not have. Importing
+               the engine is left to it
+    script     what the scripted player favours: shares by option
+    """
+
+    name: str
+    about: str
+    scenarios: tuple[str, ...]
+    package: str
+    extra: str
+    start: Callable[[Start], Engine]
+    script: Mapping[str, float] = field(default_factory=dict)
+
+    def no_such(self, what: str, wanted: str, known: Iterable[str]) -> UsageError:
+        """The error for a scenario or size that the engine does not have."""
+        return UsageError(f"{self.name}: no {what} {wanted[:60]!r}; known: {', '.join(known)}")
+
+    def check_installed(self) -> None:
+        """Nothing, where the engine is installed.
+
+        Raises:
+            MissingPartError: it is not; the message says what brings it.
+        """
+        if find_spec(self.package) is None:
+            raise MissingPartError(
+                f"{self.name} needs the package {self.package}, which is not installed: "
+                f"`pip install 'wham-data[{self.extra}]'`"
+            )
+
+
+def target_shares(
+    fingers: tuple[Finger, ...], asked: Mapping[str, float] = NO_SHARES
+) -> tuple[NDArray[np.float64], ...]:
+    """The share of the time that each finger is to spend on each of its options.
+
+    All useful options get the same share: that which the finger with the most of them gives each
+    when resting counts as one more. A finger that never rests divides all its time. What is asked
+    for comes first, and the finger's other options share what it leaves, at most as before.
+
+    Args:
+        fingers: of an engine.
+        asked: shares by the options' names.
+
+    Returns:
+        For each finger float64 [options + 1], which add to 1: the last is rest.
+
+    Raises:
+        UsageError: there is no such option, or a finger cannot do as much as is asked of it.
+    """
+    known = {option.name for finger in fingers for option in finger.options}
+    for name, share in asked.items():
+        if name not in known:
+            raise UsageError(f"no action {name[:60]!r}; known: {', '.join(sorted(known))}")
+        if not 0 <= share <= 1:
+            raise UsageError(f"share of {name}: {share:g}, expected 0 to 1")
+    useful = [[option.useful for option in finger.options] for finger in fingers]
+    most = max([sum(each) for each, f in zip(useful, fingers, strict=True) if f.rests], default=0)
+    shares = []
+    for finger, uses in zip(fingers, useful, strict=True):
+        wanted = [asked.get(option.name) for option in finger.options]
+        left = 1 - sum(share for share in wanted if share is not None)
+        others = sum(use for use, share in zip(uses, wanted, strict=True) if share is None)
+        if left < -1e-9 or (not finger.rests and not others and left > 1e-9):
+            names = ", ".join(option.name for option in finger.options)
+            bound = "at most" if finger.rests else "exactly"
+            raise UsageError(f"shares of {names} add to {1 - left:g}, expected {bound} 1")
+        each = max(left, 0.0) / max(others, 1)
+        each = min(each, 1 / (most + 1)) if finger.rests else each
+        row = [
+            each * use if share is None else share for use, share in zip(uses, wanted, strict=True)
+        ]
+        shares.append(np.array([*row, max(1 - sum(row), 0.0) if finger.rests else 0.0]))
+    return tuple(shares)
