@@ -1,0 +1,144 @@
+"""How far an export is, and its account at the end."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from wham_data.schemas.errors import NoInputsError, RefusedInput
+
+FORMATS: Final = (
+    "wham-npz",
+    "lerobot",
+    "hdf5-csgo",
+    "diamond",
+    "oasis",
+    "webdataset",
+    "mds",
+    "minari",
+    "coinrun",
+    "lmdb",
+)
+"""The names of `writers.WRITERS`, for help; those load what they write with."""
+
+
+@dataclass(slots=True)
+class ExportProgress:
+    """How far a run is.
+
+    episodes, steps  to be written
+    done             episodes that are written
+    steps_done       steps so far
+    """
+
+    episodes: int
+    steps: int
+    done: int = 0
+    failed: int = 0
+    steps_done: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def share(self) -> float:
+        """Share of the steps that is written, 0 to 1."""
+        return min(1.0, self.steps_done / self.steps) if self.steps else 1.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return max(time.monotonic() - self.started, 1e-9)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds left at the pace so far; None before anything is written."""
+        return self.seconds * (1 / self.share - 1) if self.share else None
+
+    @property
+    def steps_per_second(self) -> float:
+        """Steps written per second of wall time."""
+        return self.steps_done / self.seconds
+
+
+class ExportWatch(Protocol):
+    """Whoever shows an export to a person."""
+
+    def advanced(self, progress: ExportProgress) -> None:
+        """Called often."""
+        ...
+
+    def told(self, line: str, *, warning: bool) -> None:
+        """One line about one episode, or about the run."""
+        ...
+
+
+class Unwatched:
+    """A watch that shows nothing."""
+
+    def advanced(self, progress: ExportProgress) -> None:
+        """Nothing."""
+
+    def told(self, line: str, *, warning: bool) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An episode that is not in the export.
+
+    reason   a stable code, as in quarantine
+    message  one line
+    """
+
+    episode: str
+    source: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """The account of a run: found = written + already_there + failed.
+
+    corpus, version  where, and which version of its manifest
+    format, out      what was written, and where
+    pictures         "stored", "decoded" from tokens, or None: the format has none
+    actions          the space they are written in; `converted_from`: the corpus' own, if another
+    lost             what the conversion of actions drops, one sentence each
+    left_out_steps   of all episodes: outside their `keep` ranges, or of an action that is not known
+                     in a format that has no word for it; an episode is cut there
+    clamped          action values that were cut where the format's range ends
+    found            episodes after that cutting
+    steps            in all that is there now
+    files, bytes     written now
+    licences         how many episodes are under each
+    notes            what a person should know, one line each
+    """
+
+    corpus: str
+    version: int
+    format: str
+    out: str
+    pictures: str | None
+    actions: str
+    converted_from: str | None
+    lost: tuple[str, ...]
+    left_out_steps: int
+    clamped: int
+    found: int
+    written: int
+    already_there: int
+    failed: tuple[Failed, ...]
+    steps: int
+    files: int
+    bytes: int
+    licences: dict[str, int]
+    notes: tuple[str, ...]
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 3 some episodes failed, 6 nothing came of anything."""
+        if not self.written and not self.already_there:
+            return NoInputsError.exit_code
+        return RefusedInput.exit_code if self.failed else 0

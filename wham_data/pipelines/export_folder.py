@@ -1,0 +1,213 @@
+"""What an export leaves on disk, and how it is known what of it is there.
+
+    OUT/...                  what the format asks for
+    OUT/LICENCES.txt         each licence, and the sources it holds for
+    OUT/episodes.jsonl       where each episode lies and where it comes from
+    OUT/export.json          what all of it agrees on
+    OUT/.export/<part>.json  the account of a part; written last
+    OUT/.export/making       what is being written; renamed into place file by file
+
+A part whose account is there is done. A file under its own name is whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from wham_data.corpus.storage import one_line, open_storage
+from wham_data.pipelines.export_account import Failed
+from wham_data.pipelines.writers.parts import Part, Place, Written
+from wham_data.schemas.corpus_info import parse_json
+from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError, printable
+
+AGREED: Final = "export.json"
+LICENCES: Final = "LICENCES.txt"
+EPISODES: Final = "episodes.jsonl"
+ACCOUNTS: Final = ".export"
+MAKING: Final = "making"
+MOST_JSON_BYTES: Final = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What became of a part.
+
+    identity  of what went into it
+    failed    its episodes that are not in it
+    """
+
+    identity: str
+    written: Written
+    failed: tuple[Failed, ...] = ()
+
+
+class ExportFolder:
+    """OUT, to which one process at a time writes.
+
+    Attributes:
+        root: its path; made when `opened` is entered.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Look at a folder; nothing is made."""
+        self.root = root
+        self._notes = root / ACCOUNTS
+
+    @contextmanager
+    def opened(self, agreed: Mapping[str, object]) -> Iterator[None]:
+        """Have the folder to oneself; what a run that was killed left half-made is removed.
+
+        Args:
+            agreed: plain values that all that is written to it has to agree on.
+
+        Raises:
+            UsageError: another process is writing to it, or it holds something else.
+            MismatchError: what is in it was made with other settings; the line lists them.
+        """
+        self._check_ours()
+        with one_line(self.root):
+            self._notes.mkdir(parents=True, exist_ok=True)
+            with (self._notes / "lock").open("w") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise UsageError(f"{self.root}: another export is writing to it") from None
+                shutil.rmtree(self._notes / MAKING, ignore_errors=True)
+                self._agree(agreed)
+                yield
+
+    def account(self, part: Part) -> Account | None:
+        """What an earlier run made of a part; None if it is not done.
+
+        Raises:
+            MismatchError: it was made of something else.
+        """
+        account = _account_of(_object(self._notes / f"{part.name}.json"))
+        if account is not None and account.identity != part.identity:
+            raise MismatchError(
+                f"{self.root}: {part.name} was made of other episodes than the corpus has now. "
+                "Use another --out"
+            )
+        return account
+
+    def check_only(self, parts: Iterable[Part]) -> None:
+        """See that nothing is in the folder but what these parts become.
+
+        Raises:
+            MismatchError: something is, which the files that describe the export would not name.
+        """
+        there = {path.stem for path in self._notes.glob("*.json")}
+        if others := sorted(there - {part.name for part in parts}):
+            raise MismatchError(
+                f"{self.root}: holds {others[0]}, which is not asked for now. Say --split and "
+                "--episodes as before, or wider; or use another --out"
+            )
+
+    @contextmanager
+    def making(self) -> Iterator[Path]:
+        """An empty folder on the same disk, which is gone at the end."""
+        folder = self._notes / MAKING
+        with one_line(self.root):
+            folder.mkdir()
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, making: Path) -> tuple[tuple[str, ...], int]:
+        """Put files in place, durably; what is there gives way. Their names, and their bytes."""
+        files = sorted(path for path in making.rglob("*") if path.is_file())
+        size = 0
+        for path in files:
+            size += path.stat().st_size
+            target = self.root / path.relative_to(making)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _sync(path)
+            path.replace(target)
+        for folder in {self.root / path.parent.relative_to(making) for path in files}:
+            _sync(folder)
+        return tuple(str(path.relative_to(making)) for path in files), size
+
+    def note(self, account: Account) -> None:
+        """Write the account of a part whose files are in place."""
+        text = json.dumps(asdict(account), ensure_ascii=False, allow_nan=False)
+        name = f"{ACCOUNTS}/{account.written.name}.json"
+        open_storage(self.root).replace(name, text.encode("utf-8", "backslashreplace"))
+
+    def describe(self, licences: str, episodes: Iterator[Mapping[str, object]]) -> None:
+        """Write `LICENCES.txt` and `episodes.jsonl`."""
+        storage = open_storage(self.root)
+        storage.replace(LICENCES, licences.encode("utf-8", "backslashreplace"))
+        lines = (json.dumps(dict(each), ensure_ascii=False) + "\n" for each in episodes)
+        storage.replace(EPISODES, "".join(lines).encode("utf-8", "backslashreplace"))
+
+    def _check_ours(self) -> None:
+        if not self.root.exists():
+            return
+        if not self.root.is_dir():
+            raise UsageError(f"--out {self.root}: a file, expected a folder")
+        others = [path.name for path in self.root.iterdir() if path.name != ACCOUNTS]
+        if others and not (self.root / AGREED).is_file():
+            raise UsageError(
+                f"--out {self.root}: holds {printable(others[0])[:80]} and no export. "
+                "Use an empty or new folder"
+            )
+
+    def _agree(self, agreed: Mapping[str, object]) -> None:
+        if not (self.root / AGREED).is_file():
+            text = json.dumps(agreed, indent=2, ensure_ascii=False) + "\n"
+            open_storage(self.root).put_if_absent(AGREED, text.encode("utf-8", "backslashreplace"))
+        noted = _object(self.root / AGREED)
+        if noted is None:
+            raise IntegrityError(f"{self.root / AGREED}: damaged. Use another --out")
+        changed = [
+            f"{name}: {noted.get(name)}, not {agreed.get(name)}"
+            for name in sorted({*noted, *agreed})
+            if noted.get(name) != agreed.get(name)
+        ]
+        if changed:
+            raise MismatchError(
+                f"{self.root}: holds an export with other settings ({'; '.join(changed)[:600]}). "
+                "Use the same settings, or another --out"
+            )
+
+
+def _account_of(found: Mapping[str, Any] | None) -> Account | None:
+    """The account that `note` wrote; None for anything else."""
+    try:
+        if found is None:
+            return None
+        written = dict(found["written"])
+        for name in ("episodes", "steps", "files"):
+            written[name] = tuple(written[name])
+        place = Place(**written.pop("place"))
+        failed = tuple(Failed(**each) for each in found["failed"])
+        return Account(found["identity"], Written(place=place, **written), failed)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _object(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file of ours; None if there is none."""
+    try:
+        with path.open("rb") as file:
+            found = parse_json(file.read(MOST_JSON_BYTES))
+    except (OSError, UsageError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,252 @@
+"""What is exported: episodes of a corpus, cut where a format cannot follow, read as a stream.
+
+Numbers of an episode are read whole (a day of actions at 10 Hz is some 60 MB); its pictures and
+tokens come one after the other, and of those only some dozens are ever held.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from wham_data.corpus import Corpus
+from wham_data.corpus.shards import RowRange, matrix_of
+from wham_data.inference.tokenizer import Tokenizer
+from wham_data.pipelines.video import decode_image, encode_png
+from wham_data.schemas.clock import SECOND_NS, Nanos
+from wham_data.schemas.conversion import Conversion
+from wham_data.schemas.corpus_info import content_hash
+from wham_data.schemas.errors import IntegrityError, Reason, RefusedInput
+from wham_data.schemas.manifest import EpisodeRow
+from wham_data.schemas.recording import Frames
+from wham_data.schemas.steps import FLOAT, TOKEN
+
+Numbers = NDArray[np.float32]
+DECODED_AT_ONCE: Final = 32
+LONGEST_NAME: Final = 100
+_PLAIN: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
+
+
+class Unfit(Exception):
+    """An episode that cannot be exported, and why."""
+
+    def __init__(self, stretch: Stretch, why: RefusedInput | IntegrityError) -> None:
+        super().__init__(str(why))
+        self.stretch = stretch
+        self.why = why
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExportSource:
+    """A corpus as it is exported.
+
+    conversion  from its action space to the one that is written
+    decoder     makes pictures of tokens; None: they are stored, or not needed
+    advance     is told how many more pictures are read
+    """
+
+    corpus: Corpus
+    conversion: Conversion
+    decoder: Tokenizer | None = None
+    advance: Callable[[int], None] = field(default=lambda _: None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stretch:
+    """Consecutive steps of an episode that are exported as an episode of their own.
+
+    row    the episode in the manifest
+    start  its first step
+    stop   the step after its last
+    """
+
+    source: ExportSource
+    row: EpisodeRow
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        """A plain file name without an ending: the episode's, and the first step if that is not 0."""
+        plain = self.row.episode
+        if not _PLAIN.fullmatch(plain):
+            plain = f"episode-{content_hash(plain)}"
+        return plain if self.start == 0 else f"{plain}.{self.start}"
+
+    @property
+    def split(self) -> str:
+        """The split that the episode is in."""
+        return self.row.split
+
+    @property
+    def n_steps(self) -> int:
+        """T."""
+        return self.stop - self.start
+
+    @property
+    def identity(self) -> str:
+        """A text that changes with what is in it, wherever it lies by now."""
+        return (
+            f"{self.row.recording}-{self.row.settings}-{self.row.episode}-{self.start}-{self.stop}"
+        )
+
+    def refuse(self, reason: Reason, message: str) -> Unfit:
+        """What a writer raises for steps that its format can't hold."""
+        return Unfit(self, RefusedInput(reason, message))
+
+    def times_ns(self) -> Nanos:
+        """When the steps begin, on the recording's clock, int64 [T]."""
+        return np.asarray(self._column("time_ns").to_numpy(), np.int64)
+
+    def actions(self) -> Numbers:
+        """Actions in the space that is written, float32 [T, A]; NaN throughout where not known."""
+        native = matrix_of(self._column("actions"), FLOAT)
+        conversion = self.source.conversion
+        seconds = None
+        if len(conversion.speeds):
+            times_ns = self.times_ns()
+            lasts_ns = np.diff(times_ns, append=times_ns[-1:])
+            lasts_ns[-1] = lasts_ns[-2] if len(lasts_ns) > 1 else SECOND_NS
+            seconds = lasts_ns / SECOND_NS
+        return conversion.apply(native, seconds)
+
+    def states(self) -> Numbers | None:
+        """float32 [T, S]; None where the corpus has none of the episode."""
+        column = self._optional("state")
+        return None if column is None or column.null_count else matrix_of(column, FLOAT)
+
+    def rewards(self) -> Numbers | None:
+        """float32 [T]; None where the corpus has none of the episode."""
+        column = self._optional("reward")
+        if column is None or column.null_count:
+            return None
+        return np.asarray(column.to_numpy(), np.float32)
+
+    def texts(self) -> list[str | None] | None:
+        """T texts; None where the corpus has none."""
+        column = self._optional("text")
+        return None if column is None else column.to_pylist()
+
+    def tokens(self) -> Iterator[NDArray[np.uint16]]:
+        """Tokens in blocks of some steps, uint16 [n, N]."""
+        for table in self._tables("tokens"):
+            yield matrix_of(table.column("tokens").combine_chunks(), TOKEN)
+
+    def frames(self) -> Iterator[Frames]:
+        """Pictures one by one, uint8 [H, W, 3]: as stored, else as decoded from the tokens."""
+        with self._reading():
+            for picture in self._decoded() if self.source.decoder else self._stored():
+                self.source.advance(1)
+                yield picture
+
+    def coded_frames(self) -> Iterator[bytes]:
+        """Pictures one by one as `Content.coding` says: as stored, or decoded and made a PNG."""
+        if self.source.decoder is not None:
+            yield from map(encode_png, self.frames())
+            return
+        for table in self._tables("frame"):
+            for coded in table.column("frame"):
+                self.source.advance(1)
+                yield coded.as_py()
+
+    def check_steady(self, rate: Fraction) -> None:
+        """See that steps are evenly spaced, to less than half a step.
+
+        Raises:
+            Unfit: they are not.
+        """
+        times_ns = self.times_ns()
+        step_ns = SECOND_NS / rate
+        off = np.abs(times_ns - times_ns[0] - np.arange(self.n_steps) * float(step_ns))
+        if (late := np.flatnonzero(off >= float(step_ns / 2))).size:
+            raise self.refuse(
+                Reason.LOG_CLOCK,
+                f"its steps are not {rate} a second throughout: step {late[0]} is "
+                f"{off[late[0]] / 1e6:.1f} ms off. Ingest with --rate {round(rate)}",
+            )
+
+    def _stored(self) -> Iterator[Frames]:
+        width, height = self.source.corpus.info.size
+        for table in self._tables("frame"):
+            for coded in table.column("frame"):
+                picture = decode_image(coded.as_py())
+                if picture.shape != (height, width, 3):
+                    raise IntegrityError(
+                        f"{self.row.shard}: a picture of {picture.shape[1]}x{picture.shape[0]}, "
+                        f"expected {width}x{height}"
+                    )
+                yield picture
+
+    def _decoded(self) -> Iterator[Frames]:
+        assert self.source.decoder is not None
+        for block in self.tokens():
+            for first in range(0, len(block), DECODED_AT_ONCE):
+                yield from self.source.decoder.decode(block[first : first + DECODED_AT_ONCE])
+
+    def _optional(self, name: str) -> pa.Array | None:
+        info = self.source.corpus.info
+        there = {"state": info.state_size > 0, "reward": info.reward, "text": info.text}
+        return self._column(name) if there[name] else None
+
+    def _column(self, name: str) -> pa.Array:
+        tables = [table.select([name]) for table in self._tables(name)]
+        return pa.concat_tables(tables).column(name).combine_chunks()
+
+    def _tables(self, *columns: str) -> Iterator[pa.Table]:
+        """The rows, some at a time."""
+        with self._reading():
+            view = self.source.corpus.open_shard(self.row.shard)
+            if (
+                RowRange(self.row.episode, self.row.row_start, self.row.n_steps)
+                not in view.episodes
+            ):
+                raise IntegrityError(
+                    f"{self.row.shard}: does not hold {self.row.episode} where the manifest says"
+                )
+            first = self.row.row_start
+            yield from view.stream_rows(first + self.start, first + self.stop, columns)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What is wrong with the episode is said with its name."""
+        try:
+            yield
+        except (RefusedInput, IntegrityError) as why:
+            raise Unfit(self, why) from why
+
+
+def stretches_of(source: ExportSource, row: EpisodeRow, *, known: bool) -> list[Stretch]:
+    """The stretches of an episode that are kept, and with `known` whose actions are all known.
+
+    Raises:
+        Unfit: it can't be read.
+    """
+    whole = Stretch(source, row, 0, row.n_steps)
+    good = np.zeros(row.n_steps, np.bool_)
+    for start, stop in row.keep or ((0, row.n_steps),):
+        good[start:stop] = True
+    if known and row.missing_actions:
+        good &= whole._column("action_known").to_numpy(zero_copy_only=False)
+    return [Stretch(source, row, start, stop) for start, stop in runs_of(good)]
+
+
+def runs_of(good: NDArray[np.bool_]) -> Sequence[tuple[int, int]]:
+    """The half-open runs of what is true, in order."""
+    edges = np.flatnonzero(np.diff(good, prepend=False, append=False))
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+
+def rate_of(corpus: Corpus, rows: Sequence[EpisodeRow]) -> Fraction | None:
+    """Steps per second of all these episodes; None where they differ."""
+    if isinstance(corpus.info.rate, Fraction):
+        return corpus.info.rate
+    rates = {Fraction(row.source_fps).limit_denominator(1001) for row in rows}
+    return rates.pop() if len(rates) == 1 and min(rates) > 0 else None

@@ -1,0 +1,92 @@
+"""`oasis`: Minecraft clips as Open-Oasis reads them.
+
+    <split>/<episode>.mp4                    H.264, a frame per step
+    <split>/<episode>.one_hot_actions.pt     a float32 tensor (T, 25); row k acts after frame k
+
+The camera's two columns are bins of half a degree, 0 to 80, of which 40 is rest, as (bin - 40) / 40.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wham_data.pipelines.export_source import Stretch
+from wham_data.pipelines.readers.minecraft import CAMERA
+from wham_data.pipelines.readers.open_oasis import DEGREES_PER_BIN, MOST_DEGREES, ONE_HOT_ENDING
+from wham_data.pipelines.video import write_video
+from wham_data.pipelines.writers.clips import crf_option
+from wham_data.pipelines.writers.parts import Content, Demands, Part, Place, Written, one_each
+from wham_data.pipelines.writers.torch_file import Tensor, write_torch_tensor
+from wham_data.schemas.actions import ActionSpace, load_space
+
+OASIS: Final = load_space("oasis25")
+USUAL_RATE: Final = Fraction(20)
+USUAL_SIZE: Final = (640, 360)
+
+
+@dataclass(frozen=True, slots=True)
+class OasisWriter:
+    """Writer of Open-Oasis' clips."""
+
+    name: ClassVar[str] = "oasis"
+    about: ClassVar[str] = (
+        "Minecraft clips as Open-Oasis reads them: .mp4 beside .one_hot_actions.pt"
+    )
+    demands: ClassVar[Demands] = Demands()
+    crf: int = crf_option()
+
+    def space(self, native: ActionSpace) -> ActionSpace:
+        """`oasis25`, or one in which the same numbers have the same names, as `vpt`."""
+        return native if set(OASIS.names) <= set(native.names) else OASIS
+
+    def check(self, content: Content) -> Sequence[str]:
+        """Other rates and sizes are told."""
+        if (content.rate, content.size) == (USUAL_RATE, USUAL_SIZE):
+            return []
+        width, height = content.size
+        return [
+            f"clips of {width}x{height} at {content.rate} Hz; Open-Oasis was made for 640x360 at "
+            "20 Hz, and turns of at most 20 degrees a step"
+        ]
+
+    def parts(self, stretches: Sequence[Stretch]) -> Iterator[Part]:
+        """A clip each."""
+        return one_each(stretches)
+
+    def write(self, part: Part, place: Place, content: Content, folder: Path) -> Mapping[str, Any]:
+        """Write one clip and its actions."""
+        del place
+        (stretch,) = part.stretches
+        rows, clamped = one_hot_rows(stretch.actions(), content.space)
+        clip = folder / part.split / f"{part.name}.mp4"
+        clip.parent.mkdir()
+        write_video(clip, stretch.frames(), content.steady_rate, crf=self.crf)
+        write_torch_tensor(clip.with_name(part.name + ONE_HOT_ENDING), Tensor.of(rows))
+        return {"clamped": clamped}
+
+    def finish(self, written: Sequence[Written], content: Content, folder: Path) -> None:
+        """Nothing: every clip speaks for itself."""
+
+
+def one_hot_rows(
+    actions: NDArray[np.float32], space: ActionSpace
+) -> tuple[NDArray[np.float32], int]:
+    """Actions as the files have them, and how many turns were cut at 20 degrees.
+
+    Args:
+        actions: float32 [T, A].
+        space: what they are; has the names of `oasis25`.
+    """
+    rows = actions[:, [space.index(name) for name in OASIS.names]]
+    camera = [OASIS.index(name) for name in CAMERA]
+    most = round(MOST_DEGREES / DEGREES_PER_BIN)
+    bins = np.rint(rows[:, camera].astype(np.float64) / DEGREES_PER_BIN)
+    rows[:, camera] = np.clip(bins, -most, most) / most
+    return rows, int(np.count_nonzero(np.abs(bins) > most))
