@@ -4,7 +4,7 @@ PY   := $(VENV)/bin/python
 RUN  := $(VENV)/bin/wham-data
 DONE := $(VENV)/.wham-data-installed
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test soak check bench clean
 
 setup: $(DONE)
 
@@ -18,6 +18,10 @@ demo: setup
 
 test: setup
 	$(PY) -m pytest
+
+soak: setup
+	$(PY) tests/faults/soak.py --faults 500
+	WHAM_DATA_TEST_KILLS=25 $(PY) -m pytest tests/test_ingest_store.py tests/test_object_store.py
 
 check: setup
 	$(PY) -m ruff check .

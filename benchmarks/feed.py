@@ -1,6 +1,6 @@
-"""How fast windows are fed, and what it takes to begin: readers, start, cold disk, manifest.
+"""How fast windows are fed, what it takes to begin, and how well they are shuffled.
 
-    python benchmarks/feed.py --cache DIR [--rounds 7] [--stored 100000] [--only readers,start,cold,manifest]
+    python benchmarks/feed.py --cache DIR [--rounds 7] [--stored 20000] [--only readers,start,...]
 
 Corpora are made once and kept in the cache: random tokens of which half stay from step to step, in the
 shape of WHAM's (540 tokens, 16 numbers). Results are Markdown tables. The readers take turns; other
@@ -29,7 +29,9 @@ from wham_data.corpus import Corpus, shard_id
 from wham_data.corpus.manifest import ManifestTable
 from wham_data.feed import WindowDataset
 from wham_data.feed.bench import OURS, FeedFigures, Task, installed, measure
+from wham_data.feed.order import Order
 from wham_data.feed.peers import PEERS
+from wham_data.feed.windows import Numbers
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
 from wham_data.schemas.manifest import EPISODES_SCHEMA, EpisodeRow, episodes_table
@@ -42,6 +44,10 @@ INFO = CorpusInfo(action_space=load_space("wham16"), tokenizer=TOKENIZER)
 READ_SIZE = 12_288
 """Bytes of a window's tokens, in whole pages."""
 THREADS = 16
+EPOCHS = 10
+WINDOWS = 1_000_000
+"""Of the orders whose quality is measured."""
+BOXES = 64
 
 # Runs in a process of its own: nothing has been touched, and its peak is its own.
 FIRST_BATCH = """
@@ -55,16 +61,36 @@ def peak_mb():
     return int(next(l for l in lines if l.startswith("VmHWM")).split()[1]) / 1024
 
 location, consumed, read = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "read"
-before, began = peak_mb(), time.perf_counter()
+before, began, used = peak_mb(), time.perf_counter(), time.process_time()
 data = WindowDataset(location, length=10, batch_size=32)
-opened = time.perf_counter() - began
+opened = time.perf_counter() - began, time.process_time() - used
 state = {**data.state_dict(), "consumed": consumed}
-began = time.perf_counter()
+began, used = time.perf_counter(), time.process_time()
 data.load_state_dict(state)
 if read:
     next(iter(DataLoader(data, batch_size=None)))
-first = time.perf_counter() - began
-print(json.dumps([opened, first, len(data.windows), before, peak_mb()]))
+first = time.perf_counter() - began, time.process_time() - used
+print(json.dumps([*opened, *first, len(data.windows), before, peak_mb()]))
+"""
+
+# Windows without overlap, so that an epoch touches all of the corpus once.
+HELD = """
+import json, sys
+from pathlib import Path
+from torch.utils.data import DataLoader
+from wham_data import WindowDataset
+
+def held_mb():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(l for l in lines if l.startswith("RssAnon")).split()[1]) / 1024
+
+data = WindowDataset(sys.argv[1], length=10, stride=10, batch_size=32)
+held = []
+for _ in range(int(sys.argv[2])):
+    for _ in DataLoader(data, batch_size=None):
+        pass
+    held.append(held_mb())
+print(json.dumps(held))
 """
 
 
@@ -172,35 +198,95 @@ def failures(figures: Sequence[FeedFigures]) -> Iterator[str]:
             yield f"\n{each.name}: {each.failed}"
 
 
-def start(cache: Path) -> Iterator[str]:
+def start(cache: Path, rounds: int) -> Iterator[str]:
     corpus = corpus_of(cache / "shards-1000", 1_000, 1_030_112)
     n = len(WindowDataset(corpus, length=LENGTH).windows)
-    yield "| a thousand shards, a process of its own | opened, s | first batch, s |"
-    yield "|---|---|---|"
+    yield "| a thousand shards, a process of its own | opened, s | CPU s | first batch, s | CPU s |"
+    yield "|---|---|---|---|---|"
     for name, share in (
         ("from the beginning", 0.0),
         ("resumed half-way", 0.5),
         ("near the end", 0.99),
     ):
-        took = [in_a_process(corpus.location, int(n * share), "read") for _ in range(3)]
-        opened, first = (statistics.median(each[i] for each in took) for i in (0, 1))
-        yield f"| {name} | {opened:.3f} | {first:.3f} |"
+        began = (corpus.location, str(int(n * share)), "read")
+        took = [in_a_process(FIRST_BATCH, *began)[:4] for _ in range(rounds)]
+        medians = (f"{statistics.median(each):.3f}" for each in zip(*took, strict=True))
+        yield f"| {name} | {' | '.join(medians)} |"
 
 
 def manifest(cache: Path) -> Iterator[str]:
     location = cache / "manifest-1000000"
     million_episodes(location, 1_000_000)
-    opened, _, windows, before, peak = in_a_process(str(location), 0, "leave")
-    yield "| episodes | windows | opened, s | peak, MB | of these before, MB |"
-    yield "|---|---|---|---|---|"
-    yield f"| 1000000 | {windows:.0f} | {opened:.2f} | {peak:.0f} | {before:.0f} |"
+    took = in_a_process(FIRST_BATCH, str(location), "0", "leave")
+    opened, used, _, _, windows, before, peak = took
+    yield "| episodes | windows | opened, s | CPU s | peak, MB | of these before, MB |"
+    yield "|---|---|---|---|---|---|"
+    yield (f"| 1000000 | {windows:.0f} | {opened:.2f} | {used:.2f} | {peak:.0f} | {before:.0f} |")
 
 
-def in_a_process(location: str, consumed: int, read: str) -> list[float]:
-    command = [sys.executable, "-c", FIRST_BATCH, location, str(consumed), read]
+def epochs(cache: Path) -> Iterator[str]:
+    corpus = corpus_of(cache / "shards-200", 200, 1_030_112)
+    held = in_a_process(HELD, corpus.location, str(EPOCHS))
+    yield "| epoch | " + " | ".join(map(str, range(1, EPOCHS + 1))) + " |"
+    yield "|---" * (EPOCHS + 1) + "|"
+    yield "| private memory after it, MB | " + " | ".join(f"{each:.1f}" for each in held) + " |"
+
+
+def in_a_process(program: str, *arguments: str) -> list[float]:
+    command = [sys.executable, "-c", program, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: list[float] = json.loads(done.stdout)
     return found
+
+
+def shuffle(rounds: int) -> Iterator[str]:
+    """Orders of a million windows beside numpy's permutations, an epoch or seed per round."""
+    places = np.arange(WINDOWS)
+    orders: dict[str, Callable[[int], Numbers]] = {
+        "all windows": lambda epoch: Order(WINDOWS, 0).draws(epoch, places),
+        "numpy's permutation": lambda epoch: np.random.default_rng(epoch).permutation(WINDOWS),
+        **{
+            f"pool={pool}": lambda epoch, pool=pool: Order(WINDOWS, 0, pool=pool).draws(
+                epoch, places
+            )
+            for pool in (262_144, 65_536)
+        },
+    }
+    yield (
+        "| shuffled | chi-squared of 64 x 64 boxes, deviations off | correlation of neighbours, "
+        "deviations | pairs that overlap in a batch of 32 |"
+    )
+    yield "|---|---|---|---|"
+    for name, order in orders.items():
+        found = [quality(order(epoch)) for epoch in range(rounds)]
+        boxes, neighbours, pairs = zip(*found, strict=True)
+        yield (
+            f"| {name} | {min(boxes):.1f} to {max(boxes):.1f} "
+            f"| {min(neighbours):.1f} to {max(neighbours):.1f} | {statistics.mean(pairs):.4f} |"
+        )
+
+
+def quality(order: Numbers) -> tuple[float, float, float]:
+    """How far from a random order: 0 or so for one, but for the pairs of windows that overlap.
+
+    Counts in boxes of (place, window), in standard deviations of chi-squared; correlation of
+    neighbours, in standard deviations of it; and pairs of windows with a step in common per batch.
+    """
+    n = len(order)
+    box = np.arange(n) * BOXES // n * BOXES + order * BOXES // n
+    even, freedom = n / BOXES**2, (BOXES - 1) ** 2
+    chi_squared = ((np.bincount(box, minlength=BOXES**2) - even) ** 2 / even).sum()
+    correlation = np.corrcoef(order[:-1], order[1:])[0, 1]
+    batches = np.sort(order[: n // BATCH * BATCH].reshape(-1, BATCH), axis=1)
+    pairs = sum(
+        int((batches[:, apart:] - batches[:, :-apart] < LENGTH).sum())
+        for apart in range(1, min(BATCH, LENGTH))
+    )
+    return (
+        float((chi_squared - freedom) / np.sqrt(2 * freedom)),
+        float(correlation * np.sqrt(n)),
+        pairs / len(batches),
+    )
 
 
 def cold(cache: Path, rounds: int) -> Iterator[str]:
@@ -304,15 +390,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--stored", type=int, default=100_000)
-    parser.add_argument("--only", default="readers,start,cold,manifest")
+    parser.add_argument("--stored", type=int, default=20_000)
+    parser.add_argument("--only", default="readers,start,cold,manifest,epochs,shuffle")
     asked = parser.parse_args()
     asked.cache.mkdir(parents=True, exist_ok=True)
     parts = {
         "readers": lambda: readers(asked.cache, asked.rounds, asked.stored),
-        "start": lambda: start(asked.cache),
+        "start": lambda: start(asked.cache, asked.rounds),
         "cold": lambda: cold(asked.cache, asked.rounds),
         "manifest": lambda: manifest(asked.cache),
+        "epochs": lambda: epochs(asked.cache),
+        "shuffle": lambda: shuffle(asked.rounds),
     }
     for name in asked.only.split(","):
         for line in parts[name]():

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from fault_proxy import FaultProxy
+from object_stores import BUCKET, CREDENTIALS, ENDPOINT, Bucket, make_bucket, running_store
 from recordings import cut, cuts
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +59,39 @@ def command(arguments: Sequence[str | Path]) -> list[str]:
     """The command line that runs `wham-data` with this interpreter."""
     start = "from wham_data.cli.main import main; main()"
     return [sys.executable, "-c", start, *map(str, arguments)]
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an S3 server: one of our own, unless a variable names another."""
+    if url := os.environ.get(ENDPOINT):
+        yield url
+        return
+    with running_store(tmp_path_factory.mktemp("store")) as url:
+        yield url
+
+
+@pytest.fixture
+def bucket(object_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """An empty place on the S3 server, and a cache of its own; the variables lead there."""
+    name = os.environ.get(BUCKET)
+    if name is None:
+        name = f"test-{uuid.uuid4().hex[:12]}"
+        make_bucket(object_store, name)
+        for variable, value in CREDENTIALS.items():
+            monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", object_store)
+    monkeypatch.setenv("WHAM_DATA_CACHE_DIR", str(tmp_path / "cache"))
+    return Bucket(object_store, f"s3://{name}/{uuid.uuid4().hex[:8]}")
+
+
+@pytest.fixture
+def faulty(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """What stands between us and the bucket; lets everything pass until told otherwise."""
+    with FaultProxy(bucket.url) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        monkeypatch.setenv("WHAM_DATA_STORE_TIMEOUT", "10")
+        yield proxy
 
 
 @pytest.fixture

@@ -98,7 +98,7 @@ def add_shard(corpus: Corpus, *names: str, n_steps: int = 20, **fields: Any) -> 
     return rows_for(corpus.write_shard(episodes, name), episodes, corpus.info, **fields)
 
 
-def small_corpus(location: Path, **changes: Any) -> Corpus:
+def small_corpus(location: Path | str, **changes: Any) -> Corpus:
     """Two shards, three recordings, four episodes, committed one shard at a time."""
     corpus = Corpus.create(location, info(**changes))
     corpus.commit(add_shard(corpus, "ann-0", "ann-1", player="ann", match="m1", game="maze"))

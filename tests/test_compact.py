@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from corpus_makers import add_shard, info, recording_of, small_corpus
 
-from wham_data.corpus.compact import compact, compact_to
+from wham_data.corpus.compact import compact, compact_to, relocate
 from wham_data.corpus.corpus import Corpus
 from wham_data.corpus.shards import ShardFile
 from wham_data.schemas.errors import IntegrityError, MismatchError, Reason
@@ -73,7 +73,7 @@ def test_what_is_committed_while_shards_are_merged_is_not_lost(tmp_path: Path) -
     rows = corpus.episodes.filter(corpus.episodes["episode"] == "ann-0").rows(named=True)
     moved = corpus.write_shard([corpus.read_episode("ann-0")], "1" * 24)
     runner.commit(add_shard(runner, "gus-0"))
-    assert corpus.relocate({("ann-0", rows[0]["shard"]): (moved, 0)}) == 1
+    assert relocate(corpus, {("ann-0", rows[0]["shard"]): (moved, 0)}) == 1
     assert corpus.episodes["episode"].to_list().count("gus-0") == 1
     assert corpus.read_episode("ann-0").n_steps == 20
     assert corpus.verify().problems == ()
@@ -85,7 +85,7 @@ def test_an_episode_that_somebody_else_moved_stays_where_it_is(tmp_path: Path) -
     shard = mine.episodes["shard"][0]
     compact(corpus)
     stale = ShardFile(f"{'2' * 24}.parquet", "", 0, 0, ())
-    assert mine.relocate({("ann-0", shard): (stale, 0)}) == 0
+    assert relocate(mine, {("ann-0", shard): (stale, 0)}) == 0
     assert mine.verify().problems == ()
 
 

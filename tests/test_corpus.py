@@ -23,12 +23,11 @@ import pytest
 from corpus_makers import add_shard, info, recording_of, small_corpus, steps
 
 from wham_data.corpus.corpus import Corpus
-from wham_data.corpus.storage import Storage, open_storage
+from wham_data.corpus.local import LocalStorage
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.errors import (
     IntegrityError,
     MismatchError,
-    MissingPartError,
     Reason,
     UsageError,
     WhamDataError,
@@ -148,11 +147,6 @@ def test_other_settings_stop_with_what_differs(tmp_path: Path) -> None:
         Corpus.open_or_create(tmp_path / "c", info(tokenizer=None))
     with pytest.raises(MismatchError, match=r"\(action_space: .*, not wham16\)"):
         Corpus.open_or_create(tmp_path / "c", info(action_space=load_space("wham16")))
-
-
-def test_an_object_store_is_said_to_be_missing() -> None:
-    with pytest.raises(MissingPartError, match="not supported yet"):
-        Corpus.open("s3://bucket/corpus")
 
 
 def test_what_is_committed_is_there_and_a_second_commit_of_it_changes_nothing(
@@ -358,7 +352,7 @@ def test_every_run_leaves_its_account(tmp_path: Path) -> None:
 
 
 def test_of_many_racers_for_one_name_one_wins_and_its_bytes_stay(tmp_path: Path) -> None:
-    storage = Storage(tmp_path)
+    storage = LocalStorage(tmp_path)
     for race in range(20):
         with ThreadPoolExecutor(8) as pool:
             contents = [f"racer {i}".encode() * 1000 for i in range(8)]
@@ -372,7 +366,7 @@ def test_of_many_racers_for_one_name_one_wins_and_its_bytes_stay(tmp_path: Path)
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "a\\b", "a\0b"])
 def test_no_name_leads_out_of_the_corpus(tmp_path: Path, name: str) -> None:
     with pytest.raises(IntegrityError, match="outside the corpus"):
-        open_storage(tmp_path).path(name)
+        LocalStorage(tmp_path).path(name)
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_corpus_as_it_was(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from corpus_makers import add_shard, small_corpus
 
 from wham_data.corpus import Corpus
-from wham_data.feed import WindowDataset
+from wham_data.feed import WindowDataset, to_torch
 from wham_data.schemas.errors import UsageError
 
 torch = pytest.importorskip("torch")
@@ -86,6 +86,18 @@ def test_windows_by_number_are_a_map_style_dataset(corpus: Corpus) -> None:
 
     assert sum(len(batch["tokens"]) for batch in batches) == len(windows) == 32
     assert batches[0]["tokens"].shape == (5, 4, 6)
+
+
+@pytest.mark.gpu
+def test_pinned_batches_reach_the_device_in_sixteen_bits(corpus: Corpus, cuda: str) -> None:
+    pinned = next(iter(loader(dataset(corpus), 1, "spawn", pin_memory=True)))
+    assert pinned["tokens"].is_pinned()
+
+    there = to_torch(pinned, cuda, widen=False)
+    widened = to_torch(pinned, cuda)
+
+    assert (there["tokens"].dtype, widened["tokens"].dtype) == (torch.uint16, torch.int64)
+    assert (widened["tokens"].cpu() == pinned["tokens"].to(torch.int64)).all()
 
 
 def test_workers_hear_of_an_epoch_that_is_set(corpus: Corpus) -> None:

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from wham_data.corpus.local import LocalStorage
 from wham_data.corpus.manifest import Change, ManifestTable, Snapshot
-from wham_data.corpus.storage import Storage
 from wham_data.schemas.errors import IntegrityError, UsageError
 from wham_data.schemas.manifest import (
     EPISODES_SCHEMA,
@@ -44,7 +44,7 @@ def rows(*names: str) -> pa.Table:
 
 
 def table_at(path: Path) -> ManifestTable:
-    table = ManifestTable(Storage(path), "episodes", EPISODES_SCHEMA)
+    table = ManifestTable(LocalStorage(path), "episodes", EPISODES_SCHEMA)
     table.create()
     return table
 
@@ -221,7 +221,7 @@ def test_a_table_that_needs_a_newer_reader_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="episodes: is missing"):
-        ManifestTable(Storage(tmp_path), "episodes", EPISODES_SCHEMA).snapshot()
+        ManifestTable(LocalStorage(tmp_path), "episodes", EPISODES_SCHEMA).snapshot()
 
 
 def test_every_flipped_bit_of_a_data_file_is_found(tmp_path: Path) -> None:

@@ -615,7 +615,7 @@ def test_every_video_is_accounted_for(clip: Path, tmp_path: Path) -> None:
         "alone.mp4": Reason.LOG_MISSING,
         "zero.mp4": Reason.EMPTY_FILE,
         "page.mp4": Reason.NOT_A_VIDEO,
-        "more.zip": Reason.FORMAT_NOT_ALLOWED,
+        "more.zip": Reason.TRUNCATED,
     }
     assert [path.name for path in found.ignored] == ["log.csv"]
 

@@ -17,8 +17,9 @@ from recordings import ingest_here
 from video_clips import read_stamp, stamped, write_clip
 
 from wham_data.corpus import Corpus
-from wham_data.pipelines import readers
+from wham_data.pipelines import readers, stages
 from wham_data.pipelines.account import Silent
+from wham_data.pipelines.decoder_process import DecodeLimits
 from wham_data.pipelines.readers import discover, hdf5
 from wham_data.pipelines.readers.json_lines import end_objects, json_lines, read_json
 from wham_data.pipelines.readers.npz import opened_npz
@@ -45,11 +46,12 @@ from wham_data.pipelines.readers.options import (
 from wham_data.pipelines.readers.parquet import columns_of, read_columns, stream_column
 from wham_data.pipelines.readers.per_frame import even_times, one_hot, per_frame_track
 from wham_data.pipelines.settings import IngestSettings
-from wham_data.pipelines.video import VideoLimits
+from wham_data.pipelines.video import VideoLimits, decode_image, encode_jpeg
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.clock import SECOND_NS, Index
 from wham_data.schemas.errors import NoInputsError, Reason, RefusedInput, UsageError
-from wham_data.schemas.recording import Fit, Provenance, Recording, RefusedFile
+from wham_data.schemas.mask import Mask
+from wham_data.schemas.recording import Fit, OpenRecording, Provenance, Recording, RefusedFile
 
 SIZE = (96, 64)
 LIMITS = VideoLimits()
@@ -241,10 +243,22 @@ class Toy:
         return opened
 
 
+def open_here(
+    recording: Recording,
+    limits: VideoLimits,
+    max_gap_ns: int,
+    options: tuple[tuple[str, str], ...],
+    masks: tuple[Mask, ...],
+    decoding: DecodeLimits,  # noqa: ARG001  for a process that there is not
+) -> OpenRecording:
+    return readers.open_recording(recording, limits, max_gap_ns, dict(options), masks)
+
+
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in which `.toy` files are recordings."""
+    """A folder in which `.toy` files are recordings; this process alone knows of them, so it opens them."""
     monkeypatch.setattr(readers, "READERS", (Toy(),))
+    monkeypatch.setattr(stages, "open_isolated", open_here)
     (tmp_path / "in").mkdir()
     return tmp_path / "in"
 
@@ -346,6 +360,55 @@ def test_actions_without_pictures_are_steps_where_no_picture_is_asked_for(toy: P
     assert Corpus.open(toy.parent / "corpus").scan().collect()["actions"].null_count() == 1
     with pytest.raises(NoInputsError, match="actions without pictures: take them with"):
         ingest_here(toy, toy.parent / "pictures", with_frames)
+
+
+# --- sizes and rates --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def doom(tmp_path: Path) -> Path:
+    """A folder with four JPEGs, 8.75 a second."""
+    told = {
+        "episode_id": [0] * 4,
+        "frames": [encode_jpeg(stamped(step, *SIZE)) for step in range(4)],
+        "actions": [0] * 4,
+        "step_ids": [*range(4)],
+    }
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table(told), tmp_path / "in/episode_0.parquet")
+    return tmp_path / "in"
+
+
+@pytest.mark.parametrize(
+    ("fit", "black_rows", "stamp"),
+    # The lit cells are the outermost; they are cut off where the middle is cropped.
+    [("stretch", 0, 3), ("letterbox", 8, 3), ("crop", 0, 0)],
+)
+def test_pictures_enter_the_corpus_in_the_size_and_fit_asked_for(
+    doom: Path, fit: Fit, black_rows: int, stamp: int
+) -> None:
+    settings = IngestSettings(rate=None, size=(48, 48), fit=fit, tokenizer=None, frames="png")
+
+    ingest_here(doom, doom.parent / "corpus", settings)
+
+    steps = Corpus.open(doom.parent / "corpus").scan().collect()
+    last = decode_image(steps["frame"][3])
+    assert last.shape == (48, 48, 3)
+    assert np.flatnonzero(last.max(axis=(1, 2)) == 0).tolist() == [
+        *range(black_rows),
+        *range(48 - black_rows, 48),
+    ]
+    assert read_stamp(last[black_rows : 48 - black_rows]) == stamp
+
+
+def test_pictures_slower_than_the_grid_are_refused_unless_the_rate_says_so(doom: Path) -> None:
+    slower = IngestSettings(rate=Fraction(35, 4), tokenizer=None)
+
+    refused = ingest_here(doom, doom.parent / "10", IngestSettings(tokenizer=None))
+    taken = ingest_here(doom, doom.parent / "8.75", slower)
+
+    assert refused.reasons == {Reason.RATE_TOO_LOW: 1}
+    assert taken.steps == 4
 
 
 # --- options ----------------------------------------------------------------------------------

@@ -17,9 +17,10 @@ import pytest
 from corpus_makers import TOKENIZER, add_shard, info, small_corpus
 
 from wham_data.corpus.corpus import Corpus
+from wham_data.corpus.local import LocalStorage
 from wham_data.corpus.manifest import Change, ManifestTable, Snapshot
 from wham_data.corpus.shards import CORPUS_KEY
-from wham_data.corpus.storage import Storage, hash_file
+from wham_data.corpus.storage import hash_file
 from wham_data.schemas.errors import IntegrityError
 from wham_data.schemas.manifest import EPISODES_SCHEMA
 
@@ -42,7 +43,7 @@ def shard_of_ann(corpus: Corpus) -> Path:
 
 def let_manifest_say(corpus: Corpus, change: Callable[[Record], None]) -> None:
     """Change the manifest's rows of ann, with a proper transaction."""
-    table = ManifestTable(Storage(Path(corpus.location)), "episodes", EPISODES_SCHEMA)
+    table = ManifestTable(LocalStorage(Path(corpus.location)), "episodes", EPISODES_SCHEMA)
 
     def plan(snapshot: Snapshot) -> Change:
         records = table.read(list(snapshot.files)).to_pylist()

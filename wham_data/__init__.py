@@ -6,6 +6,7 @@
     corpus = wham_data.Corpus.open("corpus")
     corpus.scan()        # a polars LazyFrame of steps
     wham_data.WindowDataset(corpus, length=10, batch_size=32)      # windows for training
+    wham_data.export("corpus", to="lerobot", out="dataset")
     model = wham_data.load_world_model("WHAM.ckpt")
     wham_data.dream(model, wham_data.Context(actions=..., tokens=...), steps=20)
 
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     from wham_data.inference.tokenizer import load_tokenizer as load_tokenizer
     from wham_data.inference.world_model import WorldModel as WorldModel
     from wham_data.inference.world_model import load_world_model as load_world_model
+    from wham_data.pipelines.export import export as export
     from wham_data.pipelines.ingest import ingest as ingest
     from wham_data.pipelines.settings import IngestSettings as IngestSettings
+    from wham_data.pipelines.tokenize import tokenize as tokenize
     from wham_data.schemas.actions import ActionSpace as ActionSpace
     from wham_data.schemas.actions import load_space as load_space
     from wham_data.schemas.errors import WhamDataError as WhamDataError
@@ -50,10 +53,12 @@ _HOMES = {
     "WorldModel": "wham_data.inference.world_model",
     "dream": "wham_data.inference.dream",
     "dream_batch": "wham_data.inference.dream",
+    "export": "wham_data.pipelines.export",
     "ingest": "wham_data.pipelines.ingest",
     "load_space": "wham_data.schemas.actions",
     "load_tokenizer": "wham_data.inference.tokenizer",
     "load_world_model": "wham_data.inference.world_model",
+    "tokenize": "wham_data.pipelines.tokenize",
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -11,11 +11,15 @@ import typer
 
 from wham_data.cli.console import emit
 from wham_data.schemas.errors import UsageError, printable
+from wham_data.schemas.player_key import SETTING
 
 if TYPE_CHECKING:
+    from wham_data.corpus import Corpus
     from wham_data.corpus.stats import Amount, AxisUse, ButtonUse, CorpusStats
 
-Location = Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder of the corpus.")]
+Location = Annotated[
+    Path, typer.Argument(metavar="CORPUS", help="The corpus: a folder, or s3://bucket/folder.")
+]
 AsOf = Annotated[
     int | None, typer.Option("--version", min=0, help="Look at the corpus as of this version.")
 ]
@@ -59,8 +63,9 @@ def info(corpus: Location, version: AsOf = None, json: AsJson = False) -> None:
             if tokenizer
             else "none",
         ),
-        ("on disk", f"{found.shards:,} shards, {_size(found.n_bytes)}"),
+        ("on disk", f"{found.shards:,} shards, {size_text(found.n_bytes)}"),
         *((kind + "s", _amounts(found.by[kind])) for kind in ("split", "game", "license")),
+        ("players", _players(opened)),
         ("refused", f"{found.quarantined:,} inputs{_reasons(found.reasons)}"),
         ("settings", ", ".join(f"{name} {value}" for name, value in agreed.settings.items())),
     ]
@@ -105,7 +110,7 @@ def verify(
     report = Corpus.open(corpus, version).verify(hashes=not quick)
     looked_at = (
         f"{report.shards:,} shards, {report.episodes:,} episodes, {report.steps:,} steps, "
-        f"{_size(report.n_bytes)}"
+        f"{size_text(report.n_bytes)}"
     )
     lines = [
         *(f"problem: {printable(line)}" for line in report.problems),
@@ -149,8 +154,8 @@ def compact(
     else:
         report = compact_to(opened, out, "cold" if cold else "mapped", target)
     text = (
-        f"{report.shards_before:,} shards ({_size(report.bytes_before)}) are now "
-        f"{report.shards_after:,} ({_size(report.bytes_after)}) in {report.location}, "
+        f"{report.shards_before:,} shards ({size_text(report.bytes_before)}) are now "
+        f"{report.shards_after:,} ({size_text(report.bytes_after)}) in {report.location}, "
         f"version {report.version}; {report.episodes:,} episodes rewritten"
     )
     emit(asdict(report), text, as_json=json)
@@ -220,11 +225,13 @@ def _stats_lines(found: CorpusStats) -> Iterable[str]:
         yield f"\n{kind:<{WIDEST}} {'episodes':>9} {'steps':>12} {'hours':>9}"
         yield from _amount_lines(each, found.steps)
     if found.buttons:
-        yield f"\n{'button':<{WIDEST}} {'down':>7} {'presses':>9} {'mean hold':>10}"
+        yield f"\n{'button':<{WIDEST}} {'down':>7} {'presses':>9} {'mean hold':>10}   shortest to longest"
         yield from (_button_line(button) for button in found.buttons)
     if found.axes:
         yield f"\n{'axis':<{WIDEST}} {'mean':>7}  low to high"
-        yield from (_axis_line(axis) for axis in found.axes)
+        for axis in found.axes:
+            yield _axis_line(axis)
+            yield from _direction_lines(axis)
     if found.tokens is not None:
         yield (
             f"\ntokens: {found.tokens.distinct:,} of {found.tokens.vocab_size:,} codes in use "
@@ -254,9 +261,22 @@ def _amount_lines(amounts: Sequence[Amount], all_steps: int) -> Iterable[str]:
 def _button_line(button: ButtonUse) -> str:
     hold = "" if button.mean_hold_s is None else f"{button.mean_hold_s:.2f} s"
     return (
-        f"{button.name[:WIDEST]:<{WIDEST}} {button.share:>7.1%} {button.presses:>9,} {hold:>10} "
-        f"{_bar(button.share)}"
-    )
+        f"{button.name[:WIDEST]:<{WIDEST}} {button.share:>7.1%} {button.presses:>9,} {hold:>10}   "
+        f"{_range(button.shortest_hold_s, button.longest_hold_s):<19} {_bar(button.share)}"
+    ).rstrip()
+
+
+def _direction_lines(axis: AxisUse) -> Iterable[str]:
+    for name, use in (("below rest", axis.down), ("above rest", axis.up)):
+        if use is not None and use.share:
+            yield (
+                f"  {name:<{WIDEST - 2}} {use.share:>7.1%} {use.holds:>9,} holds        "
+                f"{_range(use.shortest_hold_s, use.longest_hold_s):<19} {_bar(use.share)}"
+            ).rstrip()
+
+
+def _range(shortest_s: float | None, longest_s: float | None) -> str:
+    return "" if shortest_s is None else f"{shortest_s:.2f} to {longest_s:.2f} s"
 
 
 def _axis_line(axis: AxisUse) -> str:
@@ -269,6 +289,13 @@ def _axis_line(axis: AxisUse) -> str:
 
 def _bar(share: float) -> str:
     return "█" * round(share * 20)
+
+
+def _players(corpus: Corpus) -> str:
+    count = corpus.episodes["player"].drop_nulls().n_unique()
+    key = corpus.info.settings.get(SETTING)
+    how = "stored by name" if key is None else f"stored as pseudonyms of the key {key}"
+    return f"{count:,}, {how}" if count else "not said"
 
 
 def _amounts(amounts: Sequence[Amount]) -> str:
@@ -290,7 +317,8 @@ def _table(rows: Iterable[tuple[str, Any]]) -> str:
     )
 
 
-def _size(n_bytes: int) -> str:
+def size_text(n_bytes: int) -> str:
+    """Bytes in the unit a person would choose."""
     size = float(n_bytes)
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:

@@ -16,7 +16,19 @@ NEEDED = (
     *("av", "deltalake", "numpy", "pillow", "polars", "pyarrow", "ray", "rich", "safetensors"),
     *("torch", "typer"),
 )
-OPTIONAL = {"flash-attn": "pip install 'wham-data[flash]'"}
+OPTIONAL = {
+    package: f"pip install 'wham-data[{extra}]'"
+    for package, extra in {
+        "flash-attn": "flash",
+        "lmdb": "lmdb",
+        "vizdoom": "vizdoom",
+        "procgen-mirror": "procgen",
+        "ale-py": "ale",
+        "stable-retro": "retro",
+        "dmlab2d": "dmlab2d",
+        "miniworld": "miniworld",
+    }.items()
+}
 
 
 def doctor(
@@ -44,9 +56,9 @@ def doctor(
     lines = [
         f"wham-data {found['wham-data']}, Python {found['python']}, {found['cores']} cores, "
         f"{found['disk_free_gb']} GB free here",
-        *(f"  {name:<12} {what or 'MISSING'}" for name, what in found["packages"].items()),
+        *(f"  {name:<14} {what or 'MISSING'}" for name, what in found["packages"].items()),
         *(
-            f"  {name:<12} {what or f'not installed (optional): {OPTIONAL[name]}'}"
+            f"  {name:<14} {what or f'not installed (optional): {OPTIONAL[name]}'}"
             for name, what in found["optional"].items()
         ),
         f"  decoders     {', '.join(name if has else f'{name} MISSING' for name, has in found['decoders'].items())}",

@@ -20,6 +20,8 @@ from wham_data.schemas.conversion import load_conversion
 from wham_data.schemas.corpus_info import FrameFormat
 from wham_data.schemas.errors import UsageError, printable
 from wham_data.schemas.manifest import SPLITS
+from wham_data.schemas.mask import parse_masks
+from wham_data.schemas.player_key import read_player_key
 from wham_data.schemas.recording import AxisRule, Fit
 
 if TYPE_CHECKING:
@@ -72,6 +74,23 @@ def ingest(
             metavar="NAME=VALUE", help="An option of a format; docs/readers.md lists them."
         ),
     ] = None,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="X,Y,W,H",
+            help="Blacken this of every picture: pixels of the source, or shares such as 0.0,0.9,0.3,0.1.",
+        ),
+    ] = None,
+    license: Annotated[
+        str | None, typer.Option(help="Licence of recordings whose source names none.")
+    ] = None,
+    player_key: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="WHAM_DATA_PLAYER_KEY",
+            help="Store players as pseudonyms made with the key in this file. Default: by name.",
+        ),
+    ] = None,
     rate: Annotated[
         str, typer.Option(help="Steps per second, e.g. 10 or 30000/1001; or native.")
     ] = "10",
@@ -91,6 +110,13 @@ def ingest(
     max_pixels: Annotated[int, typer.Option(help="Refuse a video with larger pictures.")] = 3840
     * 2160,
     max_hours: Annotated[float, typer.Option(help="Refuse longer recordings.")] = 8.0,
+    decode_memory: Annotated[
+        int, typer.Option(help="Refuse a recording that takes more to decode, in MB.")
+    ] = 1500,
+    decode_time: Annotated[
+        float,
+        typer.Option(help="Refuse one that takes more than 30 s and this many times its length."),
+    ] = 10.0,
     split: Annotated[str, typer.Option(help="Shares of train, val and test.")] = "90,5,5",
     split_seed: Annotated[int, typer.Option(help="Another seed, other splits.")] = 0,
     tie_to: Annotated[
@@ -118,6 +144,9 @@ def ingest(
     retry_quarantined: Annotated[
         bool, typer.Option(help="Try again what an earlier run refused.")
     ] = False,
+    allow_forgotten: Annotated[
+        bool, typer.Option(help="Take in players and recordings that were forgotten.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     verbose: Annotated[
@@ -125,6 +154,7 @@ def ingest(
     ] = False,
 ) -> None:
     """Bring recordings to a grid of steps, tokenise them and write a corpus."""
+    from wham_data.pipelines.decoder_process import DecodeLimits
     from wham_data.pipelines.ingest import dry_run, run_ingest
     from wham_data.pipelines.settings import IngestSettings
     from wham_data.pipelines.video import VideoLimits
@@ -141,13 +171,25 @@ def ingest(
         split=parse_split(split),
         split_seed=split_seed,
         limits=VideoLimits(max_pixels=max_pixels, max_hours=max_hours, min_decoded=min_decoded),
+        decoding=DecodeLimits(memory_mb=decode_memory, slowness=decode_time),
         options=parse_options(option or []),
+        masks=parse_masks(mask or []),
         mapping=None if mapping is None else load_conversion(mapping),
     )
     if tie_to is not None:
         one_of("--tie-to", tie_to, SPLITS)
+    key = None if player_key is None else read_player_key(player_key, out)
     if dry:
-        emit_dry_run(dry_run(sources, out, settings, reader=format, limit=limit), as_json=json)
+        found = dry_run(
+            sources,
+            out,
+            settings,
+            reader=format,
+            limit=limit,
+            player_key=key,
+            allow_forgotten=allow_forgotten,
+        )
+        emit_dry_run(found, as_json=json)
         return
     runner = make_runner(workers, ray_address)
     try:
@@ -162,6 +204,9 @@ def ingest(
                 limit=limit,
                 tie_to=tie_to,
                 retry_quarantined=retry_quarantined,
+                license=license,
+                player_key=key,
+                allow_forgotten=allow_forgotten,
                 watch=watch,
             )
     except (KeyboardInterrupt, SystemExit):
@@ -240,7 +285,8 @@ def emit_dry_run(plan: DryRun, *, as_json: bool) -> None:
         f"about {human_bytes(plan.estimated_bytes)} of shards",
         *(f"  {name}: {count}" for name, count in plan.readers.items()),
         f"{plan.already_there} already there, {plan.duplicates} duplicates, "
-        f"{len(plan.refused)} to be refused, {plan.ignored_files} other files ignored",
+        f"{len(plan.refused)} to be refused, {plan.forgotten} forgotten, "
+        f"{plan.ignored_files} other files ignored",
         *(f"  {printable(path)}: {printable(why)}" for path, why in plan.refused.items()),
         *(
             f"  {printable(path)}: {printable('; '.join(notes))}"
@@ -256,6 +302,7 @@ def summary(report: IngestReport) -> str:
         f"{report.corpus}: version {report.version}",
         f"  found {report.found} = ingested {report.ingested} + already there {report.already_there} "
         f"+ duplicates {report.duplicates} + quarantined {report.quarantined}"
+        + (f" + forgotten {report.forgotten}" if report.forgotten else "")
         + (f" + not reached {report.not_reached}" if report.not_reached else ""),
         f"  {report.episodes} episodes, {report.steps} steps, {report.hours:.3f} hours "
         f"in {report.seconds:.1f} s",

@@ -13,13 +13,18 @@ import typer
 
 from wham_data.cli import (
     bench,
+    collect,
     convert,
     corpus_commands,
     demo,
     doctor,
     dream,
+    export,
+    forget,
     ingest,
+    retry,
     schema,
+    tokenize,
     train,
 )
 from wham_data.cli.console import say
@@ -39,17 +44,23 @@ app = typer.Typer(
     "Every option can also be set in a TOML file (--config) or as a variable, for example "
     "WHAM_DATA_INGEST_TOKENIZER. Results go to stdout, everything else to stderr.",
 )
+app.command()(collect.collect)
 app.command()(ingest.ingest)
+app.command()(tokenize.tokenize)
 app.command()(corpus_commands.info)
 app.command()(corpus_commands.stats)
 app.command()(corpus_commands.verify)
 app.command()(corpus_commands.compact)
+app.command()(forget.forget)
+app.command()(forget.vacuum)
+corpus_commands.quarantine_app.command("retry")(retry.retry)
 app.add_typer(corpus_commands.quarantine_app, name="quarantine")
 app.add_typer(schema.app, name="schema")
 app.add_typer(train.app, name="train")
 app.add_typer(bench.app, name="bench")
 app.command()(convert.convert)
 app.command()(dream.dream)
+app.command()(export.export)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 

@@ -10,14 +10,16 @@ from typing import Generic, TypeVar
 
 from wham_data.cli.console import say
 from wham_data.pipelines.account import Progress, Watch
+from wham_data.pipelines.collect.account import CollectProgress, CollectWatch
 from wham_data.pipelines.dream_account import DreamProgress, DreamWatch
+from wham_data.pipelines.export_account import ExportProgress, ExportWatch
 from wham_data.schemas.errors import printable
 
 PLAIN_EVERY_SECONDS = 10.0
 LIVE_EVERY_SECONDS = 0.2
 
 
-P = TypeVar("P", Progress, DreamProgress)
+P = TypeVar("P", Progress, DreamProgress, ExportProgress, CollectProgress)
 Draw = Callable[[P], str]
 
 
@@ -32,6 +34,20 @@ def shown(*, quiet: bool, verbose: bool) -> Iterator[Watch]:
 def dreams_shown(*, quiet: bool, verbose: bool) -> Iterator[DreamWatch]:
     """The same for `run_dreams`."""
     with _drawn(dream_block, dream_line, quiet=quiet, verbose=verbose) as watch:
+        yield watch
+
+
+@contextmanager
+def exports_shown(*, quiet: bool, verbose: bool) -> Iterator[ExportWatch]:
+    """The same for `export`."""
+    with _drawn(export_block, export_line, quiet=quiet, verbose=verbose) as watch:
+        yield watch
+
+
+@contextmanager
+def collecting_shown(*, quiet: bool, verbose: bool) -> Iterator[CollectWatch]:
+    """The same for `run_collect`."""
+    with _drawn(collect_block, collect_line, quiet=quiet, verbose=verbose) as watch:
         yield watch
 
 
@@ -143,13 +159,47 @@ def dream_line(progress: DreamProgress) -> str:
     )
 
 
-def bar(progress: Progress | DreamProgress) -> str:
+def export_block(progress: ExportProgress) -> str:
+    """The live block of an export."""
+    return (
+        f"{bar(progress)}\n"
+        f"episodes {progress.done}/{progress.episodes}   failed {progress.failed}   "
+        f"{progress.steps_per_second:.0f} steps/s"
+    )
+
+
+def export_line(progress: ExportProgress) -> str:
+    """The same as one line."""
+    return (
+        f"{progress.share:4.0%}  episodes {progress.done}/{progress.episodes}  "
+        f"failed {progress.failed}  {progress.steps_per_second:.0f} steps/s  {eta(progress)}"
+    )
+
+
+def collect_block(progress: CollectProgress) -> str:
+    """The live block of recordings."""
+    return (
+        f"{bar(progress)}\n"
+        f"recordings {progress.done}/{progress.recordings}   failed {progress.failed}   "
+        f"{progress.seconds_done / 60:.1f} minutes of play, {progress.times_real:.1f} times real time"
+    )
+
+
+def collect_line(progress: CollectProgress) -> str:
+    """The same as one line."""
+    return (
+        f"{progress.share:4.0%}  recordings {progress.done}/{progress.recordings}  "
+        f"failed {progress.failed}  {progress.times_real:.1f} times real time  {eta(progress)}"
+    )
+
+
+def bar(progress: Progress | DreamProgress | ExportProgress | CollectProgress) -> str:
     """How much is done, and how long the rest will take."""
     filled = round(progress.share * 40)
     return f"{'█' * filled}{'░' * (40 - filled)} {progress.share:4.0%}  {eta(progress)}"
 
 
-def eta(progress: Progress | DreamProgress) -> str:
+def eta(progress: Progress | DreamProgress | ExportProgress | CollectProgress) -> str:
     """Time left at the pace so far."""
     left = progress.seconds_left
     if left is None:

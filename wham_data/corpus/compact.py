@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import pyarrow as pa
+
 from wham_data.corpus.corpus import Corpus
+from wham_data.corpus.decisions import relocated
+from wham_data.corpus.forgotten import copy_marks
 from wham_data.corpus.shards import ShardFile, steps_from
 from wham_data.corpus.storage import hash_file
 from wham_data.schemas.corpus_info import Layout, content_hash
@@ -54,10 +58,10 @@ def compact(corpus: Corpus, target_bytes: int = TARGET_BYTES) -> CompactReport:
     for bundle in _bundles(small, target_bytes):
         if len(bundle) > 1:
             rows = _rows_in(corpus, bundle)
-            shard = _write(corpus, corpus, rows)
+            shard = write_merged(corpus, corpus, rows)
             starts = {each.episode: each.start for each in shard.episodes}
             moves |= {(r["episode"], r["shard"]): (shard, starts[r["episode"]]) for r in rows}
-    moved = corpus.relocate(moves) if moves else 0
+    moved = relocate(corpus, moves) if moves else 0
     return _report(corpus, before, moved)
 
 
@@ -84,6 +88,7 @@ def compact_to(
         raise MismatchError(
             f"{target.location}: holds a {target.info.layout} corpus, not a {layout} one"
         )
+    copy_marks(corpus.storage, target.storage)
     before = _sizes(corpus)
     known = target.known_recordings()
     adopted: list[EpisodeRow] = []
@@ -91,7 +96,7 @@ def compact_to(
         rows = [row for row in _rows_in(corpus, bundle) if row["recording"] not in known]
         if not rows:
             continue
-        shard = _write(corpus, target, rows)
+        shard = write_merged(corpus, target, rows)
         starts = {each.episode: each.start for each in shard.episodes}
         for row in rows:
             place = {"shard": shard.name, "shard_sha256": shard.sha256}
@@ -103,10 +108,37 @@ def compact_to(
     return _report(target, before, len(adopted))
 
 
+def relocate(corpus: Corpus, moves: Mapping[tuple[str, str], tuple[ShardFile, int]]) -> int:
+    """Let episodes be read from other shards with the same steps, in one transaction.
+
+    Args:
+        corpus: whose manifest changes.
+        moves: (episode, its shard now) -> the new shard, and the row there that it begins at. An
+            episode that is in another shard by now stays where it is.
+
+    Returns:
+        How many episodes moved.
+    """
+    moved = 0
+
+    def amended(tables: list[pa.Table]) -> list[pa.Table]:
+        nonlocal moved
+        after = [relocated(rows, moves) for rows in tables]
+        moved = sum(count for _, count in after)
+        return [new if count else old for old, (new, count) in zip(tables, after, strict=True)]
+
+    corpus.amend("COMPACT", amended)
+    return moved
+
+
 def _sizes(corpus: Corpus) -> dict[str, int]:
     """Bytes of each shard that the manifest names."""
+    there = {entry.name: entry.n_bytes for entry in corpus.storage.entries("shards")}
     names = corpus.episodes["shard"].unique().sort().to_list()
-    return {name: corpus.storage.size(f"shards/{corpus.shard_path(name).name}") for name in names}
+    for name in names:
+        if name not in there:
+            raise IntegrityError(f"{corpus.storage.where(f'shards/{name}')}: the shard is missing")
+    return {name: there[name] for name in names}
 
 
 def _bundles(sizes: dict[str, int], target_bytes: int) -> Iterator[list[str]]:
@@ -129,10 +161,20 @@ def _rows_in(corpus: Corpus, shards: Sequence[str]) -> list[dict[str, Any]]:
     return rows.sort("shard", "row_start").drop("created").rows(named=True)
 
 
-def _write(source: Corpus, target: Corpus, rows: Sequence[dict[str, Any]]) -> ShardFile:
-    """One shard of `target` with the steps of these rows of `source`, piece by piece."""
+def write_merged(source: Corpus, target: Corpus, rows: Sequence[dict[str, Any]]) -> ShardFile:
+    """One shard of `target` with the steps of these rows of `source`, piece by piece.
+
+    Args:
+        source: the corpus that the rows are of.
+        target: the corpus to write to, which may be the same.
+        rows: manifest records, in the order their steps are to be written.
+
+    Raises:
+        IntegrityError: a shard is damaged; damage is never copied.
+    """
     for name, sha256 in sorted({(row["shard"], row["shard_sha256"]) for row in rows}):
-        found = hash_file(source.shard_path(name))
+        file = source.shard_file(name)
+        found = hash_file(file.path)
         if found != sha256:
             raise IntegrityError(
                 f"shards/{name}: corrupt: sha256 is {found}, but the manifest has {sha256}"

@@ -5,6 +5,7 @@
     quarantine/     inputs that were refused
     shards/         immutable, named by what they were made of
     runs/           what was run, for people
+    forgotten/      what must not come back
 
 A shard means nothing until a manifest row names it. So work may be lost or done twice at any
 moment without harm: what counts is one log entry of `episodes/`, which is put in place whole or
@@ -16,8 +17,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -28,26 +28,25 @@ import pyarrow.compute as pc
 
 from wham_data.corpus.decisions import (
     LEDGER_COLUMNS,
+    CommitReport,
     Decision,
     Ledger,
     conflict_row,
     decide,
-    quarantine_after,
-    relocated,
 )
+from wham_data.corpus.forgotten import Forgotten
 from wham_data.corpus.manifest import Change, ManifestTable, Snapshot
+from wham_data.corpus.refusals import Quarantine
 from wham_data.corpus.shards import RowRange, ShardFile, ShardView, steps_from, write_shard_to
-from wham_data.corpus.storage import Storage, hash_file, open_storage
+from wham_data.corpus.storage import Leased, Storage, open_storage, publish_again
 from wham_data.schemas.corpus_info import MOST_BYTES, CorpusInfo
 from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError
 from wham_data.schemas.manifest import (
     EPISODES_SCHEMA,
-    QUARANTINE_SCHEMA,
     SHARD_NAME,
     EpisodeRow,
     QuarantineRow,
     episodes_table,
-    quarantine_table,
 )
 from wham_data.schemas.steps import EpisodeSteps
 
@@ -59,46 +58,29 @@ if TYPE_CHECKING:
 INFO: Final = "corpus.json"
 
 
-@dataclass(frozen=True, slots=True)
-class CommitReport:
-    """What became of the rows handed to a commit, by recording (hashes, sorted).
-
-    committed        now in the corpus
-    already_there    left out: the recording is in the corpus under these settings
-    moved            committed, but to the split its player or match had got in the meantime
-    split_conflicts  left out and put into quarantine: would tie two splits together
-    version          of the corpus afterwards
-    """
-
-    committed: tuple[str, ...]
-    already_there: tuple[str, ...]
-    moved: tuple[str, ...]
-    split_conflicts: tuple[str, ...]
-    version: int
-
-
 class Corpus:
     """A corpus as of one version, which moves on with `commit` and `refresh`.
 
     Attributes:
-        location: where it lies, an absolute path.
+        location: where it lies, an absolute path or a URL.
         storage: the files behind it.
         info: what every shard agrees on.
+        refused: its quarantine.
     """
 
     def __init__(
         self, storage: Storage, info: CorpusInfo, snapshot: Snapshot, *, pinned: bool = False
     ) -> None:
         """Use `create`, `open` or `open_or_create`."""
-        self.location = str(storage.root)
+        self.location = storage.location
         self.info = info
         self.storage = storage
         self._pinned = pinned
         self._episodes = ManifestTable(storage, "episodes", EPISODES_SCHEMA)
-        self._quarantine = ManifestTable(storage, "quarantine", QUARANTINE_SCHEMA)
+        self.refused = Quarantine(storage)
         self._snapshot = snapshot
         self._ledger = Ledger()
-        self._refused: Snapshot | None = None
+        self._hashes: dict[str, str] | None = None
         self._frame: pl.DataFrame | None = None
 
     @classmethod
@@ -126,7 +108,13 @@ class Corpus:
         storage = open_storage(location)
         info = _read_info(storage)
         if info is None:
-            raise UsageError(f"{storage.root}: no corpus here ({INFO} is missing)")
+            raise UsageError(f"{storage.location}: no corpus here ({INFO} is missing)")
+        if version is not None and version < (oldest := Forgotten.read(storage).oldest_version):
+            raise UsageError(
+                f"{storage.location}: version {version} is gone: a vacuum removed what it named, "
+                "because episodes in it were forgotten since or somebody let go of it; versions "
+                f"from {oldest} on can be read"
+            )
         snapshot = ManifestTable(storage, "episodes", EPISODES_SCHEMA).snapshot(version)
         return cls(storage, info, snapshot, pinned=version is not None)
 
@@ -151,8 +139,9 @@ class Corpus:
         storage = open_storage(location)
         made = False
         if not storage.exists(INFO):
+            storage.probe()
             # corpus.json comes last: whoever sees it sees a corpus with its tables.
-            ManifestTable(storage, "quarantine", QUARANTINE_SCHEMA).create()
+            Quarantine(storage).table.create()
             ManifestTable(storage, "episodes", EPISODES_SCHEMA).create()
             made = storage.put_if_absent(INFO, info.to_json().encode())
         storage.settle("shards", "episodes", "episodes/_delta_log", "quarantine/_delta_log", "")
@@ -160,7 +149,7 @@ class Corpus:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is only remembered, so that a worker gets a small copy."""
-        return {**self.__dict__, "_ledger": Ledger(), "_frame": None}
+        return {**self.__dict__, "_ledger": Ledger(), "_frame": None, "_hashes": None}
 
     def __repr__(self) -> str:
         return f"Corpus({self.location!r}, version {self.version}, {self._snapshot.rows} episodes)"
@@ -183,15 +172,34 @@ class Corpus:
     def shard_path(self, name: str) -> Path:
         """Where a shard lies, for readers that map it.
 
+        Of a corpus on an object store this is a copy, which goes when the cache needs room.
+
         Raises:
-            IntegrityError: this cannot be the name of a shard.
+            IntegrityError: this cannot be the name of a shard; or the shard had to be fetched and
+                is missing or damaged.
         """
+        return self.shard_file(name).path
+
+    def shard_file(self, name: str) -> Leased:
+        """The same, kept in place while the object that is returned lives."""
         if not SHARD_NAME.fullmatch(name):
             raise IntegrityError(
                 f"{self.location}: the manifest names the unsafe path {name[:120]!r} as a shard, "
                 "expected 24 hex digits and .parquet"
             )
-        return self.storage.path(f"shards/{name}")
+        return self.storage.file(f"shards/{name}", lambda: self._hash_of(name))
+
+    def _hash_of(self, shard: str) -> str:
+        """What the manifest says of the bytes of a shard."""
+        if self._hashes is None:
+            table = self._episodes.read(list(self._snapshot.files), ("shard", "shard_sha256"))
+            first = table.group_by("shard", use_threads=False).aggregate(
+                [("shard_sha256", "first")]
+            )
+            self._hashes = dict(zip(*(column.to_pylist() for column in first.columns), strict=True))
+        if shard not in self._hashes:
+            raise IntegrityError(f"{self.location}: the manifest names no shard {shard}")
+        return self._hashes[shard]
 
     def write_shard(self, episodes: Iterable[EpisodeSteps], shard_id: str) -> ShardFile:
         """Write a shard, durably. Its episodes are not in the corpus until committed.
@@ -204,18 +212,10 @@ class Corpus:
             UsageError: steps do not fit the corpus, or there are none.
             IntegrityError: a shard of this name is there with other bytes.
         """
-        name = f"{shard_id}.parquet"
-        path = self.shard_path(name)
-        with self.storage.staged(f"shards/{name}") as temporary:
-            shard = write_shard_to(temporary, episodes, self.info, name)
-            if not self.storage.publish(temporary, f"shards/{name}"):
-                there = hash_file(path)
-                if there != shard.sha256:
-                    raise IntegrityError(
-                        f"{path}: is there with sha256 {there}, but the same recordings and "
-                        f"settings now give {shard.sha256}: ingest is not deterministic, or the "
-                        "file is damaged"
-                    )
+        name = f"shards/{shard_id}.parquet"
+        with self.storage.staged(name) as temporary:
+            shard = write_shard_to(temporary, episodes, self.info, f"{shard_id}.parquet")
+            publish_again(self.storage, temporary, name, shard.sha256)
         return shard
 
     def commit(
@@ -224,6 +224,7 @@ class Corpus:
         quarantined: Sequence[QuarantineRow] = (),
         *,
         tie_to: str | None = None,
+        allow_forgotten: bool = False,
     ) -> CommitReport:
         """Make episodes part of the corpus in one transaction, each recording at most once.
 
@@ -236,6 +237,7 @@ class Corpus:
             quarantined: inputs that were refused.
             tie_to: the split of recordings that would tie two splits together; None: they are
                 refused.
+            allow_forgotten: take back what was forgotten; else it is left out.
 
         Raises:
             UsageError: rows of another corpus or without a shard, or the corpus was opened at a
@@ -246,53 +248,59 @@ class Corpus:
         refused = list(quarantined)
         decided = Decision()
         if rows:
-            decided = self._commit_episodes(rows, tie_to)
+            decided = self._commit_episodes(rows, tie_to, allow_forgotten=allow_forgotten)
             refused += [
                 conflict_row(row, decided.conflicts[row.recording])
                 for row in {row.recording: row for row in rows}.values()
                 if row.recording in decided.conflicts
             ]
         committed = {row.recording for row in decided.rows}
-        self._note_refused(refused, {(each, self.info.settings_hash) for each in committed})
+        names = {name for row in decided.rows for name in (row.recording, row.named_source)}
+        self.refused.note(refused, {(name, self.info.settings_hash) for name in names})
         return CommitReport(
             committed=tuple(sorted(committed)),
             already_there=decided.already_there,
             moved=tuple(sorted(decided.moved)),
             split_conflicts=tuple(sorted(decided.conflicts)),
+            forgotten=decided.forgotten,
             version=self.version,
         )
 
     def adopt(self, rows: Sequence[EpisodeRow], refused: Sequence[QuarantineRow] = ()) -> None:
         """Commit rows of another corpus with the same agreement as they are, splits included."""
         self._check_rows(rows)
-        self._commit_episodes(rows, None, keep_splits=True)
-        self._note_refused(refused, ())
+        self._commit_episodes(rows, None, keep_splits=True, allow_forgotten=True)
+        self.refused.note(refused, ())
 
-    def relocate(self, moves: Mapping[tuple[str, str], tuple[ShardFile, int]]) -> int:
-        """Let episodes be read from other shards with the same steps, in one transaction.
+    def amend(self, operation: str, amended: Callable[[list[pa.Table]], list[pa.Table]]) -> None:
+        """Replace rows of the manifest in one transaction.
 
         Args:
-            moves: (episode, its shard now) -> the new shard, and the row there that it begins at.
-                An episode that is in another shard by now stays where it is.
+            operation: what the manifest's history shows.
+            amended: for the data files of the manifest the same ones, or others in their place;
+                asked anew whenever somebody else commits first. The shards that the new rows name
+                must have been written.
 
-        Returns:
-            How many episodes moved.
+        Raises:
+            UsageError: a shard has not been written, or the corpus was opened at a version.
+            WhamDataError: as `commit`.
         """
         self._check_writable()
-        moved = 0
+        self._ledger = Ledger()  # it only ever grows
 
         def plan(snapshot: Snapshot) -> Change | None:
-            nonlocal moved
-            tables = {name: self._episodes.read([name]) for name in snapshot.files}
-            after = {name: relocated(rows, moves) for name, rows in tables.items()}
-            touched = {name: rows for name, (rows, n) in after.items() if n}
-            moved = sum(n for _, n in after.values())
-            if not touched:
+            before = [self._episodes.read([name]) for name in snapshot.files]
+            after = amended(before)
+            triples = zip(snapshot.files, before, after, strict=True)
+            changed = {name: new for name, old, new in triples if new is not old}
+            if not changed:
                 return None
-            return Change(pa.concat_tables(touched.values()), "COMPACT", remove=tuple(touched))
+            rows = pa.concat_tables(changed.values())
+            named = {shard for table in before for shard in table.column("shard").to_pylist()}
+            self._check_written({*rows.column("shard").to_pylist()} - named)
+            return Change(rows, operation, remove=tuple(changed))
 
         self._see(self._episodes.transact(self._snapshot, plan))
-        return moved
 
     @property
     def episodes(self) -> pl.DataFrame:
@@ -311,8 +319,7 @@ class Corpus:
     @property
     def quarantine(self) -> pl.DataFrame:
         """Refused inputs as they stand now (whatever version is open), sorted by `path`."""
-        table = self._quarantine
-        return _sorted_frame(table.read(list(table.snapshot().files)), "path")
+        return _sorted_frame(self.refused.read(), "path")
 
     def known_recordings(self, settings_hash: str | None = None) -> set[str]:
         """Hashes of the recordings that are in under these settings (its own unless said)."""
@@ -382,7 +389,7 @@ class Corpus:
         range_ = RowRange(episode, rows[0]["row_start"], rows[0]["n_steps"])
         if range_ not in view.episodes:
             raise IntegrityError(
-                f"{view.path}: the manifest says that episode {episode} is its rows "
+                f"{view.where}: the manifest says that episode {episode} is its rows "
                 f"{range_.start} to {range_.start + range_.n_steps}, the shard does not"
             )
         pieces = view.read_rows(range_.start, range_.start + range_.n_steps)
@@ -394,7 +401,8 @@ class Corpus:
         Raises:
             IntegrityError: it is not there, damaged, or of another corpus.
         """
-        return ShardView(self.shard_path(name), self.info)
+        file = self.shard_file(name)
+        return ShardView(file.path, self.info, self.storage.where(f"shards/{name}"), file)
 
     def verify(self, *, hashes: bool = True) -> VerifyReport:
         """Look for everything that may be wrong; see `verify.verify`."""
@@ -404,7 +412,7 @@ class Corpus:
 
     def manifest_problems(self) -> list[str]:
         """What is wrong with the files of the manifest itself, a line each."""
-        return [*self._episodes.problems(self._snapshot), *self._quarantine.problems()]
+        return [*self._episodes.problems(self._snapshot), *self.refused.table.problems()]
 
     def record_run(self, run: Mapping[str, Any]) -> str:
         """Keep the account of a run under `runs/`, for people; its file name."""
@@ -415,7 +423,7 @@ class Corpus:
 
     def _see(self, snapshot: Snapshot) -> None:
         if snapshot != self._snapshot:
-            self._snapshot, self._frame = snapshot, None
+            self._snapshot, self._frame, self._hashes = snapshot, None, None
 
     def _check_writable(self) -> None:
         if self._pinned:
@@ -434,7 +442,10 @@ class Corpus:
                     f"episode {row.episode}: settings {row.settings}, tokenizer {row.tokenizer}, "
                     f"but the corpus has {self.info.settings_hash} and {fingerprint}"
                 )
-        for shard in {row.shard for row in rows}:
+        self._check_written({row.shard for row in rows})
+
+    def _check_written(self, shards: Iterable[str]) -> None:
+        for shard in shards:
             if not self.storage.exists(f"shards/{shard}"):
                 raise UsageError(f"{self.location}: shard {shard} has not been written")
 
@@ -447,38 +458,27 @@ class Corpus:
         return self._ledger
 
     def _commit_episodes(
-        self, rows: Sequence[EpisodeRow], tie_to: str | None, *, keep_splits: bool = False
+        self,
+        rows: Sequence[EpisodeRow],
+        tie_to: str | None,
+        *,
+        keep_splits: bool = False,
+        allow_forgotten: bool,
     ) -> Decision:
         decided = Decision()
 
         def plan(snapshot: Snapshot) -> Change | None:
             nonlocal decided
             self._see(snapshot)
-            decided = decide(rows, self._known(), tie_to, keep_splits=keep_splits)
+            # Read anew each time: who is forgotten now must not slip in behind it.
+            forgotten = Forgotten() if allow_forgotten else Forgotten.read(self.storage)
+            decided = decide(rows, self._known(), tie_to, forgotten, keep_splits=keep_splits)
             if not decided.rows:
                 return None
             return Change(episodes_table(decided.rows, datetime.now(UTC)))
 
         self._see(self._episodes.transact(self._snapshot, plan))
         return decided
-
-    def _note_refused(
-        self, refused: Sequence[QuarantineRow], cured: Collection[tuple[str, str]]
-    ) -> None:
-        """Bring the quarantine up to date: one row per input and settings, none for what is in."""
-        table = self._quarantine
-
-        def plan(snapshot: Snapshot) -> Change | None:
-            if not refused and not snapshot.files:
-                return None
-            old = table.read(list(snapshot.files))
-            kept, new = quarantine_after(old, refused, cured)
-            rows = quarantine_table(new, datetime.now(UTC))
-            if len(kept) < len(old):
-                return Change(pa.concat_tables([kept, rows]), remove=tuple(snapshot.files))
-            return Change(rows) if new else None
-
-        self._refused = table.transact(self._refused or table.snapshot(), plan)
 
 
 def _sorted_frame(rows: pa.Table, by: str) -> pl.DataFrame:
@@ -492,4 +492,4 @@ def _read_info(storage: Storage) -> CorpusInfo | None:
         text = storage.read(INFO, MOST_BYTES)
     except FileNotFoundError:
         return None
-    return CorpusInfo.from_json(text, str(storage.path(INFO)))
+    return CorpusInfo.from_json(text, storage.where(INFO))

@@ -9,6 +9,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wham_data.corpus.forgotten import Forgotten
 from wham_data.corpus.shards import ShardFile
 from wham_data.corpus.splits import TIES, Conflict, Placed, SplitIndex, Ties, tie_name
 from wham_data.schemas.errors import Reason
@@ -56,10 +57,36 @@ class Decision:
     moved: frozenset[str] = frozenset()
     conflicts: Mapping[str, Conflict] = field(default_factory=dict)
     already_there: tuple[str, ...] = ()
+    forgotten: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CommitReport:
+    """What became of the rows handed to a commit, by recording (hashes, sorted).
+
+    committed        now in the corpus
+    already_there    left out: the recording is in the corpus under these settings
+    moved            committed, but to the split its player or match had got in the meantime
+    split_conflicts  left out and put into quarantine: would tie two splits together
+    forgotten        left out: its player, its match or itself was forgotten
+    version          of the corpus afterwards
+    """
+
+    committed: tuple[str, ...]
+    already_there: tuple[str, ...]
+    moved: tuple[str, ...]
+    split_conflicts: tuple[str, ...]
+    forgotten: tuple[str, ...]
+    version: int
 
 
 def decide(
-    rows: Sequence[EpisodeRow], known: Ledger, tie_to: str | None, *, keep_splits: bool = False
+    rows: Sequence[EpisodeRow],
+    known: Ledger,
+    tie_to: str | None,
+    forgotten: Forgotten,
+    *,
+    keep_splits: bool = False,
 ) -> Decision:
     """What to commit of `rows`, seeing what is in the corpus by now.
 
@@ -67,6 +94,7 @@ def decide(
         rows: episodes; those of one recording are taken or left together.
         known: what is in the corpus.
         tie_to: see `Corpus.commit`.
+        forgotten: what must stay out.
         keep_splits: take the rows' splits as they are, whom ever they tie.
     """
     splits = SplitIndex(beneath=known.splits)
@@ -74,10 +102,14 @@ def decide(
     placed: dict[str, str | Conflict] = {}
     moved: set[str] = set()
     already = {row.recording for row in rows if known.holds(row)}
+    left_out: set[str] = set()
     for row in rows:
         if row.recording in already:
             continue
         ties = Ties(row.recording, row.match, row.player)
+        if forgotten.bars(ties):
+            left_out.add(row.recording)
+            continue
         if row.recording not in placed:
             placed[row.recording] = (
                 row.split if keep_splits else splits.place(ties, row.split, tie_to)
@@ -90,18 +122,32 @@ def decide(
         splits.add(Placed(ties, split))
         accepted.append(row if split == row.split else replace(row, split=split))
     conflicts = {name: where for name, where in placed.items() if isinstance(where, Conflict)}
-    return Decision(tuple(accepted), frozenset(moved), conflicts, tuple(sorted(already)))
+    return Decision(
+        tuple(accepted),
+        frozenset(moved),
+        conflicts,
+        tuple(sorted(already)),
+        tuple(sorted(left_out)),
+    )
 
 
 def quarantine_after(
     old: pa.Table, refused: Sequence[QuarantineRow], cured: Collection[tuple[str, str]]
 ) -> tuple[pa.Table, list[QuarantineRow]]:
-    """The rows of a quarantine that stay, and those that are new or say something else now."""
+    """The rows of a quarantine that stay, and those that are new or say something else now.
+
+    Args:
+        old: the quarantine.
+        refused: inputs that have been refused since.
+        cured: (hash or path, settings) of what is in the corpus by now; by its path, too, for a
+            file that was mended is other bytes.
+    """
     latest = {row.key: row for row in refused if row.key not in cured}
     stays: list[bool] = []
     for record in old.drop_columns(["created"]).to_pylist():
         found = QuarantineRow.from_record(record)
-        stays.append(found.key not in cured and latest.get(found.key, found) == found)
+        is_in = found.key in cured or (found.path, found.settings) in cured
+        stays.append(not is_in and latest.get(found.key, found) == found)
         if stays[-1]:
             latest.pop(found.key, None)
     return old.filter(pa.array(stays, pa.bool_())), list(latest.values())

@@ -9,8 +9,8 @@ reported as done, or the data file behind it. An entry is only put after the ver
 decision was made on; whoever comes second looks again, so no recording goes in twice.
 
 Reading is left to the `deltalake` package and anything else that knows the format: the first state
-of a table comes from it, later entries are read one by one. Parquet files of the table are never
-deleted here, so every version stays readable.
+of a table comes from it (on an object store, from a copy of the log), later entries are read one by
+one. Parquet files of the table are never deleted here, so every version stays readable.
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import random
 import re
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from wham_data.corpus.storage import TEMPORARY, Storage, hash_file
+from wham_data.corpus.storage import Storage
 from wham_data.schemas.corpus_info import parse_json
 from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError
 
@@ -109,14 +107,14 @@ class ManifestTable:
             UsageError: there is no such version.
             IntegrityError: the log is damaged, has a hole, or was written by something newer.
         """
-        table = self._open(version)
-        protocol = table.protocol()
+        with self._opened(version) as table:
+            protocol, found = table.protocol(), table.get_add_actions(flatten=True)
+            version = table.version()
         if protocol.min_reader_version > 1:
             raise self._bad(
                 f"needs a reader of Delta Lake protocol {protocol.min_reader_version}; "
                 "this release reads 1"
             )
-        found = table.get_add_actions(flatten=True)
         paths = found.column("path").to_pylist()
         known = "num_records" in found.schema.names
         counts = found.column("num_records").to_pylist() if known else [None] * len(paths)
@@ -125,13 +123,13 @@ class ManifestTable:
             if path in files:
                 raise self._bad(f"lists {path} twice (duplicate)")
             files[path] = self._count(path, count)
-        return Snapshot(table.version(), files)
+        return Snapshot(version, files)
 
     def advance(self, snapshot: Snapshot) -> Snapshot:
         """The newest state, reading only the log entries after `snapshot`."""
         files, version = dict(snapshot.files), snapshot.version
-        while (entry := self._entry(version + 1)) is not None:
-            version += 1
+        for number, entry in self.entries(snapshot.version):
+            version = number
             for action in entry:
                 if "protocol" in action or "metaData" in action:
                     return self.snapshot()
@@ -141,6 +139,12 @@ class ManifestTable:
                     path = self._path_in(action["add"])
                     files[path] = self._count(path, _records_in(action["add"]))
         return Snapshot(version, files)
+
+    def entries(self, after: int) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """The entries of the log after a version, with their numbers."""
+        while (entry := self._entry(after + 1)) is not None:
+            after += 1
+            yield after, entry
 
     def read(self, files: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
         """Rows of the given data files, in the order given.
@@ -193,7 +197,7 @@ class ManifestTable:
             if found != rows:
                 yield f"{self.folder}/{name}: {found} rows, but the log has {rows} (mismatch)"
             told = HASHED_NAME.fullmatch(name)
-            sha256 = hash_file(self.storage.path(f"{self.folder}/{name}"))
+            sha256 = self.storage.sha256(f"{self.folder}/{name}")
             if told and told[1] != sha256:
                 yield f"{self.folder}/{name}: corrupt: its sha256 is {sha256}"
 
@@ -277,8 +281,8 @@ class ManifestTable:
             self.discard(name)
             # Let others finish: a random time, longer the more often they were first.
             time.sleep(random.uniform(0, min(LONGEST_WAIT_S, 0.004 * 2**attempt)))
-        path = self.storage.path(self.folder)
-        raise WhamDataError(f"{path}: {TRIES} commits by others came first; try again")
+        where = self.storage.where(self.folder)
+        raise WhamDataError(f"{where}: {TRIES} commits by others came first; try again")
 
     def tidy(self, snapshot: Snapshot) -> Snapshot:
         """Merge small data files and write a checkpoint now and then.
@@ -297,34 +301,39 @@ class ManifestTable:
         """Write the state at `version` as one file, so that a reader need not read the whole log.
 
         `deltalake` writes it, but without syncing it and under its real name; so it does so in a
-        folder of links to the log, and what came out is put in place like everything else.
+        folder beside the log, and what came out is put in place like everything else.
         """
-        log = self.storage.path(f"{self.folder}/{LOG}")
         name = f"{version:020d}.checkpoint.parquet"
-        with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=self.storage.root) as beside:
-            shadow = Path(beside) / LOG
-            shadow.mkdir()
-            for entry in self._entries_for(version):
-                os.link(log / entry, shadow / entry)
-            deltalake.DeltaTable(beside, version=version).create_checkpoint()
-            if self.storage.put_if_absent(
-                f"{self.folder}/{LOG}/{name}", (shadow / name).read_bytes()
-            ):
-                hint = (shadow / LAST_CHECKPOINT).read_bytes()
-                self.storage.replace(f"{self.folder}/{LOG}/{LAST_CHECKPOINT}", hint)
+        with self._shadow(self._entries_for(version)) as shadow:
+            deltalake.DeltaTable(shadow, version=version).create_checkpoint()
+            log = f"{self.folder}/{LOG}"
+            if self.storage.put_if_absent(f"{log}/{name}", (shadow / LOG / name).read_bytes()):
+                hint = (shadow / LOG / LAST_CHECKPOINT).read_bytes()
+                self.storage.replace(f"{log}/{LAST_CHECKPOINT}", hint)
 
-    def _entries_for(self, version: int) -> list[str]:
-        """Names in the log from the last checkpoint before `version` up to it."""
+    def _entries_for(self, version: int | None) -> list[str]:
+        """Names in the log from the last checkpoint before `version` up to it; None: to the end."""
         numbered = {
             name: int(name[:20])
             for name in self.storage.list(f"{self.folder}/{LOG}")
             if ENTRY_NAME.fullmatch(name)
         }
+        last = max(numbered.values(), default=0) if version is None else version
         since = max(
-            (n for name, n in numbered.items() if name.endswith("t.parquet") and n < version),
+            (n for name, n in numbered.items() if name.endswith("t.parquet") and n < last),
             default=0,
         )
-        return [name for name, n in numbered.items() if since <= n <= version]
+        return [name for name, n in numbered.items() if since <= n <= last]
+
+    @contextmanager
+    def _shadow(self, entries: Sequence[str]) -> Iterator[Path]:
+        """A folder on this machine that is a table with these log entries, and no data."""
+        names = [f"{self.folder}/{LOG}/{entry}" for entry in entries]
+        with self.storage.shadow(names) as folder:
+            (folder / LOG).mkdir()
+            for entry in entries:
+                (folder / entry).rename(folder / LOG / entry)
+            yield folder
 
     def _merge(self, snapshot: Snapshot, small: Sequence[str]) -> Snapshot:
         rows = self.read(small)
@@ -336,17 +345,24 @@ class ManifestTable:
             self.discard(merged)
         return after or snapshot
 
-    def _open(self, version: int | None) -> deltalake.DeltaTable:
-        path = self.storage.path(self.folder)
+    @contextmanager
+    def _opened(self, version: int | None) -> Iterator[deltalake.DeltaTable]:
+        """The table, for as long as its log is at hand."""
+        here = self.storage.folder(self.folder)
+        with nullcontext(here) if here else self._shadow(self._entries_for(version)) as folder:
+            yield self._table(folder, version)
+
+    def _table(self, folder: Path, version: int | None) -> deltalake.DeltaTable:
         try:
-            return deltalake.DeltaTable(path, version=version)
+            return deltalake.DeltaTable(folder, version=version)
         except TableNotFoundError as error:
             raise self._bad("is missing or has no log") from error
         except (DeltaError, ValueError, OverflowError) as error:
             newest = self._newest_entry()
             if version is not None and not 0 <= version <= newest:
+                where = self.storage.where(self.folder)
                 raise UsageError(
-                    f"{path}: there is no version {version}; versions 0 to {newest} can be read"
+                    f"{where}: there is no version {version}; versions 0 to {newest} can be read"
                 ) from error
             raise self._bad(f"its log is damaged: {_line(error)}") from error
 
@@ -372,7 +388,13 @@ class ManifestTable:
     def _put_entry(
         self, version: int, operation: str, actions: Sequence[Mapping[str, Any]]
     ) -> bool:
-        about = {"timestamp": _now_ms(), "operation": operation, "engineInfo": "wham-data"}
+        # With the number, no two writers ever put the same bytes: each can tell its own entry.
+        about = {
+            "timestamp": _now_ms(),
+            "operation": operation,
+            "engineInfo": "wham-data",
+            "txnId": str(uuid.uuid4()),
+        }
         lines = [json.dumps(action) for action in ({"commitInfo": about}, *actions)]
         return self.storage.put_if_absent(
             f"{self.folder}/{LOG}/{version:020d}.json", ("\n".join(lines) + "\n").encode()
@@ -395,20 +417,27 @@ class ManifestTable:
         return int(self._footer(path).num_rows)
 
     def _footer(self, name: str) -> pq.FileMetaData:
-        return self._parquet(name).metadata
+        return self._parquet(name)[0].metadata
 
-    def _parquet(self, name: str) -> pq.ParquetFile:
-        path = self.storage.path(f"{self.folder}/{name}")
+    def _parquet(self, name: str) -> tuple[pq.ParquetFile, int]:
+        """A data file and its size."""
+        place = f"{self.folder}/{name}"
+        told = HASHED_NAME.fullmatch(name)
         try:
-            return pq.ParquetFile(path, page_checksum_verification=True)
+            if told is None:
+                content = self.storage.read(place)
+                source, n_bytes = pa.BufferReader(content), len(content)
+            else:
+                file = self.storage.file(place, lambda: told[1])
+                source, n_bytes = file.path, file.path.stat().st_size
+            return pq.ParquetFile(source, page_checksum_verification=True), n_bytes
         except (pa.ArrowException, OSError, ValueError) as error:
             raise self._bad(f"{name} is missing or corrupt: {_line(error)}") from error
 
     def _read_one(self, name: str, schema: pa.Schema) -> pa.Table:
-        file = self._parquet(name)
+        file, n_bytes = self._parquet(name)
         footer = file.metadata
         claimed = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
-        n_bytes = self.storage.size(f"{self.folder}/{name}")
         if claimed > MOST_EXPANSION * n_bytes or footer.num_rows > n_bytes:
             raise self._bad(
                 f"{name}: {footer.num_rows} rows in {n_bytes} bytes, too large to be true"
@@ -419,7 +448,7 @@ class ManifestTable:
             raise self._bad(f"{name} is corrupt or of another schema: {_line(error)}") from error
 
     def _bad(self, what: str) -> IntegrityError:
-        return IntegrityError(f"{self.storage.path(self.folder)}: {what}")
+        return IntegrityError(f"{self.storage.where(self.folder)}: {what}")
 
 
 def _records_in(add: object) -> object:

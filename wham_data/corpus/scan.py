@@ -43,7 +43,7 @@ def scan_steps(corpus: Corpus) -> pl.LazyFrame:
             wanted = wanted + [name for name in asked_of if name not in wanted]
             if set(asked_of) <= set(FROM_MANIFEST):
                 rows = rows.filter(predicate)
-        for piece in _pieces(corpus, rows, wanted):
+        for piece in pieces(corpus, rows, wanted):
             batch = piece if n_rows is None else piece.head(n_rows)
             if n_rows is not None:
                 n_rows -= len(batch)
@@ -70,7 +70,7 @@ def steps_at(corpus: Corpus, match: str, time_ns: int) -> pl.DataFrame:
         step = _step_at(corpus, episode.row(0, named=True), time_ns)
         if step is not None:
             one = episode.with_columns(pl.col("row_start") + step, n_steps=pl.lit(1))
-            rows += _pieces(corpus, one, list(schema))
+            rows += pieces(corpus, one, list(schema))
     who = episodes.select("episode", "player", "subject")
     return pl.concat(rows).join(who, on="episode").sort("player", "subject", "episode")
 
@@ -106,7 +106,7 @@ def scan_schema(info: CorpusInfo) -> dict[str, pl.DataType]:
     return schema
 
 
-def _pieces(corpus: Corpus, manifest: pl.DataFrame, wanted: list[str]) -> Iterator[pl.DataFrame]:
+def pieces(corpus: Corpus, manifest: pl.DataFrame, wanted: list[str]) -> Iterator[pl.DataFrame]:
     """The rows of `manifest` step by step, a row group at most at a time."""
     # The step is read in any case: a table without a column does not know how many rows it has.
     stored = list(dict.fromkeys(["step", *(name for name in wanted if name != "split")]))
@@ -120,7 +120,7 @@ def _pieces(corpus: Corpus, manifest: pl.DataFrame, wanted: list[str]) -> Iterat
         stops = starts + episodes["n_steps"].to_numpy()
         if (starts[1:] < stops[:-1]).any() or starts[0] < 0 or stops[-1] > view.rows:
             raise IntegrityError(
-                f"{view.path}: the manifest's rows overlap or reach beyond its {view.rows} rows"
+                f"{view.where}: the manifest's rows overlap or reach beyond its {view.rows} rows"
             )
         splits = episodes["split"].to_numpy()
         for first, table in view.read_rows(int(starts[0]), int(stops[-1]), stored):

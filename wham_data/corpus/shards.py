@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from wham_data.corpus.pages import LONGEST_HEADER, PageHeader, read_page_header
-from wham_data.corpus.storage import hash_file, one_line
+from wham_data.corpus.storage import Leased, hash_file, one_line
 from wham_data.schemas.corpus_info import (
     CorpusInfo,
     Layout,
@@ -36,6 +36,7 @@ from wham_data.schemas.steps import FLOAT, TOKEN, EpisodeSteps, shard_schema
 
 ROWS_PER_GROUP: Final = 4_096
 ROWS_PER_GROUP_WITH_FRAMES: Final = 1_024
+BLOCK_ROWS: Final = 64
 MOST_ROWS_PER_GROUP: Final = 16_384
 MOST_TEXT_BYTES: Final = 65_536
 """A text or an episode's name is no longer; a picture not either, beyond its raw pixels."""
@@ -217,20 +218,30 @@ class ShardView:
     """A shard opened for reading; its footer is checked before any page is read.
 
     Attributes:
-        path: where it lies.
+        path: where its bytes are on this machine.
+        where: the shard, as messages have it.
         rows: steps in it.
         episodes: where each episode lies, as the shard says; they tile its rows in order.
     """
 
-    def __init__(self, path: Path, info: CorpusInfo) -> None:
+    def __init__(
+        self, path: Path, info: CorpusInfo, where: str | None = None, leased: Leased | None = None
+    ) -> None:
         """Open and check.
+
+        Args:
+            path: a file on this machine.
+            info: of the corpus it belongs to.
+            where: how messages name it; the path, unless said.
+            leased: what keeps the file in place, if it is a copy.
 
         Raises:
             IntegrityError: it is no shard of this corpus; the line says what was found and
                 expected.
         """
-        self.path = path
-        self._file = _parquet_file(path)
+        self.path, self.where = path, where or str(path)
+        self._leased = leased
+        self._file = _parquet_file(path, self.where)
         self._schema = shard_schema(info)
         self._check_schema()
         self._check_corpus(info)
@@ -257,11 +268,11 @@ class ShardView:
             table = self._file.read_row_group(group, columns, use_threads=False)
         except CONTAINER_ERRORS as error:
             raise IntegrityError(
-                f"{self.path}: row group {group} is corrupt: {_line(error)}"
+                f"{self.where}: row group {group} is corrupt: {_line(error)}"
             ) from error
         if len(table) != self.group_rows(group):
             raise IntegrityError(
-                f"{self.path}: row group {group} has {len(table)} rows, its footer says "
+                f"{self.where}: row group {group} has {len(table)} rows, its footer says "
                 f"{self.group_rows(group)}"
             )
         return table
@@ -277,6 +288,35 @@ class ShardView:
             if low < high:
                 yield low, self.read_group(group, columns).slice(low - first, high - low)
             first = after
+
+    def stream_rows(
+        self, start: int, stop: int, columns: Sequence[str], block: int = BLOCK_ROWS
+    ) -> Iterator[pa.Table]:
+        """Rows [start, stop) in blocks of a row group: no more of them is held at a time.
+
+        Raises:
+            IntegrityError: a page is damaged.
+        """
+        first = 0
+        for group in range(self.n_groups):
+            after = first + self.group_rows(group)
+            if first < stop and start < after:
+                at = first
+                for table in self._blocks(group, columns, block):
+                    low, high = max(start, at), min(stop, at + len(table))
+                    at += len(table)
+                    if low < high:
+                        yield table.slice(low - at + len(table), high - low)
+                if at != after:
+                    raise self._bad(f"row group {group} ends after {at - first} rows")
+            first = after
+
+    def _blocks(self, group: int, columns: Sequence[str], block: int) -> Iterator[pa.Table]:
+        try:
+            for batch in self._file.iter_batches(block, [group], list(columns), use_threads=False):
+                yield pa.Table.from_batches([batch])
+        except CONTAINER_ERRORS as error:
+            raise self._bad(f"row group {group} is corrupt: {_line(error)}") from error
 
     def matrix_offsets(self, column: str) -> NDArray[np.int64]:
         """Where in the file each row group's matrix begins, int64 [n_groups].
@@ -334,7 +374,7 @@ class ShardView:
             raise self._bad("no corpus metadata in its footer, so format and tokenizer are unknown")
         if text == corpus_metadata(info).encode():
             return
-        theirs = CorpusInfo.from_json(text, str(self.path))
+        theirs = CorpusInfo.from_json(text, self.where)
         differences = theirs.diff(info)
         if differences:
             raise self._bad(f"made for another corpus: {'; '.join(differences[:5])}")
@@ -384,7 +424,7 @@ class ShardView:
         return tuple(ranges)
 
     def _bad(self, what: str) -> IntegrityError:
-        return IntegrityError(f"{self.path}: {what}")
+        return IntegrityError(f"{self.where}: {what}")
 
 
 def _parquet_writer(path: Path, schema: pa.Schema, layout: Layout) -> pq.ParquetWriter:
@@ -481,14 +521,14 @@ def _bytes_of(array: NDArray[Any] | None, dtype: np.dtype[Any]) -> pa.Array | No
     )
 
 
-def _parquet_file(path: Path) -> pq.ParquetFile:
+def _parquet_file(path: Path, where: str) -> pq.ParquetFile:
     if not path.is_file():
-        raise IntegrityError(f"{path}: the shard is missing")
+        raise IntegrityError(f"{where}: the shard is missing")
     try:
         return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
     except CONTAINER_ERRORS as error:
         raise IntegrityError(
-            f"{path}: corrupt, truncated or not a Parquet file ({_line(error)})"
+            f"{where}: corrupt, truncated or not a Parquet file ({_line(error)})"
         ) from error
 
 

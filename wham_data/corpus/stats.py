@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from wham_data.corpus.holds import Held, count_holds
+from wham_data.corpus.scan import pieces
 from wham_data.schemas.actions import Dimension
 from wham_data.schemas.clock import SECOND_NS
+from wham_data.schemas.corpus_info import Rate
 
 if TYPE_CHECKING:
     from wham_data.corpus.corpus import Corpus
@@ -36,12 +41,30 @@ class ButtonUse:
     share        of steps in which it was down
     presses      times it went down (an episode that begins with it down counts as one)
     mean_hold_s  seconds it stayed down, on average; None without a press or a fixed rate
+    shortest_hold_s, longest_hold_s  of the holds whose beginning and end were seen; None likewise
     """
 
     name: str
     share: float
     presses: int
     mean_hold_s: float | None
+    shortest_hold_s: float | None
+    longest_hold_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DirectionUse:
+    """How one stick, trigger or motion was moved in one direction.
+
+    share  of steps in which it was: a motion by anything, the others by a tenth of their range
+    holds  whose beginning and end were seen, and the seconds that the shortest and the longest of
+           them lasted; None without any or a fixed rate
+    """
+
+    share: float
+    holds: int
+    shortest_hold_s: float | None
+    longest_hold_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +72,7 @@ class AxisUse:
     """How one stick, trigger or motion was used in the steps whose action is known.
 
     counts  steps per bin; BINS even bins over [low, high], what is beyond in the outermost
+    down, up  how it was moved below and above rest; None where its range has no such side
     """
 
     name: str
@@ -56,6 +80,8 @@ class AxisUse:
     high: float
     mean: float
     counts: tuple[int, ...]
+    down: DirectionUse | None
+    up: DirectionUse | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +155,7 @@ class CorpusSummary:
 def summarize(corpus: Corpus) -> CorpusSummary:
     """Look at the manifest and at the shards' sizes, not into the shards."""
     manifest = with_hours(corpus)
-    shards = manifest["shard"].unique().to_list()
-    paths = [corpus.shard_path(name) for name in shards]
+    shards = set(manifest["shard"])
     refused = corpus.quarantine["reason"]
     counts = refused.value_counts(sort=True).sort(["count", "reason"], descending=[True, False])
     return CorpusSummary(
@@ -139,7 +164,9 @@ def summarize(corpus: Corpus) -> CorpusSummary:
         steps=int(manifest["n_steps"].sum()),
         hours=float(manifest["hours"].sum()),
         shards=len(shards),
-        n_bytes=sum(path.stat().st_size for path in paths if path.is_file()),
+        n_bytes=sum(
+            each.n_bytes for each in corpus.storage.entries("shards") if each.name in shards
+        ),
         by={kind: amounts(manifest, kind) for kind in ("split", "game", "license")},
         quarantined=len(refused),
         reasons=dict(counts.iter_rows()),
@@ -155,6 +182,11 @@ def corpus_stats(corpus: Corpus) -> CorpusStats:
     axes = [(i, d) for i, d in enumerate(space.dimensions) if d.kind != "button"]
     found = _action_use(corpus.scan(), buttons, axes)
     known = int(found["known"] or 0)
+    rate = corpus.info.rate
+    held = {
+        (each.way.index, each.way.sign): each
+        for each in count_holds(_actions_by_episode(corpus), space.dimensions)
+    }
     return CorpusStats(
         episodes=len(manifest),
         recordings=manifest["recording"].n_unique(),
@@ -163,8 +195,11 @@ def corpus_stats(corpus: Corpus) -> CorpusStats:
         known_steps=known,
         clamped=int(manifest["clamped"].sum()),
         by={kind: amounts(manifest, kind) for kind in ("split", "game", "player")},
-        buttons=tuple(_button(found, i, d, known, corpus.info.rate) for i, d in buttons),
-        axes=tuple(_axis(found, i, d) for i, d in axes),
+        buttons=tuple(_button(found, i, d, known, held[i, 1], rate) for i, d in buttons),
+        axes=tuple(
+            _axis(found, i, d, *(_direction(held.get((i, sign)), known, rate) for sign in (-1, 1)))
+            for i, d in axes
+        ),
         tokens=_token_use(corpus),
         clock=_clock_use(manifest),
     )
@@ -213,8 +248,26 @@ def _action_use(
     )
 
 
+def _actions_by_episode(corpus: Corpus) -> Iterator[NDArray[np.float32]]:
+    """The actions of each episode, float32 [T, A], a row of NaN where none is known."""
+    size = corpus.info.action_space.size
+    manifest = corpus.episodes.select("episode", "shard", "row_start", "n_steps", "split")
+    begun: list[NDArray[np.float32]] = []
+    for piece in pieces(corpus, manifest, ["step", "actions"]):
+        known = piece["actions"].is_not_null().to_numpy()
+        actions = np.full((len(piece), size), np.nan, np.float32)
+        actions[known] = piece["actions"].drop_nulls().explode().to_numpy().reshape(-1, size)
+        before, *begins = np.split(actions, np.flatnonzero(piece["step"].to_numpy() == 0))
+        begun.append(before)
+        for episode in begins:
+            yield np.concatenate(begun)
+            begun = [episode]
+    if begun:
+        yield np.concatenate(begun)
+
+
 def _button(
-    found: Mapping[str, Any], index: int, button: Dimension, known: int, rate: Any
+    found: Mapping[str, Any], index: int, button: Dimension, known: int, held: Held, rate: Rate
 ) -> ButtonUse:
     down, presses = int(found[f"down {index}"]), int(found[f"presses {index}"])
     return ButtonUse(
@@ -222,12 +275,34 @@ def _button(
         share=down / known if known else 0.0,
         presses=presses,
         mean_hold_s=float(down / presses / rate) if presses and rate != "native" else None,
+        shortest_hold_s=_seconds(held.shortest, rate),
+        longest_hold_s=_seconds(held.longest, rate),
     )
 
 
-def _axis(found: Mapping[str, Any], index: int, axis: Dimension) -> AxisUse:
+def _axis(
+    found: Mapping[str, Any],
+    index: int,
+    axis: Dimension,
+    down: DirectionUse | None,
+    up: DirectionUse | None,
+) -> AxisUse:
     counts = tuple(int(found[f"bin {index} {bin_}"]) for bin_ in range(BINS))
-    return AxisUse(axis.name, axis.low, axis.high, float(found[f"mean {index}"] or 0.0), counts)
+    mean = float(found[f"mean {index}"] or 0.0)
+    return AxisUse(axis.name, axis.low, axis.high, mean, counts, down, up)
+
+
+def _direction(held: Held | None, known: int, rate: Rate) -> DirectionUse | None:
+    if held is None:
+        return None
+    share = held.steps / known if known else 0.0
+    shortest, longest = _seconds(held.shortest, rate), _seconds(held.longest, rate)
+    return DirectionUse(share, held.complete, shortest, longest)
+
+
+def _seconds(steps: int, rate: Rate) -> float | None:
+    """How long so many steps are; None for none, and where they have no fixed length."""
+    return float(steps / rate) if steps and rate != "native" else None
 
 
 def _token_use(corpus: Corpus) -> TokenUse | None:

@@ -1,184 +1,221 @@
 """The one seam between a corpus and where it lies: every name is written once and whole.
 
-The rule that keeps a corpus whole through crashes and races: bytes become durable under a private
-name first, and only then get their real name, by an operation that never replaces.
-
-    write .tmp-<random>, fsync it      the bytes survive a power cut, nobody sees them
-    link(.tmp-<random>, name)          atomic, fails if the name is taken: one of two racers wins
-    fsync the folder                   the name survives a power cut
-    unlink .tmp-<random>
-
-So a name that can be seen is complete, and a writer that loses a race knows that it lost. Whoever
-sees a name and builds on it syncs the same folder again before reporting success, so what is built
-upon survives whenever the building does.
+Two rules keep a corpus whole through crashes and races, wherever it lies: bytes are durable and
+complete before their name can be seen, and a name is given by an operation that never replaces, so
+that of two racers one wins and the other knows that it lost. A folder does it with hard links (see
+`local`), an object store with conditional puts (see `object_store`).
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import re
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Protocol
 
-from wham_data.schemas.errors import IntegrityError, MissingPartError, WhamDataError
+from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError
 
-TEMPORARY = ".tmp-"
-NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+TEMPORARY: Final = ".tmp-"
+"""What the names of things that are not whole yet begin with."""
+OBJECT_STORES: Final = ("s3", "gs")
+SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
 
 
 @dataclass(frozen=True, slots=True)
-class Storage:
-    """A corpus location on a file system. Names are relative, with forward slashes."""
+class Entry:
+    """What lies in a folder of a corpus.
 
-    root: Path
+    name         within the folder
+    n_bytes      its size
+    modified_ns  when it was put there, by the clock of the store
+    """
 
-    def path(self, name: str) -> Path:
-        """Where `name` lies, for readers that map files.
+    name: str
+    n_bytes: int
+    modified_ns: int
 
-        Raises:
-            IntegrityError: the name leads out of the corpus.
-        """
-        if name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
-            raise IntegrityError(f"{self.root}: unsafe path {name!r} leads outside the corpus")
-        return self.root / name
+
+class Leased:
+    """A file on this machine that stays in place for as long as this object lives."""
+
+    def __init__(self, path: Path, descriptor: int | None = None) -> None:
+        """Of a copy in the cache, with the descriptor whose lock keeps it there."""
+        self.path = path
+        if descriptor is not None:
+            weakref.finalize(self, os.close, descriptor)
+
+
+class Storage(Protocol):
+    """A corpus location. Names are relative to it, with forward slashes.
+
+    Everything raises `WhamDataError` where the disk or the store fails, and `IntegrityError` for a
+    name that leads out of the corpus.
+    """
+
+    @property
+    def location(self) -> str:
+        """As people name it: an absolute path, or a URL."""
+
+    def where(self, name: str) -> str:
+        """`name` as messages have it."""
 
     def exists(self, name: str) -> bool:
         """Whether `name` is there, whole."""
-        return self.path(name).is_file()
 
     def size(self, name: str) -> int:
         """Bytes under `name`."""
-        with one_line(self.path(name)):
-            return self.path(name).stat().st_size
 
     def read(self, name: str, most: int = 1 << 30) -> bytes:
         """The bytes under `name`.
 
-        Args:
-            name: what to read.
-            most: refuse to read more than this many bytes.
-
         Raises:
             FileNotFoundError: there is nothing under this name.
             IntegrityError: more than `most` bytes.
-            WhamDataError: it cannot be read.
         """
-        path = self.path(name)
-        with one_line(path, passes=FileNotFoundError), path.open("rb") as file:
-            content = file.read(most + 1)
-        if len(content) > most:
-            raise IntegrityError(f"{path}: more than {most} bytes, which is not a file of a corpus")
-        return content
+
+    def sha256(self, name: str) -> str:
+        """Of the bytes that lie under `name` now, hex digits; no copy is asked."""
+
+    def entries(self, folder: str) -> list[Entry]:
+        """All that lies directly in `folder`, also what killed writers have left."""
 
     def list(self, folder: str) -> list[str]:
         """Names of the whole files directly in `folder`, sorted; empty if there is no folder."""
-        path = self.path(folder)
-        if not path.is_dir():
-            return []
-        with one_line(path), os.scandir(path) as entries:
-            return sorted(
-                entry.name
-                for entry in entries
-                if not entry.name.startswith(TEMPORARY) and entry.is_file(follow_symlinks=False)
-            )
 
     def put_if_absent(self, name: str, content: bytes) -> bool:
         """Write `content` under `name` unless the name is taken.
 
         Returns:
-            True if this call made it, False if it was there already (with whatever bytes).
-            Either way what is there is durable.
-
-        Raises:
-            WhamDataError: the disk is full, read-only, or knows no hard links.
+            True if this call made it, False if somebody else's bytes were there already. Either
+            way what is there is durable.
         """
-        with self.staged(name) as temporary:
-            with one_line(temporary):
-                temporary.write_bytes(content)
-            return self.publish(temporary, name)
 
-    @contextmanager
-    def staged(self, name: str) -> Iterator[Path]:
-        """A private path beside `name` to write to; what is left there is removed at the end."""
-        folder = self.path(name).parent
-        self._make_folder(folder)
-        temporary = folder / f"{TEMPORARY}{uuid.uuid4().hex}"
-        try:
-            yield temporary
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+    def staged(self, name: str) -> AbstractContextManager[Path]:
+        """A private path to write to before `publish`; what is left there is removed at the end."""
 
     def publish(self, temporary: Path, name: str) -> bool:
-        """Give a staged file its name, durably, unless the name is taken. See `put_if_absent`."""
-        target = self.path(name)
-        with one_line(target):
-            _sync(temporary)
-            try:
-                os.link(temporary, target)
-                made = True
-            except FileExistsError:
-                made = False
-            except OSError as error:
-                if error.errno in NO_LINKS:
-                    raise WhamDataError(
-                        f"{target.parent}: this file system has no hard links, without which two "
-                        "writers cannot be kept apart; put the corpus on another disk"
-                    ) from error
-                raise
-            _sync(target.parent)
-        return made
+        """Give a staged file its name, durably, unless the name is taken.
+
+        Returns:
+            Whether this call did it.
+        """
 
     def replace(self, name: str, content: bytes) -> None:
         """Write `content` under `name`, there or not: for hints only, never for truth."""
-        with self.staged(name) as temporary, one_line(temporary):
-            temporary.write_bytes(content)
-            _sync(temporary)
-            temporary.replace(self.path(name))
-            _sync(temporary.parent)
+
+    def delete(self, name: str) -> None:
+        """Remove `name`; nothing happens if it is not there."""
+
+    def discard(self, folder: str, entry: Entry) -> bool:
+        """Remove what `entries` told of, unless it was put there anew or renewed since.
+
+        Returns:
+            Whether it is gone.
+        """
+
+    def renew(self, name: str) -> bool:
+        """Let `name` count as put there now.
+
+        Returns:
+            Whether it is there.
+        """
 
     def settle(self, *folders: str) -> None:
         """Make the folders if they are not there, and make durable which names are in them.
 
         Whoever builds on what another process has just put there calls this before.
         """
-        for folder in folders:
-            path = self.path(folder)
-            self._make_folder(path)
-            with one_line(path):
-                _sync(path)
 
-    def delete(self, name: str) -> None:
-        """Remove `name`; nothing happens if it is not there."""
-        with one_line(self.path(name)):
-            self.path(name).unlink(missing_ok=True)
+    def probe(self) -> None:
+        """Look whether two writers can be kept apart here, before the first byte of a new corpus.
 
-    def _make_folder(self, folder: Path) -> None:
-        if folder.is_dir():
-            return
-        missing = [each for each in (folder, *folder.parents) if not each.exists()]
-        with one_line(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            for made in missing:
-                _sync(made.parent)
+        Raises:
+            UsageError: they cannot.
+        """
+
+    def folder(self, name: str) -> Path | None:
+        """A folder of the corpus, where it is one on this machine."""
+
+    def file(self, name: str, sha256: Callable[[], str]) -> Leased:
+        """The bytes under `name` as a file on this machine, to be read or mapped.
+
+        Args:
+            name: of something that never changes.
+            sha256: what they must be; asked for where the file is a copy, which is then compared.
+        """
+
+    def fresh(self, name: str) -> AbstractContextManager[Path]:
+        """The bytes as they lie there now as a file on this machine; never an earlier copy."""
+
+    def shadow(self, names: Sequence[str]) -> AbstractContextManager[Path]:
+        """A folder of one's own on this machine with some files side by side, for a while.
+
+        What is written to it is lost.
+        """
 
 
 def open_storage(location: str | os.PathLike[str]) -> Storage:
     """The storage behind a location, which need not exist yet.
 
+    Args:
+        location: a path, or `s3://bucket/folder` or `gs://bucket/folder`. What went through
+            `pathlib` has lost a slash and is understood all the same.
+
     Raises:
-        MissingPartError: an object store, which this release cannot write to.
+        UsageError: another scheme, or no bucket.
     """
     text = os.fspath(location)
-    if text.startswith(("s3://", "gs://", "az://", "abfs://")):
-        raise MissingPartError(
-            f"{text}: corpora on object stores are not supported yet; use a path"
-        )
-    return Storage(Path(text.removeprefix("file://")).absolute())
+    scheme = SCHEME.match(text)
+    if scheme is None or scheme[1] == "file":
+        from wham_data.corpus.local import LocalStorage
+
+        return LocalStorage(Path(text[scheme.end() - 1 :] if scheme else text).absolute())
+    if scheme[1] not in OBJECT_STORES:
+        raise UsageError(f"{text}: expected a path, s3://bucket/folder or gs://bucket/folder")
+    from wham_data.corpus.object_store import ObjectStorage
+
+    return ObjectStorage.at(scheme[1], text[scheme.end() :])
+
+
+def publish_again(storage: Storage, temporary: Path, name: str, sha256: str) -> None:
+    """Give a staged file a name that tells what it was made of, or find the same bytes there.
+
+    Raises:
+        IntegrityError: other bytes are there.
+    """
+    while not storage.publish(temporary, name):
+        # Made young before it is relied on, so that no vacuum takes it before the commit.
+        if not storage.renew(name):
+            continue
+        there = storage.sha256(name)
+        if there != sha256:
+            raise IntegrityError(
+                f"{storage.where(name)}: is there with sha256 {there}, but the same recordings and "
+                f"settings now give {sha256}: ingest is not deterministic, or the file is damaged"
+            )
+        return
+
+
+def is_url(location: str | os.PathLike[str]) -> bool:
+    """Whether a location is on an object store, not a path."""
+    scheme = SCHEME.match(os.fspath(location))
+    return scheme is not None and scheme[1] in OBJECT_STORES
+
+
+def check_name(location: str, name: str) -> str:
+    """`name`, which is in the corpus at `location`.
+
+    Raises:
+        IntegrityError: it leads out of it.
+    """
+    if name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
+        raise IntegrityError(f"{location}: unsafe path {name!r} leads outside the corpus")
+    return name
 
 
 def hash_file(path: Path) -> str:
@@ -194,16 +231,8 @@ def hash_file(path: Path) -> str:
         raise IntegrityError(f"{path}: {error.strerror or error}") from error
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
-def one_line(path: Path, passes: type[OSError] | None = None) -> Iterator[None]:
+def one_line(path: Path | str, passes: type[OSError] | None = None) -> Iterator[None]:
     """Turn an error of the file system into one line that names the path and the cause."""
     try:
         yield

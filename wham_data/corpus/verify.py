@@ -155,16 +155,18 @@ def _check_shard(
         return found
     where = f"shards/{name}"
     try:
-        path = corpus.shard_path(name)
-        if hashes and path.is_file():
-            found.problems += _hash_problems(where, hash_file(path), rows)
-        view = corpus.open_shard(name)
-        found.n_bytes = path.stat().st_size
-        found.problems += _range_problems(where, view, rows)
-        unnamed = {each.episode for each in view.episodes} - {row["episode"] for row in rows}
-        if unnamed:
-            found.notes.append(f"{where}: {len(unnamed)} of its episodes are not in the manifest")
-        found.problems += _StepCheck(where, view, corpus.info, rows).problems()
+        with corpus.storage.fresh(where) as path:
+            if hashes and path.is_file():
+                found.problems += _hash_problems(where, hash_file(path), rows)
+            view = ShardView(path, corpus.info, corpus.storage.where(where))
+            found.n_bytes = path.stat().st_size
+            found.problems += _range_problems(where, view, rows)
+            unnamed = {each.episode for each in view.episodes} - {row["episode"] for row in rows}
+            if unnamed:
+                found.notes.append(
+                    f"{where}: {len(unnamed)} of its episodes are not in the manifest"
+                )
+            found.problems += _StepCheck(where, view, corpus.info, rows).problems()
     except WhamDataError as error:
         found.problems.append(str(error))
     return found

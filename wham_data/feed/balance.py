@@ -38,7 +38,7 @@ def action_weights(shards: Shards, windows: Windows, shape: Shape) -> NDArray[np
         for value in range(_VALUES):
             counts[:, value] += np.count_nonzero(values == value, axis=0)
     worth = _worth(counts)
-    weights = np.empty(len(windows.first))
+    weights = np.ones(len(windows.first))
     for runs, values in _values_by_shard(shards, windows, space):
         of_step = np.take_along_axis(worth, values.T, axis=1).mean(axis=0)
         reached = np.append(0.0, np.cumsum(of_step))
@@ -65,7 +65,9 @@ def _values_by_shard(
     """For each shard the runs in it, and which value every dimension has in its rows, [rows, A]."""
     edges = np.flatnonzero(np.diff(windows.shard, prepend=-1, append=len(shards)))
     for low, high in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        view = shards.open(int(windows.shard[low]))
+        view = shards.readable(int(windows.shard[low]))
+        if view is None:
+            continue
         pieces = [table for _, table in view.read_rows(0, view.rows, ["actions"])]
         actions = np.concatenate(
             [matrix_of(piece.column("actions").combine_chunks(), FLOAT) for piece in pieces]

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Final, NamedTuple, Self
+from itertools import pairwise
+from typing import Any, Final, Literal, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
 from wham_data.feed.ahead import ahead
+from wham_data.feed.cache import announced, with_cache
 from wham_data.feed.order import EpochDraws, Order
 from wham_data.feed.plan import Batches, Place, Plan
 from wham_data.feed.progress import Progress
 from wham_data.feed.selection import Balance, Choice, UnknownActions, select
 from wham_data.feed.tensors import Batch, Stream, this_worker
 from wham_data.feed.view import Content, WindowView
-from wham_data.feed.windows import Shape
+from wham_data.feed.windows import Numbers, Shape
 from wham_data.schemas.errors import MismatchError, UsageError
 
 STATE_VERSION: Final = 1
@@ -25,6 +28,7 @@ PLANNED_WINDOWS: Final = 4_096
 """So many windows are looked up at once."""
 SINGLE_WINDOWS: Final = 32
 """So many are read at once where single windows are handed out."""
+OnBadShard = Literal["raise", "skip"]
 _DECISIVE: Final = ("windows", "seed", "shuffle", "pool")
 
 
@@ -41,6 +45,23 @@ class _Loop(NamedTuple):
     until: int | None
     number: int = 0
     every: int = 1
+
+
+class _Piece(NamedTuple):
+    """Windows of some batches of one epoch, and where they lie.
+
+    windows   their numbers, int64 [W]
+    shard     int32 [W]
+    row       int64 [W]
+    ends      of each batch among them, int64 [K]
+    position  of each batch, int64 [K, 2]
+    """
+
+    windows: Numbers
+    shard: NDArray[np.int32]
+    row: Numbers
+    ends: Numbers
+    position: Numbers
 
 
 class WindowDataset(Stream):
@@ -92,6 +113,9 @@ class WindowDataset(Stream):
         pool: int | None = None,
         prefetch: int = 0,
         check_shards: bool = False,
+        on_bad_shard: OnBadShard = "raise",
+        cache_dir: str | os.PathLike[str] | None = None,
+        cache_bytes: int | None = None,
     ) -> None:
         """Find the windows; no shard is opened but those with unknown actions, or to balance.
 
@@ -120,7 +144,14 @@ class WindowDataset(Stream):
                 scattered reads are slow; None: all windows.
             prefetch: batches that a thread reads ahead; not in DataLoader workers, which do it.
             check_shards: compare the SHA-256 of every shard with the manifest's before its first
-                window is read; without, a flipped bit in a matrix goes unnoticed.
+                window is read; without, a flipped bit in a matrix goes unnoticed. (What is fetched
+                from an object store is compared in any case.)
+            on_bad_shard: "raise" ends the loop at a shard that is missing or damaged; "skip" warns,
+                notes it in `windows.bad_shards`, and leaves its windows out of their batches, which
+                come short then, or not at all.
+            cache_dir: where copies of shards on an object store are kept; the user's cache folder,
+                or WHAM_DATA_CACHE_DIR, unless said.
+            cache_bytes: that they may take; WHAM_DATA_CACHE_BYTES, or 32 GB, unless said.
 
         Raises:
             NoInputsError: there is no window.
@@ -129,10 +160,17 @@ class WindowDataset(Stream):
             IntegrityError: the manifest is damaged, or a shard that has to be read here.
         """
         shape = Shape(length, stride, next_observation)
-        corpora = _opened(corpus)
+        if on_bad_shard not in ("raise", "skip"):
+            raise UsageError(f"on_bad_shard {on_bad_shard!r}: expected 'raise' or 'skip'")
+        corpora = {
+            with_cache(each, cache_dir, cache_bytes): share
+            for each, share in _opened(corpus).items()
+        }
         info = next(iter(corpora)).info
         content = Content.of(info, shape, fields, interleave=interleave)
-        choice = Choice(split, unknown_actions, weights, balance, check_shards)
+        choice = Choice(
+            split, unknown_actions, weights, balance, check_shards, on_bad_shard == "skip"
+        )
         if interleave and unknown_actions == "keep":
             raise UsageError("interleave: an unknown action has no token; drop such windows")
         selection = select(corpora, shape, choice)
@@ -296,7 +334,8 @@ class WindowDataset(Stream):
         """A worker's batches of a loop."""
         for batch in self._made(loop):
             self._loop = loop = loop._replace(number=loop.number + loop.every)
-            yield batch
+            if np.size(batch["window"]):
+                yield batch
 
     def _handed_out(self, loop: _Loop) -> Iterator[Batch]:
         """All batches of a loop, with account kept of where the reader stands."""
@@ -307,10 +346,19 @@ class WindowDataset(Stream):
             self._place = self._plan.settled(_position(batch))
             if loop.number == total and loop.until is not None:
                 self._progress.begin_at(Place(loop.until, 0))
-            yield batch
+            if np.size(batch["window"]):
+                yield batch
 
     def _made(self, loop: _Loop) -> Iterator[Batch]:
-        """The batches of a loop, read."""
+        """The batches of a loop, read; one whose windows are all skipped has none."""
+        pieces = self._pieces(loop)
+        if self.windows.copies is not None:
+            pieces = announced(pieces, self.windows.copies)
+        for piece in pieces:
+            yield from self._read(piece)
+
+    def _pieces(self, loop: _Loop) -> Iterator[_Piece]:
+        """The batches of a loop, some thousand windows at a time."""
         total = self._total(loop)
         at_once = max(1, PLANNED_WINDOWS // (self._batch_size or 1)) * loop.every
         drawn: tuple[int, EpochDraws] | None = None
@@ -322,10 +370,10 @@ class WindowDataset(Stream):
                 if drawn is None or drawn[0] != epoch:
                     drawn = epoch, self._draws.in_epoch(epoch)
                 mine = batches.epoch == epoch
-                yield from self._read(*drawn, Batches(*(column[mine] for column in batches)))
+                yield self._located(*drawn, Batches(*(column[mine] for column in batches)))
             first += at_once
 
-    def _read(self, epoch: int, drawn: EpochDraws, batches: Batches) -> Iterator[Batch]:
+    def _located(self, epoch: int, drawn: EpochDraws, batches: Batches) -> _Piece:
         """Batches of one epoch."""
         sizes = batches.high - batches.low
         ends = np.cumsum(sizes)
@@ -333,21 +381,33 @@ class WindowDataset(Stream):
         windows = drawn.windows_at(self._order.draws(epoch, places))
         shard, row = self.windows.locate(windows)
         position = np.stack([batches.epoch, batches.after], axis=1)
+        return _Piece(windows, shard, row, ends, position)
+
+    def _read(self, piece: _Piece) -> Iterator[Batch]:
+        """The batches of a piece."""
+        windows, shard, row, ends, position = piece
         if self._batch_size:
             cuts = [0, *ends.tolist()]
-            for nth, batch in enumerate(self.windows.stream(shard, row, cuts)):
-                batch["window"], batch["position"] = (
-                    windows[cuts[nth] : cuts[nth + 1]],
-                    position[nth],
-                )
+            for nth, (these, batch) in enumerate(self.windows.stream(shard, row, cuts)):
+                batch["window"], batch["position"] = windows[these], position[nth]
                 yield batch
-        else:
-            cuts = [*range(0, len(row), SINGLE_WINDOWS), len(row)]
-            for nth, batch in enumerate(self.windows.stream(shard, row, cuts)):
-                these = slice(cuts[nth], cuts[nth + 1])
-                batch |= {"window": windows[these], "position": position[these]}
-                for one in range(these.stop - these.start):
-                    yield {name: values[one] for name, values in batch.items()}
+            return
+        cuts = [*range(0, len(row), SINGLE_WINDOWS), len(row)]
+        for (low, high), (these, batch) in zip(
+            pairwise(cuts), self.windows.stream(shard, row, cuts), strict=True
+        ):
+            batch |= {"window": windows[these], "position": position[these]}
+            singles = (
+                {name: values[nth] for name, values in batch.items()}
+                for nth in range(len(batch["window"]))
+            )
+            if isinstance(these, slice):
+                yield from singles
+                continue
+            left = set(these.tolist())
+            for one in range(low, high):
+                skipped = {"window": windows[:0], "position": position[one]}
+                yield next(singles) if one in left else skipped
 
     def _check(self, state: Mapping[str, Any]) -> None:
         """Refuse a state of other windows or another order."""

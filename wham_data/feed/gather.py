@@ -17,8 +17,9 @@ import ctypes
 import mmap
 import os
 import threading
+import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +32,7 @@ from numpy.typing import NDArray
 from wham_data.corpus import Corpus
 from wham_data.corpus.shards import ShardView
 from wham_data.corpus.storage import hash_file, one_line
+from wham_data.feed.cache import Copies
 from wham_data.feed.windows import Numbers, Windows
 from wham_data.schemas.errors import IntegrityError, UsageError
 from wham_data.schemas.steps import FLOAT, TOKEN
@@ -54,6 +56,7 @@ _LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _LIBC.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _PROT_READ: Final = 1
 _MAP_SHARED: Final = 1
+_MADV_POPULATE_READ: Final = 22
 _MAP_FAILED: Final = ctypes.c_void_p(-1).value
 
 
@@ -83,11 +86,13 @@ class Shards:
     corpora  whose they are
     names    file names of the shards of each corpus, ASCII
     hashes   their SHA-256, hex digits, to be compared when they are opened; None: they are not
+    skip_bad  bear it if one is missing or damaged
     """
 
     corpora: tuple[Corpus, ...]
     names: tuple[Names, ...]
     hashes: tuple[pa.Array | None, ...]
+    skip_bad: bool = False
 
     def __len__(self) -> int:
         return sum(len(names) for names in self.names)
@@ -99,23 +104,52 @@ class Shards:
             IntegrityError: it is not there, damaged, or of another corpus.
             UsageError: it is a cold one, which cannot be mapped.
         """
-        corpora = iter(zip(self.corpora, self.names, self.hashes, strict=True))
-        corpus, names, hashes = next(corpora)
-        while number >= len(names):
-            number -= len(names)
-            corpus, names, hashes = next(corpora)
+        corpus, name, sha256 = self._placed(number)
         if corpus.info.layout == "cold":
             raise UsageError(
                 f"{corpus.location}: a cold corpus cannot be mapped; `wham-data compact "
                 f"{corpus.location} --out DIR` makes one that can"
             )
-        view = corpus.open_shard(names[number].decode())
-        if hashes is not None and hash_file(view.path) != hashes[number].as_py():
+        view = corpus.open_shard(name)
+        if sha256 is not None and hash_file(view.path) != sha256:
             raise IntegrityError(
-                f"{view.path}: its bytes are not those that were committed (corrupt); "
+                f"{view.where}: its bytes are not those that were committed (corrupt); "
                 f"`wham-data verify {corpus.location}` tells what is wrong"
             )
         return view
+
+    def readable(self, number: int) -> ShardView | None:
+        """A shard; None if it is missing or damaged and that is to be borne."""
+        try:
+            return self.open(number)
+        except IntegrityError:
+            if not self.skip_bad:
+                raise
+            return None
+
+    def name(self, number: int) -> str:
+        """A shard, as messages have it."""
+        corpus, name, _ = self._placed(number)
+        return corpus.storage.where(f"shards/{name}")
+
+    def fetch(self, number: int) -> None:
+        """Have a shard on this machine."""
+        corpus, name, _ = self._placed(number)
+        corpus.shard_file(name)
+
+    def copies(self, *, scattered: bool) -> Copies | None:
+        """Those that have to be fetched; see `Copies.of`."""
+        corpora = list(zip(self.corpora, self.names, strict=True))
+        return Copies.of(corpora, self.fetch, scattered=scattered)
+
+    def _placed(self, number: int) -> tuple[Corpus, str, str | None]:
+        """A shard's corpus, name, and hash where it is to be compared."""
+        corpora = iter(zip(self.corpora, self.names, self.hashes, strict=True))
+        corpus, names, hashes = next(corpora)
+        while number >= len(names):
+            number -= len(names)
+            corpus, names, hashes = next(corpora)
+        return corpus, names[number].decode(), None if hashes is None else hashes[number].as_py()
 
 
 class MappedShards:
@@ -137,6 +171,7 @@ class MappedShards:
                 need not be read with them.
         """
         self._scattered = scattered
+        self._copies = shards.copies(scattered=scattered)
         self._shards, self._windows, self._columns = shards, windows, dict(columns)
         self._rows = max(column.rows for column in columns.values())
         self._forget()
@@ -155,7 +190,34 @@ class MappedShards:
             IntegrityError: a shard is missing, damaged, or not what the manifest says.
             UsageError: a shard is a cold one, which cannot be mapped.
         """
+        if self._copies is None or self._copies.all_fit:
+            return self._gathered(shard, row)
+        with self._turn():  # nobody gives up a map meanwhile
+            return self._gathered(shard, row)
+
+    def readable(self, shard: NDArray[np.int32]) -> NDArray[np.bool_] | None:
+        """Which windows do not lie in bad shards, bool [B]; None: all, or nobody bears bad ones."""
+        if not self._shards.skip_bad:
+            return None
+        with self._turn():
+            self._open_all(shard)
+        bad = self._bad[shard]
+        return ~bad if bad.any() else None
+
+    @property
+    def bad(self) -> dict[str, str]:
+        """What is wrong with the shards that were found to be bad and are borne, by name."""
+        return dict(self._wrong)
+
+    @property
+    def copies(self) -> Copies | None:
+        """The shards that have to be fetched, if there are any."""
+        return self._copies
+
+    def _gathered(self, shard: NDArray[np.int32], row: Numbers) -> dict[str, NDArray[Any]]:
         self._open_all(shard)
+        if self._wrong and (bad := shard[self._bad[shard]]).size:
+            raise IntegrityError(self._wrong[self._shards.name(int(bad[0]))])
         group_rows = self._group_rows[shard]
         slot, at = np.divmod(row, group_rows)
         slot += self._slot[shard]
@@ -185,6 +247,8 @@ class MappedShards:
             shard: number of the shard, int32 [B].
             row: first row, int64 [B].
         """
+        if self._copies is not None:
+            return  # what was fetched is still in memory, or the disk is slow beside the network
         self._open_all(shard)
         slot, at = np.divmod(row, self._group_rows[shard])
         slot += self._slot[shard]
@@ -197,7 +261,7 @@ class MappedShards:
                 _LIBC.madvise(address, size, mmap.MADV_WILLNEED)
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("_shards", "_windows", "_columns", "_rows", "_scattered")
+        names = ("_shards", "_windows", "_columns", "_rows", "_scattered", "_copies")
         return {name: self.__dict__[name] for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -208,38 +272,72 @@ class MappedShards:
         # The row groups of a shard that is open have slots, in which the addresses of their
         # matrices stand.
         self._slot = np.full(len(self._shards), -1, np.int64)
+        self._place = self._slot.copy()
+        self._bad = np.zeros(len(self._shards), np.bool_)
+        self._wrong: dict[str, str] = {}
         self._group_rows = np.ones(len(self._shards), np.int64)
         self._bodies = {name: np.empty(64, np.int64) for name in self._columns}
         self._used = 0
-        self._files: list[_MappedFile] = []
+        self._files: dict[int, MappedFile] = {}
         self._memory = _AddressSpace(self._columns)
-        self._lock, self._process = threading.Lock(), os.getpid()
+        self._lock, self._process = threading.RLock(), os.getpid()
+
+    def _turn(self) -> threading.RLock:
+        if self._process != os.getpid():
+            # Forked, perhaps while a thread that is not here held the lock.
+            self._lock, self._process = threading.RLock(), os.getpid()
+        return self._lock
 
     def _open_all(self, shard: NDArray[np.int32]) -> None:
         if (unseen := shard[self._slot[shard] < 0]).size:
             for number in np.unique(unseen).tolist():
-                self._open(number)
+                if not self._bad[number]:
+                    self._open(number)
+        if self._copies is not None and not self._copies.all_fit:
+            self._give_up(self._copies, np.unique(shard).tolist())
 
     def _open(self, number: int) -> None:
-        if self._process != os.getpid():
-            # Forked, perhaps while a thread that is not here held the lock.
-            self._lock, self._process = threading.Lock(), os.getpid()
-        with self._lock:
+        with self._turn():
             if self._slot[number] >= 0:
                 return
-            view = self._shards.open(number)
-            self._check_windows(number, view)
-            file = _MappedFile(view.path, scattered=self._scattered)
-            after = self._used + view.n_groups
-            for name, column in self._columns.items():
-                if after > len(self._bodies[name]):
-                    self._bodies[name] = np.resize(self._bodies[name], 2 * after)
-                self._bodies[name][self._used : after] = file.matrices(view, name, column.width)
-            self._files.append(file)
-            self._memory = self._memory.with_file(file)
-            self._group_rows[number] = _rows_per_group(view)
-            self._slot[number] = self._used
-            self._used = after
+            if self._copies is not None:
+                self._copies.mapped(number)
+            try:
+                self._map(number, self._shards.open(number))
+            except IntegrityError as error:
+                if not self._shards.skip_bad:
+                    raise
+                self._bad[number] = True
+                self._wrong[self._shards.name(number)] = str(error)
+                warnings.warn(f"{error}; its windows are skipped", stacklevel=2)
+
+    def _map(self, number: int, view: ShardView) -> None:
+        self._check_windows(number, view)
+        file = MappedFile(view.path, scattered=self._scattered)
+        first = self._used if self._place[number] < 0 else int(self._place[number])
+        after = first + view.n_groups
+        for name, column in self._columns.items():
+            if after > len(self._bodies[name]):
+                self._bodies[name] = np.resize(self._bodies[name], 2 * after)
+            self._bodies[name][first:after] = file.matrices(view, name, column.width)
+        self._files[number] = file
+        self._memory = self._memory.with_file(file)
+        self._group_rows[number] = _rows_per_group(view)
+        self._slot[number] = self._place[number] = first
+        self._used = max(self._used, after)
+
+    def _give_up(self, copies: Copies, needed: Sequence[int]) -> None:
+        """Unmap what has not been read for longest, but for what is needed, until the rest fits."""
+        for number in needed:
+            if number in self._files:
+                self._files[number] = self._files.pop(number)
+        surplus = sum(file.size for file in self._files.values()) - copies.most_bytes
+        for number in list(self._files):
+            if surplus <= 0 or number in needed:  # these were put last
+                return
+            surplus -= self._files.pop(number).size
+            self._slot[number] = -1
+            copies.given_up(number)
 
     def _check_windows(self, number: int, view: ShardView) -> None:
         """Every window of a shard lies in one of the episodes that the shard says it has."""
@@ -252,18 +350,18 @@ class MappedShards:
         owner = np.searchsorted(starts, first, side="right") - 1
         if (first < 0).any() or (after > ends[owner]).any():
             raise IntegrityError(
-                f"{view.path}: the manifest has windows in its rows {first.min()} to {after.max()} "
+                f"{view.where}: the manifest has windows in its rows {first.min()} to {after.max()} "
                 f"that do not lie within its episodes; it has {view.rows} rows"
             )
 
 
-class _MappedFile:
+class MappedFile:
     """A file in memory, read-only, for as long as this object lives.
 
     The standard library's `mmap` would keep a descriptor open for each.
     """
 
-    def __init__(self, path: Path, *, scattered: bool) -> None:
+    def __init__(self, path: Path, *, scattered: bool = False) -> None:
         with one_line(path), path.open("rb") as file:
             self.size = os.fstat(file.fileno()).st_size
             address = _LIBC.mmap(None, self.size, _PROT_READ, _MAP_SHARED, file.fileno(), 0)
@@ -275,12 +373,16 @@ class _MappedFile:
         if scattered:
             _LIBC.madvise(address, self.size, mmap.MADV_RANDOM)
 
+    def load(self) -> None:
+        """Have all of it in memory, and keep it there as far as the system lets."""
+        _LIBC.madvise(self.address, self.size, _MADV_POPULATE_READ)
+
     def matrices(self, view: ShardView, field: str, width: int) -> Numbers:
         """The address of each row group's matrix of a column with rows of `width` bytes."""
         offsets = view.matrix_offsets(field)
         rows = np.array([view.group_rows(group) for group in range(view.n_groups)])
         if (offsets + rows * width > self.size).any():
-            raise IntegrityError(f"{view.path}: {field} goes on behind the end of the file")
+            raise IntegrityError(f"{view.where}: {field} goes on behind the end of the file")
         return self.address + offsets
 
 
@@ -292,7 +394,7 @@ class _AddressSpace:
         self._rows = {name: _items(low, high, c.width) for name, c in columns.items()}
         self._windows = {name: _items(low, high, c.width * c.rows) for name, c in columns.items()}
 
-    def with_file(self, file: _MappedFile) -> _AddressSpace:
+    def with_file(self, file: MappedFile) -> _AddressSpace:
         """Wide enough for one more."""
         low, high = file.address, file.address + file.size
         if self._high > self._low:
@@ -325,7 +427,7 @@ def _rows_per_group(view: ShardView) -> int:
     rows = [view.group_rows(group) for group in range(view.n_groups)]
     if any(each != rows[0] for each in rows[1:-1]) or rows[-1] > rows[0]:
         raise IntegrityError(
-            f"{view.path}: row groups of {min(rows)} to {max(rows)} rows, expected equal ones; "
+            f"{view.where}: row groups of {min(rows)} to {max(rows)} rows, expected equal ones; "
             "`wham-data compact` makes them so"
         )
     return rows[0]

@@ -9,15 +9,17 @@ import io
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, count
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 
 from wham_data.feed.bench import Reader, Task
 from wham_data.feed.windows import Numbers
 
-PER_TAR: Final = 1_000
+TOGETHER: Final = 1_000
+"""Windows of a tar, or of a record batch."""
 Window = dict[str, Any]
 
 
@@ -123,24 +125,24 @@ class HuggingFace(Reader):
             yield from loader
 
     def _open(self) -> Any:
-        from datasets import load_from_disk
+        from datasets import Dataset
 
-        return load_from_disk(str(self.folder / "arrow"))
+        return Dataset.from_file(str(self.folder / "windows.arrow"))
 
     def _write(self, task: Task) -> None:
-        from datasets import Dataset, Features, List, Value
-
-        shapes = next(_windows(task))
-        features = Features(
-            {name: List(Value(str(v.dtype)), length=v.size) for name, v in shapes.items()}
-        )
-        data = Dataset.from_generator(
-            _flat_windows,
-            features=features,
-            gen_kwargs={"task": task},
-            cache_dir=str(self.folder / "cache"),
-        )
-        data.save_to_disk(str(self.folder / "arrow"))
+        batches = _stored(task)
+        first = next(batches)
+        types = {
+            name: pa.list_(pa.from_numpy_dtype(values.dtype), values[0].size)
+            for name, values in first.items()
+        }
+        with pa.ipc.new_stream(self.folder / "windows.arrow", pa.schema(types)) as writer:
+            for batch in chain([first], batches):
+                columns = [
+                    pa.FixedSizeListArray.from_arrays(values.reshape(-1), type=types[name])
+                    for name, values in batch.items()
+                ]
+                writer.write_batch(pa.record_batch(columns, list(types)))
 
 
 class HuggingFaceSteps(HuggingFace):
@@ -189,14 +191,13 @@ class WebDataset(Reader):
 
     def prepare(self) -> None:
         """See `Reader`."""
-        windows = enumerate(_windows(self.task))
-        number = 0
-        while some := list(islice(windows, PER_TAR)):
+        keys = count()
+        for number, batch in enumerate(_stored(self.task)):
             with tarfile.open(self.folder / f"{number:04d}.tar", "w") as tar:
-                for key, window in some:
+                for window in _one_by_one(batch):
+                    key = next(keys)
                     for name, values in window.items():
                         _add(tar, f"{key:06d}.{name}.npy", values)
-            number += 1
 
     def batches(self) -> Iterator[object]:
         """See `Reader`."""
@@ -219,16 +220,24 @@ PEERS: Final[tuple[type[Reader], ...]] = (
 )
 
 
+def _stored(task: Task) -> Iterator[Window]:
+    """Windows without overlap, in order, TOGETHER of them at a time."""
+    data = task.dataset(stride=task.length, shuffle=False, batch_size=TOGETHER, epochs=1)
+    left = task.stored
+    for batch in data:
+        yield {name: batch[name][:left] for name in ("tokens", "actions")}
+        left -= TOGETHER
+        if left <= 0:
+            return
+
+
 def _windows(task: Task) -> Iterator[Window]:
-    """Windows without overlap, in order."""
-    data = task.dataset(stride=task.length, shuffle=False, batch_size=None, epochs=1)
-    for window in islice(data, task.stored):
-        yield {name: window[name] for name in ("tokens", "actions")}
+    return chain.from_iterable(map(_one_by_one, _stored(task)))
 
 
-def _flat_windows(task: Task) -> Iterator[Window]:
-    for window in _windows(task):
-        yield {name: values.reshape(-1) for name, values in window.items()}
+def _one_by_one(batch: Window) -> Iterator[Window]:
+    for values in zip(*batch.values(), strict=True):
+        yield dict(zip(batch, values, strict=True))
 
 
 def _stacked(windows: list[Window]) -> Window:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -46,6 +46,7 @@ class Choice:
     weights          episode -> how often each of its windows comes per epoch; 1 unless said
     balance          "action": windows with rare actions come more often
     check_shards     compare the SHA-256 of each shard when it is opened
+    skip_bad         bear shards that are missing or damaged
     """
 
     split: str | None = "train"
@@ -53,6 +54,7 @@ class Choice:
     weights: Mapping[str, float] | None = None
     balance: Balance | None = None
     check_shards: bool = False
+    skip_bad: bool = False
 
     def __post_init__(self) -> None:
         if self.unknown_actions not in ("drop", "keep"):
@@ -104,6 +106,7 @@ def select(corpora: Mapping[Corpus, float], shape: Shape, choice: Choice) -> Sel
         tuple(corpora),
         tuple(part.shards.names[0] for part in parts),
         tuple(part.shards.hashes[0] for part in parts),
+        choice.skip_bad,
     )
     windows = _joined(parts)
     weights = _weights(parts, list(corpora.values()))
@@ -131,6 +134,7 @@ def _part_of(corpus: Corpus, shape: Shape, choice: Choice) -> _Part:
     if choice.split is not None:
         table = table.filter(pc.equal(table.column("split"), choice.split))
     shards, shard, table = _by_place(corpus, table)
+    shards = replace(shards, skip_bad=choice.skip_bad)
     first, n_steps = _numbers(table, "row_start"), _numbers(table, "n_steps")
     overlap = (shard[1:] == shard[:-1]) & (first[1:] < first[:-1] + n_steps[:-1])
     if overlap.any() or (n_steps < 1).any() or (first < 0).any():
@@ -197,12 +201,11 @@ def _known_only(shards: Shards, starts: Starts, missing: Numbers, shape: Shape) 
         low, high = np.searchsorted(starts.shard, [shard, shard + 1]).tolist()
         if low == high:
             continue
-        rows = _unknown_rows(shards.open(shard))
-        parts += [
-            starts.take(slice(done, low)),
-            without_rows(starts.take(slice(low, high)), rows, shape.length),
-        ]
+        parts.append(starts.take(slice(done, low)))
         done = high
+        if (view := shards.readable(shard)) is not None:
+            rows = _unknown_rows(view)
+            parts.append(without_rows(starts.take(slice(low, high)), rows, shape.length))
     return Starts.joined([*parts, starts.take(slice(done, None))])
 
 

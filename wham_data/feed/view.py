@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.feed.cache import Copies
 from wham_data.feed.gather import DTYPES, Column, MappedShards
 from wham_data.feed.interleave import Interleaving
 from wham_data.feed.selection import Selection
@@ -154,6 +155,16 @@ class WindowView:
             self._mapped.announce(shard, row)
         return self._content.batch(self._mapped.read(shard, row))
 
+    @property
+    def bad_shards(self) -> dict[str, str]:
+        """The shards that this process has found to be bad and skips, each with what is wrong."""
+        return self._mapped.bad
+
+    @property
+    def copies(self) -> Copies | None:
+        """The shards that have to be fetched, if there are any."""
+        return self._mapped.copies
+
     def locate(self, windows: Numbers) -> tuple[NDArray[np.int32], Numbers]:
         """Shard and first row of windows, for `read`."""
         return self._windows.locate(windows)
@@ -172,8 +183,10 @@ class WindowView:
 
     def stream(
         self, shard: NDArray[np.int32], row: Numbers, cuts: Sequence[int]
-    ) -> Iterator[Batch]:
+    ) -> Iterator[tuple[slice | Numbers, Batch]]:
         """Batches of windows cuts[i] to cuts[i + 1] of those at these rows of these shards.
+
+        Each comes with which of them it has; those in bad shards, where that is borne, are missing.
 
         While the pages of scattered windows come from the disk, those of the windows to come are
         asked for ahead of time. Of windows in order the system itself reads on.
@@ -185,7 +198,11 @@ class WindowView:
                 soon = slice(max(announced, low), after)
                 self._mapped.announce(shard[soon], row[soon])
                 announced = after
-            yield self._content.batch(self._mapped.read(shard[low:high], row[low:high]))
+            these: slice | Numbers = slice(low, high)
+            good = self._mapped.readable(shard[these])
+            if good is not None:
+                these = low + np.flatnonzero(good)
+            yield these, self._content.batch(self._mapped.read(shard[these], row[these]))
 
 
 class _Disk:

@@ -11,7 +11,10 @@ from wham_data.schemas.errors import NoInputsError, RefusedInput
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run is. Frames are steps of the grid."""
+    """How far a run is. Frames are steps of the grid.
+
+    rate  steps per second; 0 where they differ, and hours are not told
+    """
 
     to_do: int
     bytes_to_do: int
@@ -41,7 +44,7 @@ class Progress:
     @property
     def hours(self) -> float:
         """Hours of play brought to the grid."""
-        return self.frames / self.rate / 3600
+        return self.frames / self.rate / 3600 if self.rate else 0.0
 
     @property
     def frames_per_second(self) -> float:
@@ -80,11 +83,12 @@ class Silent:
 class IngestReport:
     """The account of a run.
 
-    found = ingested + duplicates + quarantined + already_there + not_reached
+    found = ingested + duplicates + quarantined + already_there + not_reached + forgotten
     frames_in = frames_used + the sum of frames_dropped, over the recordings ingested
 
     corpus, version  where, and the manifest's version afterwards
     not_reached      inputs a run that ended early did not come to
+    forgotten        left out, for their player, their match or they themselves were forgotten
     ignored_files    files that are no recordings and belong to none
     hours            of play, brought to the grid
     reasons          quarantined inputs by reason code
@@ -99,6 +103,7 @@ class IngestReport:
     quarantined: int
     already_there: int
     not_reached: int
+    forgotten: int
     ignored_files: int
     episodes: int
     steps: int
@@ -112,7 +117,7 @@ class IngestReport:
     @property
     def exit_code(self) -> int:
         """0 all done, 3 some inputs are in quarantine, 6 nothing came of anything."""
-        if not self.ingested and not self.already_there:
+        if not (self.ingested or self.already_there or self.forgotten):
             return NoInputsError.exit_code
         return RefusedInput.exit_code if self.quarantined else 0
 
@@ -138,6 +143,7 @@ class DryRun:
     already_there: int
     duplicates: int
     in_quarantine: int
+    forgotten: int
     refused: dict[str, str]
     notes: dict[str, tuple[str, ...]]
     ignored_files: int

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from wham_data.corpus import Corpus
+from wham_data.corpus.storage import open_storage
 from wham_data.pipelines.plan import Plan
 from wham_data.pipelines.readers import chosen_readers
 from wham_data.pipelines.readers.options import option_settings
@@ -15,21 +16,32 @@ from wham_data.pipelines.stages import open_source
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
 from wham_data.schemas.errors import NoInputsError, RefusedInput, UsageError
+from wham_data.schemas.mask import masks_said
+from wham_data.schemas.player_key import SETTING, PlayerKey, check_player_key
 from wham_data.schemas.recording import OpenRecording
 
 MOST_LOOKED_AT: Final = 64
 
 
 def corpus_info(
-    plan: Plan, settings: IngestSettings, out: Path, reader: str = "auto"
+    plan: Plan,
+    settings: IngestSettings,
+    out: Path,
+    reader: str = "auto",
+    player_key: PlayerKey | None = None,
 ) -> CorpusInfo:
     """What the corpus will agree on: the settings, with the action space and tokenizer looked up.
 
     An existing corpus keeps its columns and, without a space asked for, its space. A new one has
     what its recordings hold: see `columns_held`.
+
+    Raises:
+        MismatchError: the corpus was begun with another players' key, or without one.
+        NoInputsError: nothing says which action space the corpus is to have.
     """
-    if (out / "corpus.json").exists():
+    if open_storage(out).exists("corpus.json"):
         info = Corpus.open(out).info
+        check_player_key(info.settings.get(SETTING), player_key, str(out))
         columns = Columns(info.action_space, info.state_size, info.reward, info.text)
     else:
         columns = columns_held(plan, settings)
@@ -55,6 +67,8 @@ def corpus_info(
             "split_seed": settings.split_seed,
             **option_settings(readers),
             **({} if settings.mapping is None else {"mapping": settings.mapping.said}),
+            **({} if player_key is None else {SETTING: player_key.check}),
+            **({"masks": masks_said(settings.masks)} if settings.masks else {}),
         },
     )
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.shards import RowRange, ShardView, matrix_of
+from wham_data.corpus.storage import is_url
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.pipelines.dream_actions import WHAM16
 from wham_data.pipelines.dream_window import Need, Window, place, read_window
@@ -165,10 +166,12 @@ def open_source(
     """
     paths = [Path(os.path.realpath(source)) for source in sources]
     told = ", ".join(map(str, sources))
-    if any((path / "corpus.json").is_file() for path in paths):
+    remote = any(map(is_url, sources))
+    if remote or any((path / "corpus.json").is_file() for path in paths):
         if len(paths) > 1:
             raise UsageError(f"{told}: dream from one corpus at a time")
-        return _corpus_source(Corpus.open(paths[0]), str(sources[0]), split, limit)
+        corpus = Corpus.open(sources[0] if remote else paths[0])
+        return _corpus_source(corpus, str(sources[0]), split, limit)
     if split:
         raise UsageError("--split: only a corpus has splits")
     given = {path for path in paths if path.suffix.lower() in PICTURE_ENDINGS}
@@ -260,7 +263,9 @@ class CorpusEpisode:
         view = self.corpus.open_shard(self.row["shard"])
         n_steps, first_row = self.row["n_steps"], self.row["row_start"]
         if RowRange(self.title, first_row, n_steps) not in view.episodes:
-            raise IntegrityError(f"{view.path}: does not hold {self.title} where the manifest says")
+            raise IntegrityError(
+                f"{view.where}: does not hold {self.title} where the manifest says"
+            )
         good = np.concatenate(
             [
                 table.column("action_known").to_numpy()
@@ -295,7 +300,7 @@ class CorpusEpisode:
                 picture = decode_image(coded.as_py())
                 if picture.shape != (height, width, 3):
                     raise IntegrityError(
-                        f"{view.path}: a picture of {picture.shape[1]}x{picture.shape[0]}, "
+                        f"{view.where}: a picture of {picture.shape[1]}x{picture.shape[0]}, "
                         f"expected {width}x{height}"
                     )
                 yield picture
@@ -382,7 +387,8 @@ def _corpus_source(corpus: Corpus, told: str, split: Sequence[str], limit: int |
         raise NoInputsError(f"{told}: no episodes{where} among {corpus.n_episodes}")
     chosen = rows if limit is None else rows.head(limit)
     episodes = [CorpusEpisode(corpus, row, conversion) for row in chosen.rows(named=True)]
-    return Source("corpus", told, Path(corpus.location), tuple(episodes), corpus=corpus)
+    root = None if is_url(corpus.location) else Path(corpus.location)
+    return Source("corpus", told, root, tuple(episodes), corpus=corpus)
 
 
 def _npz_episodes(paths: Sequence[Path]) -> list[Episode]:

@@ -20,17 +20,20 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.splits import Conflict, Placed, Ties, assign_splits
+from wham_data.corpus.storage import open_storage
 from wham_data.pipelines.account import DryRun, IngestReport, Progress, Silent, Watch
 from wham_data.pipelines.agreement import bytes_per_step, corpus_info
 from wham_data.pipelines.align import place_steps
+from wham_data.pipelines.decoder_process import DecoderDied
 from wham_data.pipelines.plan import Found, Plan, Refusal, make_plan
+from wham_data.pipelines.privacy import Naming
 from wham_data.pipelines.projection import project
 from wham_data.pipelines.ray_jobs import RayRunner
 from wham_data.pipelines.runner import Advance, Encoder, LocalRunner, Outcome, Runner, Stage, Work
@@ -44,6 +47,7 @@ from wham_data.schemas.errors import (
     WhamDataError,
 )
 from wham_data.schemas.manifest import EpisodeRow, QuarantineRow
+from wham_data.schemas.player_key import PlayerKey, read_player_key
 from wham_data.versions import versions
 
 COMMIT_EVERY_SECONDS = 2.0
@@ -67,6 +71,9 @@ def ingest(
     device: str = "auto",
     limit: int | None = None,
     retry_quarantined: bool = False,
+    license: str | None = None,
+    player_key: str | Path | None = None,
+    allow_forgotten: bool = False,
     watch: Watch | None = None,
 ) -> IngestReport:
     """Bring recordings to a grid of steps, tokenise them and write or extend a corpus.
@@ -88,6 +95,10 @@ def ingest(
         device: of the tokenizer, "auto", "cpu" or "cuda".
         limit: take only so many recordings, the first by path.
         retry_quarantined: try again what an earlier run refused.
+        license: of recordings whose source names none.
+        player_key: file with the key of the pseudonyms by which players are stored; None: they are
+            stored by name.
+        allow_forgotten: take in what `forget` has taken out; else it is left out, and said.
         watch: is told how far the run is.
 
     Raises:
@@ -112,6 +123,9 @@ def ingest(
         device=device,
         limit=limit,
         retry_quarantined=retry_quarantined,
+        license=license,
+        player_key=None if player_key is None else read_player_key(Path(player_key), out),
+        allow_forgotten=allow_forgotten,
         watch=watch,
     )
 
@@ -132,20 +146,32 @@ def run_ingest(
     limit: int | None = None,
     tie_to: str | None = None,
     retry_quarantined: bool = False,
+    only: Collection[str] | None = None,
+    license: str | None = None,
+    player_key: PlayerKey | None = None,
+    allow_forgotten: bool = False,
     watch: Watch | None = None,
 ) -> IngestReport:
     """The job itself; see `ingest` and the head of this module."""
     watch = watch or Silent()
     started = time.monotonic()
-    found = make_plan(sources, reader=reader, limit=limit, options=dict(settings.options))
+    found = make_plan(
+        sources, reader=reader, limit=limit, options=dict(settings.options), only=only
+    )
     if not found.found:
         raise NoInputsError(
             f"{', '.join(map(str, sources))}: no recording found "
             f"({len(found.ignored)} other files); wham-data ingest --help says what is read"
         )
-    corpus = Corpus.open_or_create(out, corpus_info(found, settings, Path(out), reader))
-    plan = found.against(corpus, retry_quarantined=retry_quarantined)
-    run = _Run(corpus, plan, settings, watch, tie_to)
+    corpus = Corpus.open_or_create(out, corpus_info(found, settings, Path(out), reader, player_key))
+    naming = Naming(player_key, license)
+    barred = {} if allow_forgotten else naming.barred(found.recordings, corpus)
+    plan = found.against(corpus, retry_quarantined=retry_quarantined, barred=barred)
+    for each in plan.forgotten:
+        kind = barred[each.key]
+        line = f"{each.recording.source}: left out, this {kind} was forgotten (--allow-forgotten takes it)"
+        watch.told(line, warning=True)
+    run = _Run(corpus, plan, settings, watch, tie_to, naming, allow_forgotten)
     stage = Stage(
         "ingest",
         setup=IngestWork(settings, corpus, decode_threads(len(plan.to_do))),
@@ -163,7 +189,9 @@ def run_ingest(
         # Also when interrupted: what is done is kept, and what was not reached is said.
         run.commit()
         report = run.report(time.monotonic() - started)
-        corpus.record_run(run_record(sources, plan, corpus.info, report, ended))
+        players = {each.recording.provenance.player for each in plan.recordings}
+        given = [naming.text(str(source), *players) for source in sources]
+        corpus.record_run(run_record(given, plan, corpus.info, report, ended))
     return report
 
 
@@ -178,7 +206,7 @@ def run_record(
     keys = [found.key for found in plan.recordings]
     return {
         "command": "ingest",
-        "sources": [str(source) for source in sources],
+        "sources": [str(Path(source).absolute()) for source in sources],
         "settings": {**info.to_dict(), "settings_hash": info.settings_hash},
         "inputs": {"recordings": len(keys), "hash": content_hash(keys)},
         "versions": versions(),
@@ -212,10 +240,16 @@ class IngestWork:
     def __call__(self, encoder: Encoder | None) -> Work[Found, Ingested]:
         """The work on one recording."""
 
-        def work(found: Found, advance: Advance) -> Ingested:
+        def once(found: Found, advance: Advance) -> Ingested:
             return ingest_recording(
                 found, encoder, self.settings, self.corpus, advance, threads=self.threads
             )
+
+        def work(found: Found, advance: Advance) -> Ingested:
+            try:
+                return once(found, advance)
+            except DecoderDied:  # it may have been killed from outside
+                return once(found, advance)
 
         return work
 
@@ -234,6 +268,8 @@ class _Run:
     settings: IngestSettings
     watch: Watch
     tie_to: str | None
+    naming: Naming
+    allow_forgotten: bool
     splits: dict[str, str | Conflict] = field(init=False)
     progress: Progress = field(init=False)
     rows: list[EpisodeRow] = field(default_factory=list)
@@ -242,11 +278,12 @@ class _Run:
     reasons: Counter[str] = field(default_factory=Counter)
     committed: set[str] = field(default_factory=set)
     came_first: int = 0
+    left_out: int = 0
     last_commit: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.splits = assign_splits(
-            [ties_of(found) for found in self.plan.recordings],
+            [self.naming.ties(found) for found in self.plan.recordings],
             placed_in(self.corpus),
             self.settings.split,
             self.settings.split_seed,
@@ -275,13 +312,13 @@ class _Run:
         self.progress.bytes_done += found.bytes
         split = self.splits[found.key]
         if isinstance(result, RefusedInput):
-            self._refuse(Refusal(found.recording.source, found.key, "ingest", result))
+            self._refuse(refusal_of(found, "ingest", result))
         elif isinstance(split, Conflict):
             why = RefusedInput(Reason.SPLIT_CONFLICT, str(split))
-            self._refuse(Refusal(found.recording.source, found.key, "split", why))
+            self._refuse(refusal_of(found, "split", why))
         else:
             self.results[found.key] = result
-            self.rows += [replace(row, split=split) for row in result.episodes]
+            self.rows += [self.naming.row(replace(row, split=split)) for row in result.episodes]
             notes = f": {'; '.join(result.notes)}" if result.notes else ""
             self.watch.told(f"{found.recording.source}{notes}", warning=bool(result.notes))
         self.watch.advanced(self.progress)
@@ -298,7 +335,8 @@ class _Run:
             [
                 QuarantineRow.of(
                     refusal.why,
-                    path=refusal.path,
+                    path=self.naming.text(refusal.path, refusal.player),
+                    message=self.naming.text(refusal.why.message, refusal.player),
                     sha256=refusal.key,
                     stage=refusal.stage,
                     settings=settings,
@@ -306,11 +344,13 @@ class _Run:
                 for refusal in refused
             ],
             tie_to=self.tie_to,
+            allow_forgotten=self.allow_forgotten,
         )
         # Only now: interrupted in there, it is done again on the way out.
         del self.rows[: len(rows)], self.refused[: len(refused)]
         self.committed.update(report.committed)
         self.came_first += len(report.already_there)
+        self.left_out += len(report.forgotten)
         self.reasons[str(Reason.SPLIT_CONFLICT)] += len(report.split_conflicts)
         self.progress.quarantined += len(report.split_conflicts)
         self.last_commit = time.monotonic()
@@ -339,6 +379,7 @@ class _Run:
             quarantined=self.progress.quarantined + len(plan.in_quarantine),
             already_there=len(plan.already) + self.came_first,
             not_reached=len(plan.to_do) - self.progress.done,
+            forgotten=len(plan.forgotten) + self.left_out,
             ignored_files=len(plan.ignored),
             episodes=sum(len(result.episodes) for result in results),
             steps=sum(row.n_steps for result in results for row in result.episodes),
@@ -351,10 +392,10 @@ class _Run:
         )
 
 
-def ties_of(found: Found) -> Ties:
-    """What ties a recording to others when splits are made."""
-    who = found.recording.provenance
-    return Ties(found.key, who.match, who.player)
+def refusal_of(found: Found, stage: str, why: RefusedInput) -> Refusal:
+    """The refusal of a recording that was found."""
+    recording = found.recording
+    return Refusal(recording.source, found.key, stage, why, recording.provenance.player)
 
 
 def placed_in(corpus: Corpus) -> Iterator[Placed]:
@@ -371,6 +412,8 @@ def dry_run(
     *,
     reader: str = "auto",
     limit: int | None = None,
+    player_key: PlayerKey | None = None,
+    allow_forgotten: bool = False,
 ) -> DryRun:
     """What an ingest would do. Reads clocks and logs, decodes nothing, writes nothing.
 
@@ -380,9 +423,11 @@ def dry_run(
     plan = make_plan(sources, reader=reader, limit=limit, options=dict(settings.options))
     if not plan.found:
         raise NoInputsError(f"{', '.join(map(str, sources))}: no recording found")
-    info = corpus_info(plan, settings, Path(out), reader)
-    if (Path(out) / "corpus.json").exists():
-        plan = plan.against(Corpus.open_or_create(out, info))
+    info = corpus_info(plan, settings, Path(out), reader, player_key)
+    if open_storage(out).exists("corpus.json"):
+        corpus = Corpus.open_or_create(out, info)
+        recordings = () if allow_forgotten else plan.recordings
+        plan = plan.against(corpus, barred=Naming(player_key).barred(recordings, corpus))
     refused = {refusal.path: str(refusal.why) for refusal in plan.refused}
     readers: Counter[str] = Counter()
     notes: dict[str, tuple[str, ...]] = {}
@@ -413,6 +458,7 @@ def dry_run(
         already_there=len(plan.already),
         duplicates=len(plan.duplicates),
         in_quarantine=len(plan.in_quarantine),
+        forgotten=len(plan.forgotten),
         refused=refused,
         notes=notes,
         ignored_files=len(plan.ignored),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from wham_data.corpus import Corpus
 from wham_data.pipelines.readers import NO_OPTIONS, discover
 from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.schemas.manifest import printable_unicode
 from wham_data.schemas.recording import Recording
 
 HASH_THREADS = 4
@@ -39,12 +40,14 @@ class Refusal:
 
     path   what it is called: a path, and `#part` where it is one of several in its files
     stage  "find", "ingest" or "split"
+    player whose recording it is, by name
     """
 
     path: str
     key: str
     stage: str
     why: RefusedInput
+    player: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Plan:
     duplicates   (the copy, the recording it is a copy of)
     refused      refused before anything was opened
     in_quarantine  refused by an earlier run; not tried again unless asked for
+    forgotten    left out, for its player, its match or itself was forgotten
     ignored      files that are no recordings and belong to none
     """
 
@@ -64,6 +68,7 @@ class Plan:
     duplicates: tuple[tuple[Found, Found], ...]
     refused: tuple[Refusal, ...]
     in_quarantine: tuple[Found, ...]
+    forgotten: tuple[Found, ...]
     ignored: tuple[Path, ...]
 
     @property
@@ -75,22 +80,40 @@ class Plan:
             + len(self.duplicates)
             + len(self.refused)
             + len(self.in_quarantine)
+            + len(self.forgotten)
         )
 
     @property
     def recordings(self) -> tuple[Found, ...]:
         """Every distinct recording that was recognised, whatever becomes of it, by key."""
-        return tuple(sorted((*self.to_do, *self.already, *self.in_quarantine), key=_in_order))
+        every = (*self.to_do, *self.already, *self.in_quarantine, *self.forgotten)
+        return tuple(sorted(every, key=_in_order))
 
-    def against(self, corpus: Corpus, *, retry_quarantined: bool = False) -> Plan:
-        """The plan seen against a corpus: without what it holds, or has refused before."""
+    def against(
+        self,
+        corpus: Corpus,
+        *,
+        retry_quarantined: bool = False,
+        barred: Collection[str] = (),
+    ) -> Plan:
+        """The plan seen against a corpus.
+
+        Args:
+            corpus: what it holds, or has refused before, is not done again.
+            retry_quarantined: except for what it has refused.
+            barred: keys of recordings that must stay out, should they not be in.
+        """
         there = corpus.known_recordings()
-        set_aside = set() if retry_quarantined else refused_in(corpus) - there
+        left_out = set(barred) - there
+        refused = set() if retry_quarantined else refused_in(corpus)
+        set_aside = refused - there - left_out
+        ruled_out = there | left_out | set_aside
         return replace(
             self,
-            to_do=tuple(f for f in self.to_do if f.key not in there and f.key not in set_aside),
+            to_do=tuple(f for f in self.to_do if f.key not in ruled_out),
             already=tuple(f for f in self.to_do if f.key in there),
             in_quarantine=tuple(f for f in self.to_do if f.key in set_aside),
+            forgotten=tuple(f for f in self.to_do if f.key in left_out),
         )
 
 
@@ -100,6 +123,7 @@ def make_plan(
     reader: str = "auto",
     limit: int | None = None,
     options: Mapping[str, str] = NO_OPTIONS,
+    only: Collection[str] | None = None,
 ) -> Plan:
     """Look for recordings and tell copies apart; everything distinct is still to do.
 
@@ -108,13 +132,18 @@ def make_plan(
         reader: "auto", or the one reader to use.
         limit: take only so many recordings, the first by path.
         options: values of readers' options.
+        only: nothing but what the quarantine calls so.
 
     Raises:
         UsageError: a source that does not exist, or no such option.
     """
     discovery = discover(sources, reader, options)
-    recordings = discovery.recordings[:limit]
-    refused_files = discovery.refused if limit is None else ()
+    recordings = [r for r in discovery.recordings if _is_meant(r.source, only)][:limit]
+    refused_files = [
+        (path, why)
+        for path, why in (discovery.refused if limit is None else ())
+        if _is_meant(str(path), only)
+    ]
     paths = {path: None for recording in recordings for path in recording.files}
     paths |= {path: None for path, _ in refused_files}
     with ThreadPoolExecutor(HASH_THREADS) as pool:
@@ -128,7 +157,8 @@ def make_plan(
     for recording in recordings:
         unreadable = [d for path in recording.files if isinstance(d := digests[path], RefusedInput)]
         if unreadable:
-            refused.append(Refusal(recording.source, "", "find", unreadable[0]))
+            player = recording.provenance.player
+            refused.append(Refusal(recording.source, "", "find", unreadable[0], player))
             continue
         found = _identified(recording, digests)
         original = first.setdefault(found.key, found)
@@ -141,8 +171,13 @@ def make_plan(
         duplicates=tuple(duplicates),
         refused=tuple(refused),
         in_quarantine=(),
+        forgotten=(),
         ignored=discovery.ignored,
     )
+
+
+def _is_meant(source: str, only: Collection[str] | None) -> bool:
+    return only is None or printable_unicode(source) in only
 
 
 def _in_order(found: Found) -> tuple[str, str]:

@@ -6,8 +6,8 @@
                       tokenizer actors (a share of a GPU each, else a CPU share)
                          the batches that wait are encoded together, whichever recording they are of
 
-A recording whose worker dies (a segfault in a codec) or whose decoder stalls is tried once more, then
-refused; the others never notice. A task lost with its node is started elsewhere.
+A recording whose worker dies is tried once more, then refused; the others never notice. A task lost
+with its node is started elsewhere. (Codecs run in processes of the workers' own: `decoder_process.py`.)
 
 A local cluster demands a token, made anew for every run: Ray listens on all interfaces.
 """
@@ -24,7 +24,6 @@ import shutil
 import signal
 import tempfile
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -35,7 +34,6 @@ import numpy as np
 from wham_data.corpus import Corpus
 from wham_data.corpus.shards import steps_from
 from wham_data.pipelines.runner import Advance, In, Out, Outcome, Stage, Tokens
-from wham_data.pipelines.stall import STALL_SECONDS, this_process_is_expendable
 from wham_data.schemas.errors import MissingPartError, Reason, RefusedInput, UsageError
 from wham_data.schemas.recording import Frames
 from wham_data.schemas.steps import EpisodeSteps
@@ -116,7 +114,6 @@ class _RemoteEncoder:
 
 def _run_item(stage: Stage[In, Out], actors: Sequence[Any], item: In) -> Iterator[int | _Ended]:
     """One item in a worker process: frames done, as they are done, then how it ended."""
-    this_process_is_expendable()
     said: queue.SimpleQueue[int | _Ended] = queue.SimpleQueue()
 
     def work() -> None:
@@ -172,7 +169,6 @@ class RayRunner:
 class _Running:
     item: Any
     tries: int
-    since: float
 
 
 def _run_all(
@@ -197,7 +193,7 @@ def _run_all(
     while waiting or running:
         while waiting and len(running) < workers:
             item, tries = waiting.popleft()
-            running[task.remote(stage_ref, actors, item)] = _Running(item, tries, time.monotonic())
+            running[task.remote(stage_ref, actors, item)] = _Running(item, tries)
         ready, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
         for stream in ready:
             mine = running[stream]
@@ -205,14 +201,13 @@ def _run_all(
                 event = ray.get(next(stream))
             except ray.exceptions.RayError as error:
                 del running[stream]
-                limit, refusal = _verdict(ray, error, time.monotonic() - mine.since)
+                limit, refusal = _verdict(ray, error)
                 if mine.tries < limit:
                     waiting.append((mine.item, mine.tries + 1))
                 else:
                     yield Outcome(mine.item, refusal)
                 continue
             if not isinstance(event, _Ended):
-                mine.since = time.monotonic()
                 advance(event)
                 continue
             del running[stream]  # what becomes of its worker now is of no matter
@@ -221,7 +216,7 @@ def _run_all(
             yield Outcome(mine.item, event.how)
 
 
-def _verdict(ray: Any, error: Exception, quiet_seconds: float) -> tuple[int, RefusedInput]:
+def _verdict(ray: Any, error: Exception) -> tuple[int, RefusedInput]:
     """How often to try an item whose worker died in this way, and what to say in the end."""
     errors = ray.exceptions
     if isinstance(error, errors.RayTaskError):
@@ -232,14 +227,10 @@ def _verdict(ray: Any, error: Exception, quiet_seconds: float) -> tuple[int, Ref
         )
     if isinstance(error, errors.NodeDiedError | errors.ObjectLostError | errors.ActorDiedError):
         return LOST_NODE_TRIES, RefusedInput(
-            Reason.DECODER_CRASHED, f"the machine that worked on it died {LOST_NODE_TRIES} times"
-        )
-    if quiet_seconds >= STALL_SECONDS * 0.9:
-        return 1, RefusedInput(
-            Reason.DECODER_HUNG, f"the decoder hung: no frame for {quiet_seconds:.0f} s"
+            Reason.WORKER_DIED, f"the machine that worked on it died {LOST_NODE_TRIES} times"
         )
     return CRASH_TRIES, RefusedInput(
-        Reason.DECODER_CRASHED, f"crashes the decoder: its worker process died {CRASH_TRIES} times"
+        Reason.WORKER_DIED, f"its worker process died {CRASH_TRIES} times"
     )
 
 

@@ -90,7 +90,7 @@ class InlineEncoder:
 
 
 class LocalRunner:
-    """One item after the other in this process. A crash in a codec ends the run: Ray isolates it."""
+    """One item after the other in this process."""
 
     def run(
         self, stage: Stage[In, Out], items: Sequence[In], advance: Advance

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from wham_data.pipelines.decoder_process import DecodeLimits
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import ActionSpace, load_space
 from wham_data.schemas.clock import SECOND_NS, TEN_HZ
 from wham_data.schemas.conversion import Conversion
 from wham_data.schemas.corpus_info import FrameFormat
 from wham_data.schemas.errors import UsageError
+from wham_data.schemas.mask import Mask
 from wham_data.schemas.recording import AxisRule, Fit
 
 
@@ -28,7 +30,9 @@ class IngestSettings:
     split        shares of train, val and test
     split_seed   another seed, other splits
     limits       what a video may be before it is refused, and how much of it must decode
+    decoding     what one recording may cost before it is given up
     options      values of readers' options as (name, value), as written
+    masks        what is black in every picture, sorted
     mapping      how keys and mouse, or whatever else, become the space of the corpus; it is then
                  the target of the mapping, and `actions` needs no saying
     """
@@ -44,7 +48,9 @@ class IngestSettings:
     split: tuple[float, float, float] = (90, 5, 5)
     split_seed: int = 0
     limits: VideoLimits = field(default_factory=VideoLimits)
+    decoding: DecodeLimits = field(default_factory=DecodeLimits)
     options: tuple[tuple[str, str], ...] = ()
+    masks: tuple[Mask, ...] = ()
     mapping: Conversion | None = None
 
     def __post_init__(self) -> None:

@@ -24,12 +24,11 @@ from wham_data.pipelines.align import (
     sum_over_steps,
     typical_interval,
 )
+from wham_data.pipelines.decoder_process import open_isolated
 from wham_data.pipelines.plan import Found
 from wham_data.pipelines.projection import ProjectedLog, project
-from wham_data.pipelines.readers import open_recording
 from wham_data.pipelines.runner import Advance, Encoder, Tokens
 from wham_data.pipelines.settings import IngestSettings
-from wham_data.pipelines.stall import STALL_SECONDS, stall_watch
 from wham_data.pipelines.video import encode_image
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos
@@ -40,7 +39,6 @@ from wham_data.schemas.recording import ActionTrack, Frames, OpenRecording
 from wham_data.schemas.steps import EpisodeSteps
 
 BATCH_FRAMES = 32
-INDEX_BYTES_PER_SECOND = 20e6
 SLOW_SOURCE_SLACK = 0.05
 HOUR_NS = 3600 * SECOND_NS
 
@@ -130,10 +128,14 @@ def open_source(found: Found, settings: IngestSettings) -> OpenRecording:
     Raises:
         RefusedInput: with the reason it goes to quarantine for.
     """
-    with stall_watch(STALL_SECONDS + found.bytes / INDEX_BYTES_PER_SECOND):
-        source = open_recording(
-            found.recording, settings.limits, settings.max_gap_ns, dict(settings.options)
-        )
+    source = open_isolated(
+        found.recording,
+        settings.limits,
+        settings.max_gap_ns,
+        settings.options,
+        settings.masks,
+        settings.decoding,
+    )
     if source.pictureless and (settings.tokenizer is not None or settings.frames != "none"):
         raise RefusedInput(
             Reason.NO_FRAMES,
@@ -212,11 +214,7 @@ def _encoded_batches(
             picks, settings.size, fit=settings.fit, batch=BATCH_FRAMES, threads=threads
         )
         start = 0
-        while True:
-            with stall_watch():
-                frames = next(batches, None)
-            if frames is None:
-                return
+        for frames in batches:
             images = None
             if settings.frames != "none":
                 images = [encode_image(frame, settings.frames) for frame in frames]

@@ -82,6 +82,8 @@ class Reason(StrEnum):
     DECODER_CRASHED = "decoder_crashed"
     DECODER_HUNG = "decoder_hung"
     OUT_OF_MEMORY = "out_of_memory"
+    READER_FAILED = "reader_failed"
+    WORKER_DIED = "worker_died"
 
     LOG_MISSING = "log_missing"
     LOG_EMPTY = "log_empty"
@@ -94,6 +96,7 @@ class Reason(StrEnum):
     LOG_RANGE = "log_range"
     LOG_COVERAGE = "log_coverage"
     METADATA = "metadata"
+    MASK_OUTSIDE = "mask_outside"
 
     ARCHIVE_UNSAFE = "archive_unsafe"
     ARCHIVE_CORRUPT = "archive_corrupt"

@@ -79,6 +79,11 @@ class EpisodeRow:
                 )
             last = end
 
+    @property
+    def named_source(self) -> str:
+        """`source` as the tables hold it."""
+        return str(printable_unicode(self.source))
+
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> EpisodeRow:
         """The row of a manifest record, without `created`."""
@@ -107,15 +112,22 @@ class QuarantineRow:
 
     @classmethod
     def of(
-        cls, refusal: RefusedInput, *, path: Path | str, sha256: str, stage: str, settings: str
+        cls,
+        refusal: RefusedInput,
+        *,
+        path: Path | str,
+        sha256: str,
+        stage: str,
+        settings: str,
+        message: str | None = None,
     ) -> QuarantineRow:
-        """The row for an input that raised `refusal`."""
+        """The row for an input that raised `refusal`; `message` is said in its place."""
         return cls(
             path=str(path),
             sha256=sha256,
             stage=stage,
             reason=refusal.reason,
-            message=refusal.message,
+            message=refusal.message if message is None else message,
             settings=settings,
             frames_expected=refusal.frames_expected,
             frames_decoded=refusal.frames_decoded,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import Index, Nanos
 from wham_data.schemas.errors import RefusedInput
+from wham_data.schemas.mask import Mask
 
 Frames = NDArray[np.uint8]
 Fit = Literal["stretch", "letterbox", "crop"]
@@ -124,6 +125,7 @@ class OpenRecording(Protocol):
             of which nothing was said; None as above.
         pictureless: the source has times and actions but no pictures: a "frame" is then only an
             instant, and `frames` is never called.
+        masks: what `frames` blackens in every picture.
         notes: what a person should know of this recording, one short phrase each.
     """
 
@@ -134,6 +136,7 @@ class OpenRecording(Protocol):
     rewards: NDArray[np.float32] | None
     texts: Sequence[str | None] | None
     clock: ClockAudit
+    masks: tuple[Mask, ...]
     notes: tuple[str, ...]
     pictureless: bool
 

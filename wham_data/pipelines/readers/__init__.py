@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS
+from wham_data.pipelines.readers.archives import refuse_archive
 from wham_data.pipelines.readers.csgo_hdf5 import CsgoHdf5
 from wham_data.pipelines.readers.diamond_atari import DiamondAtari
 from wham_data.pipelines.readers.diamond_csgo import DiamondCsgo
@@ -41,14 +42,17 @@ from wham_data.pipelines.readers.rlds import Rlds
 from wham_data.pipelines.readers.video_log import (
     LOG_ENDINGS,
     METADATA_ENDINGS,
+    SHARED_LOG,
     VideoLog,
     is_video,
     log_missing,
 )
 from wham_data.pipelines.readers.vpt import Vpt
+from wham_data.pipelines.readers.webdataset import Webdataset
 from wham_data.pipelines.readers.wham_npz import WhamNpz
 from wham_data.pipelines.video import HEAD_BYTES, VideoLimits, refuse_by_content
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
+from wham_data.schemas.mask import Mask
 from wham_data.schemas.recording import OpenRecording, Recording, RefusedFile
 
 NO_OPTIONS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -101,6 +105,7 @@ READERS: Final[tuple[Reader, ...]] = (
     Minari(),
     Rlds(),
     MeltingPotLmdb(),
+    Webdataset(),
     DreamerReplay(),
     GenieCoinrun(),
     MultiAgentJsonl(),
@@ -163,6 +168,7 @@ def open_recording(
     limits: VideoLimits | None = None,
     max_gap_ns: int = DEFAULT_MAX_GAP_NS,
     options: Mapping[str, str] = NO_OPTIONS,
+    masks: tuple[Mask, ...] = (),
 ) -> OpenRecording:
     """Open a recording with the reader that recognised it.
 
@@ -171,6 +177,7 @@ def open_recording(
         limits: by default `VideoLimits()`.
         max_gap_ns: see `Reader.open`.
         options: values of readers' options; those of other readers have no say.
+        masks: black in every picture, besides those that the recording itself names.
 
     Raises:
         RefusedInput: with the reason it goes to quarantine for.
@@ -178,7 +185,9 @@ def open_recording(
     reader = reader_named(recording.format)
     mine = {name: options[name] for name in options if name in options_of(reader)}
     (reader,) = configured((reader,), mine)
-    return reader.open(recording, limits or VideoLimits(), max_gap_ns)
+    opened = reader.open(recording, limits or VideoLimits(), max_gap_ns)
+    opened.masks += masks
+    return opened
 
 
 def discover(
@@ -255,11 +264,11 @@ def _listed(
 
 
 def _regular_beside(path: Path) -> Iterator[Path]:
-    """Regular files in the folder of `path` whose names start with its stem."""
-    stem = path.name.partition(".")[0]
+    """Regular files in the folder of `path` whose names start with its stem, or with `actions.`."""
+    beside = path.name.partition(".")[0], f"{SHARED_LOG}."
     with os.scandir(path.parent) as entries:
         for entry in entries:
-            if entry.name.startswith(stem) and entry.is_file(follow_symlinks=False):
+            if entry.name.startswith(beside) and entry.is_file(follow_symlinks=False):
                 yield Path(entry.path)
 
 
@@ -291,7 +300,7 @@ def _refusal(path: Path, readers: tuple[Reader, ...], unclaimed: set[Path]) -> R
             )
         return None
     if path.suffix.lower() in ARCHIVE_ENDINGS:
-        return RefusedInput(Reason.FORMAT_NOT_ALLOWED, "an archive: unpack it first")
+        return refuse_archive(path)
     return None
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS, latest_at
+from wham_data.pipelines.readers.counted_rows import rows_by_frame
 from wham_data.pipelines.readers.log_metadata import (
     ColumnRoles,
     LogMetadata,
@@ -20,6 +21,7 @@ from wham_data.pipelines.readers.log_metadata import (
 from wham_data.pipelines.readers.log_parquet import ParquetLog
 from wham_data.pipelines.readers.log_table import LogFile, LogTable, TimeUnit, WantedColumns
 from wham_data.pipelines.readers.log_text import open_text_log
+from wham_data.pipelines.readers.per_frame import per_frame_track
 from wham_data.schemas.actions import ActionSpace, clamp
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput
@@ -36,6 +38,7 @@ class ControllerLog:
     track    what the hands did
     frames   int64 [N], the video frame on screen at each row of the track, -1 where the log does
              not say; None if it never does
+    tics     int64 [N], the tic of the engine at each row of the track; None where it is not counted
     sampled  one row per sample; False for a log of events
     unit     what the time column counts in
     notes    what a person should know
@@ -43,13 +46,18 @@ class ControllerLog:
 
     track: ActionTrack
     frames: Index | None
+    tics: Index | None
     sampled: bool
     unit: TimeUnit
     notes: tuple[str, ...]
 
 
 def read_controller_log(
-    path: Path, metadata: LogMetadata, space: ActionSpace | None
+    path: Path,
+    metadata: LogMetadata,
+    space: ActionSpace | None,
+    frame_times_ns: Nanos,
+    frame_end_ns: int,
 ) -> ControllerLog:
     """Read a log, correct its clock, bring its rows into order and its values into range.
 
@@ -57,6 +65,9 @@ def read_controller_log(
         path: a .csv, .jsonl or .parquet file (text forms also gzipped).
         metadata: what is said about it.
         space: the action space; None works it out from the columns.
+        frame_times_ns: int64 [F], the video's own clock, for a log that numbers frames instead of
+            telling the time.
+        frame_end_ns: when the last frame ends.
 
     Raises:
         RefusedInput: the log cannot be read as one, or is not to be trusted.
@@ -69,18 +80,48 @@ def read_controller_log(
         return _event_log(file.read(wanted), roles, metadata, space)
     assert space is not None
     columns = tuple(roles.dimensions[name] for name in space.names)
-    extra = (roles.frame,) if roles.frame is not None else ()
+    extra = tuple(name for name in (roles.frame or roles.tick,) if name is not None)
     wanted = WantedColumns(roles.time, roles.unit, columns + extra)
-    return _sampled_log(file.read(wanted), roles, metadata, space)
+    table = file.read(wanted)
+    if roles.numbered:
+        return _numbered_log(table, roles, metadata, space, frame_times_ns, frame_end_ns)
+    return _sampled_log(table, roles, metadata, space)
+
+
+def _numbered_log(
+    table: LogTable,
+    roles: ColumnRoles,
+    metadata: LogMetadata,
+    space: ActionSpace,
+    frame_times_ns: Nanos,
+    frame_end_ns: int,
+) -> ControllerLog:
+    """A log with a row per frame, which acts after it."""
+    if metadata.offset_ns or metadata.drift_ppm:
+        raise RefusedInput(
+            Reason.METADATA,
+            f"offset_ms and drift_ppm are of a clock, and the log has none: its column "
+            f"{roles.time} numbers frames",
+        )
+    notes = [*table.notes, *_ignored_note("columns", roles.ignored)]
+    notes += _check_finite(table.numbers, space)
+    rows, frame_notes = rows_by_frame(table.times_ns, table.numbers, len(frame_times_ns))
+    try:
+        track = per_frame_track(space, frame_times_ns, frame_end_ns, rows)
+    except RefusedInput as error:
+        raise RefusedInput(error.reason, f"value out of range: {error.message}") from None
+    return ControllerLog(track, None, None, False, roles.unit, (*notes, *frame_notes))
 
 
 def _sampled_log(
     table: LogTable, roles: ColumnRoles, metadata: LogMetadata, space: ActionSpace
 ) -> ControllerLog:
     """A log with the state of every dimension in each row."""
-    values, frames = table.numbers[:, : space.size], None
+    values, frames, tics = table.numbers[:, : space.size], None, None
     if roles.frame is not None:
         frames = _frame_numbers(table.numbers[:, space.size])
+    elif roles.tick is not None:
+        tics = _tics(table.numbers[:, space.size])
     notes = [*table.notes, *_ignored_note("columns", roles.ignored)]
     notes += _check_finite(values, space)
     values, clamped = _clamped(space, values)
@@ -89,11 +130,14 @@ def _sampled_log(
     rows, order_notes = _time_order(times_ns)
     times_ns, values = times_ns[rows], values[rows]
     frames = frames[rows] if frames is not None else None
+    tics = tics[rows] if tics is not None else None
     keep, duplicate_notes = _drop_repeated(times_ns, values, frames)
     times_ns, values = times_ns[keep], values[keep]
     frames = frames[keep] if frames is not None else None
+    tics = tics[keep] if tics is not None else None
     track = ActionTrack(space, times_ns, values, int(times_ns[-1]), DEFAULT_MAX_GAP_NS, clamped)
-    return ControllerLog(track, frames, True, roles.unit, (*notes, *order_notes, *duplicate_notes))
+    notes += [*order_notes, *duplicate_notes]
+    return ControllerLog(track, frames, tics, True, roles.unit, tuple(notes))
 
 
 def _event_log(
@@ -136,7 +180,8 @@ def _event_log(
         latest = latest_at(row[mine], np.arange(row[mine[0]], len(row_times_ns)))
         values[row[mine[0]] :, dimension] = happened[mine][latest]
     track = ActionTrack(space, row_times_ns, values, int(row_times_ns[-1]), None, clamped)
-    return ControllerLog(track, None, False, roles.unit, (*notes, *order_notes, *duplicate_notes))
+    notes += [*order_notes, *duplicate_notes]
+    return ControllerLog(track, None, None, False, roles.unit, tuple(notes))
 
 
 def correct_clock(times_ns: Nanos, offset_ns: int, drift_ppm: float) -> Nanos:
@@ -173,6 +218,13 @@ def _frame_numbers(column: NDArray[np.float64]) -> Index:
             f"row {row + 1}: column frame holds {column[row]:g}, expected a frame number from 0",
         )
     return numbers.astype(np.int64)
+
+
+def _tics(column: NDArray[np.float64]) -> Index | None:
+    """Whole tics of an engine; None where the column holds something else."""
+    if not (np.isfinite(column) & (np.abs(column) < 2**52) & (column % 1 == 0)).all():
+        return None
+    return column.astype(np.int64)
 
 
 def _check_finite(values: NDArray[np.float64], space: ActionSpace) -> list[str]:

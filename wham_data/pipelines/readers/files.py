@@ -55,7 +55,7 @@ def read_whole(path: Path, most_bytes: int) -> bytes:
             raise RefusedInput(
                 Reason.TOO_LARGE, f"{path.name} has {size} bytes, limit {most_bytes}: too large"
             )
-        return file.read(most_bytes)
+        return file.read(size)
 
 
 def sniff(path: Path) -> Content:

@@ -69,6 +69,20 @@ def opened_hdf5(path: Path) -> Iterator[h5py.File]:
         raise RefusedInput(Reason.CORRUPT, f"damaged HDF5 file: {told[:200]}") from None
 
 
+def created_hdf5(path: Path) -> h5py.File:
+    """A new file to write to, which is closed at the end of a `with`."""
+    import h5py
+
+    return h5py.File(path, "x", locking=False)
+
+
+def create_blobs(group: h5py.Group, name: str, count: int) -> h5py.Dataset:
+    """A dataset of so many runs of bytes of any length: uint8 arrays are put into its rows."""
+    import h5py
+
+    return group.create_dataset(name, (count,), h5py.vlen_dtype(np.uint8))
+
+
 def names_in(group: h5py.Group) -> tuple[str, ...]:
     """Names of what lies directly in a group, in the library's order (as texts sort).
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from wham_data.pipelines.readers.log_text import check_json_depth
 from wham_data.schemas.actions import ActionSpace, load_space, space_names
 from wham_data.schemas.declarations import nearest
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError, printable
+from wham_data.schemas.mask import Mask, parse_masks
 from wham_data.schemas.recording import Provenance
 
 MAX_METADATA_BYTES: Final = 1 << 20
@@ -23,8 +25,15 @@ MAX_TEXT: Final = 1000
 MAX_DRIFT_PPM: Final = 100_000
 MAX_OFFSET_MS: Final = Decimal(10) ** 15
 PROVENANCE_KEYS: Final = ("game", "map", "match", "player", "subject", "license")
-KNOWN_KEYS: Final = (*PROVENANCE_KEYS, "actions", "offset_ms", "drift_ppm", "columns")
+KNOWN_KEYS: Final = (
+    *(*PROVENANCE_KEYS, "actions", "offset_ms", "drift_ppm", "columns", "mask"),
+    "collect",  # how `wham-data collect` made a recording: of no concern to a reader
+)
 EVENT_COLUMNS: Final = ("control", "value")
+COUNTING_COLUMNS: Final = ("frame", "step")
+TICK: Final = "tick"
+
+_TIME_NAME: Final = re.compile(r"(?:.*\.)?(?:t|timestamp)(?:_\w+)?_(s|ms|us|ns)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,7 @@ class LogMetadata:
     actions    name of a bundled space, or the file name of one that lies beside the metadata
     offset_ns, drift_ppm  t_log = t_true * (1 + drift_ppm / 10^6) + offset_ns
     columns    names of log columns (or controls) paired with what they mean, either way round
+    masks      what is to be black in every picture
     notes      what a person should know
     """
 
@@ -42,6 +52,7 @@ class LogMetadata:
     offset_ns: int = 0
     drift_ppm: float = 0.0
     columns: Mapping[str, str] = field(default_factory=dict)
+    masks: tuple[Mask, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -76,8 +87,21 @@ def read_metadata(path: Path) -> LogMetadata:
         offset_ns=round(_number(path, table, "offset_ms", MAX_OFFSET_MS) * 1_000_000),
         drift_ppm=float(drift_ppm),
         columns=columns,
+        masks=_masks(path, table),
         notes=notes,
     )
+
+
+def _masks(path: Path, table: Mapping[str, Any]) -> tuple[Mask, ...]:
+    """`mask`: a text as for --mask, or several."""
+    said = table.get("mask", [])
+    texts = [said] if isinstance(said, str) else said
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise _wrong(path, "mask", 'a text such as "0,0,120,40", or several')
+    try:
+        return parse_masks(texts)
+    except UsageError as error:
+        raise RefusedInput(Reason.METADATA, f"{path.name}: {error}") from None
 
 
 def _wrong(path: Path, key: str, expected: str) -> RefusedInput:
@@ -143,7 +167,9 @@ class ColumnRoles:
     """Which column of a log plays which part.
 
     time, unit   the time column and what it counts in
+    numbered     there is no time column: `time` is the number of the frame that a row belongs to
     frame        the column that names the video frame on screen, if there is one
+    tick         the column that counts the engine's tics, where nothing else is said of the clock
     dimensions   dimension -> column (a sampled log; empty for an event log)
     control, value  the columns of an event log, None for a sampled log
     ignored      columns that mean nothing here
@@ -151,7 +177,9 @@ class ColumnRoles:
 
     time: str
     unit: TimeUnit
+    numbered: bool = False
     frame: str | None = None
+    tick: str | None = None
     dimensions: Mapping[str, str] = field(default_factory=dict)
     control: str | None = None
     value: str | None = None
@@ -164,7 +192,9 @@ def assign_columns(
     """Decide what every column of a log means.
 
     A dimension is the column that `mapping` gives it, else the column of its name, else the only
-    column whose name ends in `.` and its name.
+    column whose name ends in `.` and its name. Without a `time_*` column the only `t_*` or
+    `timestamp_*` column with a unit at its end tells the time (`t_ns`, `t_input_ns`); without that
+    too, a column `frame` or `step` says which frame a row belongs to.
 
     Args:
         columns: names found in the log.
@@ -190,10 +220,11 @@ def assign_columns(
         last = [name for name in columns if name.rpartition(".")[2] == meaning]
         return last[0] if len(last) == 1 and last[0] not in mapped.values() else None
 
-    time, unit = _time_column(columns, mapped, column_of)
     control, value = map(column_of, EVENT_COLUMNS)
-    if control is not None and value is not None:
-        used = {time, control, value}
+    is_event_log = control is not None and value is not None
+    time, unit, numbered = _time_column(columns, mapped, column_of, may_count=not is_event_log)
+    if is_event_log:
+        used: set[str | None] = {time, control, value}
         return ColumnRoles(
             time, unit, control=control, value=value, ignored=_others(columns, used)
         ), space
@@ -209,9 +240,12 @@ def assign_columns(
             f"no column for {listed(missing)} of {space.name}; the log has {listed(columns)}",
         )
     dimensions = {name: column for name, column in found.items() if column is not None}
-    frame = column_of("frame")
-    used = {time, *dimensions.values(), *([frame] if frame is not None else [])}
-    return ColumnRoles(time, unit, frame, dimensions, ignored=_others(columns, used)), space
+    frame = None if numbered else column_of("frame")
+    tick = TICK if TICK in columns and not (mapping or numbered or frame) else None
+    used = {time, *dimensions.values(), frame, tick}
+    return ColumnRoles(
+        time, unit, numbered, frame, tick, dimensions, ignored=_others(columns, used)
+    ), space
 
 
 def match_controls(
@@ -301,24 +335,41 @@ def _refuse_unused(
 
 
 def _time_column(
-    columns: tuple[str, ...], mapped: Mapping[str, str], column_of: Callable[[str], str | None]
-) -> tuple[str, TimeUnit]:
-    """The one time column and its unit; a mapping that names one outranks the others."""
+    columns: tuple[str, ...],
+    mapped: Mapping[str, str],
+    column_of: Callable[[str], str | None],
+    *,
+    may_count: bool,
+) -> tuple[str, TimeUnit, bool]:
+    """The one time column, its unit, and whether it numbers frames instead.
+
+    A mapping that names one outranks the others.
+    """
     named: list[TimeUnit] = [unit for unit in TIME_DIGITS if unit in mapped]
     found = [(unit, column_of(unit)) for unit in named or TIME_DIGITS]
     times = [(column, unit) for unit, column in found if column is not None]
+    times = times or [(name, unit) for name in columns for unit in _unit_of(name)]
     if len(times) == 1:
-        return times[0]
+        return (*times[0], False)
     if times:
         raise RefusedInput(
             Reason.LOG_COLUMN,
             f"two time columns: {listed([column for column, _ in times])}; expected exactly one",
         )
+    counting = [column for column in map(column_of, COUNTING_COLUMNS) if column is not None]
+    if counting and may_count:
+        return counting[0], "time_ns", True
     raise RefusedInput(
         Reason.LOG_COLUMN,
         f"no time column ({', '.join(TIME_DIGITS)}); the log has {listed(columns)}; "
         "map the one that holds the time under [columns]",
     )
+
+
+def _unit_of(name: str) -> tuple[TimeUnit, ...]:
+    """What a column that looks like the time counts in: one unit, or none."""
+    match = _TIME_NAME.fullmatch(name)
+    return tuple(unit for unit in TIME_DIGITS if match and unit == f"time_{match[1]}")
 
 
 def _space_of_columns(spaces: list[ActionSpace], present: set[str]) -> ActionSpace:
@@ -344,7 +395,7 @@ def _space_of_columns(spaces: list[ActionSpace], present: set[str]) -> ActionSpa
     )
 
 
-def _others(columns: tuple[str, ...], used: set[str]) -> tuple[str, ...]:
+def _others(columns: tuple[str, ...], used: set[str | None]) -> tuple[str, ...]:
     return tuple(name for name in columns if name not in used)
 
 

@@ -82,7 +82,7 @@ class ParquetLog:
                 raise _wrong_type(name, self.kinds[name], "strings")
         with open_regular(self.path) as source:
             file = _opened(source)
-            _check_footer(file.metadata, {*names, *labels})
+            _check_footer(file.metadata, len({*names, *labels}))
             try:
                 table = file.read(columns=[*names, *labels], use_threads=False)
                 while any(pa.types.is_struct(column.type) for column in table.schema):
@@ -114,23 +114,22 @@ def _opened(source: BinaryIO) -> pq.ParquetFile:
         return pq.ParquetFile(
             source, thrift_string_size_limit=1 << 24, thrift_container_size_limit=1 << 20
         )
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise RefusedInput(
             Reason.LOG_SYNTAX, f"not a sound Parquet file: {_first_line(error)}"
         ) from None
 
 
-def _check_footer(footer: pq.FileMetaData, wanted: set[str]) -> None:
-    """Refuse a file without rows, and one that would not fit into memory."""
+def _check_footer(footer: pq.FileMetaData, columns: int) -> None:
+    """Refuse a file without rows, and one that would not fit into memory.
+
+    Row groups say how large they are; Arrow ends the process over some damaged column footers.
+    """
     if not footer.num_rows:
         raise RefusedInput(Reason.LOG_EMPTY, "the log is empty: no rows")
-    check_room(footer.num_rows, len(wanted))
-    unpacked = sum(
-        column.total_uncompressed_size
-        for group in range(footer.num_row_groups)
-        for column in map(footer.row_group(group).column, range(footer.num_columns))
-        if column.path_in_schema in wanted
-    )
+    check_room(footer.num_rows, columns)
+    groups = range(footer.num_row_groups)
+    unpacked = sum(footer.row_group(group).total_byte_size for group in groups)
     if unpacked > MAX_CELLS_BYTES:
         raise RefusedInput(
             Reason.TOO_LARGE, f"unpacks to {unpacked} bytes (limit {MAX_CELLS_BYTES}): too large"

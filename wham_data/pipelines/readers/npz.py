@@ -45,7 +45,7 @@ _HEADER: Final = re.compile(
 def opened_npz(path: Path) -> Iterator[zipfile.ZipFile]:
     """A zip file of few, plainly stored or deflated members; its errors are refusals."""
     with open_regular(path) as file:
-        _check_directory(file)
+        check_directory(file, MOST_MEMBERS, MOST_DIRECTORY_BYTES)
         try:
             with zipfile.ZipFile(file) as archive:
                 _check_members(archive)
@@ -94,7 +94,7 @@ def read_rows(archive: zipfile.ZipFile, name: str, picks: Index) -> Iterator[NDA
             pass
 
 
-def _check_directory(file: BinaryIO) -> None:
+def check_directory(file: BinaryIO, most_members: int, most_bytes: int) -> None:
     """Refuse a zip file of many members before a parser makes an object of each.
 
     Its end record says how many members and how many bytes the directory has; a file of over 2 GB
@@ -112,9 +112,10 @@ def _check_directory(file: BinaryIO) -> None:
     members, directory = struct.unpack_from("<HI", tail, end + 10)
     if tail[max(0, end - 20) : end].startswith(b"PK\x06\x07") and end >= 76:
         members, directory = struct.unpack_from("<QQ", tail, end - 76 + 32)
-    if members > MOST_MEMBERS or directory > MOST_DIRECTORY_BYTES:
+    if members > most_members or directory > most_bytes:
         raise RefusedInput(
-            Reason.ARCHIVE_UNSAFE, f"{members} members in the zip file, limit {MOST_MEMBERS}"
+            Reason.ARCHIVE_UNSAFE,
+            f"too many members: {members} in the zip file, limit {most_members}",
         )
 
 
@@ -142,7 +143,7 @@ def member(
         RefusedInput: it is no array, holds pickled objects, or has another size than it claims.
     """
     with archive.open(name) as stream:
-        shape, dtype, column_major = _array_header(stream, name)
+        shape, dtype, column_major = array_header(stream, name)
         if column_major and len(shape) > 1:
             raise RefusedInput(Reason.FORMAT_NOT_ALLOWED, f"{name} is column-major (Fortran order)")
         count = math.prod(shape) * dtype.itemsize
@@ -154,7 +155,7 @@ def member(
         yield stream, shape, dtype
 
 
-def _array_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+def array_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
     """Shape, dtype and whether it is column-major; reads what numpy writes, and no other Python.
 
     Raises:

@@ -9,6 +9,7 @@ All three are `wham_data.schemas.recording.OpenRecording`s. docs/readers.md show
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -30,10 +31,13 @@ from wham_data.pipelines.video import (
 )
 from wham_data.schemas.clock import Index, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.schemas.mask import Mask
 from wham_data.schemas.recording import ActionTrack, ClockAudit, Fit, Frames
 
 VARIABLE_NS, VARIABLE_SHARE = 2_100_000, 0.1
 INDEXES_KEPT: Final = 2
+COLOUR_REACH: Final = 2
+"""Videos store colour for 2 x 2 pixels, so a pixel's colour reaches so far beyond it."""
 
 Picture = NDArray[np.uint8]
 Pictures = Callable[[Index], Iterator[Picture | None]]
@@ -61,6 +65,19 @@ class Placement:
             (size[1] - inner[1]) // 2,
         )
 
+    def black_out(self, frames: Frames, box: tuple[float, float, float, float]) -> None:
+        """Blacken every pixel, of uint8 [B, H, W, 3], into which one of a box was scaled.
+
+        Args:
+            frames: painted on in place.
+            box: left, top, right and bottom in the source picture.
+        """
+        left = self.left + math.floor((box[0] - COLOUR_REACH) * self.scale_x)
+        top = self.top + math.floor((box[1] - COLOUR_REACH) * self.scale_y)
+        right = self.left + math.ceil((box[2] + COLOUR_REACH) * self.scale_x)
+        bottom = self.top + math.ceil((box[3] + COLOUR_REACH) * self.scale_y)
+        frames[:, max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = 0
+
 
 Retouch = Callable[[Frames, Index, Placement], None]
 """Paints on frames in place: uint8 [B, H, W, 3], their positions in the recording, where source
@@ -69,7 +86,10 @@ pixels lie in them."""
 
 @dataclass(slots=True, kw_only=True)
 class OpenedRecording:
-    """What every kind of open recording has: see `wham_data.schemas.recording.OpenRecording`."""
+    """What every kind of open recording has: see `wham_data.schemas.recording.OpenRecording`.
+
+    masks  what is black in every picture
+    """
 
     frame_times_ns: Nanos
     frame_end_ns: int
@@ -79,6 +99,7 @@ class OpenedRecording:
     rewards: NDArray[np.float32] | None = None
     texts: Sequence[str | None] | None = None
     notes: tuple[str, ...] = ()
+    masks: tuple[Mask, ...] = ()
     pictureless: bool = field(default=False, init=False)
     _lost: Index = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)
 
@@ -270,13 +291,15 @@ class VideoRecording(OpenedRecording):
         size: tuple[int, int],
         fit: Fit,
     ) -> Iterator[Frames]:
-        if self.retouch is None:
-            yield from decoded
-            return
-        placement = Placement.of(clip.index.picture.display_size, size, fit)
+        shown = clip.index.picture.display_size
+        placement = Placement.of(shown, size, fit)
+        boxes = [mask.box(shown) for mask in self.masks]
         done = 0
         for frames in decoded:
-            self.retouch(frames, picks[done : done + len(frames)], placement)
+            if self.retouch is not None:
+                self.retouch(frames, picks[done : done + len(frames)], placement)
+            for box in boxes:
+                placement.black_out(frames, box)
             done += len(frames)
             yield frames
 
@@ -308,7 +331,7 @@ class PictureRecording(OpenedRecording):
                 frame = np.zeros((height, width, 3), np.uint8)
             else:
                 check_pixels(picture.shape[1], picture.shape[0], self.limits)
-                frame = resize(picture[None], size, fit)[0]
+                frame = resize(blackened(picture, self.masks)[None], size, fit)[0]
             for _ in range(times):
                 waiting.append(frame)
                 if len(waiting) == batch:
@@ -341,6 +364,21 @@ class PicturelessRecording(OpenedRecording):
         """There are none."""
         del picks, size, fit, batch, threads
         raise RefusedInput(Reason.NO_FRAMES, "the source has no pictures")
+
+
+def blackened(picture: Picture, masks: Sequence[Mask]) -> Picture:
+    """A picture, uint8 [H, W, 3], with every pixel black of which a mask covers a part.
+
+    Raises:
+        RefusedInput: MASK_OUTSIDE.
+    """
+    if not masks:
+        return picture
+    painted = picture.copy()
+    for mask in masks:
+        left, top, right, bottom = mask.box((picture.shape[1], picture.shape[0]))
+        painted[int(top) : math.ceil(bottom), int(left) : math.ceil(right)] = 0
+    return painted
 
 
 def read_video(path: Path, limits: VideoLimits) -> VideoIndex:

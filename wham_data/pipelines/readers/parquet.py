@@ -51,7 +51,7 @@ def opened_parquet(path: Path) -> Iterator[pq.ParquetFile]:
             raise RefusedInput(Reason.LOG_EMPTY, f"{path.name} is empty (0 bytes)")
         try:
             yield _file(source)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             told = (str(error).splitlines() or [type(error).__name__])[0]
             raise RefusedInput(
                 Reason.LOG_SYNTAX, f"{path.name} is no sound Parquet file: {told[:200]}"

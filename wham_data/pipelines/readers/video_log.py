@@ -1,6 +1,7 @@
 """`video-log`: a video beside a controller log of the same stem.
 
     NAME.mp4 (any container)   NAME.csv | .jsonl | .parquet   and, optionally, NAME.toml | .json
+    the only video of a folder   actions.csv | .jsonl | .parquet
 
 docs/readers.md describes the log and the metadata in full.
 """
@@ -16,6 +17,7 @@ import numpy as np
 
 from wham_data.pipelines.align import held_until, typical_interval
 from wham_data.pipelines.readers.controller_log import ControllerLog, read_controller_log
+from wham_data.pipelines.readers.counted_rows import MIN_COVERAGE, frames_at_tics
 from wham_data.pipelines.readers.files import VIDEO_ENDINGS, sniff
 from wham_data.pipelines.readers.log_metadata import (
     LogMetadata,
@@ -35,7 +37,7 @@ LOG_ENDINGS: Final = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.gz")
 METADATA_ENDINGS: Final = (".toml", ".json")
 UNREAD_LOG_ENDINGS: Final = (".npz", ".npy", ".pkl", ".pickle", ".txt", ".tsv", ".xlsx", ".json.gz")
 
-MIN_COVERAGE: Final = 0.5
+SHARED_LOG: Final = "actions"
 MIN_ROW_HZ, MAX_ROW_HZ = 0.5, 4000.0
 MENTIONED_NS: Final = SECOND_NS // 10
 MENTIONED_GAPS: Final = 3
@@ -56,9 +58,12 @@ class VideoLog:
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
         """Every video that has a log, or something that wants to be one, beside it."""
         present = set(files)
+        shared = _shared_logs(files)
         for video in files:
-            logs = _beside(video, LOG_ENDINGS, present) or _beside(
-                video, UNREAD_LOG_ENDINGS, present
+            logs = (
+                _beside(video, LOG_ENDINGS, present)
+                or shared.get(video)
+                or _beside(video, UNREAD_LOG_ENDINGS, present)
             )
             if not logs or not is_video(video):
                 continue
@@ -84,7 +89,7 @@ class VideoLog:
         space_name = metadata.actions or self.space
         space = load_named_space(others[0] if others else None, space_name) if space_name else None
         index = read_video(video, limits)
-        log = read_controller_log(log_path, metadata, space)
+        log = read_controller_log(log_path, metadata, space, index.times_ns, index.end_ns)
         notes = [*metadata.notes, *log.notes]
         notes += [
             printable(f"{path.name} not used beside {log_path.name}")
@@ -92,10 +97,14 @@ class VideoLog:
         ]
 
         first, times_ns, end_ns = 0, index.times_ns, index.end_ns
+        if log.tics is not None and not others:
+            shown = frames_at_tics(log.tics, log.track.times_ns, index.times_ns)
+            log = replace(log, frames=shown)
         if log.frames is not None:
             first, times_ns = frame_times_by_log(log, index)
             end_ns = int(times_ns[-1]) + typical_interval(times_ns)
-            notes.append("frame times taken from the log's frame column")
+            column = "frame" if log.tics is None else "tick"
+            notes.append(f"frame times taken from the log's {column} column")
         offset_ns = metadata.offset_ns
         if not offset_ns and counts_from_first_frame(log.track, int(times_ns[0]), end_ns):
             offset_ns = -int(times_ns[0])
@@ -108,14 +117,18 @@ class VideoLog:
         if log.sampled:
             track = replace(track, max_hold_ns=max_gap_ns)
         check_clock(log, int(times_ns[0]), end_ns)
-        notes += check_coverage(track, int(times_ns[0]), end_ns)
-        return VideoClip(index, first, times_ns, end_ns).opened(
+        steps_ns = np.diff(times_ns)
+        unseen_ns = int(steps_ns[steps_ns > max_gap_ns].sum())
+        notes += check_coverage(track, int(times_ns[0]), end_ns, unseen_ns)
+        opened = VideoClip(index, first, times_ns, end_ns).opened(
             max_gap_ns,
             actions=track,
             notes=tuple(notes),
             offset_ns=offset_ns,
             drift_ppm=metadata.drift_ppm,
         )
+        opened.masks = metadata.masks
+        return opened
 
 
 def is_video(path: Path) -> bool:
@@ -129,6 +142,23 @@ def log_missing(video: Path) -> RefusedInput:
     """Why a video without a log is refused."""
     wanted = ", ".join(f"{video.stem}{ending}" for ending in LOG_ENDINGS[:3])
     return RefusedInput(Reason.LOG_MISSING, f"no controller log beside it; looked for {wanted}")
+
+
+def _shared_logs(files: tuple[Path, ...]) -> dict[Path, list[Path]]:
+    """The `actions.*` logs of folders in which there is one video, by that video."""
+    names = [f"{SHARED_LOG}{ending}" for ending in LOG_ENDINGS]
+    logs: dict[Path, list[Path]] = {}
+    videos: dict[Path, list[Path]] = {}
+    for path in files:
+        if path.name in names:
+            logs.setdefault(path.parent, []).append(path)
+        elif path.suffix.lower() in VIDEO_ENDINGS:
+            videos.setdefault(path.parent, []).append(path)
+    return {
+        videos[folder][0]: sorted(found, key=lambda log: names.index(log.name))
+        for folder, found in logs.items()
+        if len(videos.get(folder, ())) == 1
+    }
 
 
 def _beside(video: Path, endings: tuple[str, ...], present: set[Path]) -> list[Path]:
@@ -296,19 +326,20 @@ def _guess_clock(log: ControllerLog, first_ns: int, last_ns: int, video_ns: int)
     return ""
 
 
-def check_coverage(track: ActionTrack, start_ns: int, end_ns: int) -> list[str]:
+def check_coverage(track: ActionTrack, start_ns: int, end_ns: int, unseen_ns: int = 0) -> list[str]:
     """Refuse a log that leaves most of the video uncovered; say what a smaller lack is.
 
     Args:
         track: the log.
         start_ns, end_ns: the video covers [start_ns, end_ns).
+        unseen_ns: of it in gaps, in which nobody asks what was held.
 
     Raises:
         RefusedInput: LOG_COVERAGE.
     """
     until = held_until(track)
     inside = np.minimum(until, end_ns) - np.maximum(track.times_ns, start_ns)
-    covered_ns, video_ns = int(np.maximum(inside, 0).sum()), end_ns - start_ns
+    covered_ns, video_ns = int(np.maximum(inside, 0).sum()), end_ns - start_ns - unseen_ns
     covers = f"log covers {_seconds(covered_ns)} of {_seconds(video_ns)} s"
     if covered_ns < MIN_COVERAGE * video_ns:
         raise RefusedInput(

@@ -44,7 +44,9 @@ STEP_NS: Final = SECOND_NS // 10
 IMAGE_SHAPE: Final = (3, 180, 300)
 MAX_MISSING_SHARE: Final = 0.01
 
-_NAME: Final = re.compile(
+LICENSE: Final = "Microsoft Research License"
+"""Of files that are named like Microsoft's sample."""
+NAME: Final = re.compile(
     r"(?P<match>FB[0-9A-Fa-f]{40})_(?P<player>\d+)Movie\.pb_step-\d+_tick-\d+_data\.npz"
 )
 
@@ -69,12 +71,11 @@ class WhamNpz:
                 continue
             if not {"images.npy", "actions.npy"} <= names:
                 continue
-            known = _NAME.fullmatch(path.name)
+            known = NAME.fullmatch(path.name)
             provenance = Provenance()
             if known is not None:
-                provenance = Provenance(
-                    match=known["match"], player=f"{known['match']}_{known['player']}"
-                )
+                player = f"{known['match']}_{known['player']}"
+                provenance = Provenance(match=known["match"], player=player, license=LICENSE)
             video = path.with_name(path.stem.removesuffix("_data") + "_video.mp4")
             yield Recording(
                 path=path,

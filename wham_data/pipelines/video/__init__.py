@@ -20,6 +20,7 @@ from wham_data.pipelines.video.interpolate import SMALLEST_SIDE, interpolated
 from wham_data.pipelines.video.scale import Fit, Frames, inner_size
 from wham_data.pipelines.video.source import HEAD_BYTES, VideoLimits, decoders, refuse_by_content
 from wham_data.pipelines.video.write import (
+    VideoWriter,
     decode_image,
     encode_image,
     encode_jpeg,
@@ -35,6 +36,7 @@ __all__ = [
     "Frames",
     "VideoIndex",
     "VideoLimits",
+    "VideoWriter",
     "decode_frames",
     "decode_image",
     "decoders",

@@ -337,6 +337,9 @@ class _Decoder:
             packet.pts, packet.dts = shown, None
             try:
                 frames = context.decode(packet)
+            except av.error.MemoryError:
+                message = "there is not enough memory to decode its pictures"
+                raise RefusedInput(Reason.OUT_OF_MEMORY, message) from None
             except av.error.FFmpegError:
                 audit.errors += 1
                 due.damage_packet(at, shown)

@@ -96,55 +96,114 @@ def decode_image(data: bytes) -> Frames:
     )
 
 
+Codec = Literal["h264", "mpeg4"]
+
+
+class VideoWriter:
+    """An mp4 that takes frames one at a time, each with its time: 4:2:0, limited range.
+
+    Args:
+        path: the file to make.
+        rate: what times count in, per second; of a steady video its frames.
+        codec: H.264 in BT.709; or, for those who need it, MPEG-4 Part 2 at its finest, in BT.601.
+        crf: constant rate factor of x264; smaller is better and larger in bytes.
+        preset: of x264.
+        reproducible: the same frames give the same bytes, for which x264 works in one thread and
+            without its macroblock tree (with which, and B-frames, they vary from run to run).
+        tags: metadata of the whole file by name, any names (ffprobe: format tags; exiftool: Keys).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        rate: Fraction,
+        *,
+        codec: Codec = "h264",
+        crf: int = 18,
+        preset: str = "medium",
+        reproducible: bool = False,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        flags = "faststart+use_metadata_tags" if tags else "faststart"
+        self._out = av.open(
+            str(path.absolute()), mode="w", format="mp4", options={"movflags": flags}
+        )
+        self._out.metadata.update(tags or {})
+        if codec == "h264":
+            options, self._matrix = {"crf": str(crf), "preset": preset}, int(Colorspace.ITU709)
+            options |= {"x264-params": "mbtree=0"} if reproducible else {}
+            self._stream = self._out.add_stream("libx264", rate=rate, options=options)
+        else:
+            options, self._matrix = {"qmin": "1", "qmax": "1"}, int(Colorspace.ITU601)
+            self._stream = self._out.add_stream("mpeg4", rate=rate, options=options)
+        self._stream.pix_fmt = "yuv420p"
+        context = self._stream.codec_context
+        context.colorspace, context.color_range = self._matrix, int(ColorRange.MPEG)
+        context.color_primaries = context.color_trc = 1 if codec == "h264" else 2
+        if reproducible:
+            context.thread_count = 1
+        self._reformatter = VideoReformatter()
+        self._tick = 1 / rate
+        self._begun = False
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._begun:
+            self._out.mux(self._stream.encode(None))
+        self._out.close()
+
+    def add(self, frame: Frames, time: int) -> None:
+        """Show a frame from a time on.
+
+        Args:
+            frame: uint8 [H, W, 3] RGB, all of one size. 4:2:0 wants even sizes: an odd edge is doubled.
+            time: in 1 / rate, larger than that of the frame before.
+        """
+        odd = frame.shape[0] % 2, frame.shape[1] % 2
+        if any(odd):
+            frame = np.pad(frame, ((0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
+        if not self._begun:
+            self._stream.height, self._stream.width = frame.shape[:2]
+            self._begun = True
+        picture = self._reformatter.reformat(
+            VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"),
+            format="yuv420p",
+            dst_colorspace=self._matrix,
+            src_color_range=int(ColorRange.JPEG),
+            dst_color_range=int(ColorRange.MPEG),
+            interpolation=AREA,
+        )
+        picture.pts, picture.time_base = time, self._tick
+        self._out.mux(self._stream.encode(picture))
+
+
 def write_video(
     path: Path,
     frames: Iterable[Frames],
     rate: Fraction,
     *,
+    codec: Codec = "h264",
     crf: int = 18,
     preset: str = "medium",
     tags: Mapping[str, str] | None = None,
     xmp: str = "",
 ) -> int:
-    """Write frames as H.264, 4:2:0, BT.709 limited range, in an mp4; returns how many.
+    """Write frames at a steady rate with `VideoWriter`; returns how many.
 
     Args:
         path: the file to make.
-        frames: uint8 [H, W, 3] RGB, all of one size. 4:2:0 wants even sizes: an odd edge is doubled.
+        frames: uint8 [H, W, 3] RGB, all of one size.
         rate: frames per second.
-        crf: constant rate factor of x264; smaller is better and larger in bytes.
-        preset: of x264.
-        tags: metadata of the whole file by name, any names (ffprobe: format tags; exiftool: Keys).
+        codec, crf, preset, tags: see `VideoWriter`.
         xmp: an XMP packet for a box at the end of the file, or nothing.
     """
     count = 0
-    flags = "faststart+use_metadata_tags" if tags else "faststart"
-    with av.open(str(path.absolute()), mode="w", format="mp4", options={"movflags": flags}) as out:
-        out.metadata.update(tags or {})
-        stream = out.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": preset})
-        stream.pix_fmt = "yuv420p"
-        context = stream.codec_context
-        context.colorspace, context.color_range = int(Colorspace.ITU709), int(ColorRange.MPEG)
-        context.color_primaries = context.color_trc = 1
-        reformatter = VideoReformatter()
+    with VideoWriter(path, rate, codec=codec, crf=crf, preset=preset, tags=tags) as out:
         for frame in frames:
-            height, width = frame.shape[:2]
-            even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-            if count == 0:
-                stream.width, stream.height = even.shape[1], even.shape[0]
-            picture = reformatter.reformat(
-                VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24"),
-                format="yuv420p",
-                dst_colorspace=int(Colorspace.ITU709),
-                src_color_range=int(ColorRange.JPEG),
-                dst_color_range=int(ColorRange.MPEG),
-                interpolation=AREA,
-            )
-            picture.pts, picture.time_base = count, 1 / rate
-            out.mux(stream.encode(picture))
+            out.add(frame, count)
             count += 1
-        if count:
-            out.mux(stream.encode(None))
     if xmp:
         box = XMP_BOX + xmp.encode()
         with path.open("ab") as file:

@@ -1,0 +1,182 @@
+"""Copies of immutable files on this machine: bounded, checked, shared by any number of processes.
+
+A file of the cache is named by its SHA-256, so corpora share it and nothing in it is ever stale:
+
+    <sha256>         whole and compared, put there by a rename
+    <sha256>.part    being fetched
+    <sha256>.lock    locked by the process that fetches it; others wait for the lock, then look again
+
+Whoever reads a copy holds a shared lock on it (see `Leased`), which keeps it in place. What has
+not been used for longest goes when room is needed. A copy that has been mapped may go, too: the
+mapping stays, and the room is free once it is gone. The locks are the kernel's, so that a killed
+process holds nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from wham_data.corpus.storage import Leased, one_line
+from wham_data.schemas.errors import UsageError
+
+FOLDER: Final = "WHAM_DATA_CACHE_DIR"
+MOST_BYTES: Final = "WHAM_DATA_CACHE_BYTES"
+DEFAULT_BYTES: Final = 32_000_000_000
+PART: Final = ".part"
+LOCK: Final = ".lock"
+UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """A folder of copies.
+
+    most_bytes  that they may have together; one that is larger is fetched all the same, alone
+    """
+
+    folder: Path
+    most_bytes: int = DEFAULT_BYTES
+
+    @classmethod
+    def of_user(cls, folder: str | os.PathLike[str] | None = None, n: int | None = None) -> Cache:
+        """The one asked for; else as the environment says; else in the user's cache folder.
+
+        Raises:
+            UsageError: a size that is none.
+        """
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        place = folder or os.environ.get(FOLDER) or Path(home) / "wham-data"
+        most = n if n is not None else _bytes_in(os.environ.get(MOST_BYTES) or str(DEFAULT_BYTES))
+        if most < 0:
+            raise UsageError(f"cache_bytes {most}: expected a number of bytes")
+        return cls(Path(place).absolute(), most)
+
+    def __contains__(self, sha256: str) -> bool:
+        return (self.folder / sha256).exists()
+
+    def lease(self, sha256: str, n_bytes: Callable[[], int], fill: Callable[[int], None]) -> Leased:
+        """The file with this hash, fetched if it is not there.
+
+        Args:
+            sha256: hex digits.
+            n_bytes: tells its size, to make room.
+            fill: writes it to a descriptor and raises unless it has this hash.
+
+        Raises:
+            WhamDataError: the disk of the cache is full or fails; or what `fill` raises.
+        """
+        with one_line(f"{self.folder} (the cache; {FOLDER} and {MOST_BYTES} choose another)"):
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            while (leased := self.held(sha256)) is None:
+                self._fetch(self.folder / sha256, n_bytes, fill)
+            return leased
+
+    def held(self, sha256: str) -> Leased | None:
+        """The file with this hash, if it is there, noted as used just now."""
+        path = self.folder / sha256
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        if not _is(descriptor, path):  # removed before it was locked
+            os.close(descriptor)
+            return None
+        os.utime(descriptor)
+        return Leased(path, descriptor)
+
+    def _fetch(self, path: Path, n_bytes: Callable[[], int], fill: Callable[[int], None]) -> None:
+        """Put a file into place, or wait until somebody else has done it; look again afterwards."""
+        lock, part = path.with_name(path.name + LOCK), path.with_name(path.name + PART)
+        turn = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            if not _is(turn, lock):
+                return
+            try:
+                if not path.exists():
+                    self._fill(part, n_bytes, fill, path)
+            finally:
+                part.unlink(missing_ok=True)
+                lock.unlink(missing_ok=True)
+        finally:
+            os.close(turn)
+
+    def _fill(
+        self, part: Path, n_bytes: Callable[[], int], fill: Callable[[int], None], path: Path
+    ) -> None:
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # against those who make room
+            if not _is(descriptor, part):
+                return
+            self._reserve(descriptor, n_bytes())
+            fill(descriptor)
+            os.fsync(descriptor)
+            part.rename(path)
+        finally:
+            os.close(descriptor)
+
+    def _reserve(self, part: int, n_bytes: int) -> None:
+        """Let a file have its size, having made room for it; one process at a time does so."""
+        turn = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            os.ftruncate(part, 0)
+            self._make_room(n_bytes)
+            os.ftruncate(part, n_bytes)
+        finally:
+            os.close(turn)
+
+    def _make_room(self, n_bytes: int) -> None:
+        """Remove what has not been used for longest, but for what is in use, until `n_bytes` fit."""
+        found = []
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    about = entry.stat(follow_symlinks=False)
+                    found.append((about.st_mtime_ns, Path(entry.path), about.st_size))
+        surplus = sum(size for *_, size in found) + n_bytes - self.most_bytes
+        for _, path, size in sorted(found):
+            if surplus <= 0:
+                return
+            if _removed(path):
+                surplus -= size
+
+
+def _removed(path: Path) -> bool:
+    """Remove a file that nobody has locked; also what a killed process left half fetched."""
+    with suppress(FileNotFoundError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is(descriptor, path):  # it has its name by now, or is another one
+                return False
+            path.unlink()
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(descriptor)
+    return True
+
+
+def _is(descriptor: int, path: Path) -> bool:
+    """Whether a path still names the file that is open."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _bytes_in(text: str) -> int:
+    told = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,6})?)\s*([KMGT]?)B?\s*", text, re.IGNORECASE)
+    if told is None:
+        raise UsageError(f"{MOST_BYTES}={text[:40]!r}: expected a size such as 20GB")
+    return int(float(told[1]) * UNITS[told[2].upper()])

@@ -1,0 +1,215 @@
+"""Players, matches or recordings leave a corpus and do not come back.
+
+    remember   who, so that no later ingest takes them in                 forgotten.py
+    rewrite    every shard that holds steps of theirs, without them       compact.py
+    tidy       their rows of the quarantine, their files in `runs/`
+    commit     one manifest transaction: their episodes are gone, the others lie in the new shards
+
+Interrupted anywhere, the same call again does the rest. What older versions name stays on disk,
+and can be read as of them, until a vacuum.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Final
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from wham_data.corpus.compact import write_merged
+from wham_data.corpus.corpus import Corpus
+from wham_data.corpus.decisions import relocated
+from wham_data.corpus.forgotten import FORGET, KINDS, Forgotten, Kind, remember
+from wham_data.corpus.shards import ShardFile
+from wham_data.corpus.storage import Storage
+from wham_data.schemas.corpus_info import MOST_BYTES, parse_json
+from wham_data.schemas.errors import UsageError
+from wham_data.schemas.manifest import EPISODES_SCHEMA
+from wham_data.schemas.player_key import PSEUDONYM, SETTING, PlayerKey, check_player_key
+
+RUNS: Final = "runs"
+Wanted = Mapping[Kind, Collection[str]]
+Moves = Mapping[tuple[str, str], tuple[ShardFile, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetReport:
+    """What is no longer in a corpus.
+
+    episodes, recordings, steps  that left it
+    shards_left     shards that held nothing else
+    shards_rewritten  shards whose other episodes lie in new ones
+    version         of the corpus afterwards
+    """
+
+    location: str
+    episodes: int
+    recordings: int
+    steps: int
+    shards_left: int
+    shards_rewritten: int
+    version: int
+
+
+def forget(corpus: Corpus, wanted: Wanted) -> ForgetReport:
+    """Take out all episodes of some players, matches or recordings, and remember to keep them out.
+
+    Args:
+        corpus: moves on to the version without them.
+        wanted: by kind, as the manifest has them; see `players_as_stored`.
+
+    Raises:
+        UsageError: nobody is named, or one of whom the corpus has nothing and never had.
+        IntegrityError: a shard that must be rewritten is damaged.
+    """
+    corpus.refresh()
+    _check_known(corpus, wanted)
+    for kind, names in wanted.items():
+        for name in names:
+            remember(corpus.storage, kind, name)
+    while True:
+        corpus.refresh()
+        gone = corpus.episodes.filter(_is_meant(wanted))
+        stay = corpus.episodes.filter(
+            ~_is_meant(wanted) & pl.col("shard").is_in(gone["shard"].to_list())
+        )
+        for recording in gone["recording"].unique():
+            remember(corpus.storage, "recording", recording)
+        moves = _rewrite(corpus, stay)
+        corpus.refused.release(gone["recording"].unique().to_list(), FORGET)
+        _forget_sources(corpus.storage, gone["source"].unique().to_list())
+        if _commit(corpus, wanted, set(gone["episode"]), moves):
+            break
+    left, rewritten = gone["shard"].n_unique(), stay["shard"].n_unique()
+    return ForgetReport(
+        location=corpus.location,
+        episodes=len(gone),
+        recordings=gone["recording"].n_unique(),
+        steps=int(gone["n_steps"].sum()),
+        shards_left=left - rewritten,
+        shards_rewritten=rewritten,
+        version=corpus.version,
+    )
+
+
+def players_as_stored(corpus: Corpus, players: Collection[str], key: PlayerKey | None) -> set[str]:
+    """What the manifest calls players.
+
+    Args:
+        corpus: by name or by pseudonym, as it was begun.
+        players: real names, for which pseudonyms need the key, or pseudonyms.
+        key: the players' key.
+
+    Raises:
+        UsageError: a real name, and the key is not given.
+        MismatchError: another key than the corpus was begun with.
+    """
+    stored = corpus.info.settings.get(SETTING)
+    if stored is None or key is not None:
+        check_player_key(stored, key, corpus.location)
+    if stored is None:
+        return set(players)
+    known = Forgotten.read(corpus.storage)
+    there = set(corpus.episodes["player"])
+    found: set[str] = set()
+    for player in players:
+        if PSEUDONYM.fullmatch(player) and (player in there or known.holds("player", player)):
+            found.add(player)
+        elif key is not None:
+            found.add(key.pseudonym(player))
+        elif PSEUDONYM.fullmatch(player):
+            raise _unknown(corpus, "player", player)
+        else:
+            raise UsageError(
+                f"{corpus.location}: its players are pseudonyms, and {player!r} is none; give the "
+                "pseudonym, or the name and --player-key FILE"
+            )
+    return found
+
+
+def _check_known(corpus: Corpus, wanted: Wanted) -> None:
+    if not any(wanted.values()):
+        raise UsageError(f"nobody to forget: name a {', a '.join(KINDS[:-1])} or a {KINDS[-1]}")
+    known = Forgotten.read(corpus.storage)
+    for kind, names in wanted.items():
+        there = set(corpus.episodes[kind])
+        for name in names:
+            if name not in there and not known.holds(kind, name):
+                raise _unknown(corpus, kind, name)
+
+
+def _unknown(corpus: Corpus, kind: Kind, name: str) -> UsageError:
+    return UsageError(
+        f"{corpus.location}: no episode of {kind} {name!r} is in version {corpus.version}, and none "
+        "was forgotten; nothing is changed"
+    )
+
+
+def _is_meant(wanted: Wanted) -> pl.Expr:
+    each = [pl.col(kind).is_in(list(names)) for kind, names in wanted.items()]
+    return pl.any_horizontal(each).fill_null(value=False)
+
+
+def _rewrite(corpus: Corpus, stay: pl.DataFrame) -> Moves:
+    """Write the episodes that stay to shards of their own; where they are to be found then."""
+    moves = {}
+    rows = stay.sort("shard", "row_start").drop("created")
+    for (name,), mine in rows.group_by("shard", maintain_order=True):
+        shard = write_merged(corpus, corpus, mine.rows(named=True))
+        for each in shard.episodes:
+            moves[each.episode, str(name)] = shard, each.start
+    return moves
+
+
+def _commit(corpus: Corpus, wanted: Wanted, expected: set[str], moves: Moves) -> bool:
+    """Drop the rows that are meant and move the others of their shards, in one transaction.
+
+    Returns:
+        False if nothing was done, for others have committed more of them in the meantime.
+    """
+    complete = False
+
+    def amended(tables: list[pa.Table]) -> list[pa.Table]:
+        nonlocal complete
+        pairs = [_without(rows, wanted, moves) for rows in tables]
+        gone = (
+            pa.concat_tables([lost for _, lost in pairs])
+            if pairs
+            else EPISODES_SCHEMA.empty_table()
+        )
+        shards = set(gone.column("shard").to_pylist())
+        complete = expected.issuperset(gone.column("episode").to_pylist()) and all(
+            shards.isdisjoint(kept.column("shard").to_pylist()) for kept, _ in pairs
+        )
+        return [kept for kept, _ in pairs] if complete else tables
+
+    corpus.amend(FORGET, amended)
+    return complete
+
+
+def _without(rows: pa.Table, wanted: Wanted, moves: Moves) -> tuple[pa.Table, pa.Table]:
+    """Manifest rows that stay, in their new places (the same table if nothing changes), and the others."""
+    meant = pa.array([False] * len(rows), pa.bool_())
+    for kind, names in wanted.items():
+        found = pc.is_in(rows.column(kind), pa.array(sorted(names), pa.string()))
+        meant = pc.or_(meant, found.combine_chunks())
+    lost = rows.filter(meant)
+    kept, moved = relocated(rows.filter(pc.invert(meant)), moves)
+    return (kept if moved or len(lost) else rows), lost
+
+
+def _forget_sources(storage: Storage, sources: Collection[str]) -> None:
+    """Take the files of what is forgotten out of the accounts of runs that were given them by name."""
+    names = {PurePath(source.partition("#")[0]).name for source in sources}
+    for file in storage.list(RUNS):
+        account = parse_json(storage.read(f"{RUNS}/{file}", MOST_BYTES))
+        given = account.get("sources", []) if isinstance(account, dict) else []
+        left = [source for source in given if PurePath(str(source)).name not in names]
+        if isinstance(account, dict) and len(left) < len(given):
+            text = json.dumps({**account, "sources": left}, indent=2, ensure_ascii=False) + "\n"
+            storage.replace(f"{RUNS}/{file}", text.encode("utf-8", "backslashreplace"))

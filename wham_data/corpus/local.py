@@ -1,0 +1,233 @@
+"""A corpus in a folder.
+
+    write .tmp-<random>, fsync it      the bytes survive a power cut, nobody sees them
+    link(.tmp-<random>, name)          atomic, fails if the name is taken: one of two racers wins
+    fsync the folder                   the name survives a power cut
+    unlink .tmp-<random>
+
+Whoever sees a name and builds on it syncs the same folder again before reporting success, so what
+is built upon survives whenever the building does.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from wham_data.corpus.storage import TEMPORARY, Entry, Leased, check_name, hash_file, one_line
+from wham_data.faults import fault_point
+from wham_data.schemas.errors import IntegrityError, WhamDataError
+
+NO_LINKS: Final = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStorage:
+    """A `Storage` on a file system."""
+
+    root: Path
+
+    @property
+    def location(self) -> str:
+        """The folder."""
+        return str(self.root)
+
+    def path(self, name: str) -> Path:
+        """Where `name` lies.
+
+        Raises:
+            IntegrityError: the name leads out of the corpus.
+        """
+        return self.root / check_name(self.location, name)
+
+    def where(self, name: str) -> str:
+        """See `Storage.where`."""
+        return str(self.path(name))
+
+    def exists(self, name: str) -> bool:
+        """See `Storage.exists`."""
+        return self.path(name).is_file()
+
+    def size(self, name: str) -> int:
+        """See `Storage.size`."""
+        with one_line(self.path(name)):
+            return self.path(name).stat().st_size
+
+    def read(self, name: str, most: int = 1 << 30) -> bytes:
+        """See `Storage.read`."""
+        path = self.path(name)
+        with one_line(path, passes=FileNotFoundError), path.open("rb") as file:
+            content = file.read(most + 1)
+        if len(content) > most:
+            raise IntegrityError(f"{path}: more than {most} bytes, which is not a file of a corpus")
+        return content
+
+    def sha256(self, name: str) -> str:
+        """See `Storage.sha256`."""
+        return hash_file(self.path(name))
+
+    def entries(self, folder: str) -> list[Entry]:
+        """See `Storage.entries`."""
+        path = self.path(folder)
+        if not path.is_dir():
+            return []
+        found: list[Entry] = []
+        with one_line(path), os.scandir(path) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # a writer has just given it its name
+                    leftover = entry.name.startswith(TEMPORARY)
+                    if leftover or entry.is_file(follow_symlinks=False):
+                        about = entry.stat(follow_symlinks=False)
+                        found.append(Entry(entry.name, about.st_size, about.st_mtime_ns))
+        return found
+
+    def list(self, folder: str) -> list[str]:
+        """See `Storage.list`."""
+        path = self.path(folder)
+        if not path.is_dir():
+            return []
+        with one_line(path), os.scandir(path) as entries:
+            return sorted(
+                entry.name
+                for entry in entries
+                if not entry.name.startswith(TEMPORARY) and entry.is_file(follow_symlinks=False)
+            )
+
+    def put_if_absent(self, name: str, content: bytes) -> bool:
+        """See `Storage.put_if_absent`.
+
+        Raises:
+            WhamDataError: the disk is full, read-only, or knows no hard links.
+        """
+        with self.staged(name) as temporary:
+            with one_line(temporary):
+                temporary.write_bytes(content)
+            return self.publish(temporary, name)
+
+    @contextmanager
+    def staged(self, name: str) -> Iterator[Path]:
+        """See `Storage.staged`."""
+        folder = self.path(name).parent
+        self._make_folder(folder)
+        temporary = folder / f"{TEMPORARY}{uuid.uuid4().hex}"
+        fault_point("name.begun", name)
+        try:
+            yield temporary
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    def publish(self, temporary: Path, name: str) -> bool:
+        """See `Storage.publish`."""
+        target = self.path(name)
+        fault_point("name.written", name)
+        with one_line(target):
+            _sync(temporary)
+            try:
+                os.link(temporary, target)
+                made = True
+                fault_point("name.linked", name)
+            except FileExistsError:
+                made = False
+            except OSError as error:
+                if error.errno in NO_LINKS:
+                    raise WhamDataError(
+                        f"{target.parent}: this file system has no hard links, without which two "
+                        "writers cannot be kept apart; put the corpus on another disk"
+                    ) from error
+                raise
+            _sync(target.parent)
+        fault_point("name.published", name)
+        return made
+
+    def replace(self, name: str, content: bytes) -> None:
+        """See `Storage.replace`."""
+        with self.staged(name) as temporary, one_line(temporary):
+            temporary.write_bytes(content)
+            _sync(temporary)
+            temporary.replace(self.path(name))
+            _sync(temporary.parent)
+
+    def settle(self, *folders: str) -> None:
+        """See `Storage.settle`."""
+        for folder in folders:
+            path = self.path(folder)
+            self._make_folder(path)
+            with one_line(path):
+                _sync(path)
+
+    def delete(self, name: str) -> None:
+        """See `Storage.delete`."""
+        with one_line(self.path(name)):
+            self.path(name).unlink(missing_ok=True)
+
+    def discard(self, folder: str, entry: Entry) -> bool:
+        """See `Storage.discard`."""
+        path = self.path(f"{folder}/{entry.name}".lstrip("/"))
+        with one_line(path, passes=FileNotFoundError), suppress(FileNotFoundError):
+            if path.lstat().st_mtime_ns != entry.modified_ns:
+                return False
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        return True
+
+    def renew(self, name: str) -> bool:
+        """See `Storage.renew`. Another user's file keeps its age."""
+        with one_line(self.path(name)), suppress(PermissionError):
+            try:
+                os.utime(self.path(name))
+            except FileNotFoundError:
+                return False
+        return True
+
+    def probe(self) -> None:
+        """Nothing to look for: a file system without links is found out by `publish`."""
+
+    def folder(self, name: str) -> Path:
+        """See `Storage.folder`."""
+        return self.path(name)
+
+    def file(self, name: str, sha256: Callable[[], str]) -> Leased:  # noqa: ARG002  it is no copy
+        """The file itself. See `Storage.file`."""
+        return Leased(self.path(name))
+
+    @contextmanager
+    def fresh(self, name: str) -> Iterator[Path]:
+        """The file itself. See `Storage.fresh`."""
+        yield self.path(name)
+
+    @contextmanager
+    def shadow(self, names: Sequence[str]) -> Iterator[Path]:
+        """Hard links. See `Storage.shadow`."""
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=self.root) as beside:
+            for name in names:
+                with one_line(self.path(name)):
+                    os.link(self.path(name), Path(beside) / Path(name).name)
+            yield Path(beside)
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder.is_dir():
+            return
+        missing = [each for each in (folder, *folder.parents) if not each.exists()]
+        with one_line(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for made in missing:
+                _sync(made.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

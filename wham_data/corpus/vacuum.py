@@ -1,0 +1,198 @@
+"""Files that no version of a corpus needs leave the disk. Only ever when somebody asks for it.
+
+    temporary   what killed writers left under private names
+    orphan      written, but named by no version: the work of killed runs
+    forgotten   named only by versions before the last `forget`, which can then no longer be opened
+
+Temporary files and orphans may belong to a run that is still at work, so they must be older than a
+grace; a writer who finds his shard there already makes it young again. What was forgotten goes at
+once. The order is chosen so that a vacuum may stop anywhere: versions are let go of before their
+shards go, and shards before the manifest's files that say which they were.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from wham_data.corpus.corpus import Corpus
+from wham_data.corpus.forgotten import FOLDER, FORGET, Forgotten, let_go_before
+from wham_data.corpus.manifest import DATA_NAME, LOG, ManifestTable
+from wham_data.corpus.storage import TEMPORARY, Entry
+from wham_data.schemas.clock import SECOND_NS
+from wham_data.schemas.errors import UsageError
+from wham_data.schemas.manifest import EPISODES_SCHEMA, QUARANTINE_SCHEMA, SHARD_NAME
+
+Why = Literal["temporary", "orphan", "forgotten"]
+GRACE_SECONDS: Final = 24 * 3600
+TABLES: Final = {"episodes": EPISODES_SCHEMA, "quarantine": QUARANTINE_SCHEMA}
+SHARDS: Final = "shards"
+FOLDERS: Final = ("", SHARDS, "runs", FOLDER, *TABLES, *(f"{table}/{LOG}" for table in TABLES))
+
+
+@dataclass(frozen=True, slots=True)
+class Unneeded:
+    """A file that no kept version needs."""
+
+    folder: str
+    entry: Entry
+    why: Why
+
+    @property
+    def name(self) -> str:
+        """Its path in the corpus."""
+        return f"{self.folder}/{self.entry.name}".lstrip("/")
+
+
+@dataclass(frozen=True, slots=True)
+class VacuumReport:
+    """What a vacuum removed, or would remove.
+
+    oldest_version  the first version that can still be opened
+    files           the names of what goes, by reason
+    n_bytes         their sizes together
+    young           files left alone because they are younger than the grace
+    """
+
+    location: str
+    oldest_version: int
+    files: dict[Why, list[str]]
+    n_bytes: int
+    young: int
+    dry_run: bool
+
+
+def vacuum(
+    corpus: Corpus,
+    *,
+    older_than_seconds: float = GRACE_SECONDS,
+    drop_before: int = 0,
+    dry_run: bool = False,
+) -> VacuumReport:
+    """Remove what no kept version needs.
+
+    Every version is kept from the last `forget` on. A reader of one that is not finds its shards
+    missing; a run that writes is never disturbed if the grace is longer than it takes to write a
+    shard and commit it.
+
+    Args:
+        corpus: any version of it.
+        older_than_seconds: grace for what may belong to a run at work.
+        drop_before: versions before this one are not kept either.
+        dry_run: remove nothing.
+
+    Raises:
+        UsageError: there is no version `drop_before`.
+        IntegrityError: the manifest is damaged, so that nobody can say what is needed.
+    """
+    corpus.refresh()
+    if drop_before > corpus.version:
+        raise UsageError(
+            f"{corpus.location}: there is no version {drop_before}, the newest is {corpus.version}"
+        )
+    at_least = max(drop_before, Forgotten.read(corpus.storage).oldest_version)
+    kept = {
+        name: _Kept.of(
+            ManifestTable(corpus.storage, name, schema), at_least if name == "episodes" else 0
+        )
+        for name, schema in TABLES.items()
+    }
+    limit_ns = time.time_ns() - int(older_than_seconds * SECOND_NS)
+    found = [
+        *_leftovers(corpus),
+        *_shards(corpus, kept["episodes"]),
+        *_manifest_files(corpus, kept),
+    ]
+    going = [
+        each for each in found if each.why == "forgotten" or each.entry.modified_ns <= limit_ns
+    ]
+    oldest = kept["episodes"].oldest
+    if not dry_run:
+        if oldest > at_least or drop_before:
+            let_go_before(corpus.storage, oldest)
+        going = [each for each in going if corpus.storage.discard(each.folder, each.entry)]
+        corpus.storage.settle(SHARDS, *TABLES)
+    files: dict[Why, list[str]] = {}
+    for each in going:
+        files.setdefault(each.why, []).append(each.name)
+    return VacuumReport(
+        location=corpus.location,
+        oldest_version=oldest,
+        files=files,
+        n_bytes=sum(each.entry.n_bytes for each in going),
+        young=len(found) - len(going),
+        dry_run=dry_run,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Which data files of a table its kept versions name, and which only earlier ones do.
+
+    oldest     the first kept version
+    since_ns   when it was committed
+    """
+
+    table: ManifestTable
+    oldest: int
+    since_ns: int
+    files: frozenset[str]
+    dropped: frozenset[str]
+
+    @classmethod
+    def of(cls, table: ManifestTable, at_least: int) -> _Kept:
+        """Kept are the versions from the last `forget` on, and none before `at_least`."""
+        oldest = at_least
+        added: list[tuple[int, str]] = []
+        for number, actions in table.entries(-1):
+            for action in actions:
+                about, add = action.get("commitInfo"), action.get("add")
+                if isinstance(about, dict) and about.get("operation") == FORGET:
+                    oldest = max(oldest, number)
+                if isinstance(add, dict):
+                    added.append((number, str(add.get("path"))))
+        files = {path for number, path in added if number > oldest}
+        files |= table.snapshot(oldest).files.keys()
+        times = {
+            entry.name: entry.modified_ns
+            for entry in table.storage.entries(f"{table.folder}/{LOG}")
+        }
+        return cls(
+            table=table,
+            oldest=oldest,
+            since_ns=times.get(f"{oldest:020d}.json", 0),
+            files=frozenset(files),
+            dropped=frozenset(path for _, path in added) - files,
+        )
+
+    def shards(self, names: frozenset[str]) -> set[str]:
+        """The shards that some of its data files name."""
+        return set(self.table.read(sorted(names), ("shard",)).column("shard").to_pylist())
+
+
+def _leftovers(corpus: Corpus) -> Iterator[Unneeded]:
+    for folder in FOLDERS:
+        for entry in corpus.storage.entries(folder):
+            if entry.name.startswith(TEMPORARY):
+                yield Unneeded(folder, entry, "temporary")
+
+
+def _shards(corpus: Corpus, kept: _Kept) -> Iterator[Unneeded]:
+    there = {entry.name for entry in corpus.storage.entries(kept.table.folder)}
+    needed, dropped = kept.shards(kept.files), kept.shards(kept.dropped & there)
+    for entry in corpus.storage.entries(SHARDS):
+        if not SHARD_NAME.fullmatch(entry.name) or entry.name in needed:
+            continue
+        # One that is younger than the forgetting is being ingested anew, as somebody has allowed.
+        forgotten = entry.name in dropped and entry.modified_ns <= kept.since_ns
+        yield Unneeded(SHARDS, entry, "forgotten" if forgotten else "orphan")
+
+
+def _manifest_files(corpus: Corpus, kept: dict[str, _Kept]) -> Iterator[Unneeded]:
+    for folder, state in kept.items():
+        for entry in corpus.storage.entries(folder):
+            if DATA_NAME.fullmatch(entry.name) and entry.name not in state.files:
+                forgotten = entry.name in state.dropped
+                yield Unneeded(folder, entry, "forgotten" if forgotten else "orphan")

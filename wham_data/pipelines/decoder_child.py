@@ -1,0 +1,194 @@
+"""The program of a decoder process: opens and decodes what `decoder_process.py` asks for.
+
+    python -m wham_data.pipelines.decoder_child FD
+
+FD is its end of a socket pair. It leaves when the other end is gone, or silent for IDLE_SECONDS.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import os
+import resource
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from wham_data.faults import fault_point
+from wham_data.schemas.errors import Reason, RefusedInput, WhamDataError
+
+if TYPE_CHECKING:
+    from wham_data.pipelines.decoder_process import FramesRequest, OpenRequest
+    from wham_data.schemas.recording import OpenRecording
+
+NEW_USER: Final = 0x10000000
+NEW_NETWORK: Final = 0x40000000
+MB: Final = 1_000_000
+ORPHANED_AFTER: Final = 20
+
+
+class WithoutPandas:
+    """Finds no pandas: PyArrow loads it where it can, which takes longer than all the rest here."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        """See `importlib.abc.MetaPathFinder`."""
+        del path, target
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+
+
+def main() -> None:
+    """Serve the other end until it is gone."""
+    leave_the_network()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    with suppress(EOFError, OSError), Connection(int(sys.argv[1])) as connection:
+        serve(connection)
+
+
+def leave_the_network() -> None:
+    """Go where there is no network, if the kernel lets us; before any thread is started.
+
+    Whoever is not root needs a user namespace for it; in one, root would lose the right to read
+    what is not his.
+    """
+    ctypes.CDLL(None).unshare(NEW_NETWORK if os.geteuid() == 0 else NEW_USER | NEW_NETWORK)
+
+
+def serve(connection: Connection) -> None:
+    """Answer requests one after the other.
+
+    Raises:
+        EOFError, OSError: the other end is gone.
+    """
+    sys.meta_path.insert(0, WithoutPandas)
+    # Not before, for they start threads.
+    from wham_data.pipelines.decoder_process import IDLE_SECONDS, OpenRequest
+    from wham_data.pipelines.readers import open_recording
+
+    connection.send("ready")
+    source: OpenRecording | None = None
+    request: OpenRequest | None = None
+    while connection.poll(IDLE_SECONDS):
+        asked = connection.recv()
+        answer: Any
+        try:
+            if isinstance(asked, OpenRequest):
+                request, source = asked, None
+                limit_memory(request.decoding.memory_mb * MB)
+                with ends_after(request.seconds):
+                    fault_point("recording.open", request.recording.source)
+                    check_unchanged(request)
+                    source = open_recording(
+                        request.recording,
+                        request.limits,
+                        request.max_gap_ns,
+                        dict(request.options),
+                        request.masks,
+                    )
+                answer = facts_of(source)
+            else:
+                assert request is not None
+                assert source is not None
+                send_frames(connection, asked, request, source)
+                answer = source.lost_frames()
+        except BrokenPipeError:
+            return
+        except Exception as error:
+            limit_memory(resource.RLIM_INFINITY)
+            answer = refusal_of(error, request)
+        connection.send(answer)
+
+
+def check_unchanged(request: OpenRequest) -> None:
+    """Refuse a recording whose files are not those that were asked for.
+
+    Raises:
+        RefusedInput: CHANGED_WHILE_READ.
+    """
+    from wham_data.pipelines.decoder_process import FileState
+
+    if FileState.of(request.recording) != request.files:
+        raise RefusedInput(
+            Reason.CHANGED_WHILE_READ, "its files changed meanwhile: is it still recorded?"
+        )
+
+
+def send_frames(
+    connection: Connection, asked: FramesRequest, request: OpenRequest, source: OpenRecording
+) -> None:
+    """Decode, and send each batch as soon as the one before has been taken."""
+    import numpy as np
+
+    from wham_data.pipelines.decoder_process import Pictures
+
+    batches = source.frames(
+        asked.picks, asked.size, fit=asked.fit, batch=asked.batch, threads=asked.threads
+    )
+    while True:
+        with ends_after(request.decoding.silence_s):
+            fault_point("recording.decode", request.recording.source)
+            pictures = next(batches, None)
+        if pictures is None:
+            return
+        connection.send(Pictures(len(pictures)))
+        connection.send_bytes(np.ascontiguousarray(pictures).reshape(-1).data)
+
+
+def facts_of(source: OpenRecording) -> dict[str, Any]:
+    """What an open recording holds besides its pictures, by name."""
+    from wham_data.pipelines.decoder_process import FACTS
+
+    return {name: getattr(source, name) for name in FACTS}
+
+
+def limit_memory(n_bytes: int) -> None:
+    """Let this process allocate so much and no more; files that it maps do not count."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    known = [each for each in (n_bytes, hard) if each != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(known, default=resource.RLIM_INFINITY), hard))
+
+
+@contextmanager
+def ends_after(seconds: float) -> Iterator[None]:
+    """End this process if the block takes far longer, for then nobody waits for it any more.
+
+    The watch is a C thread that does not need the interpreter, which a codec may keep for ever.
+    """
+    faulthandler.dump_traceback_later(ORPHANED_AFTER * seconds, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def refusal_of(error: Exception, request: OpenRequest | None) -> WhamDataError:
+    """What to say of an error: whatever a recording does to its reader costs that recording alone."""
+    match error:
+        case WhamDataError():
+            return error
+        case MemoryError():
+            memory = f"{request.decoding.memory_mb} MB" if request else "there is"
+            return RefusedInput(
+                Reason.OUT_OF_MEMORY,
+                f"needs more memory than the {memory} allowed for decoding; "
+                "raise --decode-memory if it is real",
+            )
+        case OSError():
+            return RefusedInput(Reason.UNREADABLE, f"cannot be read: {error.strerror or error}")
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return RefusedInput(
+        Reason.READER_FAILED,
+        f"its reader failed: {type(error).__name__}: {str(error)[:200]} "
+        f"({Path(where.filename).name}:{where.lineno}); a bug, please report it with the file",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Logs whose rows are counted: by the video's frames, or by the tics of the engine that played."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wham_data.pipelines.align import typical_interval
+from wham_data.schemas.clock import SECOND_NS, Index, Nanos
+from wham_data.schemas.errors import Reason, RefusedInput
+
+MIN_COVERAGE: Final = 0.5
+MOST_ROWS: Final = 0.95
+MOST_DRIFT_PPM: Final = 5000
+
+
+def rows_by_frame(
+    numbers: Index, values: NDArray[np.float64], frames: int
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Rows that each belong to a frame, brought to a row for every frame.
+
+    Args:
+        numbers: int64 [R], the frame of each row, counted from 0.
+        values: float64 [R, A].
+        frames: frames of the video, over 0.
+
+    Returns:
+        float64 [frames, A], NaN where no row belongs to the frame, and what a person should know.
+
+    Raises:
+        RefusedInput: LOG_CLOCK, two different rows of one frame, or a number below 0; LOG_COVERAGE,
+            rows for less than half of the frames, or mostly beyond them.
+    """
+    order = np.argsort(numbers, kind="stable")
+    numbers, values = numbers[order], values[order]
+    if numbers[0] < 0:
+        raise RefusedInput(Reason.LOG_CLOCK, f"a row of frame {numbers[0]}: the first frame is 0")
+    again = np.flatnonzero(np.diff(numbers) == 0)
+    unlike = again[~np.isclose(values[again], values[again + 1], 0, 0, equal_nan=True).all(axis=1)]
+    if len(unlike):
+        raise RefusedInput(
+            Reason.LOG_CLOCK, f"two different rows of frame {numbers[unlike[0]]}, expected one"
+        )
+    inside = numbers < frames
+    told = len(np.unique(numbers[inside]))
+    if told < MIN_COVERAGE * frames or told < MIN_COVERAGE * len(numbers):
+        raise RefusedInput(
+            Reason.LOG_COVERAGE,
+            f"{len(numbers)} rows, {told} of them for the {frames} frames: do they belong together?",
+        )
+    rows = np.full((frames, values.shape[1]), np.nan)
+    rows[numbers[inside]] = values[inside]
+    beyond = int((~inside).sum())
+    notes = [f"{told} rows for {frames} frames"] if told < frames else []
+    notes += [f"{beyond} rows beyond the last frame"] if beyond else []
+    return rows, tuple(notes)
+
+
+def frames_at_tics(tics: Index, times_ns: Nanos, frame_times_ns: Nanos) -> Index | None:
+    """The frame that was on screen at each row of an engine that shows a picture per tic.
+
+    Such a recorder writes a row for every tic and a frame for every tic that it could keep up with.
+    A frame for every row: they belong together one to one, whatever the container's clock says.
+    Fewer frames: each is as many tics after the one before it as its stamp is, in whole tics, so
+    that a log clock that is late or drifts against the video's does no harm.
+
+    Args:
+        tics: int64 [R], the engine's tic of each row.
+        times_ns: int64 [R], when each row was written, strictly increasing.
+        frame_times_ns: int64 [F], the container's stamps, strictly increasing, F > 0.
+
+    Returns:
+        int64 [R]; None where the video cannot be told to be of this kind: tics with a gap, more
+        frames than tics, or frames that end well before the rows, drift from them faster than clocks
+        do, or stray from them by half a tic.
+    """
+    rows, frames = len(tics), len(frame_times_ns)
+    tic_ns = typical_interval(times_ns)
+    if frames > rows or not tic_ns or (np.diff(tics) != 1).any():
+        return None
+    if frames == rows:
+        return np.arange(rows)
+    passed = np.rint(np.diff(frame_times_ns) / tic_ns).astype(np.int64)
+    row_of = np.append(0, np.cumsum(passed))
+    if frames < 2 or (passed < 1).any() or not MOST_ROWS * rows <= row_of[-1] + 1 <= rows:
+        return None
+    late_ns = (times_ns[row_of] - times_ns[0]) - (frame_times_ns - frame_times_ns[0])
+    since_s = (frame_times_ns - frame_times_ns[0]) / SECOND_NS
+    offset_ns, drift_ppb = np.polynomial.polynomial.polyfit(since_s, late_ns, 1)
+    astray_ns = np.abs(late_ns - offset_ns - drift_ppb * since_s).max()
+    if abs(drift_ppb) > 1000 * MOST_DRIFT_PPM or astray_ns > tic_ns / 2:
+        return None
+    return np.searchsorted(row_of, np.arange(rows), side="right") - 1

@@ -1,0 +1,125 @@
+"""Refused inputs are tried again, with the settings of the corpus that refused them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final
+
+from wham_data.corpus import Corpus
+from wham_data.pipelines.account import IngestReport
+from wham_data.pipelines.decoder_process import DecodeLimits
+from wham_data.pipelines.ingest import run_ingest
+from wham_data.pipelines.runner import Runner
+from wham_data.pipelines.settings import IngestSettings
+from wham_data.pipelines.video import VideoLimits
+from wham_data.schemas.corpus_info import CorpusInfo, parse_json
+from wham_data.schemas.errors import NoInputsError
+from wham_data.schemas.mask import parse_masks
+
+MOST_RUN_BYTES: Final = 1 << 24
+
+
+def retry(
+    location: str | Path,
+    runner: Runner,
+    *,
+    reason: str | None = None,
+    tokenizer: str | None = None,
+    limits: VideoLimits | None = None,
+    decoding: DecodeLimits | None = None,
+    **options: Any,
+) -> IngestReport:
+    """Ingest again what is in quarantine; what goes in leaves it.
+
+    Args:
+        location: of the corpus.
+        runner: where the work is done.
+        reason: only what was refused for this reason; None: everything.
+        tokenizer: where the corpus' tokenizer lies, if not under its name.
+        limits, decoding: what a video may be and cost, where the cause was a limit.
+        options: further arguments of `run_ingest`.
+
+    Raises:
+        NoInputsError: there is nothing to try again, or it is no longer there.
+        MismatchError: the corpus has settings that its description does not tell in full.
+    """
+    corpus = Corpus.open(location)
+    table = corpus.quarantine
+    refused = table.filter(table["settings"] == corpus.info.settings_hash)
+    if reason is not None:
+        refused = refused.filter(refused["reason"] == reason)
+    paths = set(refused["path"])
+    roots = _roots_of(paths, corpus)
+    if not roots:
+        what = f"nothing refused for {reason}" if reason else "nothing refused"
+        gone = f" ({len(paths)} inputs are no longer there)" if paths else ""
+        raise NoInputsError(f"{corpus.location}: {what} to try again{gone}")
+    settings = settings_of(corpus.info, tokenizer)
+    if limits is not None:
+        settings = replace(
+            settings, limits=replace(limits, min_decoded=settings.limits.min_decoded)
+        )
+    if decoding is not None:
+        settings = replace(settings, decoding=decoding)
+    return run_ingest(
+        roots, location, settings, runner, retry_quarantined=True, only=paths, **options
+    )
+
+
+def settings_of(info: CorpusInfo, tokenizer: str | None = None) -> IngestSettings:
+    """The settings that a corpus was made with, as far as its description tells them.
+
+    Where it has but the hash of something (a mapping, a file given as an option) that is left out,
+    and the corpus will say that it does not fit.
+    """
+    said = info.settings
+    train, val, test = map(float, str(said["split"]).split(","))
+    if info.tokenizer is not None:
+        tokenizer = tokenizer or info.tokenizer.name
+    return IngestSettings(
+        rate=None if info.rate == "native" else Fraction(info.rate),
+        size=info.size,
+        fit=info.fit,
+        tokenizer=tokenizer,
+        frames=info.frames,
+        axis_rule=said["axis_rule"],  # type: ignore[arg-type]  # checked by CorpusInfo.diff
+        max_gap_ns=int(said["max_gap_ns"]),
+        split=(train, val, test),
+        split_seed=int(said["split_seed"]),
+        limits=VideoLimits(min_decoded=float(said["min_decoded"])),
+        options=tuple(
+            sorted(
+                (name.removeprefix("option."), str(value))
+                for name, value in said.items()
+                if name.startswith("option.")
+            )
+        ),
+        masks=parse_masks(str(said.get("masks", "")).split()),
+    )
+
+
+def _roots_of(paths: set[str], corpus: Corpus) -> list[str]:
+    """What ingest was given when it came upon these inputs, as far as it is still there.
+
+    An input may need its folder to be recognised, so its path alone will not always do.
+    """
+    files = {path.partition("#")[0] for path in paths}
+    roots = set()
+    for given in _sources_of_runs(corpus):
+        ours = {file for file in files if Path(file).is_relative_to(given)}
+        if ours and Path(given).exists():
+            roots.add(given)
+            files -= ours
+    return sorted({*roots, *(file for file in files if Path(file).exists())})
+
+
+def _sources_of_runs(corpus: Corpus) -> Iterator[str]:
+    for name in corpus.storage.list("runs"):
+        run = parse_json(corpus.storage.read(f"runs/{name}", MOST_RUN_BYTES))
+        given = run.get("sources") if isinstance(run, dict) else None
+        for source in given if isinstance(given, list) else ():
+            if isinstance(source, str) and Path(source).is_absolute():
+                yield source

@@ -1,0 +1,363 @@
+"""A corpus that holds pictures gets tokens: the same episodes, splits and actions, byte for byte.
+
+    for every recording, wherever a runner works on it:
+      decode   the pictures of its steps, in batches
+      encode   them into tokens, as ingest does
+      write    one shard, named and laid out as ingest does
+    commit     what is done, now and then
+
+Pictures kept as PNG are what ingest tokenised, so the new corpus is the one that ingest would have
+made, to the byte, and ingest may go on with it. Those kept as JPEG are not, which its settings say.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from wham_data.corpus import Corpus
+from wham_data.corpus.forgotten import copy_marks
+from wham_data.corpus.shards import shard_id, steps_from
+from wham_data.corpus.storage import hash_file
+from wham_data.pipelines.account import Progress, Silent, Watch
+from wham_data.pipelines.ingest import choose_runner
+from wham_data.pipelines.runner import Advance, Encoder, Outcome, Runner, Stage, Work
+from wham_data.pipelines.video import decode_image
+from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
+from wham_data.schemas.errors import IntegrityError, RefusedInput, UsageError, WhamDataError
+from wham_data.schemas.manifest import EpisodeRow, QuarantineRow
+from wham_data.schemas.recording import Frames
+from wham_data.schemas.steps import EpisodeSteps
+from wham_data.versions import versions
+
+BATCH_FRAMES = 32
+COMMIT_EVERY_SECONDS = 10.0
+TOKENS_OF = "tokens_of"
+"""The setting that says of what the tokens are, where that is not the picture of the source."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizeReport:
+    """What was made.
+
+    corpus, version  the new corpus, and its manifest's version afterwards
+    recordings, episodes, steps  that got their tokens in this run
+    already_there    recordings that an earlier run had done
+    seconds          wall time
+    """
+
+    corpus: str
+    version: int
+    recordings: int
+    episodes: int
+    steps: int
+    already_there: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A recording of the corpus: its episodes, in the order they were played."""
+
+    rows: tuple[EpisodeRow, ...]
+
+    @property
+    def recording(self) -> str:
+        """Its hash."""
+        return self.rows[0].recording
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of all its episodes."""
+        return sum(row.n_steps for row in self.rows)
+
+
+def tokenize(
+    corpus: str | os.PathLike[str] | Corpus,
+    *,
+    tokenizer: str,
+    out: str | Path,
+    keep_frames: bool = True,
+    workers: int | None = None,
+    ray_address: str | None = None,
+    device: str = "auto",
+    watch: Watch | None = None,
+) -> TokenizeReport:
+    """Write a corpus with the same steps and tokens to them. Again, it does only what is missing.
+
+    What `wham-data tokenize` calls.
+
+    Args:
+        corpus: one that holds pictures; it is not changed.
+        tokenizer: "wham-tiny", a folder, or a WHAM checkpoint.
+        out: where the new corpus is or shall be.
+        keep_frames: whether it keeps the pictures too.
+        workers, ray_address, device, watch: as for `ingest`.
+
+    Raises:
+        UsageError: the corpus holds no pictures, or of another size than the tokenizer takes.
+        MismatchError: there is another corpus at `out`.
+        IntegrityError: a shard is damaged, or a picture does not decode; damage is never copied.
+    """
+    from wham_data.inference.tokenizer import tokenizer_info
+
+    source = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
+    agreed = tokenized(source.info, tokenizer_info(tokenizer), keep_frames, source.location)
+    target = Corpus.open_or_create(out, agreed)
+    runner = choose_runner(workers, ray_address)
+    return _tokenize(source, target, tokenizer, runner, device, watch or Silent())
+
+
+def tokenized(
+    info: CorpusInfo, tokenizer: TokenizerInfo, keep_frames: bool, where: str
+) -> CorpusInfo:
+    """What a corpus agrees on once it has tokens.
+
+    Raises:
+        UsageError: it holds no pictures, or of another size than the tokenizer takes.
+    """
+    if info.frames == "none":
+        raise UsageError(
+            f"{where}: holds no pictures to make tokens of; ingest its recordings with --tokenizer, "
+            "or with --frames png to tokenise them later"
+        )
+    if tokenizer.frame_size != info.size:
+        width, height = tokenizer.frame_size
+        raise UsageError(
+            f"{where}: holds pictures of {info.size[0]}x{info.size[1]}, but tokenizer "
+            f"{tokenizer.name} takes {width}x{height}; ingest its recordings with "
+            f"--size {width}x{height}"
+        )
+    return replace(
+        info,
+        tokenizer=tokenizer,
+        frames=info.frames if keep_frames else "none",
+        layout="mapped",
+        settings={**info.settings, **({TOKENS_OF: "jpeg"} if info.frames == "jpeg" else {})},
+    )
+
+
+def played(corpus: Corpus) -> Iterator[Played]:
+    """The recordings of a corpus; those that lie in one shard follow one another."""
+    rows = corpus.episodes.sort("shard", "recording", "start_ns", "episode").drop("created")
+    of: dict[str, list[EpisodeRow]] = {}
+    for record in rows.iter_rows(named=True):
+        of.setdefault(record["recording"], []).append(EpisodeRow.from_record(record))
+    for episodes in of.values():
+        yield Played(tuple(sorted(episodes, key=lambda row: (row.start_ns, row.episode))))
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizeWork:
+    """Set-up of the stage: travels to the workers and is called once in each."""
+
+    source: Corpus
+    target: Corpus
+
+    def __call__(self, encoder: Encoder | None) -> Work[Played, tuple[EpisodeRow, ...]]:
+        """The work on one recording: its rows for the manifest of the new corpus."""
+        if encoder is None:
+            raise UsageError("tokens are made with a tokenizer")
+        sound: set[str] = set()
+
+        def work(item: Played, advance: Advance) -> tuple[EpisodeRow, ...]:
+            for row in item.rows:
+                if row.shard not in sound:
+                    check_shard(self.source, row)
+                    sound.add(row.shard)
+            return tokenize_recording(item, encoder, self.source, self.target, advance)
+
+        return work
+
+
+def tokenize_recording(
+    item: Played, encoder: Encoder, source: Corpus, target: Corpus, advance: Advance
+) -> tuple[EpisodeRow, ...]:
+    """Write the shard of one recording; its rows of the manifest.
+
+    Raises:
+        IntegrityError: its shard is damaged, or a picture does not decode.
+    """
+    info = target.info
+    name = shard_id([item.recording], info.settings_hash)
+    shard = target.write_shard(with_tokens(item, encoder, source, info, advance), name)
+    start = {each.episode: each.start for each in shard.episodes}
+    return tuple(
+        replace(
+            row,
+            shard=shard.name,
+            shard_sha256=shard.sha256,
+            row_start=start[row.episode],
+            settings=info.settings_hash,
+            tokenizer=info.tokenizer.fingerprint if info.tokenizer else None,
+        )
+        for row in item.rows
+    )
+
+
+def with_tokens(
+    item: Played, encoder: Encoder, source: Corpus, info: CorpusInfo, advance: Advance
+) -> Iterator[EpisodeSteps]:
+    """The steps of a recording with their tokens, some at a time."""
+    waiting: deque[EpisodeSteps] = deque()
+
+    def pictures() -> Iterator[Frames]:
+        for row in item.rows:
+            for steps in stored_steps(source, row):
+                coded = steps.frames or ()
+                waiting.append(replace(steps, frames=coded if info.frames != "none" else None))
+                yield decoded(steps, source.info.size, row.shard)
+
+    for tokens in encoder.stream(pictures()):
+        steps = waiting.popleft()
+        yield replace(steps, tokens=tokens)
+        advance(steps.n_steps)
+
+
+def stored_steps(corpus: Corpus, row: EpisodeRow) -> Iterator[EpisodeSteps]:
+    """The steps of an episode, BATCH_FRAMES at a time, without tokens."""
+    view = corpus.open_shard(row.shard)
+    for _, table in view.read_rows(row.row_start, row.row_start + row.n_steps):
+        for first in range(0, len(table), BATCH_FRAMES):
+            steps = steps_from(row.episode, table.slice(first, BATCH_FRAMES))
+            yield replace(steps, tokens=None)
+
+
+def decoded(steps: EpisodeSteps, size: tuple[int, int], shard: str) -> Frames:
+    """The pictures of some steps, uint8 [B, H, W, 3].
+
+    Raises:
+        IntegrityError: one does not decode, or is of another size.
+    """
+    width, height = size
+    pictures = np.empty((steps.n_steps, height, width, 3), np.uint8)
+    for number, coded in enumerate(steps.frames or ()):
+        where = f"shards/{shard}: step {steps.first_step + number} of episode {steps.episode}"
+        try:
+            picture = decode_image(coded)
+        except RefusedInput as why:
+            raise IntegrityError(f"{where}: {why}") from None
+        if picture.shape != (height, width, 3):
+            found = f"{picture.shape[1]}x{picture.shape[0]}"
+            raise IntegrityError(f"{where}: a picture of {found}, expected {width}x{height}")
+        pictures[number] = picture
+    return pictures
+
+
+def check_shard(corpus: Corpus, row: EpisodeRow) -> None:
+    """Compare a shard with its hash.
+
+    Raises:
+        IntegrityError: it is damaged.
+    """
+    found = hash_file(corpus.shard_path(row.shard))
+    if found != row.shard_sha256:
+        raise IntegrityError(
+            f"shards/{row.shard}: corrupt: sha256 is {found}, but the manifest has "
+            f"{row.shard_sha256}"
+        )
+
+
+@dataclass(slots=True)
+class _Run:
+    """The state of one run in the driver: what waits to be committed, and the counts."""
+
+    target: Corpus
+    to_do: Sequence[Played]
+    watch: Watch
+    progress: Progress = field(init=False)
+    rows: list[EpisodeRow] = field(default_factory=list)
+    done: list[EpisodeRow] = field(default_factory=list)
+    last_commit: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        rate = self.target.info.rate
+        self.progress = Progress(
+            to_do=len(self.to_do),
+            bytes_to_do=sum(item.n_steps for item in self.to_do),
+            rate=float(rate) if isinstance(rate, Fraction) else 0.0,
+            tokens_per_frame=self.target.info.n_tokens,
+        )
+
+    def advance(self, frames: int) -> None:
+        self.progress.frames += frames
+        self.watch.advanced(self.progress)
+
+    def take(self, outcome: Outcome[Played, tuple[EpisodeRow, ...]]) -> None:
+        """One recording is through.
+
+        Raises:
+            WhamDataError: its worker died, over and over.
+        """
+        source = outcome.item.rows[0].source
+        if isinstance(outcome.result, RefusedInput):
+            raise WhamDataError(f"{source}: {outcome.result}")
+        self.rows += outcome.result
+        self.progress.done += 1
+        self.progress.bytes_done += outcome.item.n_steps
+        self.watch.told(source, warning=False)
+        self.watch.advanced(self.progress)
+        if time.monotonic() - self.last_commit > COMMIT_EVERY_SECONDS:
+            self.commit()
+
+    def commit(self, refused: Sequence[QuarantineRow] = ()) -> None:
+        """Bring what is done into the manifest, with the splits it had."""
+        rows = list(self.rows)
+        self.target.adopt(rows, refused)
+        # Only now: interrupted in there, it is done again on the way out.
+        del self.rows[: len(rows)]
+        self.done += rows
+        self.last_commit = time.monotonic()
+
+
+def _tokenize(
+    source: Corpus, target: Corpus, tokenizer: str, runner: Runner, device: str, watch: Watch
+) -> TokenizeReport:
+    started = time.monotonic()
+    copy_marks(source.storage, target.storage)
+    known = target.known_recordings()
+    every = list(played(source))
+    run = _Run(target, [item for item in every if item.recording not in known], watch)
+    stage = Stage("tokenize", TokenizeWork(source, target), tokenizer, device)
+    try:
+        for outcome in runner.run(stage, run.to_do, run.advance):
+            run.take(outcome)
+    finally:
+        # Also when interrupted: what is done is kept.
+        run.commit()
+    run.commit(refused_in(source, target.info.settings_hash))
+    report = TokenizeReport(
+        corpus=target.location,
+        version=target.version,
+        recordings=len({row.recording for row in run.done}),
+        episodes=len(run.done),
+        steps=sum(row.n_steps for row in run.done),
+        already_there=len(every) - len(run.to_do),
+        seconds=time.monotonic() - started,
+    )
+    target.record_run(
+        {
+            "command": "tokenize",
+            "source": {"corpus": source.location, "version": source.version},
+            "settings": {**target.info.to_dict(), "settings_hash": target.info.settings_hash},
+            "versions": versions(),
+            "report": asdict(report),
+            "exit_code": 0,
+        }
+    )
+    return report
+
+
+def refused_in(source: Corpus, settings_hash: str) -> list[QuarantineRow]:
+    """What a corpus has refused under its settings, as refused under others that read the same."""
+    rows = source.quarantine.drop("created").rows(named=True)
+    refused = [QuarantineRow.from_record(row) for row in rows]
+    mine = source.info.settings_hash
+    return [replace(row, settings=settings_hash) for row in refused if row.settings == mine]
