@@ -4,6 +4,8 @@ PY   := $(VENV)/bin/python
 RUN  := $(VENV)/bin/wham-data
 DONE := $(VENV)/.wham-data-installed
 
+STORE_TESTS := tests/test_object_store.py tests/test_ingest_store.py tests/test_feed_store.py
+
 .PHONY: setup demo test soak check bench clean
 
 setup: $(DONE)
@@ -21,7 +23,8 @@ test: setup
 
 soak: setup
 	$(PY) tests/faults/soak.py --faults 500
-	WHAM_DATA_TEST_KILLS=25 $(PY) -m pytest tests/test_ingest_store.py tests/test_object_store.py
+	WHAM_DATA_TEST_KILLS=25 $(PY) -m pytest $(STORE_TESTS)
+	WHAM_DATA_TEST_KILLS=10 $(PY) tests/soak/ceph_rgw.py $(PY) -m pytest $(STORE_TESTS)
 
 check: setup
 	$(PY) -m ruff check .

@@ -12,6 +12,9 @@ from wham_data.pipelines.dream_account import Unwatched
 from wham_data.pipelines.runner import LocalRunner
 from wham_data.pipelines.video import decode_image, index_video
 
+pytestmark = pytest.mark.timeout(600)
+"""It is the whole job: a minute of CPU, more on a busy machine."""
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoResult:

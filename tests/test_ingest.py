@@ -359,6 +359,18 @@ def test_a_recording_that_changes_or_goes_after_it_was_found_is_refused(
     assert (report.ingested, report.reasons) == (5, {reason: 1})
 
 
+def test_a_recording_that_was_still_written_is_taken_by_the_next_run(
+    six_recordings: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(six_recordings, tmp_path / "in")
+    run_ingest([tmp_path / "in"], tmp_path / "corpus", PLAIN, Meddling(append_to))
+
+    report = ingest_here(tmp_path / "in", tmp_path / "corpus")
+
+    assert (report.ingested, report.already_there, report.quarantined) == (1, 5, 0)
+    assert Corpus.open(tmp_path / "corpus").quarantine.is_empty()
+
+
 def test_nothing_to_ingest_is_said(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "readme.txt").write_text("hello")

@@ -6,7 +6,8 @@
     unlink .tmp-<random>
 
 Whoever sees a name and builds on it syncs the same folder again before reporting success, so what
-is built upon survives whenever the building does.
+is built upon survives whenever the building does. That holds for folders too: another writer may
+have made one and been stopped before its name was durable.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,8 @@ from wham_data.faults import fault_point
 from wham_data.schemas.errors import IntegrityError, WhamDataError
 
 NO_LINKS: Final = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+NO_SYNC: Final = {errno.EACCES, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EROFS}
+"""What folders far above a corpus may answer: not ours to open, or of a kind that nobody syncs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class LocalStorage:
     """A `Storage` on a file system."""
 
     root: Path
+    _settled: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)
+    """Folders whose names, and those of all above them, are durable."""
 
     @property
     def location(self) -> str:
@@ -216,13 +221,20 @@ class LocalStorage:
             yield Path(beside)
 
     def _make_folder(self, folder: Path) -> None:
-        if folder.is_dir():
+        """Make a folder, or find it there: either way its name is durable."""
+        if folder in self._settled and folder.is_dir():
             return
-        missing = [each for each in (folder, *folder.parents) if not each.exists()]
         with one_line(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            for made in missing:
-                _sync(made.parent)
+            for above in folder.parents:
+                try:
+                    _sync(above)
+                except OSError as error:
+                    if error.errno not in NO_SYNC:
+                        raise
+                if above in self._settled:
+                    break
+        self._settled.update([folder, *folder.parents])
 
 
 def _sync(path: Path) -> None:

@@ -271,6 +271,8 @@ class ManifestTable:
             snapshot = self.advance(snapshot)
             change = plan(snapshot)
             if change is None:
+                # Others have done it, and may have been stopped before it was durable.
+                self.storage.settle(f"{self.folder}/{LOG}")
                 return snapshot
             name = self.write_rows(change.rows)
             after = self.commit(

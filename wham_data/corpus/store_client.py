@@ -79,12 +79,13 @@ def ask(location: str, where: str, request: Request[Answer], n_bytes: int = 0) -
                 ) from None
             wait_s = random.uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**tries))
             waited_s = time.monotonic() - began
-            if not trouble.passing or tries >= TRIES or waited_s + wait_s > patience_s:
+            left_s = patience_s - waited_s
+            if not trouble.passing or tries >= TRIES or left_s <= 0:
                 raise WhamDataError(
                     f"{where}: the store failed ({trouble}; {tries} tries in {waited_s:.0f} s, "
                     f"{PATIENCE} {patience_s:.0f}); run the same command again when it is back"
                 ) from None
-            time.sleep(wait_s)
+            time.sleep(min(wait_s, left_s))
 
 
 def was_forked() -> bool:
