@@ -7,7 +7,8 @@ What can go wrong: "slow" (answers after a while), "500" and "503" (not done), "
 the same), "409" (not done), "refused" (the connection is cut before anything), "lost" (done, then
 cut), "cut" (half of the answer's body), "403", "expired", "no bucket", "flip" (a bit of what is put
 is changed), "unconditional" (the condition of a put does not reach the store), "kill" and "kill
-after" (the process that asks is killed before or after it is done).
+after" (the process that asks is killed before or after it is done). A put that is changed is signed
+anew, with the AWS_* variables of this process: the store is to lie, not to find out.
 """
 
 from __future__ import annotations
@@ -18,10 +19,14 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.store import from_url
 
 ANSWERS = {
     "500": (500, "InternalError"),
@@ -132,13 +137,15 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in ANSWERS and fault not in DONE_FIRST:
             self._answer(*ANSWERS[fault])
             return
+        path, headers = self.path, dict(self.headers.items())
         if fault == "flip" and body:
             body = bytes([body[0] ^ 1]) + body[1:]
-        headers = dict(self.headers.items())
-        if fault == "unconditional":
-            headers = {k: v for k, v in headers.items() if k.lower() != "if-none-match"}
+        if fault in ("flip", "unconditional"):
+            path, headers = self._signed_anew(), {}
+            if fault == "flip" and (condition := self.headers["If-None-Match"]):
+                headers["If-None-Match"] = condition
         store = http.client.HTTPConnection(urlsplit(self.owner.target).netloc, timeout=60)
-        store.request(self.command, self.path, body, headers)
+        store.request(self.command, path, body, headers)
         answer = store.getresponse()
         content = answer.read()
         store.close()
@@ -157,6 +164,15 @@ class _Handler(BaseHTTPRequestHandler):
             if fault == "cut":
                 content, self.close_connection = content[: len(content) // 2], True
             self.wfile.write(content)
+
+    def _signed_anew(self) -> str:
+        """Path and query of a put of this name that says nothing of body and headers."""
+        bucket, _, name = unquote(urlsplit(self.path).path).lstrip("/").partition("/")
+        store = from_url(
+            f"s3://{bucket}", endpoint=self.owner.target, client_options={"allow_http": True}
+        )
+        signed = urlsplit(obstore.sign(store, "PUT", name, timedelta(minutes=1)))
+        return f"{signed.path}?{signed.query}"
 
     def _hang_up(self, fault: str) -> None:
         self.close_connection = True

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import ROOT, Run
 from fault_proxy import Fault, FaultProxy
 from object_stores import Bucket
@@ -79,3 +80,31 @@ def test_the_command_ingests_looks_at_and_completes_a_corpus_on_a_store(
     assert away.returncode == 1
     assert away.stderr.startswith(f"wham-data: {bucket.location}/corpus.json: the store failed")
     assert away.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "code"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", "SignatureDoesNotMatch"),
+        ("AWS_ACCESS_KEY_ID", "InvalidAccessKeyId"),
+    ],
+)
+def test_with_wrong_keys_nothing_is_seen_and_nothing_written(
+    bucket: Bucket, six_recordings: Path, cli: Run, variable: str, code: str
+) -> None:
+    there = {
+        **{name: value for name, value in os.environ.items() if name.startswith("AWS_")},
+        variable: "wrong",
+    }
+    read = cli("info", bucket.location, **there)
+    if "no corpus here" in read.stderr:
+        pytest.skip("this server checks no keys")
+    options = ("--out", bucket.location, "--tokenizer", "none", "--workers", "0")
+    written = cli("ingest", six_recordings, *options, **there)
+    for told in (read, written):
+        assert told.returncode == 1
+        assert told.stderr.startswith(f"wham-data: {bucket.location}")
+        assert "access denied (non-2xx status code: 403 Forbidden" in told.stderr
+        assert told.stderr.count("\n") == 1
+    assert code in read.stderr
+    assert bucket.names() == []
