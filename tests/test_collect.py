@@ -17,13 +17,13 @@ from video_clips import read_stamp
 from wham_data.cli.collect import parse_hold, parse_shares
 from wham_data.cli.main import app
 from wham_data.corpus import Corpus
-from wham_data.pipelines.account import Silent
 from wham_data.pipelines.collect.account import CollectReport
 from wham_data.pipelines.collect.engine import Start
 from wham_data.pipelines.collect.recorder import Session, record
 from wham_data.pipelines.collect.run import CollectSettings, run_collect
 from wham_data.pipelines.ingest import ingest
 from wham_data.pipelines.readers import discover, open_recording
+from wham_data.pipelines.watching import Silent
 from wham_data.schemas.errors import MismatchError, MissingPartError, UsageError
 from wham_data.schemas.recording import OpenRecording
 

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from wham_data.corpus import Corpus
-from wham_data.pipelines.account import Silent
 from wham_data.pipelines.demo import DREAM, DemoResult, run_demo
-from wham_data.pipelines.dream_account import Unwatched
 from wham_data.pipelines.runner import LocalRunner
 from wham_data.pipelines.video import decode_image, index_video
+from wham_data.pipelines.watching import Silent
 
 pytestmark = pytest.mark.timeout(600)
 """It is the whole job: a minute of CPU, more on a busy machine."""
@@ -18,7 +17,7 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
-    return run_demo(tmp_path_factory.mktemp("demo"), LocalRunner(), Silent(), Unwatched())
+    return run_demo(tmp_path_factory.mktemp("demo"), LocalRunner(), Silent(), Silent())
 
 
 def test_every_bundled_recording_goes_in(demo: DemoResult) -> None:

@@ -18,7 +18,6 @@ from video_clips import read_stamp, stamped, write_clip
 
 from wham_data.corpus import Corpus
 from wham_data.pipelines import readers, stages
-from wham_data.pipelines.account import Silent
 from wham_data.pipelines.decoder_process import DecodeLimits
 from wham_data.pipelines.readers import discover, hdf5
 from wham_data.pipelines.readers.json_lines import end_objects, json_lines, read_json
@@ -47,6 +46,7 @@ from wham_data.pipelines.readers.parquet import columns_of, read_columns, stream
 from wham_data.pipelines.readers.per_frame import even_times, one_hot, per_frame_track
 from wham_data.pipelines.settings import IngestSettings
 from wham_data.pipelines.video import VideoLimits, decode_image, encode_jpeg
+from wham_data.pipelines.watching import Silent
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.clock import SECOND_NS, Index
 from wham_data.schemas.errors import NoInputsError, Reason, RefusedInput, UsageError

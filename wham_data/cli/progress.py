@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from wham_data.cli.console import say
-from wham_data.pipelines.account import Progress, Watch
+from wham_data.pipelines.account import IngestWatch, Progress
 from wham_data.pipelines.collect.account import CollectProgress, CollectWatch
 from wham_data.pipelines.dream_account import DreamProgress, DreamWatch
 from wham_data.pipelines.export_account import ExportProgress, ExportWatch
@@ -24,7 +24,7 @@ Draw = Callable[[P], str]
 
 
 @contextmanager
-def shown(*, quiet: bool, verbose: bool) -> Iterator[Watch]:
+def shown(*, quiet: bool, verbose: bool) -> Iterator[IngestWatch]:
     """A watcher to hand to `ingest`: it draws what it is told until the block ends."""
     with _drawn(block, one_line, quiet=quiet, verbose=verbose) as watch:
         yield watch

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 
+from wham_data.pipelines.watching import Pace, Watch
 from wham_data.schemas.errors import NoInputsError, RefusedInput
 
 
 @dataclass(slots=True)
-class Progress:
+class Progress(Pace):
     """How far a run is. Frames are steps of the grid.
 
     rate  steps per second; 0 where they differ, and hours are not told
@@ -24,22 +23,11 @@ class Progress:
     bytes_done: int = 0
     quarantined: int = 0
     frames: int = 0
-    started: float = field(default_factory=time.monotonic)
 
     @property
     def share(self) -> float:
         """Share of the input bytes that is done, 0 to 1."""
         return self.bytes_done / self.bytes_to_do if self.bytes_to_do else 1.0
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the start."""
-        return max(time.monotonic() - self.started, 1e-9)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Seconds left at the pace so far; None before anything is done."""
-        return self.seconds * (1 / self.share - 1) if self.share else None
 
     @property
     def hours(self) -> float:
@@ -57,26 +45,7 @@ class Progress:
         return self.frames_per_second * self.tokens_per_frame
 
 
-class Watch(Protocol):
-    """Whoever shows a run to a person."""
-
-    def advanced(self, progress: Progress) -> None:
-        """Called often."""
-        ...
-
-    def told(self, line: str, *, warning: bool) -> None:
-        """One line about one input."""
-        ...
-
-
-class Silent:
-    """A watch that shows nothing."""
-
-    def advanced(self, progress: Progress) -> None:
-        """Nothing."""
-
-    def told(self, line: str, *, warning: bool) -> None:
-        """Nothing."""
+IngestWatch = Watch[Progress]
 
 
 @dataclass(frozen=True, slots=True)

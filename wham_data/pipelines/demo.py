@@ -12,7 +12,7 @@ from wham_data.inference.evaluate import psnr_db
 from wham_data.inference.tokenizer import Tokenizer, load_tokenizer
 from wham_data.inference.world_model import load_world_model
 from wham_data.pipelines import picture
-from wham_data.pipelines.account import IngestReport, Watch
+from wham_data.pipelines.account import IngestReport, IngestWatch
 from wham_data.pipelines.align import latest_at
 from wham_data.pipelines.dream_account import DreamReport, DreamWatch
 from wham_data.pipelines.dream_files import dream_path
@@ -55,7 +55,7 @@ class DemoResult:
     dreams: tuple[Path, ...]
 
 
-def run_demo(out: Path, runner: Runner, watch: Watch, dream_watch: DreamWatch) -> DemoResult:
+def run_demo(out: Path, runner: Runner, watch: IngestWatch, dream_watch: DreamWatch) -> DemoResult:
     """Ingest the bundled recordings into `out`/corpus, verify it, draw `demo.png` and `demo.mp4`, and
     dream on from each recording into `out`/dreams.
 

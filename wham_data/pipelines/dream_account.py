@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol
+from dataclasses import dataclass
+from typing import Final, Literal
 
+from wham_data.pipelines.watching import Failed, Pace, Watch
 from wham_data.schemas.errors import NoInputsError, RefusedInput
 
 DreamMode = Literal["world", "policy", "full"]
@@ -25,7 +25,7 @@ KINDS: Final[tuple[Kind, ...]] = ("png", "gif", "mp4", "overlay", "csv", "npz")
 
 
 @dataclass(slots=True)
-class DreamProgress:
+class DreamProgress(Pace):
     """How far a run is.
 
     dreams  to be made
@@ -39,7 +39,6 @@ class DreamProgress:
     done: int = 0
     failed: int = 0
     frames: int = 0
-    started: float = field(default_factory=time.monotonic)
 
     @property
     def share(self) -> float:
@@ -48,55 +47,12 @@ class DreamProgress:
         return self.frames / total if total else 1.0
 
     @property
-    def seconds(self) -> float:
-        """Seconds since the start."""
-        return max(time.monotonic() - self.started, 1e-9)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Seconds left at the pace so far; None before anything is made."""
-        return self.seconds * (1 / self.share - 1) if self.share else None
-
-    @property
     def frames_per_second(self) -> float:
         """Steps made per second of wall time."""
         return self.frames / self.seconds
 
 
-class DreamWatch(Protocol):
-    """Whoever shows a run of dreams to a person."""
-
-    def advanced(self, progress: DreamProgress) -> None:
-        """Called often."""
-        ...
-
-    def told(self, line: str, *, warning: bool) -> None:
-        """One line about one dream, or about the run."""
-        ...
-
-
-class Unwatched:
-    """A watch that shows nothing."""
-
-    def advanced(self, progress: DreamProgress) -> None:
-        """Nothing."""
-
-    def told(self, line: str, *, warning: bool) -> None:
-        """Nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """An episode that there is no dream of.
-
-    reason   a stable code, as in quarantine
-    message  one line
-    """
-
-    episode: str
-    source: str
-    reason: str
-    message: str
+DreamWatch = Watch[DreamProgress]
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,7 @@ from wham_data.pipelines.dream_account import (
     DreamProgress,
     DreamReport,
     DreamWatch,
-    Failed,
     Kind,
-    Unwatched,
 )
 from wham_data.pipelines.dream_actions import RECORDED, Actions
 from wham_data.pipelines.dream_files import DreamFolder, DreamtSteps
@@ -46,6 +44,7 @@ from wham_data.pipelines.dream_settings import DreamSettings
 from wham_data.pipelines.dream_sources import Episode, Source
 from wham_data.pipelines.dream_window import Window
 from wham_data.pipelines.video import SMALLEST_SIDE
+from wham_data.pipelines.watching import Failed, Silent
 from wham_data.schemas.errors import (
     IntegrityError,
     MismatchError,
@@ -113,7 +112,7 @@ def run_dreams(
     _check_apart(source, folder)
     folder.check(save)
     folder.sweep()
-    watch = watch or Unwatched()
+    watch = watch or Silent()
     for note in source.check(model.tokenizer):
         watch.told(note, warning=True)
     if model.unexpected:

@@ -30,13 +30,12 @@ from wham_data.pipelines.export_account import (
     ExportProgress,
     ExportReport,
     ExportWatch,
-    Failed,
-    Unwatched,
 )
 from wham_data.pipelines.export_folder import Account, ExportFolder
 from wham_data.pipelines.export_source import ExportSource, Stretch, Unfit, rate_of, stretches_of
 from wham_data.pipelines.licences import NOT_STATED, attribution, check_licences, licences_of
 from wham_data.pipelines.readers.options import option_settings
+from wham_data.pipelines.watching import Failed, Silent
 from wham_data.pipelines.writers import (
     Content,
     Part,
@@ -102,7 +101,7 @@ def export(
         WhamDataError: the disk fails.
     """
     started = time.monotonic()
-    watch = watch or Unwatched()
+    watch = watch or Silent()
     writer = chosen_writer(to, options)
     if not isinstance(corpus, Corpus):
         corpus = Corpus.open(corpus, version)

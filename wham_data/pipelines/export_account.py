@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Final
 
+from wham_data.pipelines.watching import Failed, Pace, Watch
 from wham_data.schemas.errors import NoInputsError, RefusedInput
 
 FORMATS: Final = (
@@ -24,7 +24,7 @@ FORMATS: Final = (
 
 
 @dataclass(slots=True)
-class ExportProgress:
+class ExportProgress(Pace):
     """How far a run is.
 
     episodes, steps  to be written
@@ -37,7 +37,6 @@ class ExportProgress:
     done: int = 0
     failed: int = 0
     steps_done: int = 0
-    started: float = field(default_factory=time.monotonic)
 
     @property
     def share(self) -> float:
@@ -45,55 +44,12 @@ class ExportProgress:
         return min(1.0, self.steps_done / self.steps) if self.steps else 1.0
 
     @property
-    def seconds(self) -> float:
-        """Seconds since the start."""
-        return max(time.monotonic() - self.started, 1e-9)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Seconds left at the pace so far; None before anything is written."""
-        return self.seconds * (1 / self.share - 1) if self.share else None
-
-    @property
     def steps_per_second(self) -> float:
         """Steps written per second of wall time."""
         return self.steps_done / self.seconds
 
 
-class ExportWatch(Protocol):
-    """Whoever shows an export to a person."""
-
-    def advanced(self, progress: ExportProgress) -> None:
-        """Called often."""
-        ...
-
-    def told(self, line: str, *, warning: bool) -> None:
-        """One line about one episode, or about the run."""
-        ...
-
-
-class Unwatched:
-    """A watch that shows nothing."""
-
-    def advanced(self, progress: ExportProgress) -> None:
-        """Nothing."""
-
-    def told(self, line: str, *, warning: bool) -> None:
-        """Nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """An episode that is not in the export.
-
-    reason   a stable code, as in quarantine
-    message  one line
-    """
-
-    episode: str
-    source: str
-    reason: str
-    message: str
+ExportWatch = Watch[ExportProgress]
 
 
 @dataclass(frozen=True, slots=True)

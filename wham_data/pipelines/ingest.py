@@ -28,7 +28,7 @@ from pathlib import Path
 from wham_data.corpus import Corpus
 from wham_data.corpus.splits import Conflict, Placed, Ties, assign_splits
 from wham_data.corpus.storage import open_storage
-from wham_data.pipelines.account import DryRun, IngestReport, Progress, Silent, Watch
+from wham_data.pipelines.account import DryRun, IngestReport, IngestWatch, Progress
 from wham_data.pipelines.agreement import bytes_per_step, corpus_info
 from wham_data.pipelines.align import place_steps
 from wham_data.pipelines.decoder_process import DecoderDied
@@ -39,6 +39,7 @@ from wham_data.pipelines.ray_jobs import RayRunner
 from wham_data.pipelines.runner import Advance, Encoder, LocalRunner, Outcome, Runner, Stage, Work
 from wham_data.pipelines.settings import IngestSettings
 from wham_data.pipelines.stages import Ingested, ingest_recording, open_source
+from wham_data.pipelines.watching import Silent
 from wham_data.schemas.corpus_info import CorpusInfo, content_hash
 from wham_data.schemas.errors import (
     NoInputsError,
@@ -74,7 +75,7 @@ def ingest(
     license: str | None = None,
     player_key: str | Path | None = None,
     allow_forgotten: bool = False,
-    watch: Watch | None = None,
+    watch: IngestWatch | None = None,
 ) -> IngestReport:
     """Bring recordings to a grid of steps, tokenise them and write or extend a corpus.
 
@@ -150,7 +151,7 @@ def run_ingest(
     license: str | None = None,
     player_key: PlayerKey | None = None,
     allow_forgotten: bool = False,
-    watch: Watch | None = None,
+    watch: IngestWatch | None = None,
 ) -> IngestReport:
     """The job itself; see `ingest` and the head of this module."""
     watch = watch or Silent()
@@ -266,7 +267,7 @@ class _Run:
     corpus: Corpus
     plan: Plan
     settings: IngestSettings
-    watch: Watch
+    watch: IngestWatch
     tie_to: str | None
     naming: Naming
     allow_forgotten: bool

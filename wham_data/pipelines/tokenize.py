@@ -26,10 +26,11 @@ from wham_data.corpus import Corpus
 from wham_data.corpus.forgotten import copy_marks
 from wham_data.corpus.shards import shard_id, steps_from
 from wham_data.corpus.storage import hash_file
-from wham_data.pipelines.account import Progress, Silent, Watch
+from wham_data.pipelines.account import IngestWatch, Progress
 from wham_data.pipelines.ingest import choose_runner
 from wham_data.pipelines.runner import Advance, Encoder, Outcome, Runner, Stage, Work
 from wham_data.pipelines.video import decode_image
+from wham_data.pipelines.watching import Silent
 from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
 from wham_data.schemas.errors import IntegrityError, RefusedInput, UsageError, WhamDataError
 from wham_data.schemas.manifest import EpisodeRow, QuarantineRow
@@ -88,7 +89,7 @@ def tokenize(
     workers: int | None = None,
     ray_address: str | None = None,
     device: str = "auto",
-    watch: Watch | None = None,
+    watch: IngestWatch | None = None,
 ) -> TokenizeReport:
     """Write a corpus with the same steps and tokens to them. Again, it does only what is missing.
 
@@ -271,7 +272,7 @@ class _Run:
 
     target: Corpus
     to_do: Sequence[Played]
-    watch: Watch
+    watch: IngestWatch
     progress: Progress = field(init=False)
     rows: list[EpisodeRow] = field(default_factory=list)
     done: list[EpisodeRow] = field(default_factory=list)
@@ -318,7 +319,7 @@ class _Run:
 
 
 def _tokenize(
-    source: Corpus, target: Corpus, tokenizer: str, runner: Runner, device: str, watch: Watch
+    source: Corpus, target: Corpus, tokenizer: str, runner: Runner, device: str, watch: IngestWatch
 ) -> TokenizeReport:
     started = time.monotonic()
     copy_marks(source.storage, target.storage)

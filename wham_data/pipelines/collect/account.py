@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 
+from wham_data.pipelines.watching import Pace, Watch
 from wham_data.schemas.errors import NoInputsError, RefusedInput
 
 
 @dataclass(slots=True)
-class CollectProgress:
+class CollectProgress(Pace):
     """How far a run is. `seconds_to_do` and `seconds_done` are of play."""
 
     recordings: int
@@ -18,7 +17,6 @@ class CollectProgress:
     done: int = 0
     failed: int = 0
     seconds_done: float = 0.0
-    started: float = field(default_factory=time.monotonic)
 
     @property
     def share(self) -> float:
@@ -26,31 +24,12 @@ class CollectProgress:
         return min(self.seconds_done / self.seconds_to_do, 1.0) if self.seconds_to_do else 1.0
 
     @property
-    def seconds(self) -> float:
-        """Seconds since the start."""
-        return max(time.monotonic() - self.started, 1e-9)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Seconds left at the pace so far; None before anything is recorded."""
-        return self.seconds * (1 / self.share - 1) if self.share else None
-
-    @property
     def times_real(self) -> float:
         """Seconds of play per second of wall time."""
         return self.seconds_done / self.seconds
 
 
-class CollectWatch(Protocol):
-    """Whoever shows a run to a person."""
-
-    def advanced(self, progress: CollectProgress) -> None:
-        """Called often."""
-        ...
-
-    def told(self, line: str, *, warning: bool) -> None:
-        """One line about one recording."""
-        ...
+CollectWatch = Watch[CollectProgress]
 
 
 @dataclass(frozen=True, slots=True)
