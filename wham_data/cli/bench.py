@@ -9,6 +9,7 @@ import numpy as np
 import typer
 
 from wham_data.cli.console import emit, say
+from wham_data.cli.options import Json
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.recording import Frames
 
@@ -45,7 +46,7 @@ def dream(
             help="Passes of fixed shapes, on a GPU as CUDA graphs. Default: on a GPU.",
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Time dreaming from a bundled recording, beside the floor that memory sets.
 
@@ -123,7 +124,7 @@ def feed(
         int, typer.Option(help="Most windows that are stored for other libraries.", min=1)
     ] = 10_000,
     peers: Annotated[bool, typer.Option(help="Other libraries too, where installed.")] = True,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Time the feeding of training windows, beside a raw memory map and other libraries.
 

@@ -15,6 +15,7 @@ import typer
 
 from wham_data.cli import progress
 from wham_data.cli.console import emit, say
+from wham_data.cli.options import Json, Quiet, Verbose
 from wham_data.pipelines.collect.account import CollectReport
 from wham_data.schemas.errors import UsageError
 
@@ -77,11 +78,9 @@ def collect(
     parallel: Annotated[
         int | None, typer.Option(help="Recordings at once. Default: one per core.", min=1)
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="A line for every recording.")
-    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Play a real engine and record it, for `ingest` to read."""
     from wham_data.pipelines.collect.engines import engine_named

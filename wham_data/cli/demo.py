@@ -11,6 +11,7 @@ import typer
 from wham_data.cli import progress
 from wham_data.cli.console import emit
 from wham_data.cli.ingest import make_runner, summary
+from wham_data.cli.options import Json, Quiet
 
 
 def demo(
@@ -20,8 +21,8 @@ def demo(
     workers: Annotated[
         int | None, typer.Option(help="Recordings in work at once. 0: without Ray.", min=0)
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Ingest the bundled recordings, verify the corpus, draw what came of them, and dream on.
 

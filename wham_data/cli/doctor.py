@@ -6,11 +6,12 @@ import os
 import platform
 import shutil
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from wham_data.cli.console import emit
+from wham_data.cli.options import Json
 
 NEEDED = (
     *("av", "deltalake", "numpy", "pillow", "polars", "pyarrow", "ray", "rich", "safetensors"),
@@ -32,7 +33,7 @@ OPTIONAL = {
 
 
 def doctor(
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Say what this machine has: packages, codecs, GPU, the bundled tokenizer.
 

@@ -13,6 +13,7 @@ import typer
 
 from wham_data.cli import progress
 from wham_data.cli.console import emit, say
+from wham_data.cli.options import Json, Quiet
 from wham_data.pipelines.dream_account import KINDS, DreamReport, Kind
 from wham_data.schemas.errors import MissingPartError, UsageError
 
@@ -104,8 +105,8 @@ def dream(
     speculate: Annotated[
         bool, typer.Option(help="Guess tokens ahead: faster, with the same tokens.")
     ] = True,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="A line for every dream.")
     ] = False,

@@ -13,6 +13,7 @@ import typer
 from wham_data.cli import progress
 from wham_data.cli.console import emit, say
 from wham_data.cli.ingest import parse_options
+from wham_data.cli.options import Json, Quiet
 from wham_data.pipelines.export_account import FORMATS, ExportReport
 from wham_data.schemas.errors import printable
 
@@ -67,8 +68,8 @@ def export(
             help="You keep to the licences of sources that restrict their use.",
         ),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="A line for every episode.")
     ] = False,

@@ -14,6 +14,15 @@ import typer
 
 from wham_data.cli import progress
 from wham_data.cli.console import emit, say
+from wham_data.cli.options import (
+    DecodeMemory,
+    DecodeTime,
+    Json,
+    Quiet,
+    RayAddress,
+    Verbose,
+    Workers,
+)
 from wham_data.pipelines.account import DryRun, IngestReport
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.conversion import load_conversion
@@ -110,27 +119,16 @@ def ingest(
     max_pixels: Annotated[int, typer.Option(help="Refuse a video with larger pictures.")] = 3840
     * 2160,
     max_hours: Annotated[float, typer.Option(help="Refuse longer recordings.")] = 8.0,
-    decode_memory: Annotated[
-        int, typer.Option(help="Refuse a recording that takes more to decode, in MB.")
-    ] = 1500,
-    decode_time: Annotated[
-        float,
-        typer.Option(help="Refuse one that takes more than 30 s and this many times its length."),
-    ] = 10.0,
+    decode_memory: DecodeMemory = 1500,
+    decode_time: DecodeTime = 10.0,
     split: Annotated[str, typer.Option(help="Shares of train, val and test.")] = "90,5,5",
     split_seed: Annotated[int, typer.Option(help="Another seed, other splits.")] = 0,
     tie_to: Annotated[
         str | None,
         typer.Option(help="Split for recordings whose match or player ties two splits together."),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Recordings in work at once. 0: in this process, without Ray.", min=0),
-    ] = None,
-    ray_address: Annotated[
-        str | None,
-        typer.Option(help="auto or HOST:PORT of a running Ray cluster. Default: one for this run."),
-    ] = None,
+    workers: Workers = None,
+    ray_address: RayAddress = None,
     device: Annotated[str, typer.Option(help="For the tokenizer: auto, cpu or cuda.")] = "auto",
     limit: Annotated[
         int | None, typer.Option(help="Take only so many recordings, the first by path.", min=1)
@@ -147,11 +145,9 @@ def ingest(
     allow_forgotten: Annotated[
         bool, typer.Option(help="Take in players and recordings that were forgotten.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="A line for every recording.")
-    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Bring recordings to a grid of steps, tokenise them and write a corpus."""
     from wham_data.pipelines.decoder_process import DecodeLimits

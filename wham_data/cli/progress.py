@@ -13,6 +13,7 @@ from wham_data.pipelines.account import IngestWatch, Progress
 from wham_data.pipelines.collect.account import CollectProgress, CollectWatch
 from wham_data.pipelines.dream_account import DreamProgress, DreamWatch
 from wham_data.pipelines.export_account import ExportProgress, ExportWatch
+from wham_data.pipelines.watching import Pace
 from wham_data.schemas.errors import printable
 
 PLAIN_EVERY_SECONDS = 10.0
@@ -193,13 +194,13 @@ def collect_line(progress: CollectProgress) -> str:
     )
 
 
-def bar(progress: Progress | DreamProgress | ExportProgress | CollectProgress) -> str:
+def bar(progress: Pace) -> str:
     """How much is done, and how long the rest will take."""
     filled = round(progress.share * 40)
     return f"{'█' * filled}{'░' * (40 - filled)} {progress.share:4.0%}  {eta(progress)}"
 
 
-def eta(progress: Progress | DreamProgress | ExportProgress | CollectProgress) -> str:
+def eta(progress: Pace) -> str:
     """Time left at the pace so far."""
     left = progress.seconds_left
     if left is None:

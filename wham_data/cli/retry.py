@@ -11,6 +11,15 @@ import typer
 from wham_data.cli import progress
 from wham_data.cli.console import emit
 from wham_data.cli.ingest import make_runner, one_of, summary
+from wham_data.cli.options import (
+    DecodeMemory,
+    DecodeTime,
+    Json,
+    Quiet,
+    RayAddress,
+    Verbose,
+    Workers,
+)
 from wham_data.schemas.errors import Reason
 from wham_data.schemas.player_key import read_player_key
 
@@ -26,32 +35,19 @@ def retry(
     max_pixels: Annotated[int, typer.Option(help="Refuse a video with larger pictures.")] = 3840
     * 2160,
     max_hours: Annotated[float, typer.Option(help="Refuse longer recordings.")] = 8.0,
-    decode_memory: Annotated[
-        int, typer.Option(help="Refuse a recording that takes more to decode, in MB.")
-    ] = 1500,
-    decode_time: Annotated[
-        float,
-        typer.Option(help="Refuse one that takes more than 30 s and this many times its length."),
-    ] = 10.0,
+    decode_memory: DecodeMemory = 1500,
+    decode_time: DecodeTime = 10.0,
     player_key: Annotated[
         Path | None,
         typer.Option(
             envvar="WHAM_DATA_PLAYER_KEY", help="The key that the corpus' players are named with."
         ),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Recordings in work at once. 0: in this process, without Ray.", min=0),
-    ] = None,
-    ray_address: Annotated[
-        str | None,
-        typer.Option(help="auto or HOST:PORT of a running Ray cluster. Default: one for this run."),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="A line for every recording.")
-    ] = False,
+    workers: Workers = None,
+    ray_address: RayAddress = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Try refused inputs again, with the corpus' own settings; what goes in leaves the quarantine.
 

@@ -13,6 +13,7 @@ import typer
 from wham_data.cli import progress
 from wham_data.cli.console import emit, say
 from wham_data.cli.corpus_commands import AsJson, Location
+from wham_data.cli.options import Quiet, RayAddress, Verbose, Workers
 from wham_data.schemas.errors import UsageError
 
 
@@ -25,20 +26,12 @@ def tokenize(
     drop_frames: Annotated[
         bool, typer.Option("--drop-frames", help="Keep the pictures out of the new corpus.")
     ] = False,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Recordings in work at once. 0: in this process, without Ray.", min=0),
-    ] = None,
-    ray_address: Annotated[
-        str | None,
-        typer.Option(help="auto or HOST:PORT of a running Ray cluster. Default: one for this run."),
-    ] = None,
+    workers: Workers = None,
+    ray_address: RayAddress = None,
     device: Annotated[str, typer.Option(help="For the tokenizer: auto, cpu or cuda.")] = "auto",
     json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="A line for every recording.")
-    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Make tokens of the pictures that a corpus holds, in a corpus of its own.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wham_data.cli.console import emit, say
+from wham_data.cli.options import Json, Quiet
 from wham_data.schemas.errors import MismatchError, UsageError
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ def tokenizer(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of weights and batches.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a tokenizer: a ViT-VQGAN (18 x 30 tokens for 300x180) or a Taming VQGAN.
 
@@ -160,8 +161,8 @@ def world_model(
     learning_rate: Annotated[float, typer.Option(help="AdamW's, at its peak.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Of weights and batches.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a world model on a tokenised corpus: next-token prediction over windows of steps.
 
