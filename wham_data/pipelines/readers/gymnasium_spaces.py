@@ -92,7 +92,7 @@ def space_in(said: Mapping[str, object], name: str) -> dict[str, Any]:
     """
     value = said.get(name)
     if isinstance(value, str):
-        check_json_depth(value.encode(), f"{name}: ")
+        check_json_depth(value.encode("utf-8", "replace"), f"{name}: ")
         try:
             value = json.loads(value)
         except ValueError:

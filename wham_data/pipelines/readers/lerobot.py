@@ -55,7 +55,7 @@ ACTION, STATE, REWARD = "action", "observation.state", "next.reward"
 MOST_FRAMES: Final = 1 << 23
 MIN_COVERAGE: Final = 0.5
 """Share of an episode's rows that must have their frame in the video."""
-_PART: Final = re.compile(r"episode_(\d{1,18})(?:/(.+))?", re.DOTALL)
+_PART: Final = re.compile(r"episode_(\d+)(?:/(.*))?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,9 @@ class LeRobot:
             raise RefusedInput(Reason.LOG_MISSING, f"its rows are not there: no {data.name}")
         rows = _Rows.read(dataset, data, episode)
         space, actions = self._actions(dataset, rows)
-        camera = named[2] or next(filter(self._wants, dataset.cameras), None)
+        camera = named[2]
+        if camera is None:
+            camera = next(filter(self._wants, dataset.cameras), None)
         if camera in dataset.videos:
             video = dataset.video_of(episode, camera)
             if video not in recording.files:

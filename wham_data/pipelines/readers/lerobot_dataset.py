@@ -141,7 +141,7 @@ class Dataset:
             listed = True
             for line in json_lines(lines):
                 number = line.get("episode_index")
-                if not isinstance(number, int) or number < 0:
+                if type(number) is not int or not 0 <= number < 1 << 31:
                     raise RefusedInput(Reason.METADATA, "episodes.jsonl: no episode_index")
                 yield Episode(number)
         if not listed:

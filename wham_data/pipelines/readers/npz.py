@@ -41,6 +41,17 @@ _HEADER: Final = re.compile(
 )
 
 
+DAMAGED_ZIP: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    UnicodeDecodeError,  # of a member's name
+)
+"""What reading a damaged zip file raises."""
+
+
 @contextmanager
 def opened_npz(path: Path) -> Iterator[zipfile.ZipFile]:
     """A zip file of few, plainly stored or deflated members; its errors are refusals."""
@@ -50,7 +61,7 @@ def opened_npz(path: Path) -> Iterator[zipfile.ZipFile]:
             with zipfile.ZipFile(file) as archive:
                 _check_members(archive)
                 yield archive
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+        except DAMAGED_ZIP as error:
             raise RefusedInput(
                 Reason.ARCHIVE_CORRUPT, f"damaged zip file: {str(error)[:200]}"
             ) from None
