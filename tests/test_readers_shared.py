@@ -606,3 +606,13 @@ def test_a_whole_json_file_has_a_limit(tmp_path: Path) -> None:
     with pytest.raises(RefusedInput) as refused:
         read_json(tmp_path / "a.json", most_bytes=3)
     assert refused.value.reason is Reason.TOO_LARGE
+
+
+def test_half_a_character_in_json_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+
+    path.write_text('{"game": "\\ud83d\\ude00"}')
+    assert read_json(path) == {"game": "\U0001f600"}
+    path.write_text('{"game": "\\ud83d"}')
+    with pytest.raises(RefusedInput, match="surrogates not allowed"):
+        read_json(path)

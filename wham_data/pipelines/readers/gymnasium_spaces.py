@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.pipelines.readers.declared import ActionPart
+from wham_data.pipelines.readers.json_lines import check_surrogates
 from wham_data.pipelines.readers.log_text import check_json_depth
 from wham_data.pipelines.readers.opened import Picture
 from wham_data.schemas.actions import MOST_DIMENSIONS
@@ -92,9 +93,11 @@ def space_in(said: Mapping[str, object], name: str) -> dict[str, Any]:
     """
     value = said.get(name)
     if isinstance(value, str):
-        check_json_depth(value.encode("utf-8", "replace"), f"{name}: ")
+        text = value.encode("utf-8", "replace")
+        check_json_depth(text, f"{name}: ")
         try:
             value = json.loads(value)
+            check_surrogates(text, value)
         except ValueError:
             value = None
     if not isinstance(value, dict):

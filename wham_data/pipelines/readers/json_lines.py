@@ -104,11 +104,27 @@ def json_value(text: bytes, where: str) -> Any:
     """
     check_json_depth(text, f"{where}: ")
     try:
-        return json.loads(text.decode("utf-8-sig"), parse_int=_whole_number)
+        value = json.loads(text.decode("utf-8-sig"), parse_int=_whole_number)
+        check_surrogates(text, value)
+        return value
     except UnicodeDecodeError:
         raise RefusedInput(Reason.LOG_ENCODING, f"{where}: not UTF-8") from None
     except (ValueError, RecursionError) as error:
         raise RefusedInput(Reason.LOG_SYNTAX, f"{where}: not JSON: {str(error)[:100]}") from None
+
+
+def check_surrogates(text: bytes, value: object) -> None:
+    """Find texts in a JSON value that escapes of half a character keep from being Unicode.
+
+    Args:
+        text: the JSON text, looked at first, as hardly one has such escapes.
+        value: what it says; anything that is not JSON is passed over.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if b"\\ud" in text.lower():
+        json.dumps(value, ensure_ascii=False, default=str).encode()
 
 
 def _whole_number(digits: str) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from wham_data.pipelines.readers.files import read_whole
+from wham_data.pipelines.readers.json_lines import check_surrogates
 from wham_data.pipelines.readers.log_table import TIME_DIGITS, TimeUnit
 from wham_data.pipelines.readers.log_text import check_json_depth
 from wham_data.schemas.actions import ActionSpace, load_space, space_names
@@ -67,6 +68,7 @@ def read_metadata(path: Path) -> LogMetadata:
         if path.suffix.lower() == ".json":
             check_json_depth(content, f"{path.name}: ")
             table = json.loads(content.decode("utf-8"), parse_float=Decimal)
+            check_surrogates(content, table)
         else:
             table = tomllib.loads(content.decode("utf-8"), parse_float=Decimal)
     except (ValueError, ArithmeticError, RecursionError) as error:
