@@ -6,7 +6,7 @@ DONE := $(VENV)/.wham-data-installed
 
 STORE_TESTS := tests/test_object_store.py tests/test_ingest_store.py tests/test_feed_store.py
 
-.PHONY: setup demo test soak check bench clean
+.PHONY: setup demo test soak fuzz check bench clean
 
 setup: $(DONE)
 
@@ -25,6 +25,11 @@ soak: setup
 	$(PY) tests/faults/soak.py --faults 500
 	WHAM_DATA_TEST_KILLS=25 $(PY) -m pytest $(STORE_TESTS)
 	WHAM_DATA_TEST_KILLS=10 $(PY) tests/soak/ceph_rgw.py $(PY) -m pytest $(STORE_TESTS)
+
+fuzz: setup
+	for group in corpora checkpoints logs readers; do \
+		$(PY) tests/fuzz/fuzzing.py $$group --minutes 10 --seed 20261121 || exit 1; \
+	done
 
 check: setup
 	$(PY) -m ruff check .
