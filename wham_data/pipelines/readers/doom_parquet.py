@@ -25,12 +25,12 @@ from wham_data.pipelines.readers.opened import (
     PictureRecording,
     audit_clock,
     check_length,
+    picture_in,
 )
 from wham_data.pipelines.readers.options import choice, option, rate_option
 from wham_data.pipelines.readers.parquet import (
     columns_of,
     numbers_of,
-    picture_in,
     read_columns,
     read_where,
     stream_column,

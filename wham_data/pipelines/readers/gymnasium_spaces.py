@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.pipelines.readers.declared import ActionPart
-from wham_data.pipelines.readers.json_lines import check_surrogates
-from wham_data.pipelines.readers.log_text import check_json_depth
+from wham_data.pipelines.readers.json_lines import check_json_depth, check_surrogates
 from wham_data.pipelines.readers.opened import Picture
 from wham_data.schemas.actions import MOST_DIMENSIONS
 from wham_data.schemas.errors import Reason, RefusedInput

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from wham_data.pipelines.readers.files import open_regular, read_whole
-from wham_data.pipelines.readers.log_text import (
-    MAX_LINE_BYTES,
-    MAX_LOG_BYTES,
-    MAX_NUMBER_CHARACTERS,
-    check_json_depth,
-)
 from wham_data.schemas.errors import Reason, RefusedInput
 
 MOST_JSON_BYTES: Final = 64 << 20
 TAIL_BYTES: Final = 64 << 10
+MAX_LOG_BYTES: Final = 512 << 20
+MAX_LINE_BYTES: Final = 1 << 20
+MAX_JSON_DEPTH: Final = 32
+MAX_NUMBER_CHARACTERS: Final = 64
+
+_JSON_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 
 
 def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> Any:
@@ -111,6 +112,19 @@ def json_value(text: bytes, where: str) -> Any:
         raise RefusedInput(Reason.LOG_ENCODING, f"{where}: not UTF-8") from None
     except (ValueError, RecursionError) as error:
         raise RefusedInput(Reason.LOG_SYNTAX, f"{where}: not JSON: {str(error)[:100]}") from None
+
+
+def check_json_depth(text: bytes, where: str) -> None:
+    """Refuse JSON nested deeper than any log needs, before a parser recurses into it."""
+    if text.count(b"[") + text.count(b"{") <= MAX_JSON_DEPTH:
+        return
+    depth = 0
+    for match in _JSON_BRACKETS.finditer(text):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(match[0], 0)
+        if depth > MAX_JSON_DEPTH:
+            raise RefusedInput(
+                Reason.LOG_SYNTAX, f"{where}JSON nested deeper than {MAX_JSON_DEPTH} levels"
+            )
 
 
 def check_surrogates(text: bytes, value: object) -> None:

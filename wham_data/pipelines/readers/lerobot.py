@@ -33,13 +33,13 @@ from wham_data.pipelines.readers.opened import (
     VideoRecording,
     audit_clock,
     check_length,
+    picture_in,
     read_video,
 )
 from wham_data.pipelines.readers.options import names_option, option
 from wham_data.pipelines.readers.parquet import (
     columns_of,
     numbers_of,
-    picture_in,
     read_where,
     stream_column,
 )

@@ -12,9 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from wham_data.pipelines.readers.files import read_whole
-from wham_data.pipelines.readers.json_lines import check_surrogates
+from wham_data.pipelines.readers.json_lines import check_json_depth, check_surrogates
 from wham_data.pipelines.readers.log_table import TIME_DIGITS, TimeUnit
-from wham_data.pipelines.readers.log_text import check_json_depth
 from wham_data.schemas.actions import ActionSpace, load_space, space_names
 from wham_data.schemas.declarations import nearest
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError, printable

@@ -28,6 +28,12 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from wham_data.pipelines.readers.files import open_regular, read_whole
+from wham_data.pipelines.readers.json_lines import (
+    MAX_LINE_BYTES,
+    MAX_LOG_BYTES,
+    MAX_NUMBER_CHARACTERS,
+    check_json_depth,
+)
 from wham_data.pipelines.readers.log_table import (
     MAX_COLUMNS,
     NO_TIME,
@@ -40,10 +46,6 @@ from wham_data.pipelines.readers.log_table import (
 from wham_data.schemas.clock import Nanos
 from wham_data.schemas.errors import Reason, RefusedInput
 
-MAX_LOG_BYTES: Final = 512 << 20
-MAX_LINE_BYTES: Final = 1 << 20
-MAX_JSON_DEPTH: Final = 32
-MAX_NUMBER_CHARACTERS: Final = 64
 MAX_INFLATION: Final = 100
 INFLATED_PIECE_BYTES: Final = 1 << 20
 INFLATION_COUNTS_FROM_BYTES: Final = 16 << 20
@@ -321,7 +323,6 @@ class JsonLinesLog:
 
 _JSON: Final = json.JSONDecoder(parse_float=Decimal)
 _JSON_DIGITS: Final = re.compile(rb"[0-9]{%d}" % MAX_NUMBER_CHARACTERS)
-_JSON_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 
 
 def _json_object(line: bytes, number: int) -> dict[str, Any] | None:
@@ -338,19 +339,6 @@ def _json_object(line: bytes, number: int) -> dict[str, Any] | None:
             Reason.LOG_SYNTAX, f"line {number}: JSON, but no object; expected one object per line"
         )
     return value
-
-
-def check_json_depth(text: bytes, where: str) -> None:
-    """Refuse JSON nested deeper than any log needs, before a parser recurses into it."""
-    if text.count(b"[") + text.count(b"{") <= MAX_JSON_DEPTH:
-        return
-    depth = 0
-    for match in _JSON_BRACKETS.finditer(text):
-        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(match[0], 0)
-        if depth > MAX_JSON_DEPTH:
-            raise RefusedInput(
-                Reason.LOG_SYNTAX, f"{where}JSON nested deeper than {MAX_JSON_DEPTH} levels"
-            )
 
 
 def _leaves(value: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -26,6 +26,7 @@ from wham_data.pipelines.video import (
     VideoIndex,
     VideoLimits,
     decode_frames,
+    decode_image,
     index_video,
     inner_size,
 )
@@ -379,6 +380,18 @@ def blackened(picture: Picture, masks: Sequence[Mask]) -> Picture:
         left, top, right, bottom = mask.box((picture.shape[1], picture.shape[0]))
         painted[int(top) : math.ceil(bottom), int(left) : math.ceil(right)] = 0
     return painted
+
+
+def picture_in(value: object) -> NDArray[np.uint8] | None:
+    """A picture of a row, uint8 [H, W, 3] RGB: coded bytes, or `{bytes, path}` around them.
+
+    None for one that cannot be decoded, or lies in another file.
+    """
+    data = value.get("bytes") if isinstance(value, dict) else value
+    try:
+        return decode_image(data) if isinstance(data, bytes) else None
+    except RefusedInput:
+        return None
 
 
 def read_video(path: Path, limits: VideoLimits) -> VideoIndex:

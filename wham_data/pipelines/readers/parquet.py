@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from wham_data.pipelines.readers.files import open_regular, sniff
-from wham_data.pipelines.video import decode_image
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput
 
@@ -197,18 +196,6 @@ def numbers_of(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
         )
     array: NDArray[Any] = values.to_numpy(zero_copy_only=False)
     return array.reshape(rows, size)
-
-
-def picture_in(value: object) -> NDArray[np.uint8] | None:
-    """A picture of a row, uint8 [H, W, 3] RGB: coded bytes, or `{bytes, path}` around them.
-
-    None for one that cannot be decoded, or lies in another file.
-    """
-    data = value.get("bytes") if isinstance(value, dict) else value
-    try:
-        return decode_image(data) if isinstance(data, bytes) else None
-    except RefusedInput:
-        return None
 
 
 def _may_have(file: pq.ParquetFile, group: int, column: str, value: int) -> bool:
