@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wham_data.inference.inert_pickle import MOST_OPCODES, Inert, Name, read_pickle
+from wham_data.files.inert_pickle import MOST_OPCODES, Inert, Name, read_pickle
 from wham_data.schemas.errors import IntegrityError
 
 PLAIN = st.recursive(

@@ -11,8 +11,8 @@ import pytest
 from readings import frames_of, recordings_in
 from video_clips import read_stamp, stamped
 
+from wham_data.files.lmdb_file import LmdbFile
 from wham_data.pipelines.readers import discover
-from wham_data.pipelines.readers.lmdb_file import LmdbFile
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
 
 lmdb = pytest.importorskip("lmdb")

@@ -14,8 +14,8 @@ import pytest
 from readings import frames_of, the_recording
 from video_clips import read_stamp, stamped, write_clip
 
+from wham_data.files.mcap import read_messages
 from wham_data.pipelines.readers import discover
-from wham_data.pipelines.readers.mcap import read_messages
 from wham_data.pipelines.video import encode_png
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.errors import Reason, RefusedInput

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from readings import frames_of, the_recording
 from video_clips import read_stamp, write_clip
 
+from wham_data.files.protobuf import Message
 from wham_data.pipelines.readers import discover
 from wham_data.pipelines.readers.key_names import key_named, key_of_code
-from wham_data.pipelines.readers.protobuf import Message
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.errors import Reason, RefusedInput
 

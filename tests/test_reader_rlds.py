@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from readings import frames_of, recordings_in, the_recording
 from video_clips import read_stamp, stamped
 
+from wham_data.files.tfrecord import crc32c, masked
+from wham_data.files.wire_format import packed_varints
 from wham_data.pipelines.readers import discover
-from wham_data.pipelines.readers.tfrecord import crc32c, masked
-from wham_data.pipelines.readers.wire_format import packed_varints
 from wham_data.pipelines.video import encode_png
 from wham_data.schemas.errors import Reason, RefusedInput
 

@@ -17,12 +17,14 @@ from recordings import ingest_here
 from video_clips import read_stamp, stamped, write_clip
 
 from wham_data.corpus import Corpus
+from wham_data.files import hdf5
+from wham_data.files.json_lines import end_objects, json_lines, read_json
+from wham_data.files.npz import opened_npz
+from wham_data.files.npz import read_rows as npz_rows
+from wham_data.files.parquet import columns_of, read_columns, stream_column
 from wham_data.pipelines import readers, stages
 from wham_data.pipelines.decoder_process import DecodeLimits
-from wham_data.pipelines.readers import discover, hdf5
-from wham_data.pipelines.readers.json_lines import end_objects, json_lines, read_json
-from wham_data.pipelines.readers.npz import opened_npz
-from wham_data.pipelines.readers.npz import read_rows as npz_rows
+from wham_data.pipelines.readers import discover
 from wham_data.pipelines.readers.opened import (
     OpenedRecording,
     Picture,
@@ -42,7 +44,6 @@ from wham_data.pipelines.readers.options import (
     option_settings,
     rate_option,
 )
-from wham_data.pipelines.readers.parquet import columns_of, read_columns, stream_column
 from wham_data.pipelines.readers.per_frame import even_times, one_hot, per_frame_track
 from wham_data.pipelines.settings import IngestSettings
 from wham_data.pipelines.video import VideoLimits, decode_image, encode_jpeg

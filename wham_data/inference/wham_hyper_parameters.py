@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from wham_data.files.inert_pickle import Inert, Name
 from wham_data.inference.gpt_config import GPTSpec
-from wham_data.inference.inert_pickle import Inert, Name
 from wham_data.inference.taming_config import TamingConfig
 from wham_data.inference.tokenizer_config import ImageConfig, TokenizerConfig
 from wham_data.inference.vit_config import ViTConfig

@@ -23,7 +23,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.files import read_whole
+from wham_data.files.found import read_whole
 from wham_data.schemas.actions import ActionSpace, clamp, load_space, space_names
 from wham_data.schemas.conversion import converts_to, find_conversion
 from wham_data.schemas.errors import RefusedInput, UsageError

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from wham_data.corpus import Corpus
 from wham_data.corpus.shards import RowRange, ShardView, matrix_of
 from wham_data.corpus.storage import is_url
+from wham_data.files.found import read_whole, walk
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.pipelines.dream_actions import WHAM16
 from wham_data.pipelines.dream_window import Need, Window, place, read_window
 from wham_data.pipelines.readers import discover
-from wham_data.pipelines.readers.files import read_whole, walk
 from wham_data.pipelines.readers.resize import resize
 from wham_data.pipelines.readers.wham_npz import open_wham_npz
 from wham_data.pipelines.video import VideoLimits, decode_image

@@ -15,14 +15,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Protocol
 
+from wham_data.files.archives import refuse_archive
+from wham_data.files.found import ARCHIVE_ENDINGS, hollow, open_regular, sniff, walk
+from wham_data.files.npz import array_shapes
 from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS
-from wham_data.pipelines.readers.archives import refuse_archive
 from wham_data.pipelines.readers.csgo_hdf5 import CsgoHdf5
 from wham_data.pipelines.readers.diamond_atari import DiamondAtari
 from wham_data.pipelines.readers.diamond_csgo import DiamondCsgo
 from wham_data.pipelines.readers.doom_parquet import DoomParquet
 from wham_data.pipelines.readers.dreamer_replay import DreamerReplay
-from wham_data.pipelines.readers.files import ARCHIVE_ENDINGS, hollow, open_regular, sniff, walk
 from wham_data.pipelines.readers.genie_coinrun import GenieCoinrun
 from wham_data.pipelines.readers.gf_minecraft import GfMinecraft
 from wham_data.pipelines.readers.lerobot import LeRobot
@@ -33,7 +34,6 @@ from wham_data.pipelines.readers.minari import Minari
 from wham_data.pipelines.readers.mineworld import MineWorld
 from wham_data.pipelines.readers.multi_agent_jsonl import MultiAgentJsonl
 from wham_data.pipelines.readers.nitrogen import NitroGen
-from wham_data.pipelines.readers.npz import array_shapes
 from wham_data.pipelines.readers.open_oasis import OpenOasis
 from wham_data.pipelines.readers.options import configured, options_of
 from wham_data.pipelines.readers.owamcap import Owamcap

@@ -20,7 +20,7 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.hdf5 import (
+from wham_data.files.hdf5 import (
     dataset_at,
     is_hdf5,
     names_in,

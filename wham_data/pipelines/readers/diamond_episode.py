@@ -17,7 +17,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.inference.inert_pickle import TensorRecord
+from wham_data.files.inert_pickle import TensorRecord
+from wham_data.files.torch_file import TorchFile
 from wham_data.pipelines.readers.opened import (
     Picture,
     PictureRecording,
@@ -26,7 +27,6 @@ from wham_data.pipelines.readers.opened import (
     check_pixels,
 )
 from wham_data.pipelines.readers.per_frame import even_times
-from wham_data.pipelines.readers.torch_file import TorchFile
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.clock import Index, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput

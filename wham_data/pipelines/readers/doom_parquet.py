@@ -20,6 +20,13 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.files.parquet import (
+    columns_of,
+    numbers_of,
+    read_columns,
+    read_where,
+    stream_column,
+)
 from wham_data.pipelines.readers.opened import (
     Picture,
     PictureRecording,
@@ -28,13 +35,6 @@ from wham_data.pipelines.readers.opened import (
     picture_in,
 )
 from wham_data.pipelines.readers.options import choice, option, rate_option
-from wham_data.pipelines.readers.parquet import (
-    columns_of,
-    numbers_of,
-    read_columns,
-    read_where,
-    stream_column,
-)
 from wham_data.pipelines.readers.per_frame import one_hot, per_frame_track
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import MOST_DIMENSIONS, load_space

@@ -22,7 +22,7 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.npz import (
+from wham_data.files.npz import (
     array_shapes,
     member,
     opened_npz,

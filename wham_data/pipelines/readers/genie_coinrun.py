@@ -18,7 +18,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from wham_data.pipelines.readers.files import open_regular, sniff
+from wham_data.files.found import open_regular, sniff
 from wham_data.pipelines.readers.opened import (
     Placement,
     VideoClip,

@@ -23,8 +23,8 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.files import open_regular, read_whole, sniff
-from wham_data.pipelines.readers.json_lines import read_json
+from wham_data.files.found import open_regular, read_whole, sniff
+from wham_data.files.json_lines import read_json
 from wham_data.pipelines.readers.minecraft import MIN_COVERAGE
 from wham_data.pipelines.readers.opened import VideoClip, VideoRecording, read_video
 from wham_data.pipelines.readers.options import choice

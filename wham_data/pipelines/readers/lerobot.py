@@ -24,6 +24,12 @@ from typing import Any, ClassVar, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.files.parquet import (
+    columns_of,
+    numbers_of,
+    read_where,
+    stream_column,
+)
 from wham_data.pipelines.readers.lerobot_dataset import Dataset, Episode, Stretch
 from wham_data.pipelines.readers.opened import (
     Picture,
@@ -37,12 +43,6 @@ from wham_data.pipelines.readers.opened import (
     read_video,
 )
 from wham_data.pipelines.readers.options import names_option, option
-from wham_data.pipelines.readers.parquet import (
-    columns_of,
-    numbers_of,
-    read_where,
-    stream_column,
-)
 from wham_data.pipelines.readers.per_frame import even_times, one_hot, per_frame_track
 from wham_data.pipelines.video import VideoIndex, VideoLimits
 from wham_data.schemas.actions import ActionSpace, load_space, space_names

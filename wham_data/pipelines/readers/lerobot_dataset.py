@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from wham_data.pipelines.readers.json_lines import json_lines, read_json
-from wham_data.pipelines.readers.parquet import columns_of, read_columns, read_where
+from wham_data.files.json_lines import json_lines, read_json
+from wham_data.files.parquet import columns_of, read_columns, read_where
 from wham_data.schemas.declarations import is_number
 from wham_data.schemas.errors import Reason, RefusedInput
 

@@ -11,8 +11,8 @@ from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from wham_data.pipelines.readers.files import read_whole
-from wham_data.pipelines.readers.json_lines import check_json_depth, check_surrogates
+from wham_data.files.found import read_whole
+from wham_data.files.json_lines import check_json_depth, check_surrogates
 from wham_data.pipelines.readers.log_table import TIME_DIGITS, TimeUnit
 from wham_data.schemas.actions import ActionSpace, load_space, space_names
 from wham_data.schemas.declarations import nearest

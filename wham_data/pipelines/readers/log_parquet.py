@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wham_data.pipelines.readers.files import open_regular
+from wham_data.files.found import open_regular
 from wham_data.pipelines.readers.log_table import (
     MAX_CELLS_BYTES,
     MAX_COLUMNS,

@@ -27,8 +27,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from wham_data.pipelines.readers.files import open_regular, read_whole
-from wham_data.pipelines.readers.json_lines import (
+from wham_data.files.found import open_regular, read_whole
+from wham_data.files.json_lines import (
     MAX_LINE_BYTES,
     MAX_LOG_BYTES,
     MAX_NUMBER_CHARACTERS,

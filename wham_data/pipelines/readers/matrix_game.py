@@ -20,10 +20,10 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.files import sniff
-from wham_data.pipelines.readers.json_lines import json_lines
+from wham_data.files.found import sniff
+from wham_data.files.json_lines import json_lines
+from wham_data.files.npz import array_shapes, opened_npz, read_numbers
 from wham_data.pipelines.readers.minecraft import frames_with_rows, minerl_row
-from wham_data.pipelines.readers.npz import array_shapes, opened_npz, read_numbers
 from wham_data.pipelines.readers.opened import VideoRecording, read_video
 from wham_data.pipelines.readers.options import choice
 from wham_data.pipelines.readers.per_frame import per_frame_track

@@ -20,8 +20,8 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.files import open_regular
-from wham_data.pipelines.readers.lmdb_file import LmdbFile, is_lmdb
+from wham_data.files.found import open_regular
+from wham_data.files.lmdb_file import LmdbFile, is_lmdb
 from wham_data.pipelines.readers.opened import Picture, check_length, check_pixels
 from wham_data.pipelines.readers.options import choice, file_option, rate_option
 from wham_data.pipelines.readers.per_frame import one_hot

@@ -21,9 +21,7 @@ from typing import ClassVar, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.declared import space_of, values_of
-from wham_data.pipelines.readers.gymnasium_spaces import Entry, action_part, entries_of, space_in
-from wham_data.pipelines.readers.hdf5 import (
+from wham_data.files.hdf5 import (
     dataset_at,
     has,
     is_hdf5,
@@ -33,7 +31,9 @@ from wham_data.pipelines.readers.hdf5 import (
     read_blobs,
     read_rows,
 )
-from wham_data.pipelines.readers.json_lines import read_json
+from wham_data.files.json_lines import read_json
+from wham_data.pipelines.readers.declared import space_of, values_of
+from wham_data.pipelines.readers.gymnasium_spaces import Entry, action_part, entries_of, space_in
 from wham_data.pipelines.readers.opened import Picture
 from wham_data.pipelines.readers.options import option, rate_option
 from wham_data.pipelines.readers.steady import open_steady

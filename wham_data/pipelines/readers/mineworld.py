@@ -18,8 +18,8 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.files import sniff
-from wham_data.pipelines.readers.json_lines import text_lines
+from wham_data.files.found import sniff
+from wham_data.files.json_lines import text_lines
 from wham_data.pipelines.readers.minecraft import frames_with_rows, minerl_row
 from wham_data.pipelines.readers.opened import VideoRecording, read_video
 from wham_data.pipelines.readers.options import choice

@@ -21,10 +21,10 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.files.found import VIDEO_ENDINGS, sniff
+from wham_data.files.json_lines import end_objects, json_lines
 from wham_data.pipelines.readers.declared import ActionPart, space_of, values_of
 from wham_data.pipelines.readers.diamond_atari import ATARI_ACTIONS
-from wham_data.pipelines.readers.files import VIDEO_ENDINGS, sniff
-from wham_data.pipelines.readers.json_lines import end_objects, json_lines
 from wham_data.pipelines.readers.opened import VideoClip, VideoRecording, read_video
 from wham_data.pipelines.readers.options import names_option
 from wham_data.pipelines.readers.per_frame import per_frame_track

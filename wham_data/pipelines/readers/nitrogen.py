@@ -21,8 +21,14 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.files import VIDEO_ENDINGS, sniff
-from wham_data.pipelines.readers.json_lines import read_json
+from wham_data.files.found import VIDEO_ENDINGS, sniff
+from wham_data.files.json_lines import read_json
+from wham_data.files.parquet import (
+    columns_of,
+    numbers_of,
+    opened_parquet,
+    read_columns,
+)
 from wham_data.pipelines.readers.opened import (
     PicturelessRecording,
     Placement,
@@ -35,12 +41,6 @@ from wham_data.pipelines.readers.opened import (
     read_video,
 )
 from wham_data.pipelines.readers.options import choice
-from wham_data.pipelines.readers.parquet import (
-    columns_of,
-    numbers_of,
-    opened_parquet,
-    read_columns,
-)
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import clamp, load_space
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos

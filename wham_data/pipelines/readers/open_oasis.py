@@ -19,11 +19,11 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.files import sniff
+from wham_data.files.found import sniff
+from wham_data.files.torch_file import TorchFile
 from wham_data.pipelines.readers.minecraft import CAMERA, frames_with_rows, minerl_row
 from wham_data.pipelines.readers.opened import VideoRecording, read_video
 from wham_data.pipelines.readers.per_frame import per_frame_track
-from wham_data.pipelines.readers.torch_file import TorchFile
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.errors import Reason, RefusedInput

@@ -19,7 +19,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from wham_data.pipelines.readers.files import read_whole
+from wham_data.files.found import read_whole
 from wham_data.schemas.declarations import MOST_BYTES, nearest
 from wham_data.schemas.errors import RefusedInput, UsageError
 

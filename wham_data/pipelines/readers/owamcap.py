@@ -20,9 +20,9 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from wham_data.pipelines.readers.files import VIDEO_ENDINGS, sniff
-from wham_data.pipelines.readers.json_lines import json_value
-from wham_data.pipelines.readers.mcap import profile_of, read_messages
+from wham_data.files.found import VIDEO_ENDINGS, sniff
+from wham_data.files.json_lines import json_value
+from wham_data.files.mcap import profile_of, read_messages
 from wham_data.pipelines.readers.opened import (
     Picture,
     PicturelessRecording,

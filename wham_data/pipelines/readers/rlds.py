@@ -20,21 +20,21 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.declared import ActionPart, space_of, values_of
-from wham_data.pipelines.readers.files import open_regular
-from wham_data.pipelines.readers.json_lines import read_json
-from wham_data.pipelines.readers.opened import Picture
-from wham_data.pipelines.readers.options import option, rate_option
-from wham_data.pipelines.readers.steady import open_steady
-from wham_data.pipelines.readers.tfds_features import Leaf, leaves_of_step
-from wham_data.pipelines.readers.tfrecord import (
+from wham_data.files.found import open_regular
+from wham_data.files.json_lines import read_json
+from wham_data.files.tfrecord import (
     Column,
     check_record,
     columns_in,
     mapped,
     records_in,
 )
-from wham_data.pipelines.readers.wire_format import Buffer
+from wham_data.files.wire_format import Buffer
+from wham_data.pipelines.readers.declared import ActionPart, space_of, values_of
+from wham_data.pipelines.readers.opened import Picture
+from wham_data.pipelines.readers.options import option, rate_option
+from wham_data.pipelines.readers.steady import open_steady
+from wham_data.pipelines.readers.tfds_features import Leaf, leaves_of_step
 from wham_data.pipelines.video import VideoLimits, decode_image
 from wham_data.schemas.actions import MOST_DIMENSIONS
 from wham_data.schemas.clock import Index

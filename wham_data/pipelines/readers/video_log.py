@@ -15,10 +15,11 @@ from typing import ClassVar, Final
 
 import numpy as np
 
+from wham_data.files.found import VIDEO_ENDINGS, sniff
+from wham_data.files.npz import array_shapes
 from wham_data.pipelines.align import held_until, typical_interval
 from wham_data.pipelines.readers.controller_log import ControllerLog, read_controller_log
 from wham_data.pipelines.readers.counted_rows import MIN_COVERAGE, frames_at_tics
-from wham_data.pipelines.readers.files import VIDEO_ENDINGS, sniff
 from wham_data.pipelines.readers.log_metadata import (
     LogMetadata,
     load_named_space,
@@ -26,7 +27,6 @@ from wham_data.pipelines.readers.log_metadata import (
     space_file,
 )
 from wham_data.pipelines.readers.log_table import TIME_DIGITS
-from wham_data.pipelines.readers.npz import array_shapes
 from wham_data.pipelines.readers.opened import VideoClip, VideoRecording, read_video
 from wham_data.pipelines.video import VideoIndex, VideoLimits
 from wham_data.schemas.clock import SECOND_NS, Nanos

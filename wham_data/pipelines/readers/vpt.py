@@ -23,9 +23,9 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.files.found import sniff
+from wham_data.files.json_lines import end_objects, json_lines, read_json
 from wham_data.pipelines.readers.cursor import draw_cursor
-from wham_data.pipelines.readers.files import sniff
-from wham_data.pipelines.readers.json_lines import end_objects, json_lines, read_json
 from wham_data.pipelines.readers.opened import (
     Placement,
     VideoClip,

@@ -21,10 +21,11 @@ from typing import Any, BinaryIO, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.files.found import open_regular
+from wham_data.files.json_lines import json_value
+from wham_data.files.npz import array_header
+from wham_data.files.tar_file import Places, first_file, tar_places
 from wham_data.pipelines.align import typical_interval
-from wham_data.pipelines.readers.files import open_regular
-from wham_data.pipelines.readers.json_lines import json_value
-from wham_data.pipelines.readers.npz import array_header
 from wham_data.pipelines.readers.opened import (
     Picture,
     PicturelessRecording,
@@ -32,7 +33,6 @@ from wham_data.pipelines.readers.opened import (
     audit_clock,
     check_length,
 )
-from wham_data.pipelines.readers.tar_file import Places, first_file, tar_places
 from wham_data.pipelines.video import VideoLimits, decode_image
 from wham_data.schemas.actions import UNKNOWN_RANGE, ActionSpace, clamp
 from wham_data.schemas.clock import Grid, Index, Nanos

@@ -23,8 +23,8 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.files import VIDEO_ENDINGS, sniff
-from wham_data.pipelines.readers.npz import member, opened_npz, read_numbers, read_rows
+from wham_data.files.found import VIDEO_ENDINGS, sniff
+from wham_data.files.npz import member, opened_npz, read_numbers, read_rows
 from wham_data.pipelines.readers.opened import (
     Picture,
     PictureRecording,

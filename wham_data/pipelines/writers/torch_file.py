@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.torch_file import DTYPES
+from wham_data.files.torch_file import DTYPES
 
 ROOT: Final = "archive"
 _KINDS: Final = {dtype: kind for kind, dtype in DTYPES.items()}

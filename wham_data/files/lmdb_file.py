@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from wham_data.pipelines.readers.files import open_regular
+from wham_data.files.found import open_regular
 from wham_data.schemas.errors import Reason, RefusedInput
 
 MAGIC: Final = 0xBEEFC0DE

@@ -18,7 +18,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 import pyarrow as pa
 
-from wham_data.pipelines.readers.files import open_regular
+from wham_data.files.found import open_regular
 from wham_data.schemas.errors import Reason, RefusedInput
 
 MAGIC: Final = b"\x89MCAP0\r\n"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from wham_data.pipelines.readers.files import open_regular, read_whole
+from wham_data.files.found import open_regular, read_whole
 from wham_data.schemas.errors import Reason, RefusedInput
 
 MOST_JSON_BYTES: Final = 64 << 20

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from wham_data.pipelines.readers.wire_format import BYTES, FIXED32, FIXED64, VARINT, fields
+from wham_data.files.wire_format import BYTES, FIXED32, FIXED64, VARINT, fields
 from wham_data.schemas.errors import Reason, RefusedInput
 
 MOST_FIELDS: Final = 1 << 19

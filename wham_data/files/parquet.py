@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.files import open_regular, sniff
+from wham_data.files.found import open_regular, sniff
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.files import open_regular
+from wham_data.files.found import open_regular
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput
 

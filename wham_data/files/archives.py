@@ -18,8 +18,8 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from wham_data.pipelines.readers.files import open_regular
-from wham_data.pipelines.readers.npz import check_directory
+from wham_data.files.found import open_regular
+from wham_data.files.npz import check_directory
 from wham_data.schemas.errors import Reason, RefusedInput
 
 MOST_MEMBERS: Final = 5_000

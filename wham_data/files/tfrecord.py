@@ -19,8 +19,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.files import open_regular
-from wham_data.pipelines.readers.wire_format import (
+from wham_data.files.found import open_regular
+from wham_data.files.wire_format import (
     BYTES,
     FIXED32,
     VARINT,

@@ -15,9 +15,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.inference.inert_pickle import Inert, TensorRecord
-from wham_data.inference.torch_archive import TorchArchive
-from wham_data.pipelines.readers.files import open_regular
+from wham_data.files.found import open_regular
+from wham_data.files.inert_pickle import Inert, TensorRecord
+from wham_data.files.torch_archive import TorchArchive
 from wham_data.schemas.errors import IntegrityError, Reason, RefusedInput, UsageError
 
 DTYPES: Final[dict[str, np.dtype[Any]]] = {

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from wham_data.pipelines.readers.files import open_regular
+from wham_data.files.found import open_regular
 from wham_data.schemas.errors import Reason, RefusedInput
 
 BLOCK: Final = 512

@@ -23,7 +23,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.inference.inert_pickle import TensorRecord, read_pickle
+from wham_data.files.inert_pickle import TensorRecord, read_pickle
 from wham_data.schemas.errors import IntegrityError, UsageError
 
 LARGEST_PICKLE = 16 * 1024 * 1024

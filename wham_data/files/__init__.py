@@ -1,0 +1,1 @@
+"""Containers from strangers, each opened within limits, and nothing in them executed."""
