@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from wham_data.corpus.cache import Cache
-from wham_data.corpus.storage import Leased
+from wham_data.corpus.storage.cache import Cache
+from wham_data.corpus.storage.contract import Leased
 from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError
 
 

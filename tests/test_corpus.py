@@ -23,7 +23,7 @@ import pytest
 from corpus_makers import add_shard, info, recording_of, small_corpus, steps
 
 from wham_data.corpus.corpus import Corpus
-from wham_data.corpus.local import LocalStorage
+from wham_data.corpus.storage.local import LocalStorage
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.errors import (
     IntegrityError,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from wham_data.corpus.holds import complete_holds, count_holds
+from wham_data.corpus.hold_times import complete_holds, count_holds
 from wham_data.corpus.stats import corpus_stats
 from wham_data.schemas.actions import Dimension
 

@@ -13,8 +13,8 @@ from corpus_makers import add_shard, info, recording_of, small_corpus, steps
 from wham_data.corpus.compact import compact
 from wham_data.corpus.corpus import Corpus
 from wham_data.corpus.forget import forget
-from wham_data.corpus.forgotten import let_go_before
 from wham_data.corpus.shards import shard_id
+from wham_data.corpus.tombstones import let_go_before
 from wham_data.corpus.vacuum import vacuum
 from wham_data.schemas.errors import UsageError
 

@@ -17,10 +17,10 @@ import pytest
 from corpus_makers import TOKENIZER, add_shard, info, small_corpus
 
 from wham_data.corpus.corpus import Corpus
-from wham_data.corpus.local import LocalStorage
 from wham_data.corpus.manifest import Change, ManifestTable, Snapshot
 from wham_data.corpus.shards import CORPUS_KEY
-from wham_data.corpus.storage import hash_file
+from wham_data.corpus.storage.contract import hash_file
+from wham_data.corpus.storage.local import LocalStorage
 from wham_data.schemas.errors import IntegrityError
 from wham_data.schemas.manifest import EPISODES_SCHEMA
 

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 import pytest
 
-from wham_data.corpus.storage import TEMPORARY
+from wham_data.corpus.storage.contract import TEMPORARY
 
 T = TypeVar("T")
 Choice = Callable[[Sequence[Any]], Any]

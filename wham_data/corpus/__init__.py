@@ -1,7 +1,7 @@
 """Shards and the manifest: write, commit, open, read, verify, compact."""
 
+from wham_data.corpus.commit_rules import CommitReport
 from wham_data.corpus.corpus import Corpus
-from wham_data.corpus.decisions import CommitReport
 from wham_data.corpus.shards import RowRange, ShardFile, shard_id
 from wham_data.corpus.splits import Conflict, Placed, Ties, assign_splits
 from wham_data.corpus.verify import VerifyReport

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from wham_data.corpus.commit_rules import relocated
 from wham_data.corpus.corpus import Corpus
-from wham_data.corpus.decisions import relocated
-from wham_data.corpus.forgotten import copy_marks
 from wham_data.corpus.shards import ShardFile, steps_from
-from wham_data.corpus.storage import hash_file
+from wham_data.corpus.storage.contract import hash_file
+from wham_data.corpus.tombstones import copy_marks
 from wham_data.schemas.corpus_info import Layout, content_hash
 from wham_data.schemas.errors import IntegrityError, MismatchError
 from wham_data.schemas.manifest import EpisodeRow, QuarantineRow

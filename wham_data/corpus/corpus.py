@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wham_data.corpus.decisions import (
+from wham_data.corpus.commit_rules import (
     LEDGER_COLUMNS,
     CommitReport,
     Decision,
@@ -34,11 +34,11 @@ from wham_data.corpus.decisions import (
     conflict_row,
     decide,
 )
-from wham_data.corpus.forgotten import Forgotten
 from wham_data.corpus.manifest import Change, ManifestTable, Snapshot
-from wham_data.corpus.refusals import Quarantine
+from wham_data.corpus.quarantine import Quarantine
 from wham_data.corpus.shards import RowRange, ShardFile, ShardView, steps_from, write_shard_to
-from wham_data.corpus.storage import Leased, Storage, open_storage, publish_again
+from wham_data.corpus.storage.contract import Leased, Storage, open_storage, publish_again
+from wham_data.corpus.tombstones import Forgotten
 from wham_data.schemas.corpus_info import MOST_BYTES, CorpusInfo
 from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError
 from wham_data.schemas.manifest import (

@@ -1,6 +1,6 @@
 """Players, matches or recordings leave a corpus and do not come back.
 
-    remember   who, so that no later ingest takes them in                 forgotten.py
+    remember   who, so that no later ingest takes them in                 tombstones.py
     rewrite    every shard that holds steps of theirs, without them       compact.py
     tidy       their rows of the quarantine, their files in `runs/`
     commit     one manifest transaction: their episodes are gone, the others lie in the new shards
@@ -21,12 +21,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wham_data.corpus.commit_rules import relocated
 from wham_data.corpus.compact import write_merged
 from wham_data.corpus.corpus import Corpus
-from wham_data.corpus.decisions import relocated
-from wham_data.corpus.forgotten import FORGET, KINDS, Forgotten, Kind, remember
 from wham_data.corpus.shards import ShardFile
-from wham_data.corpus.storage import Storage
+from wham_data.corpus.storage.contract import Storage
+from wham_data.corpus.tombstones import FORGET, KINDS, Forgotten, Kind, remember
 from wham_data.schemas.corpus_info import MOST_BYTES, parse_json
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.manifest import EPISODES_SCHEMA

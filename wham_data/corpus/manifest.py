@@ -33,7 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from wham_data.corpus.storage import Storage
+from wham_data.corpus.storage.contract import Storage
 from wham_data.schemas.corpus_info import parse_json
 from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError
 

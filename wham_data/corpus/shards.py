@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from wham_data.corpus.pages import LONGEST_HEADER, PageHeader, read_page_header
-from wham_data.corpus.storage import Leased, hash_file, one_line
+from wham_data.corpus.storage.contract import Leased, hash_file, one_line
 from wham_data.schemas.corpus_info import (
     CorpusInfo,
     Layout,

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from wham_data.corpus.holds import Held, count_holds
+from wham_data.corpus.hold_times import Held, count_holds
 from wham_data.corpus.scan import pieces
 from wham_data.schemas.actions import Dimension
 from wham_data.schemas.clock import SECOND_NS

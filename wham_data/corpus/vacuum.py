@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from wham_data.corpus.corpus import Corpus
-from wham_data.corpus.forgotten import FOLDER, FORGET, Forgotten, let_go_before
 from wham_data.corpus.manifest import DATA_NAME, LOG, ManifestTable
-from wham_data.corpus.storage import TEMPORARY, Entry
+from wham_data.corpus.storage.contract import TEMPORARY, Entry
+from wham_data.corpus.tombstones import FOLDER, FORGET, Forgotten, let_go_before
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.manifest import EPISODES_SCHEMA, QUARANTINE_SCHEMA, SHARD_NAME

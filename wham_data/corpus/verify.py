@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from wham_data.corpus.shards import RowRange, ShardView, matrix_of
-from wham_data.corpus.storage import hash_file
+from wham_data.corpus.storage.contract import hash_file
 from wham_data.schemas.clock import Index, Nanos, steps_ns
 from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.errors import WhamDataError

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
-from wham_data.corpus.cache import Cache
-from wham_data.corpus.object_store import ObjectStorage
+from wham_data.corpus.storage.cache import Cache
+from wham_data.corpus.storage.object_store import ObjectStorage
 from wham_data.schemas.errors import UsageError, WhamDataError
 
 FETCHED_AT_ONCE: Final = 2

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from wham_data.corpus import Corpus
-from wham_data.corpus.storage import open_storage
+from wham_data.corpus.storage.contract import open_storage
 from wham_data.pipelines.plan import Plan
 from wham_data.pipelines.readers import chosen_readers
 from wham_data.pipelines.readers.options import option_settings

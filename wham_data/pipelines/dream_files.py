@@ -36,7 +36,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from wham_data.corpus.storage import one_line, open_storage
+from wham_data.corpus.storage.contract import one_line, open_storage
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.pipelines.dream_account import KINDS, Kind
 from wham_data.pipelines.dream_actions import STEP, WHAM16

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from wham_data.corpus.storage import one_line, open_storage
+from wham_data.corpus.storage.contract import one_line, open_storage
 from wham_data.pipelines.overlay import Overlay
 from wham_data.pipelines.provenance import Provenance
 from wham_data.pipelines.video import SMALLEST_SIDE, interpolated, write_gif, write_video

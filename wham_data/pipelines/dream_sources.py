@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.shards import RowRange, ShardView, matrix_of
-from wham_data.corpus.storage import is_url
+from wham_data.corpus.storage.contract import is_url
 from wham_data.files.found import read_whole, walk
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.pipelines.dream_actions import WHAM16

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from wham_data.corpus.storage import one_line, open_storage
+from wham_data.corpus.storage.contract import one_line, open_storage
 from wham_data.pipelines.watching import Failed
 from wham_data.pipelines.writers.parts import Part, Place, Written
 from wham_data.schemas.corpus_info import parse_json

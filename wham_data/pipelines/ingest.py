@@ -27,7 +27,7 @@ from pathlib import Path
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.splits import Conflict, Placed, Ties, assign_splits
-from wham_data.corpus.storage import open_storage
+from wham_data.corpus.storage.contract import open_storage
 from wham_data.pipelines.account import DryRun, IngestReport, IngestWatch, Progress
 from wham_data.pipelines.agreement import bytes_per_step, corpus_info
 from wham_data.pipelines.align import place_steps

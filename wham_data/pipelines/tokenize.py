@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from wham_data.corpus import Corpus
-from wham_data.corpus.forgotten import copy_marks
 from wham_data.corpus.shards import shard_id, steps_from
-from wham_data.corpus.storage import hash_file
+from wham_data.corpus.storage.contract import hash_file
+from wham_data.corpus.tombstones import copy_marks
 from wham_data.pipelines.account import IngestWatch, Progress
 from wham_data.pipelines.ingest import choose_runner
 from wham_data.pipelines.runner import Advance, Encoder, Outcome, Runner, Stage, Work

@@ -9,9 +9,9 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wham_data.corpus.forgotten import Forgotten
 from wham_data.corpus.shards import ShardFile
 from wham_data.corpus.splits import TIES, Conflict, Placed, SplitIndex, Ties, tie_name
+from wham_data.corpus.tombstones import Forgotten
 from wham_data.schemas.errors import Reason
 from wham_data.schemas.manifest import EpisodeRow, QuarantineRow
 

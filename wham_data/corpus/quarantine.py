@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from wham_data.corpus.decisions import quarantine_after
+from wham_data.corpus.commit_rules import quarantine_after
 from wham_data.corpus.manifest import Change, ManifestTable, Snapshot
-from wham_data.corpus.storage import Storage
+from wham_data.corpus.storage.contract import Storage
 from wham_data.schemas.manifest import QUARANTINE_SCHEMA, QuarantineRow, quarantine_table
 
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from wham_data.corpus.storage import Leased, one_line
+from wham_data.corpus.storage.contract import Leased, one_line
 from wham_data.schemas.errors import UsageError
 
 FOLDER: Final = "WHAM_DATA_CACHE_DIR"

@@ -18,7 +18,7 @@ from wham_data.schemas import errors
 from wham_data.schemas.errors import WhamDataError
 
 if TYPE_CHECKING:
-    from wham_data.corpus.object_store import ObjectStorage
+    from wham_data.corpus.storage.object_store import ObjectStorage
 
 
 class _Fetcher:
@@ -32,7 +32,7 @@ class _Fetcher:
         with self.turn:
             if self.child is None or self.child.poll() is not None:
                 self.child = subprocess.Popen(
-                    [sys.executable, "-m", "wham_data.corpus.fetcher"],
+                    [sys.executable, "-m", "wham_data.corpus.storage.forked_fetch"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     text=True,
@@ -71,8 +71,8 @@ def fetch(storage: ObjectStorage, name: str, sha256: str) -> None:
 
 def main() -> None:
     """Fetch what is asked for on stdin, until it ends."""
-    from wham_data.corpus.cache import Cache
-    from wham_data.corpus.object_store import ObjectStorage
+    from wham_data.corpus.storage.cache import Cache
+    from wham_data.corpus.storage.object_store import ObjectStorage
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     for line in sys.stdin:

@@ -32,10 +32,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from wham_data.corpus import fetcher
-from wham_data.corpus.cache import Cache
-from wham_data.corpus.storage import TEMPORARY, Entry, Leased, check_name, one_line
-from wham_data.corpus.store_client import AgainError, Answer, Request, ask, was_forked
+from wham_data.corpus.storage import forked_fetch as fetcher
+from wham_data.corpus.storage.cache import Cache
+from wham_data.corpus.storage.contract import TEMPORARY, Entry, Leased, check_name, one_line
+from wham_data.corpus.storage.store_client import AgainError, Answer, Request, ask, was_forked
 from wham_data.schemas.errors import IntegrityError, UsageError
 
 PIECE: Final = 8 << 20

@@ -172,12 +172,12 @@ def open_storage(location: str | os.PathLike[str]) -> Storage:
     text = os.fspath(location)
     scheme = SCHEME.match(text)
     if scheme is None or scheme[1] == "file":
-        from wham_data.corpus.local import LocalStorage
+        from wham_data.corpus.storage.local import LocalStorage
 
         return LocalStorage(Path(text[scheme.end() - 1 :] if scheme else text).absolute())
     if scheme[1] not in OBJECT_STORES:
         raise UsageError(f"{text}: expected a path, s3://bucket/folder or gs://bucket/folder")
-    from wham_data.corpus.object_store import ObjectStorage
+    from wham_data.corpus.storage.object_store import ObjectStorage
 
     return ObjectStorage.at(scheme[1], text[scheme.end() :])
 

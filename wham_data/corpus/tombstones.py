@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from wham_data.corpus.splits import Ties
-from wham_data.corpus.storage import Storage
+from wham_data.corpus.storage.contract import Storage
 
 FOLDER: Final = "forgotten"
 FORGET: Final = "FORGET"

@@ -23,7 +23,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from wham_data.corpus.storage import TEMPORARY, Entry, Leased, check_name, hash_file, one_line
+from wham_data.corpus.storage.contract import (
+    TEMPORARY,
+    Entry,
+    Leased,
+    check_name,
+    hash_file,
+    one_line,
+)
 from wham_data.faults import fault_point
 from wham_data.schemas.errors import IntegrityError, WhamDataError
 

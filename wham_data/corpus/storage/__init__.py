@@ -1,0 +1,1 @@
+"""Where a corpus lies: local folders and object stores behind one contract."""
