@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wham_data.feed.plan import Batches, Place, Plan
+from wham_data.feed.batches import Batches, Place, Plan
 
 DRAWS = st.integers(1, 200)
 PER_RANK = st.integers(1, 9)

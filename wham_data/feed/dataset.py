@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
-from wham_data.feed.ahead import ahead
-from wham_data.feed.cache import announced, with_cache
+from wham_data.feed.batches import Batches, Place, Plan
+from wham_data.feed.loop_state import Progress
 from wham_data.feed.order import EpochDraws, Order
-from wham_data.feed.plan import Batches, Place, Plan
-from wham_data.feed.progress import Progress
+from wham_data.feed.prefetch import ahead
+from wham_data.feed.remote_shards import announced, with_cache
 from wham_data.feed.selection import Balance, Choice, UnknownActions, select
 from wham_data.feed.tensors import Batch, Stream, this_worker
 from wham_data.feed.view import Content, WindowView

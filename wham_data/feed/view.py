@@ -11,9 +11,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.feed.cache import Copies
-from wham_data.feed.gather import DTYPES, Column, MappedShards
 from wham_data.feed.interleave import Interleaving
+from wham_data.feed.mapped_shards import DTYPES, Column, MappedShards
+from wham_data.feed.remote_shards import Copies
 from wham_data.feed.selection import Selection
 from wham_data.feed.tensors import Batch
 from wham_data.feed.windows import Numbers, Shape

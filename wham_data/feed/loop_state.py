@@ -6,7 +6,7 @@ from multiprocessing.context import get_spawning_popen
 from multiprocessing.sharedctypes import RawArray
 from typing import Any, Final
 
-from wham_data.feed.plan import Place
+from wham_data.feed.batches import Place
 
 _OPEN: Final = -1
 

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from wham_data.corpus import Corpus
 from wham_data.corpus.shards import ShardView
 from wham_data.corpus.storage.contract import hash_file, one_line
-from wham_data.feed.cache import Copies
+from wham_data.feed.remote_shards import Copies
 from wham_data.feed.windows import Numbers, Windows
 from wham_data.schemas.errors import IntegrityError, UsageError
 from wham_data.schemas.steps import FLOAT, TOKEN
