@@ -49,7 +49,7 @@ from torch.nn import functional
 import wham_data
 from wham_data.inference.bench_dream import SHAPES, random_model
 from wham_data.inference.dream import Context, Dream, dream_batch
-from wham_data.inference.gpt import GPT
+from wham_data.inference.gpt.model import GPT
 from wham_data.inference.sampling import Noise, Sampling, choose
 from wham_data.inference.world_model import WorldModel, load_world_model, torch_dtype
 from wham_data.pipelines.demo import RECORDINGS

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wham_data.inference.evaluate import tokenizer_figures
 from wham_data.inference.tokenizer import load_tokenizer
+from wham_data.inference.training.evaluate import tokenizer_figures
 from wham_data.pipelines.video import decode_frames, index_video
 
 DEMOS = Path(__file__).parents[1] / "wham_data" / "pipelines" / "demo_recordings"

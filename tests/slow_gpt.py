@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wham_data.inference.gpt import GPT
-from wham_data.inference.gpt_config import GPTSpec
+from wham_data.inference.gpt.model import GPT
+from wham_data.inference.gpt.spec import GPTSpec
 from wham_data.inference.sampling import Noise, Sampling, choose
 from wham_data.inference.world_model import WorldModel
 from wham_data.schemas.wham_tokens import decode_actions, encode_actions, token_ranges

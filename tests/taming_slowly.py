@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.inference.taming_config import TamingConfig
+from wham_data.inference.tokenizers.taming_config import TamingConfig
 
 Array = NDArray[np.float64]
 

@@ -29,10 +29,10 @@ from wham_checkpoints import (
 
 from wham_data.files.inert_pickle import Inert, Name
 from wham_data.files.torch_archive import LARGEST_PICKLE, TorchArchive
-from wham_data.inference.checkpoint import open_checkpoint, open_tokenizer
-from wham_data.inference.gpt_config import GPTSpec
-from wham_data.inference.tokenizer_config import TokenizerConfig
-from wham_data.inference.wham_hyper_parameters import read_gpt_spec
+from wham_data.inference.checkpoints.hyper_parameters import read_gpt_spec
+from wham_data.inference.checkpoints.lightning import open_checkpoint, open_tokenizer
+from wham_data.inference.gpt.spec import GPTSpec
+from wham_data.inference.tokenizers.config import TokenizerConfig
 from wham_data.schemas.errors import IntegrityError, UsageError
 
 TOKENIZERS = {

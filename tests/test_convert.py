@@ -18,13 +18,13 @@ from typer.testing import CliRunner
 from wham_checkpoints import TAMING, VIT, write_checkpoint
 
 from wham_data.cli.convert import convert as convert_command
-from wham_data.inference.checkpoint import open_checkpoint, open_tokenizer
-from wham_data.inference.convert import convert
-from wham_data.inference.model_folder import WORLD_MODEL_FILE
-from wham_data.inference.taming_config import TamingConfig
+from wham_data.inference.checkpoints.convert import convert
+from wham_data.inference.checkpoints.lightning import open_checkpoint, open_tokenizer
+from wham_data.inference.checkpoints.model_folder import WORLD_MODEL_FILE
 from wham_data.inference.tokenizer import CONFIG_FILE, WEIGHTS_FILE, load_tokenizer
-from wham_data.inference.tokenizer_config import TokenizerConfig
-from wham_data.inference.vit_config import ViTConfig
+from wham_data.inference.tokenizers.config import TokenizerConfig
+from wham_data.inference.tokenizers.taming_config import TamingConfig
+from wham_data.inference.tokenizers.vit_config import ViTConfig
 from wham_data.schemas.errors import IntegrityError, UsageError
 
 TOKENIZERS = {

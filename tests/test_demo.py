@@ -51,8 +51,8 @@ def test_players_hands_are_not_still(demo: DemoResult) -> None:
 
 
 def test_a_picture_is_recognised_in_its_tokens(demo: DemoResult) -> None:
-    from wham_data.inference.evaluate import psnr_db
     from wham_data.inference.tokenizer import load_tokenizer
+    from wham_data.inference.training.evaluate import psnr_db
 
     corpus = Corpus.open(demo.report.corpus)
     tokenizer = load_tokenizer("wham-tiny", "cpu")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from slow_gpt import random_model, slow_dream
 from wham_checkpoints import VIT, gpt, write_checkpoint
 
-from wham_data.inference.convert import convert
+from wham_data.inference.checkpoints.convert import convert
 from wham_data.inference.dream import Context, dream, dream_batch
 from wham_data.inference.sampling import Noise, Sampling
 from wham_data.inference.tokenizer import BUNDLED, CONFIG_FILE, WEIGHTS_FILE, TokenizerInfo

@@ -18,7 +18,7 @@ from conftest import command
 from dreams import GREEDY, arrays_of, dream, small_checkpoint, wham_episode, write_npz
 from slow_gpt import slow_dream
 
-from wham_data.inference.convert import convert
+from wham_data.inference.checkpoints.convert import convert
 from wham_data.inference.sampling import Sampling
 from wham_data.inference.world_model import WorldModel, load_world_model
 from wham_data.schemas.actions import load_space

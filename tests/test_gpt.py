@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from slow_gpt import random_gpt, slow_logits, tiny_spec
 from torch.nn import functional
 
-from wham_data.inference.gpt import GPT, Cache, Feed
+from wham_data.inference.gpt.model import GPT, Cache, Feed
 
 
 def random_tokens(gpt: GPT, count: int, seed: int = 0) -> torch.Tensor:

@@ -10,8 +10,7 @@ import torch
 from slow_gpt import random_model
 
 from wham_data.inference.dream import Context, Dream, dream_batch
-from wham_data.inference.sampling import Sampling, filtered
-from wham_data.inference.speculation import (
+from wham_data.inference.gpt.speculation import (
     LONGEST_BLOCK,
     SHORTEST_BLOCK,
     BlockLength,
@@ -20,6 +19,7 @@ from wham_data.inference.speculation import (
     guess_frame,
     moved,
 )
+from wham_data.inference.sampling import Sampling, filtered
 from wham_data.inference.world_model import WorldModel
 from wham_data.schemas.wham_tokens import token_ranges
 

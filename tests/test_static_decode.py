@@ -10,11 +10,11 @@ import pytest
 import torch
 from slow_gpt import random_gpt, random_model, tiny_spec
 
-from wham_data.inference.attention import Kernel, kernel_for
 from wham_data.inference.dream import Context, Dream, dream_batch
-from wham_data.inference.gpt import GPT, Cache, Feed
+from wham_data.inference.gpt.attention import Kernel, kernel_for
+from wham_data.inference.gpt.model import GPT, Cache, Feed
+from wham_data.inference.gpt.static_decode import LONGEST_FEED, StaticDecoder, static_pass
 from wham_data.inference.sampling import Sampling
-from wham_data.inference.static_decode import LONGEST_FEED, StaticDecoder, static_pass
 from wham_data.inference.world_model import WorldModel
 
 EIGHT_STEPS = {"positions": 8 * 22}

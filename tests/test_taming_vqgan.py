@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from taming_slowly import SlowTaming
 from wham_checkpoints import TAMING, VIT, Content, Edit, write_checkpoint
 
-from wham_data.inference.checkpoint import open_tokenizer
-from wham_data.inference.frame_tokenizer import tokenizer_model
-from wham_data.inference.taming_config import TamingConfig
-from wham_data.inference.taming_vqgan import Codebook, TamingVQGAN
+from wham_data.inference.checkpoints.lightning import open_tokenizer
 from wham_data.inference.tokenizer import Tokenizer, load_tokenizer
-from wham_data.inference.tokenizer_config import TokenizerConfig
+from wham_data.inference.tokenizers.config import TokenizerConfig
+from wham_data.inference.tokenizers.frame_tokenizer import tokenizer_model
+from wham_data.inference.tokenizers.taming_config import TamingConfig
+from wham_data.inference.tokenizers.taming_vqgan import Codebook, TamingVQGAN
 from wham_data.schemas.errors import IntegrityError, UsageError
 
 SHAPES = {

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from wham_data.inference.evaluate import perplexity, psnr_db, side_by_side, tokenizer_figures
 from wham_data.inference.tokenizer import (
     BUNDLED,
     CONFIG_FILE,
@@ -25,7 +24,13 @@ from wham_data.inference.tokenizer import (
     load_tokenizer,
     tokenizer_info,
 )
-from wham_data.inference.vit_config import ViTConfig
+from wham_data.inference.tokenizers.vit_config import ViTConfig
+from wham_data.inference.training.evaluate import (
+    perplexity,
+    psnr_db,
+    side_by_side,
+    tokenizer_figures,
+)
 from wham_data.pipelines.video import decode_frames, index_video
 from wham_data.schemas.errors import IntegrityError, MissingPartError, UsageError
 

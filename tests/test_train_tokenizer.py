@@ -11,7 +11,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from wham_data.inference.codebook_fit import (
+from wham_data.inference.tokenizer import WEIGHTS_FILE, load_tokenizer, tokenizer_info
+from wham_data.inference.tokenizers.taming_config import TamingConfig
+from wham_data.inference.tokenizers.vit_config import ViTConfig
+from wham_data.inference.tokenizers.vit_vqgan import on_sphere
+from wham_data.inference.training.codebook import (
     CodebookState,
     follow,
     kmeans_rows,
@@ -19,17 +23,13 @@ from wham_data.inference.codebook_fit import (
     revive,
     start_codebook,
 )
-from wham_data.inference.taming_config import TamingConfig
-from wham_data.inference.tokenizer import WEIGHTS_FILE, load_tokenizer, tokenizer_info
-from wham_data.inference.train_tokenizer import (
+from wham_data.inference.training.files import CHECKPOINT_FILE, CURVES_FILE, rate_factor
+from wham_data.inference.training.tokenizer import (
     CurvePoint,
     TrainSettings,
     draw_batch,
     train_tokenizer,
 )
-from wham_data.inference.training_files import CHECKPOINT_FILE, CURVES_FILE, rate_factor
-from wham_data.inference.vit_config import ViTConfig
-from wham_data.inference.vit_vqgan import on_sphere
 from wham_data.pipelines.video import decode_frames, index_video
 from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError
 

@@ -12,19 +12,19 @@ import torch
 from numpy.typing import NDArray
 
 from wham_data.inference.dream import Context, dream
-from wham_data.inference.gpt import GPT
-from wham_data.inference.gpt_config import GPTSpec
-from wham_data.inference.next_token import baselines
+from wham_data.inference.gpt.model import GPT
+from wham_data.inference.gpt.spec import GPTSpec
+from wham_data.inference.gpt.structured_start import structured_start
 from wham_data.inference.sampling import Sampling
-from wham_data.inference.structured_start import structured_start
-from wham_data.inference.train_world_model import (
+from wham_data.inference.training.baselines import baselines
+from wham_data.inference.training.files import CHECKPOINT_FILE
+from wham_data.inference.training.world_model import (
     CurvePoint,
     WorldModelSettings,
     draw_batch,
     held_out_loss,
     train_world_model,
 )
-from wham_data.inference.training_files import CHECKPOINT_FILE
 from wham_data.inference.world_model import load_world_model
 from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError
 

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wham_data.inference.gpt_config import GPTSpec
-from wham_data.inference.taming_config import TamingConfig
-from wham_data.inference.tokenizer_config import ImageConfig, TokenizerConfig
-from wham_data.inference.vit_config import ViTConfig
+from wham_data.inference.gpt.spec import GPTSpec
+from wham_data.inference.tokenizers.config import ImageConfig, TokenizerConfig
+from wham_data.inference.tokenizers.taming_config import TamingConfig
+from wham_data.inference.tokenizers.vit_config import ViTConfig
 
 Content = dict[str, Any]
 Edit = Callable[[Content], None]

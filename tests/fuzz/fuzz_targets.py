@@ -34,7 +34,7 @@ from video_clips import write_clip
 
 from wham_data.corpus import Corpus
 from wham_data.feed import WindowDataset
-from wham_data.inference.checkpoint import open_checkpoint
+from wham_data.inference.checkpoints.lightning import open_checkpoint
 from wham_data.pipelines.align import place_steps, resample_actions
 from wham_data.pipelines.readers import discover, open_recording
 from wham_data.schemas.errors import RefusedInput

@@ -23,9 +23,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 import wham_data
-from wham_data.inference.evaluate import side_by_side
-from wham_data.inference.next_token import baselines
-from wham_data.inference.train_world_model import held_out_loss
+from wham_data.inference.training.baselines import baselines
+from wham_data.inference.training.evaluate import side_by_side
+from wham_data.inference.training.world_model import held_out_loss
 from wham_data.inference.world_model import WorldModel
 from wham_data.pipelines.video import encode_image
 from wham_data.schemas.steps import EpisodeSteps

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wham_data.inference.evaluate import side_by_side, tokenizer_figures
 from wham_data.inference.tokenizer import Tokenizer, load_tokenizer
-from wham_data.inference.train_tokenizer import CurvePoint, TrainSettings, train_tokenizer
+from wham_data.inference.training.evaluate import side_by_side, tokenizer_figures
+from wham_data.inference.training.tokenizer import CurvePoint, TrainSettings, train_tokenizer
 from wham_data.pipelines.video import encode_png
 
 

@@ -39,7 +39,7 @@ def convert(
     Example:
       wham-data convert WHAM_200M.ckpt --out wham-200m --dtype bf16
     """
-    from wham_data.inference import convert as conversion
+    from wham_data.inference.checkpoints import convert as conversion
 
     done = conversion.convert(model, out, dtype.value, n_head)
     if done.unexpected:

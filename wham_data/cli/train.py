@@ -15,7 +15,7 @@ from wham_data.cli.options import Json, Quiet
 from wham_data.schemas.errors import MismatchError, UsageError
 
 if TYPE_CHECKING:
-    from wham_data.inference.tokenizer_config import ImageConfig
+    from wham_data.inference.tokenizers.config import ImageConfig
 
 app = typer.Typer(no_args_is_help=True, help="Train a tokenizer or a world model on a corpus.")
 
@@ -66,8 +66,8 @@ def tokenizer(
     if (minutes is None) == (steps is None):
         raise UsageError("training length: give either --minutes or --steps")
     from wham_data.corpus import Corpus
-    from wham_data.inference.frame_tokenizer import choose_device
-    from wham_data.inference.train_tokenizer import TrainSettings, train_tokenizer
+    from wham_data.inference.tokenizers.frame_tokenizer import choose_device
+    from wham_data.inference.training.tokenizer import TrainSettings, train_tokenizer
     from wham_data.pipelines.frame_cache import unpack_frames
 
     opened = Corpus.open(corpus)
@@ -107,8 +107,8 @@ def _tokenizer_config(
     family: str, size: tuple[int, int], vocab_size: int, width: int | None, layers: int | None
 ) -> ImageConfig:
     """A tokenizer for frames of this size (width, height)."""
-    from wham_data.inference.taming_config import TamingConfig
-    from wham_data.inference.vit_config import ViTConfig
+    from wham_data.inference.tokenizers.taming_config import TamingConfig
+    from wham_data.inference.tokenizers.vit_config import ViTConfig
 
     frame_width, frame_height = size
     if family == "vit":
@@ -180,10 +180,10 @@ def world_model(
         raise UsageError("training length: give either --minutes or --steps")
     from wham_data.corpus import Corpus
     from wham_data.feed import WindowDataset
-    from wham_data.inference.frame_tokenizer import choose_device
-    from wham_data.inference.gpt_config import GPTSpec
+    from wham_data.inference.gpt.spec import GPTSpec
     from wham_data.inference.tokenizer import tokenizer_info
-    from wham_data.inference.train_world_model import WorldModelSettings, train_world_model
+    from wham_data.inference.tokenizers.frame_tokenizer import choose_device
+    from wham_data.inference.training.world_model import WorldModelSettings, train_world_model
     from wham_data.schemas.wham_tokens import ACTION_SIZE
 
     opened = Corpus.open(corpus)

@@ -28,12 +28,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wham_data.inference.gpt import GPT, Cache, Feed
-from wham_data.inference.gpt_config import GPTSpec
-from wham_data.inference.rollout import DreamStats, Plan, Rollout, run
+from wham_data.inference.gpt.model import GPT, Cache, Feed
+from wham_data.inference.gpt.rollout import DreamStats, Plan, Rollout, run
+from wham_data.inference.gpt.spec import GPTSpec
+from wham_data.inference.gpt.speculation import LONGEST_BLOCK, BlockLength
+from wham_data.inference.gpt.static_decode import StaticDecoder
 from wham_data.inference.sampling import HeldNoise, Noise, Sampling
-from wham_data.inference.speculation import LONGEST_BLOCK, BlockLength
-from wham_data.inference.static_decode import StaticDecoder
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.wham_tokens import ACTION_SIZE, decode_actions, encode_actions

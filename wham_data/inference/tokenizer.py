@@ -19,7 +19,7 @@ from wham_data.schemas.corpus_info import TokenizerInfo
 from wham_data.schemas.errors import MissingPartError, UsageError
 
 if TYPE_CHECKING:
-    from wham_data.inference.checkpoint import TokenizerFiles
+    from wham_data.inference.checkpoints.lightning import TokenizerFiles
 
 BUNDLED = {"wham-tiny": Path(__file__).parent / "weights" / "wham-tiny"}
 """The tokenizers that come with the package, by name."""
@@ -106,7 +106,7 @@ def load_tokenizer(ref: str, device: str = "auto") -> Tokenizer:
     """
     files = _files(ref)
     try:
-        from wham_data.inference.frame_tokenizer import FrameTokenizer
+        from wham_data.inference.tokenizers.frame_tokenizer import FrameTokenizer
     except ModuleNotFoundError as missing:
         if missing.name != "torch":
             raise
@@ -118,7 +118,7 @@ def load_tokenizer(ref: str, device: str = "auto") -> Tokenizer:
 
 
 def _files(ref: str) -> TokenizerFiles:
-    from wham_data.inference.checkpoint import open_tokenizer
+    from wham_data.inference.checkpoints.lightning import open_tokenizer
 
     path = BUNDLED.get(ref, Path(ref))
     if not path.is_file() and not (path / WEIGHTS_FILE).is_file():

@@ -8,8 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from wham_data.corpus import Corpus
-from wham_data.inference.evaluate import psnr_db
 from wham_data.inference.tokenizer import Tokenizer, load_tokenizer
+from wham_data.inference.training.evaluate import psnr_db
 from wham_data.inference.world_model import load_world_model
 from wham_data.pipelines import picture
 from wham_data.pipelines.account import IngestReport, IngestWatch

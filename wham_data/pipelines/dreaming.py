@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.inference.dream import Context, Dream, dream_batch
-from wham_data.inference.gpt_config import GPTSpec
-from wham_data.inference.rollout import DreamStats
+from wham_data.inference.gpt.rollout import DreamStats
+from wham_data.inference.gpt.spec import GPTSpec
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.inference.world_model import WorldModel
 from wham_data.pipelines.dream_account import (

@@ -24,13 +24,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wham_data.inference import codebook_fit
-from wham_data.inference.codebook_fit import CodebookState
-from wham_data.inference.evaluate import TokenizerFigures, tokenizer_figures
-from wham_data.inference.image_model import ImageModel, image_model
 from wham_data.inference.tokenizer import CONFIG_FILE, WEIGHTS_FILE, load_tokenizer
-from wham_data.inference.tokenizer_config import ImageConfig
-from wham_data.inference.training_files import (
+from wham_data.inference.tokenizers.config import ImageConfig
+from wham_data.inference.tokenizers.image_model import ImageModel, image_model
+from wham_data.inference.tokenizers.vit_config import ViTConfig
+from wham_data.inference.tokenizers.vit_vqgan import on_sphere
+from wham_data.inference.training import codebook as codebook_fit
+from wham_data.inference.training.codebook import CodebookState
+from wham_data.inference.training.evaluate import TokenizerFigures, tokenizer_figures
+from wham_data.inference.training.files import (
     CHECKPOINT_FILE,
     CURVES_FILE,
     moments_of,
@@ -42,8 +44,6 @@ from wham_data.inference.training_files import (
     share_done,
     write_checkpoint,
 )
-from wham_data.inference.vit_config import ViTConfig
-from wham_data.inference.vit_vqgan import on_sphere
 from wham_data.schemas.errors import UsageError
 
 WHAM_TINY = ViTConfig(

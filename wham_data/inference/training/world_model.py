@@ -26,15 +26,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wham_data.inference.checkpoint import open_tokenizer
-from wham_data.inference.gpt import GPT
-from wham_data.inference.gpt_config import GPTSpec
-from wham_data.inference.model_folder import WORLD_MODEL_FILE, config_text
-from wham_data.inference.next_token import Baselines, baselines
-from wham_data.inference.structured_start import structured_start
+from wham_data.inference.checkpoints.lightning import open_tokenizer
+from wham_data.inference.checkpoints.model_folder import WORLD_MODEL_FILE, config_text
+from wham_data.inference.gpt.model import GPT
+from wham_data.inference.gpt.spec import GPTSpec
+from wham_data.inference.gpt.structured_start import structured_start
 from wham_data.inference.tokenizer import BUNDLED, CONFIG_FILE, WEIGHTS_FILE
-from wham_data.inference.tokenizer_config import TokenizerConfig
-from wham_data.inference.training_files import (
+from wham_data.inference.tokenizers.config import TokenizerConfig
+from wham_data.inference.training.baselines import Baselines, baselines
+from wham_data.inference.training.files import (
     CHECKPOINT_FILE,
     CURVES_FILE,
     moments_of,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.inference.gpt_config import GPTSpec
+from wham_data.inference.gpt.spec import GPTSpec
 
 _CHOICES = np.linspace(0.01, 0.99, 99)
 """The probabilities c that are tried."""

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wham_data.inference.gpt import GPT, Block
+from wham_data.inference.gpt.model import GPT, Block
 
 _SCALE = 0.02
 """Of the residual stream's entries."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from wham_data.inference.taming_vqgan import TamingVQGAN
-from wham_data.inference.tokenizer_config import ImageConfig
-from wham_data.inference.vit_config import ViTConfig
-from wham_data.inference.vit_vqgan import ViTVQGAN
+from wham_data.inference.tokenizers.config import ImageConfig
+from wham_data.inference.tokenizers.taming_vqgan import TamingVQGAN
+from wham_data.inference.tokenizers.vit_config import ViTConfig
+from wham_data.inference.tokenizers.vit_vqgan import ViTVQGAN
 
 ImageModel = ViTVQGAN | TamingVQGAN
 

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from wham_data.files.inert_pickle import TensorRecord
 from wham_data.files.torch_archive import TorchArchive
-from wham_data.inference import wham_hyper_parameters as wham
-from wham_data.inference.gpt_config import GPTSpec
-from wham_data.inference.model_folder import ModelFolder
-from wham_data.inference.tokenizer_config import Family, Fingerprint, TokenizerConfig
+from wham_data.inference.checkpoints import hyper_parameters as wham
+from wham_data.inference.checkpoints.model_folder import ModelFolder
+from wham_data.inference.gpt.spec import GPTSpec
+from wham_data.inference.tokenizers.config import Family, Fingerprint, TokenizerConfig
 from wham_data.schemas.corpus_info import TokenizerInfo
 from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError
 

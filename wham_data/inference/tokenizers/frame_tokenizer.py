@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wham_data.inference.checkpoint import TokenizerFiles
-from wham_data.inference.image_model import ImageModel, image_model
-from wham_data.inference.tokenizer_config import Fingerprint, TokenizerConfig
+from wham_data.inference.checkpoints.lightning import TokenizerFiles
+from wham_data.inference.tokenizers.config import Fingerprint, TokenizerConfig
+from wham_data.inference.tokenizers.image_model import ImageModel, image_model
 from wham_data.schemas.corpus_info import TokenizerInfo
 from wham_data.schemas.errors import MissingPartError, UsageError
 

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wham_data.inference.gpt import Feed
-from wham_data.inference.gpt_config import GPTSpec
+from wham_data.inference.gpt.model import Feed
+from wham_data.inference.gpt.spec import GPTSpec
+from wham_data.inference.gpt.speculation import BlockLength, agreed, guess_frame
 from wham_data.inference.sampling import HeldNoise, Sampling, choose
-from wham_data.inference.speculation import BlockLength, agreed, guess_frame
 from wham_data.schemas.wham_tokens import token_ranges
 
 Tokens = NDArray[np.int64]

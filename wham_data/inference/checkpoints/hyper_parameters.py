@@ -12,10 +12,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from wham_data.files.inert_pickle import Inert, Name
-from wham_data.inference.gpt_config import GPTSpec
-from wham_data.inference.taming_config import TamingConfig
-from wham_data.inference.tokenizer_config import ImageConfig, TokenizerConfig
-from wham_data.inference.vit_config import ViTConfig
+from wham_data.inference.gpt.spec import GPTSpec
+from wham_data.inference.tokenizers.config import ImageConfig, TokenizerConfig
+from wham_data.inference.tokenizers.taming_config import TamingConfig
+from wham_data.inference.tokenizers.vit_config import ViTConfig
 from wham_data.schemas.errors import IntegrityError, UsageError
 from wham_data.schemas.wham_tokens import ACTION_SIZE
 

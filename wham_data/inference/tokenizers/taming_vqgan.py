@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wham_data.inference.taming_config import NORM_GROUPS, TamingConfig
+from wham_data.inference.tokenizers.taming_config import NORM_GROUPS, TamingConfig
 
 GREY = 127.5
 """Half the range of a pixel: pixels 0..255 are -1..1 inside."""

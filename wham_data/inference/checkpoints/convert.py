@@ -17,10 +17,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from wham_data.inference.checkpoint import WhamCheckpoint, open_checkpoint
-from wham_data.inference.model_folder import WORLD_MODEL_FILE, config_text
+from wham_data.inference.checkpoints.lightning import WhamCheckpoint, open_checkpoint
+from wham_data.inference.checkpoints.model_folder import WORLD_MODEL_FILE, config_text
 from wham_data.inference.tokenizer import CONFIG_FILE, WEIGHTS_FILE
-from wham_data.inference.tokenizer_config import Fingerprint
+from wham_data.inference.tokenizers.config import Fingerprint
 from wham_data.schemas.errors import UsageError
 
 WorldModelType = Literal["float32", "bf16"]

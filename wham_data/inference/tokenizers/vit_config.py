@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from wham_data.inference.config_file import config_json, config_values
+from wham_data.inference.tokenizers.config_file import config_json, config_values
 from wham_data.schemas.errors import IntegrityError
 
 FAMILY = "vit-vqgan"

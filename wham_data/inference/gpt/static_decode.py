@@ -18,9 +18,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from wham_data.inference.attention import attend_each
-from wham_data.inference.gpt import GPT, Cache, Feed
-from wham_data.inference.speculation import LONGEST_BLOCK
+from wham_data.inference.gpt.attention import attend_each
+from wham_data.inference.gpt.model import GPT, Cache, Feed
+from wham_data.inference.gpt.speculation import LONGEST_BLOCK
 from wham_data.schemas.wham_tokens import ACTION_SIZE
 
 LONGEST_FEED = LONGEST_BLOCK + ACTION_SIZE

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wham_data.inference.vit_vqgan import on_sphere
+from wham_data.inference.tokenizers.vit_vqgan import on_sphere
 
 _FAINTEST = 1e-5
 """Uses per step below which a row fades no further."""

@@ -28,8 +28,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wham_data.inference.attention import attend, causal_mask
-from wham_data.inference.gpt_config import GPTSpec
+from wham_data.inference.gpt.attention import attend, causal_mask
+from wham_data.inference.gpt.spec import GPTSpec
 
 EPSILON = 1e-5
 """Added to the variance in every norm."""

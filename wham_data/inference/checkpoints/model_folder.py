@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from wham_data.inference.gpt_config import GPTSpec
+from wham_data.inference.gpt.spec import GPTSpec
 from wham_data.inference.tokenizer import CONFIG_FILE, WEIGHTS_FILE
-from wham_data.inference.tokenizer_config import TokenizerConfig
+from wham_data.inference.tokenizers.config import TokenizerConfig
 from wham_data.schemas.errors import IntegrityError, UsageError
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.inference import taming_config, vit_config
-from wham_data.inference.taming_config import TamingConfig
 from wham_data.inference.tokenizer import ARITHMETIC
-from wham_data.inference.vit_config import ViTConfig
+from wham_data.inference.tokenizers import taming_config, vit_config
+from wham_data.inference.tokenizers.taming_config import TamingConfig
+from wham_data.inference.tokenizers.vit_config import ViTConfig
 from wham_data.schemas.corpus_info import TokenizerInfo
 from wham_data.schemas.errors import IntegrityError
 

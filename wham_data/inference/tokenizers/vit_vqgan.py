@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wham_data.inference.vit_config import ViTConfig
+from wham_data.inference.tokenizers.vit_config import ViTConfig
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

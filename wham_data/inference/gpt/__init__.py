@@ -1,0 +1,1 @@
+"""The transformer of WHAM: its sizes, attention, cache, and dreaming with it."""

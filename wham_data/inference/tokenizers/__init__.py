@@ -1,0 +1,1 @@
+"""The two families of VQ-GAN: configuration, modules, and serving them on frames."""

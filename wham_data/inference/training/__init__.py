@@ -1,0 +1,1 @@
+"""Training of tokenizers and world models, and what they are judged by."""
