@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import wham_data.pipelines
 from wham_data.corpus import Corpus
 from wham_data.pipelines.ingest import IngestReport, run_ingest
-from wham_data.pipelines.runner import LocalRunner
+from wham_data.pipelines.run.runner import LocalRunner
 from wham_data.pipelines.settings import IngestSettings
 from wham_data.pipelines.video import decode_frames, index_video, write_video
 

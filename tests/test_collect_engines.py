@@ -14,7 +14,7 @@ from wham_data.pipelines.collect.engine import EngineKind, Start, target_shares
 from wham_data.pipelines.collect.engines import ENGINES, engine_named
 from wham_data.pipelines.collect.run import CollectSettings, run_collect
 from wham_data.pipelines.readers import discover, open_recording
-from wham_data.pipelines.watching import Silent
+from wham_data.pipelines.run.progress import Silent
 from wham_data.schemas.errors import UsageError
 
 

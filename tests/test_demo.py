@@ -7,9 +7,9 @@ import pytest
 
 from wham_data.corpus import Corpus
 from wham_data.pipelines.demo import DREAM, DemoResult, run_demo
-from wham_data.pipelines.runner import LocalRunner
+from wham_data.pipelines.run.progress import Silent
+from wham_data.pipelines.run.runner import LocalRunner
 from wham_data.pipelines.video import decode_image, index_video
-from wham_data.pipelines.watching import Silent
 
 pytestmark = pytest.mark.timeout(600)
 """It is the whole job: a minute of CPU, more on a busy machine."""

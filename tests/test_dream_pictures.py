@@ -24,8 +24,8 @@ from wham_data.pipelines.dream_pictures import (
     write_dream_video,
     write_overlay,
 )
+from wham_data.pipelines.media.picture import LIT
 from wham_data.pipelines.overlay import DREAM, LAMP, LAMPS, TRUTH, Overlay
-from wham_data.pipelines.picture import LIT
 from wham_data.pipelines.video import Frames, decode_frames, index_video, interpolated
 from wham_data.pipelines.watermark import Watermark
 from wham_data.schemas.errors import UsageError

@@ -19,8 +19,8 @@ import json, os, subprocess, sys, time
 import ray
 from ray.cluster_utils import Cluster
 from wham_data.pipelines.ingest import IngestSettings, run_ingest
-from wham_data.pipelines.ray_jobs import RayRunner
-from wham_data.pipelines.runner import Stage
+from wham_data.pipelines.run.ray_jobs import RayRunner
+from wham_data.pipelines.run.runner import Stage
 
 def where(encoder):
     def work(item, advance):

@@ -45,9 +45,9 @@ from wham_data.pipelines.readers.options import (
     rate_option,
 )
 from wham_data.pipelines.readers.per_frame import even_times, one_hot, per_frame_track
+from wham_data.pipelines.run.progress import Silent
 from wham_data.pipelines.settings import IngestSettings
 from wham_data.pipelines.video import VideoLimits, decode_image, encode_jpeg
-from wham_data.pipelines.watching import Silent
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.clock import SECOND_NS, Index
 from wham_data.schemas.errors import NoInputsError, Reason, RefusedInput, UsageError

@@ -8,8 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from wham_data.pipelines.ray_jobs import RayRunner
-from wham_data.pipelines.runner import Advance, Encoder, LocalRunner, Outcome, Runner, Stage, Work
+from wham_data.pipelines.run.ray_jobs import RayRunner
+from wham_data.pipelines.run.runner import (
+    Advance,
+    Encoder,
+    LocalRunner,
+    Outcome,
+    Runner,
+    Stage,
+    Work,
+)
 from wham_data.schemas.errors import MismatchError, Reason, RefusedInput
 
 

@@ -53,7 +53,7 @@ from wham_data.pipelines import ingest as ingest_module  # noqa: E402
 from wham_data.pipelines import stages  # noqa: E402
 from wham_data.pipelines.decoder_process import DecodeLimits  # noqa: E402
 from wham_data.pipelines.readers import open_recording  # noqa: E402
-from wham_data.pipelines.runner import LocalRunner  # noqa: E402
+from wham_data.pipelines.run.runner import LocalRunner  # noqa: E402
 from wham_data.pipelines.settings import IngestSettings  # noqa: E402
 from wham_data.pipelines.video import VideoLimits  # noqa: E402
 from wham_data.schemas.actions import load_space  # noqa: E402

@@ -34,7 +34,7 @@ from wham_data.schemas.player_key import read_player_key
 from wham_data.schemas.recording import AxisRule, Fit
 
 if TYPE_CHECKING:
-    from wham_data.pipelines.runner import Runner
+    from wham_data.pipelines.run.runner import Runner
 
 FITS = get_args(Fit)
 FRAME_FORMATS = get_args(FrameFormat)

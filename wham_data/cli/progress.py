@@ -13,7 +13,7 @@ from wham_data.pipelines.account import IngestWatch, Progress
 from wham_data.pipelines.collect.account import CollectProgress, CollectWatch
 from wham_data.pipelines.dream_account import DreamProgress, DreamWatch
 from wham_data.pipelines.export_account import ExportProgress, ExportWatch
-from wham_data.pipelines.watching import Pace
+from wham_data.pipelines.run.progress import Pace
 from wham_data.schemas.errors import printable
 
 PLAIN_EVERY_SECONDS = 10.0

@@ -68,7 +68,7 @@ def tokenizer(
     from wham_data.corpus import Corpus
     from wham_data.inference.tokenizers.frame_tokenizer import choose_device
     from wham_data.inference.training.tokenizer import TrainSettings, train_tokenizer
-    from wham_data.pipelines.frame_cache import unpack_frames
+    from wham_data.pipelines.media.frame_cache import unpack_frames
 
     opened = Corpus.open(corpus)
     model = _tokenizer_config(family, opened.info.size, vocab_size, width, layers)

@@ -351,7 +351,7 @@ class Corpus:
             MissingPartError: Ray Data needs a package that is not installed.
         """
         # By its name: the one module that knows Ray lies above this layer.
-        jobs = import_module("wham_data.pipelines.ray_jobs")
+        jobs = import_module("wham_data.pipelines.run.ray_jobs")
         return jobs.steps_dataset(self, split)
 
     def at(self, match: str, time_ns: int) -> pl.DataFrame:

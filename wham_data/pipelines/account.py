@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wham_data.pipelines.watching import Pace, Watch
+from wham_data.pipelines.run.progress import Pace, Watch
 from wham_data.schemas.errors import NoInputsError, RefusedInput
 
 

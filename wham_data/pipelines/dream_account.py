@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from wham_data.pipelines.watching import Failed, Pace, Watch
+from wham_data.pipelines.run.progress import Failed, Pace, Watch
 from wham_data.schemas.errors import NoInputsError, RefusedInput
 
 DreamMode = Literal["world", "policy", "full"]

@@ -43,8 +43,8 @@ from wham_data.pipelines.dream_pictures import Provenance
 from wham_data.pipelines.dream_settings import DreamSettings
 from wham_data.pipelines.dream_sources import Episode, Source
 from wham_data.pipelines.dream_window import Window
+from wham_data.pipelines.run.progress import Failed, Silent
 from wham_data.pipelines.video import SMALLEST_SIDE
-from wham_data.pipelines.watching import Failed, Silent
 from wham_data.schemas.errors import (
     IntegrityError,
     MismatchError,

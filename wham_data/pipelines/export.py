@@ -35,7 +35,7 @@ from wham_data.pipelines.export_folder import Account, ExportFolder
 from wham_data.pipelines.export_source import ExportSource, Stretch, Unfit, rate_of, stretches_of
 from wham_data.pipelines.licences import NOT_STATED, attribution, check_licences, licences_of
 from wham_data.pipelines.readers.options import option_settings
-from wham_data.pipelines.watching import Failed, Silent
+from wham_data.pipelines.run.progress import Failed, Silent
 from wham_data.pipelines.writers import (
     Content,
     Part,

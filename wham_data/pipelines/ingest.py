@@ -35,11 +35,19 @@ from wham_data.pipelines.decoder_process import DecoderDied
 from wham_data.pipelines.plan import Found, Plan, Refusal, make_plan
 from wham_data.pipelines.privacy import Naming
 from wham_data.pipelines.projection import project
-from wham_data.pipelines.ray_jobs import RayRunner
-from wham_data.pipelines.runner import Advance, Encoder, LocalRunner, Outcome, Runner, Stage, Work
+from wham_data.pipelines.run.progress import Silent
+from wham_data.pipelines.run.ray_jobs import RayRunner
+from wham_data.pipelines.run.runner import (
+    Advance,
+    Encoder,
+    LocalRunner,
+    Outcome,
+    Runner,
+    Stage,
+    Work,
+)
 from wham_data.pipelines.settings import IngestSettings
 from wham_data.pipelines.stages import Ingested, ingest_recording, open_source
-from wham_data.pipelines.watching import Silent
 from wham_data.schemas.corpus_info import CorpusInfo, content_hash
 from wham_data.schemas.errors import (
     NoInputsError,

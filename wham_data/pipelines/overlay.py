@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wham_data.pipelines.canvas import Box, Canvas, Colour, Point
-from wham_data.pipelines.picture import FAINT, INK, LIT, PAPER
+from wham_data.pipelines.media.canvas import Box, Canvas, Colour, Point
+from wham_data.pipelines.media.picture import FAINT, INK, LIT, PAPER
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.clock import TEN_HZ
 from wham_data.schemas.recording import Frames

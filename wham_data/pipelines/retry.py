@@ -12,7 +12,7 @@ from wham_data.corpus import Corpus
 from wham_data.pipelines.account import IngestReport
 from wham_data.pipelines.decoder_process import DecodeLimits
 from wham_data.pipelines.ingest import run_ingest
-from wham_data.pipelines.runner import Runner
+from wham_data.pipelines.run.runner import Runner
 from wham_data.pipelines.settings import IngestSettings
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.corpus_info import CorpusInfo, parse_json

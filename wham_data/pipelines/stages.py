@@ -27,7 +27,7 @@ from wham_data.pipelines.align import (
 from wham_data.pipelines.decoder_process import open_isolated
 from wham_data.pipelines.plan import Found
 from wham_data.pipelines.projection import ProjectedLog, project
-from wham_data.pipelines.runner import Advance, Encoder, Tokens
+from wham_data.pipelines.run.runner import Advance, Encoder, Tokens
 from wham_data.pipelines.settings import IngestSettings
 from wham_data.pipelines.video import encode_image
 from wham_data.schemas.actions import ActionSpace

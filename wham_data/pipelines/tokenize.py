@@ -28,9 +28,9 @@ from wham_data.corpus.storage.contract import hash_file
 from wham_data.corpus.tombstones import copy_marks
 from wham_data.pipelines.account import IngestWatch, Progress
 from wham_data.pipelines.ingest import choose_runner
-from wham_data.pipelines.runner import Advance, Encoder, Outcome, Runner, Stage, Work
+from wham_data.pipelines.run.progress import Silent
+from wham_data.pipelines.run.runner import Advance, Encoder, Outcome, Runner, Stage, Work
 from wham_data.pipelines.video import decode_image
-from wham_data.pipelines.watching import Silent
 from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
 from wham_data.schemas.errors import IntegrityError, RefusedInput, UsageError, WhamDataError
 from wham_data.schemas.manifest import EpisodeRow, QuarantineRow

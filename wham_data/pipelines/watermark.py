@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from wham_data.pipelines.picture import font
+from wham_data.pipelines.media.picture import font
 from wham_data.schemas.recording import Frames
 
 ROWS = 180

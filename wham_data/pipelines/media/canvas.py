@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from wham_data.pipelines.picture import font
+from wham_data.pipelines.media.picture import font
 from wham_data.schemas.recording import Frames
 
 Point = tuple[float, float]

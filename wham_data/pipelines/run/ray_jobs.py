@@ -33,7 +33,7 @@ import numpy as np
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.shards import steps_from
-from wham_data.pipelines.runner import Advance, In, Out, Outcome, Stage, Tokens
+from wham_data.pipelines.run.runner import Advance, In, Out, Outcome, Stage, Tokens
 from wham_data.schemas.errors import MissingPartError, Reason, RefusedInput, UsageError
 from wham_data.schemas.recording import Frames
 from wham_data.schemas.steps import EpisodeSteps

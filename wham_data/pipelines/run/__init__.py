@@ -1,0 +1,1 @@
+"""Where stages run: in this process or on Ray, and how far they are."""
