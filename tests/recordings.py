@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 import wham_data.pipelines
 from wham_data.corpus import Corpus
-from wham_data.pipelines.ingest import IngestReport, run_ingest
+from wham_data.pipelines.ingest.job import IngestReport, run_ingest
+from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.run.runner import LocalRunner
-from wham_data.pipelines.settings import IngestSettings
 from wham_data.pipelines.video import decode_frames, index_video, write_video
 
 DEMO = Path(wham_data.pipelines.__file__).parent / "demo_recordings"

@@ -24,8 +24,8 @@ from wham_data.pipelines.align import (
     sum_over_steps,
     typical_interval,
 )
+from wham_data.pipelines.ingest.stages import refuse_slow_source
 from wham_data.pipelines.readers.per_frame import even_times
-from wham_data.pipelines.stages import refuse_slow_source
 from wham_data.schemas.actions import ActionSpace, Dimension
 from wham_data.schemas.clock import TEN_HZ
 from wham_data.schemas.errors import Reason, RefusedInput

@@ -21,7 +21,7 @@ from wham_data.pipelines.collect.account import CollectReport
 from wham_data.pipelines.collect.engine import Start
 from wham_data.pipelines.collect.recorder import Session, record
 from wham_data.pipelines.collect.run import CollectSettings, run_collect
-from wham_data.pipelines.ingest import ingest
+from wham_data.pipelines.ingest.job import ingest
 from wham_data.pipelines.readers import discover, open_recording
 from wham_data.pipelines.run.progress import Silent
 from wham_data.schemas.errors import MismatchError, MissingPartError, UsageError

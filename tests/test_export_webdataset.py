@@ -20,9 +20,9 @@ from video_clips import write_clip
 import wham_data
 from wham_data.corpus.corpus import Corpus
 from wham_data.files.tar_file import tar_places
+from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.readers import discover
 from wham_data.pipelines.readers.webdataset import SHARD
-from wham_data.pipelines.settings import IngestSettings
 from wham_data.pipelines.video import decode_image
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.errors import Reason, RefusedInput

@@ -17,11 +17,11 @@ from video_clips import stamped, write_clip
 
 from wham_data.corpus import Corpus
 from wham_data.inference.tokenizer import load_tokenizer
-from wham_data.pipelines.account import IngestReport
 from wham_data.pipelines.align import EpisodePlan
-from wham_data.pipelines.ingest import IngestSettings, dry_run, ingest, run_ingest
+from wham_data.pipelines.ingest.job import IngestSettings, dry_run, ingest, run_ingest
+from wham_data.pipelines.ingest.report import IngestReport
+from wham_data.pipelines.ingest.stages import without_frames
 from wham_data.pipelines.run.runner import Advance, In, LocalRunner, Out, Outcome, Stage
-from wham_data.pipelines.stages import without_frames
 from wham_data.pipelines.video import VideoLimits, decode_frames, decode_image, index_video
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.errors import MismatchError, NoInputsError, Reason, RefusedInput

@@ -21,7 +21,7 @@ from recordings import SIZE, Cut, cut, digest, ingest_here, strangers
 from video_clips import stamped, write_clip
 
 from wham_data.corpus import Corpus
-from wham_data.pipelines.settings import IngestSettings
+from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.schemas.errors import Reason
 
 SLOW = ("--tokenizer", "none", "--frames", "png", "--size", "960x540", "--rate", "15")

@@ -19,9 +19,13 @@ from conftest import ROOT, Run
 from recordings import PLAIN, ingest_here
 
 from wham_data.corpus import Corpus
-from wham_data.pipelines import decoder_process
-from wham_data.pipelines.decoder_child import refusal_of
-from wham_data.pipelines.decoder_process import DecodeLimits, IsolatedRecording, open_isolated
+from wham_data.pipelines.ingest import decoder_process
+from wham_data.pipelines.ingest.decoder_child import refusal_of
+from wham_data.pipelines.ingest.decoder_process import (
+    DecodeLimits,
+    IsolatedRecording,
+    open_isolated,
+)
 from wham_data.pipelines.readers import discover, open_recording
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError, WhamDataError

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from wham_data.cli.main import app
 from wham_data.corpus import Corpus
-from wham_data.pipelines.projection import ProjectedLog, moved, project
-from wham_data.pipelines.settings import IngestSettings
+from wham_data.pipelines.ingest.log_in_space import ProjectedLog, moved, project
+from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.schemas.actions import ActionSpace, Dimension, load_space
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.conversion import Conversion, Rule, load_conversion

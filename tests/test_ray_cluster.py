@@ -18,7 +18,7 @@ ON_TWO_NODES = """
 import json, os, subprocess, sys, time
 import ray
 from ray.cluster_utils import Cluster
-from wham_data.pipelines.ingest import IngestSettings, run_ingest
+from wham_data.pipelines.ingest.job import IngestSettings, run_ingest
 from wham_data.pipelines.run.ray_jobs import RayRunner
 from wham_data.pipelines.run.runner import Stage
 

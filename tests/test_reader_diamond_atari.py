@@ -14,8 +14,8 @@ from recordings import ingest_here
 from video_clips import read_stamp, stamped
 
 from wham_data.corpus import Corpus
+from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.readers import discover
-from wham_data.pipelines.settings import IngestSettings
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
 
 ACTIONS = [3, 0, 1, 2, 2]

@@ -11,8 +11,8 @@ from recordings import ingest_here
 from video_clips import read_stamp, stamped, write_clip
 
 from wham_data.corpus import Corpus
+from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.readers import discover
-from wham_data.pipelines.settings import IngestSettings
 
 SIDE = (64, 64)
 

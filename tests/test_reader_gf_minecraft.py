@@ -13,8 +13,8 @@ from readings import recordings_in, the_recording
 from recordings import ingest_here
 
 from wham_data.corpus import Corpus
+from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.readers import discover
-from wham_data.pipelines.settings import IngestSettings
 from wham_data.schemas.errors import Reason, RefusedInput
 
 COLUMNS = "Original video name,Start frame index,End frame index,Prompt"

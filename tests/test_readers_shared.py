@@ -22,8 +22,10 @@ from wham_data.files.json_lines import end_objects, json_lines, read_json
 from wham_data.files.npz import opened_npz
 from wham_data.files.npz import read_rows as npz_rows
 from wham_data.files.parquet import columns_of, read_columns, stream_column
-from wham_data.pipelines import readers, stages
-from wham_data.pipelines.decoder_process import DecodeLimits
+from wham_data.pipelines import readers
+from wham_data.pipelines.ingest import stages
+from wham_data.pipelines.ingest.decoder_process import DecodeLimits
+from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.readers import discover
 from wham_data.pipelines.readers.opened import (
     OpenedRecording,
@@ -46,7 +48,6 @@ from wham_data.pipelines.readers.options import (
 )
 from wham_data.pipelines.readers.per_frame import even_times, one_hot, per_frame_track
 from wham_data.pipelines.run.progress import Silent
-from wham_data.pipelines.settings import IngestSettings
 from wham_data.pipelines.video import VideoLimits, decode_image, encode_jpeg
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.clock import SECOND_NS, Index

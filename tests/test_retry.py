@@ -14,7 +14,7 @@ from conftest import Run
 from recordings import PLAIN, digest, ingest_here
 
 from wham_data.corpus import Corpus
-from wham_data.pipelines.retry import retry, settings_of
+from wham_data.pipelines.ingest.retry import retry, settings_of
 from wham_data.pipelines.run.runner import LocalRunner
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.errors import NoInputsError, Reason

@@ -10,10 +10,10 @@ from recordings import Cut, cut, digest, ingest_here
 from wham_data.corpus import Corpus
 from wham_data.corpus.compact import compact
 from wham_data.corpus.forget import forget
-from wham_data.pipelines.account import Progress
+from wham_data.pipelines.ingest.report import Progress
+from wham_data.pipelines.ingest.settings import IngestSettings
+from wham_data.pipelines.ingest.tokenize import tokenize
 from wham_data.pipelines.run.progress import Silent
-from wham_data.pipelines.settings import IngestSettings
-from wham_data.pipelines.tokenize import tokenize
 from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError
 
 PNG = IngestSettings(tokenizer=None, frames="png")

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from wham_data.inference.world_model import WorldModel as WorldModel
     from wham_data.inference.world_model import load_world_model as load_world_model
     from wham_data.pipelines.export import export as export
-    from wham_data.pipelines.ingest import ingest as ingest
-    from wham_data.pipelines.settings import IngestSettings as IngestSettings
-    from wham_data.pipelines.tokenize import tokenize as tokenize
+    from wham_data.pipelines.ingest.job import ingest as ingest
+    from wham_data.pipelines.ingest.settings import IngestSettings as IngestSettings
+    from wham_data.pipelines.ingest.tokenize import tokenize as tokenize
     from wham_data.schemas.actions import ActionSpace as ActionSpace
     from wham_data.schemas.actions import load_space as load_space
     from wham_data.schemas.errors import WhamDataError as WhamDataError
@@ -45,7 +45,7 @@ _HOMES = {
     "Context": "wham_data.inference.dream",
     "Corpus": "wham_data.corpus",
     "Dream": "wham_data.inference.dream",
-    "IngestSettings": "wham_data.pipelines.settings",
+    "IngestSettings": "wham_data.pipelines.ingest.settings",
     "Sampling": "wham_data.inference.sampling",
     "Tokenizer": "wham_data.inference.tokenizer",
     "WhamDataError": "wham_data.schemas.errors",
@@ -54,11 +54,11 @@ _HOMES = {
     "dream": "wham_data.inference.dream",
     "dream_batch": "wham_data.inference.dream",
     "export": "wham_data.pipelines.export",
-    "ingest": "wham_data.pipelines.ingest",
+    "ingest": "wham_data.pipelines.ingest.job",
     "load_space": "wham_data.schemas.actions",
     "load_tokenizer": "wham_data.inference.tokenizer",
     "load_world_model": "wham_data.inference.world_model",
-    "tokenize": "wham_data.pipelines.tokenize",
+    "tokenize": "wham_data.pipelines.ingest.tokenize",
 }
 __all__ = ["__version__", *_HOMES]
 

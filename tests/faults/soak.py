@@ -49,12 +49,12 @@ from video_clips import write_clip  # noqa: E402
 
 from wham_data import faults  # noqa: E402
 from wham_data.corpus import Corpus  # noqa: E402
-from wham_data.pipelines import ingest as ingest_module  # noqa: E402
-from wham_data.pipelines import stages  # noqa: E402
-from wham_data.pipelines.decoder_process import DecodeLimits  # noqa: E402
+from wham_data.pipelines.ingest import job as ingest_module  # noqa: E402
+from wham_data.pipelines.ingest import stages  # noqa: E402
+from wham_data.pipelines.ingest.decoder_process import DecodeLimits  # noqa: E402
+from wham_data.pipelines.ingest.settings import IngestSettings  # noqa: E402
 from wham_data.pipelines.readers import open_recording  # noqa: E402
 from wham_data.pipelines.run.runner import LocalRunner  # noqa: E402
-from wham_data.pipelines.settings import IngestSettings  # noqa: E402
 from wham_data.pipelines.video import VideoLimits  # noqa: E402
 from wham_data.schemas.actions import load_space  # noqa: E402
 from wham_data.schemas.errors import Reason, WhamDataError  # noqa: E402

@@ -23,7 +23,7 @@ from wham_data.cli.options import (
     Verbose,
     Workers,
 )
-from wham_data.pipelines.account import DryRun, IngestReport
+from wham_data.pipelines.ingest.report import DryRun, IngestReport
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.conversion import load_conversion
 from wham_data.schemas.corpus_info import FrameFormat
@@ -150,9 +150,9 @@ def ingest(
     verbose: Verbose = False,
 ) -> None:
     """Bring recordings to a grid of steps, tokenise them and write a corpus."""
-    from wham_data.pipelines.decoder_process import DecodeLimits
-    from wham_data.pipelines.ingest import dry_run, run_ingest
-    from wham_data.pipelines.settings import IngestSettings
+    from wham_data.pipelines.ingest.decoder_process import DecodeLimits
+    from wham_data.pipelines.ingest.job import dry_run, run_ingest
+    from wham_data.pipelines.ingest.settings import IngestSettings
     from wham_data.pipelines.video import VideoLimits
 
     settings = IngestSettings(
@@ -219,7 +219,7 @@ ingest.__doc__ = f"{ingest.__doc__}\n\n{EXAMPLES}"
 
 def make_runner(workers: int | None, ray_address: str | None) -> Runner:
     """The runner that the flags ask for."""
-    from wham_data.pipelines.ingest import choose_runner
+    from wham_data.pipelines.ingest.job import choose_runner
 
     if workers == 0 and ray_address is not None:
         raise UsageError("--workers 0 runs without Ray, so --ray-address makes no sense with it")

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from wham_data.cli.console import say
-from wham_data.pipelines.account import IngestWatch, Progress
 from wham_data.pipelines.collect.account import CollectProgress, CollectWatch
 from wham_data.pipelines.dream_account import DreamProgress, DreamWatch
 from wham_data.pipelines.export_account import ExportProgress, ExportWatch
+from wham_data.pipelines.ingest.report import IngestWatch, Progress
 from wham_data.pipelines.run.progress import Pace
 from wham_data.schemas.errors import printable
 

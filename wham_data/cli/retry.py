@@ -56,8 +56,8 @@ def retry(
 
     Example: wham-data quarantine retry corpus --reason too_many_pixels --max-pixels 34000000
     """
-    from wham_data.pipelines.decoder_process import DecodeLimits
-    from wham_data.pipelines.retry import retry as retry_refused
+    from wham_data.pipelines.ingest.decoder_process import DecodeLimits
+    from wham_data.pipelines.ingest.retry import retry as retry_refused
     from wham_data.pipelines.video import VideoLimits
 
     if reason is not None:

@@ -40,7 +40,7 @@ def tokenize(
 
     Example: wham-data tokenize corpus --tokenizer wham-tiny --out corpus-tokens
     """
-    from wham_data.pipelines.tokenize import tokenize as tokenize_corpus
+    from wham_data.pipelines.ingest.tokenize import tokenize as tokenize_corpus
 
     if workers == 0 and ray_address is not None:
         raise UsageError("--workers 0 runs without Ray, so --ray-address makes no sense with it")

@@ -11,17 +11,17 @@ from wham_data.corpus import Corpus
 from wham_data.inference.tokenizer import Tokenizer, load_tokenizer
 from wham_data.inference.training.evaluate import psnr_db
 from wham_data.inference.world_model import load_world_model
-from wham_data.pipelines.account import IngestReport, IngestWatch
 from wham_data.pipelines.align import latest_at
 from wham_data.pipelines.dream_account import DreamReport, DreamWatch
 from wham_data.pipelines.dream_files import dream_path
 from wham_data.pipelines.dream_settings import Asked
 from wham_data.pipelines.dream_sources import open_source
 from wham_data.pipelines.dreaming import run_dreams
-from wham_data.pipelines.ingest import run_ingest
+from wham_data.pipelines.ingest.job import run_ingest
+from wham_data.pipelines.ingest.report import IngestReport, IngestWatch
+from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.media import picture
 from wham_data.pipelines.run.runner import Runner
-from wham_data.pipelines.settings import IngestSettings
 from wham_data.pipelines.video import (
     decode_frames,
     decode_image,

@@ -28,13 +28,15 @@ from pathlib import Path
 from wham_data.corpus import Corpus
 from wham_data.corpus.splits import Conflict, Placed, Ties, assign_splits
 from wham_data.corpus.storage.contract import open_storage
-from wham_data.pipelines.account import DryRun, IngestReport, IngestWatch, Progress
-from wham_data.pipelines.agreement import bytes_per_step, corpus_info
 from wham_data.pipelines.align import place_steps
-from wham_data.pipelines.decoder_process import DecoderDied
-from wham_data.pipelines.plan import Found, Plan, Refusal, make_plan
-from wham_data.pipelines.privacy import Naming
-from wham_data.pipelines.projection import project
+from wham_data.pipelines.ingest.corpus_settings import bytes_per_step, corpus_info
+from wham_data.pipelines.ingest.decoder_process import DecoderDied
+from wham_data.pipelines.ingest.log_in_space import project
+from wham_data.pipelines.ingest.plan import Found, Plan, Refusal, make_plan
+from wham_data.pipelines.ingest.pseudonyms import Naming
+from wham_data.pipelines.ingest.report import DryRun, IngestReport, IngestWatch, Progress
+from wham_data.pipelines.ingest.settings import IngestSettings
+from wham_data.pipelines.ingest.stages import Ingested, ingest_recording, open_source
 from wham_data.pipelines.run.progress import Silent
 from wham_data.pipelines.run.ray_jobs import RayRunner
 from wham_data.pipelines.run.runner import (
@@ -46,8 +48,6 @@ from wham_data.pipelines.run.runner import (
     Stage,
     Work,
 )
-from wham_data.pipelines.settings import IngestSettings
-from wham_data.pipelines.stages import Ingested, ingest_recording, open_source
 from wham_data.schemas.corpus_info import CorpusInfo, content_hash
 from wham_data.schemas.errors import (
     NoInputsError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from wham_data.pipelines.decoder_process import DecodeLimits
+from wham_data.pipelines.ingest.decoder_process import DecodeLimits
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import ActionSpace, load_space
 from wham_data.schemas.clock import SECOND_NS, TEN_HZ

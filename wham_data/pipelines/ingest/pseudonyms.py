@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from wham_data.corpus import Corpus
 from wham_data.corpus.splits import Ties
 from wham_data.corpus.tombstones import Forgotten, Kind
-from wham_data.pipelines.plan import Found
+from wham_data.pipelines.ingest.plan import Found
 from wham_data.schemas.manifest import EpisodeRow
 from wham_data.schemas.player_key import PlayerKey
 

@@ -26,8 +26,8 @@ from wham_data.corpus import Corpus
 from wham_data.corpus.shards import shard_id, steps_from
 from wham_data.corpus.storage.contract import hash_file
 from wham_data.corpus.tombstones import copy_marks
-from wham_data.pipelines.account import IngestWatch, Progress
-from wham_data.pipelines.ingest import choose_runner
+from wham_data.pipelines.ingest.job import choose_runner
+from wham_data.pipelines.ingest.report import IngestWatch, Progress
 from wham_data.pipelines.run.progress import Silent
 from wham_data.pipelines.run.runner import Advance, Encoder, Outcome, Runner, Stage, Work
 from wham_data.pipelines.video import decode_image

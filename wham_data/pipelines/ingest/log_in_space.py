@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.pipelines.align import StepActions, resample_actions
-from wham_data.pipelines.settings import IngestSettings
+from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import SECOND_NS, Nanos
 from wham_data.schemas.conversion import Conversion, converts_to, find_conversion

@@ -53,7 +53,7 @@ RECORDINGS_EACH: Final = 200
 SMALLEST_MEMORY_MB: Final = 256
 MOST_IDLE: Final = 1
 
-CHILD = "wham_data.pipelines.decoder_child"
+CHILD = "wham_data.pipelines.ingest.decoder_child"
 # One thread each for what would start one per core and reserve memory for all of them; memory that
 # is only reserved would count as taken.
 QUIET: Final = {

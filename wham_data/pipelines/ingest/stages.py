@@ -24,11 +24,11 @@ from wham_data.pipelines.align import (
     sum_over_steps,
     typical_interval,
 )
-from wham_data.pipelines.decoder_process import open_isolated
-from wham_data.pipelines.plan import Found
-from wham_data.pipelines.projection import ProjectedLog, project
+from wham_data.pipelines.ingest.decoder_process import open_isolated
+from wham_data.pipelines.ingest.log_in_space import ProjectedLog, project
+from wham_data.pipelines.ingest.plan import Found
+from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.run.runner import Advance, Encoder, Tokens
-from wham_data.pipelines.settings import IngestSettings
 from wham_data.pipelines.video import encode_image
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos

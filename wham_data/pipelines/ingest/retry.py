@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from wham_data.corpus import Corpus
-from wham_data.pipelines.account import IngestReport
-from wham_data.pipelines.decoder_process import DecodeLimits
-from wham_data.pipelines.ingest import run_ingest
+from wham_data.pipelines.ingest.decoder_process import DecodeLimits
+from wham_data.pipelines.ingest.job import run_ingest
+from wham_data.pipelines.ingest.report import IngestReport
+from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.run.runner import Runner
-from wham_data.pipelines.settings import IngestSettings
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.corpus_info import CorpusInfo, parse_json
 from wham_data.schemas.errors import NoInputsError

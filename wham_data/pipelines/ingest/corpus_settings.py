@@ -8,11 +8,11 @@ from typing import Final
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.storage.contract import open_storage
-from wham_data.pipelines.plan import Plan
+from wham_data.pipelines.ingest.plan import Plan
+from wham_data.pipelines.ingest.settings import IngestSettings
+from wham_data.pipelines.ingest.stages import open_source
 from wham_data.pipelines.readers import chosen_readers
 from wham_data.pipelines.readers.options import option_settings
-from wham_data.pipelines.settings import IngestSettings
-from wham_data.pipelines.stages import open_source
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
 from wham_data.schemas.errors import NoInputsError, RefusedInput, UsageError

@@ -1,6 +1,6 @@
 """The program of a decoder process: opens and decodes what `decoder_process.py` asks for.
 
-    python -m wham_data.pipelines.decoder_child FD
+    python -m wham_data.pipelines.ingest.decoder_child FD
 
 FD is its end of a socket pair. It leaves when the other end is gone, or silent for IDLE_SECONDS.
 """
@@ -23,7 +23,7 @@ from wham_data.faults import fault_point
 from wham_data.schemas.errors import Reason, RefusedInput, WhamDataError
 
 if TYPE_CHECKING:
-    from wham_data.pipelines.decoder_process import FramesRequest, OpenRequest
+    from wham_data.pipelines.ingest.decoder_process import FramesRequest, OpenRequest
     from wham_data.schemas.recording import OpenRecording
 
 NEW_USER: Final = 0x10000000
@@ -69,7 +69,7 @@ def serve(connection: Connection) -> None:
     """
     sys.meta_path.insert(0, WithoutPandas)
     # Not before, for they start threads.
-    from wham_data.pipelines.decoder_process import IDLE_SECONDS, OpenRequest
+    from wham_data.pipelines.ingest.decoder_process import IDLE_SECONDS, OpenRequest
     from wham_data.pipelines.readers import open_recording
 
     connection.send("ready")
@@ -112,7 +112,7 @@ def check_unchanged(request: OpenRequest) -> None:
     Raises:
         RefusedInput: CHANGED_WHILE_READ.
     """
-    from wham_data.pipelines.decoder_process import FileState
+    from wham_data.pipelines.ingest.decoder_process import FileState
 
     if FileState.of(request.recording) != request.files:
         raise RefusedInput(
@@ -126,7 +126,7 @@ def send_frames(
     """Decode, and send each batch as soon as the one before has been taken."""
     import numpy as np
 
-    from wham_data.pipelines.decoder_process import Pictures
+    from wham_data.pipelines.ingest.decoder_process import Pictures
 
     batches = source.frames(
         asked.picks, asked.size, fit=asked.fit, batch=asked.batch, threads=asked.threads
@@ -143,7 +143,7 @@ def send_frames(
 
 def facts_of(source: OpenRecording) -> dict[str, Any]:
     """What an open recording holds besides its pictures, by name."""
-    from wham_data.pipelines.decoder_process import FACTS
+    from wham_data.pipelines.ingest.decoder_process import FACTS
 
     return {name: getattr(source, name) for name in FACTS}
 

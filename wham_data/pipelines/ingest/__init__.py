@@ -1,0 +1,1 @@
+"""Recordings become a corpus: plan, stages, the decoder process, the report."""
