@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from dreams import GREEDY, REST, WHAM16, arrays_of, dream, small_checkpoint, wham_episode, write_npz
 
-from wham_data.pipelines.dream_actions import Random, read_actions
+from wham_data.pipelines.dream.actions import Random, read_actions
 from wham_data.schemas.errors import UsageError
 
 

@@ -17,17 +17,17 @@ import pytest
 from PIL import Image, ImageSequence
 from recordings import DEMO
 
-from wham_data.pipelines.dream_pictures import (
+from wham_data.pipelines.dream.overlay import DREAM, LAMP, LAMPS, TRUTH, Overlay
+from wham_data.pipelines.dream.pictures import (
     Provenance,
     write_dream_gif,
     write_dream_pngs,
     write_dream_video,
     write_overlay,
 )
+from wham_data.pipelines.dream.watermark import Watermark
 from wham_data.pipelines.media.picture import LIT
-from wham_data.pipelines.overlay import DREAM, LAMP, LAMPS, TRUTH, Overlay
 from wham_data.pipelines.video import Frames, decode_frames, index_video, interpolated
-from wham_data.pipelines.watermark import Watermark
 from wham_data.schemas.errors import UsageError
 
 WHAM = Provenance("WHAM_200M", "sha256:12ab", wham=True, seed=7, mode="world", source="doom.mp4")

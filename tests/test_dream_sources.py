@@ -26,8 +26,8 @@ from wham_checkpoints import VIT
 
 from wham_data.corpus import Corpus
 from wham_data.inference.world_model import WorldModel, load_world_model
-from wham_data.pipelines.dream_sources import safe_name
-from wham_data.pipelines.dream_window import Need, place
+from wham_data.pipelines.dream.sources import safe_name
+from wham_data.pipelines.dream.window import Need, place
 from wham_data.pipelines.video import encode_png
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.errors import RefusedInput

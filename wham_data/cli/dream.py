@@ -14,7 +14,7 @@ import typer
 from wham_data.cli import progress
 from wham_data.cli.console import emit, say
 from wham_data.cli.options import Json, Quiet
-from wham_data.pipelines.dream_account import KINDS, DreamReport, Kind
+from wham_data.pipelines.dream.report import KINDS, DreamReport, Kind
 from wham_data.schemas.errors import MissingPartError, UsageError
 
 if TYPE_CHECKING:
@@ -116,10 +116,10 @@ def dream(
     splits = [name.strip() for name in split.split(",") if name.strip()]
     try:
         from wham_data.inference.sampling import Sampling
-        from wham_data.pipelines.dream_files import Look
-        from wham_data.pipelines.dream_settings import Asked
-        from wham_data.pipelines.dream_sources import open_source
-        from wham_data.pipelines.dreaming import run_dreams
+        from wham_data.pipelines.dream.files import Look
+        from wham_data.pipelines.dream.job import run_dreams
+        from wham_data.pipelines.dream.settings import Asked
+        from wham_data.pipelines.dream.sources import open_source
     except ModuleNotFoundError as missing:
         if missing.name != "torch":
             raise

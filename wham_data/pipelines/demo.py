@@ -12,11 +12,11 @@ from wham_data.inference.tokenizer import Tokenizer, load_tokenizer
 from wham_data.inference.training.evaluate import psnr_db
 from wham_data.inference.world_model import load_world_model
 from wham_data.pipelines.align import latest_at
-from wham_data.pipelines.dream_account import DreamReport, DreamWatch
-from wham_data.pipelines.dream_files import dream_path
-from wham_data.pipelines.dream_settings import Asked
-from wham_data.pipelines.dream_sources import open_source
-from wham_data.pipelines.dreaming import run_dreams
+from wham_data.pipelines.dream.files import dream_path
+from wham_data.pipelines.dream.job import run_dreams
+from wham_data.pipelines.dream.report import DreamReport, DreamWatch
+from wham_data.pipelines.dream.settings import Asked
+from wham_data.pipelines.dream.sources import open_source
 from wham_data.pipelines.ingest.job import run_ingest
 from wham_data.pipelines.ingest.report import IngestReport, IngestWatch
 from wham_data.pipelines.ingest.settings import IngestSettings

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Final
 
 from wham_data.inference.sampling import Sampling
-from wham_data.pipelines.dream_account import MODES, DreamMode, Kind
-from wham_data.pipelines.dream_actions import BY_MODEL, RECORDED, GivenActions, parse_actions
-from wham_data.pipelines.dream_files import Look
-from wham_data.pipelines.dream_pictures import FASTEST, LARGEST_UPSCALE
-from wham_data.pipelines.dream_sources import Source
-from wham_data.pipelines.dream_window import Need
+from wham_data.pipelines.dream.actions import BY_MODEL, RECORDED, GivenActions, parse_actions
+from wham_data.pipelines.dream.files import Look
+from wham_data.pipelines.dream.pictures import FASTEST, LARGEST_UPSCALE
+from wham_data.pipelines.dream.report import MODES, DreamMode, Kind
+from wham_data.pipelines.dream.sources import Source
+from wham_data.pipelines.dream.window import Need
 from wham_data.schemas.clock import TEN_HZ
 from wham_data.schemas.errors import UsageError
 

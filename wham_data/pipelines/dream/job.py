@@ -31,18 +31,18 @@ from wham_data.inference.gpt.rollout import DreamStats
 from wham_data.inference.gpt.spec import GPTSpec
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.inference.world_model import WorldModel
-from wham_data.pipelines.dream_account import (
+from wham_data.pipelines.dream.actions import RECORDED, Actions
+from wham_data.pipelines.dream.files import DreamFolder, DreamtSteps
+from wham_data.pipelines.dream.pictures import Provenance
+from wham_data.pipelines.dream.report import (
     DreamProgress,
     DreamReport,
     DreamWatch,
     Kind,
 )
-from wham_data.pipelines.dream_actions import RECORDED, Actions
-from wham_data.pipelines.dream_files import DreamFolder, DreamtSteps
-from wham_data.pipelines.dream_pictures import Provenance
-from wham_data.pipelines.dream_settings import DreamSettings
-from wham_data.pipelines.dream_sources import Episode, Source
-from wham_data.pipelines.dream_window import Window
+from wham_data.pipelines.dream.settings import DreamSettings
+from wham_data.pipelines.dream.sources import Episode, Source
+from wham_data.pipelines.dream.window import Window
 from wham_data.pipelines.run.progress import Failed, Silent
 from wham_data.pipelines.video import SMALLEST_SIDE
 from wham_data.schemas.errors import (

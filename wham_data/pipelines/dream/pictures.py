@@ -31,10 +31,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from wham_data.corpus.storage.contract import one_line, open_storage
-from wham_data.pipelines.overlay import Overlay
-from wham_data.pipelines.provenance import Provenance
+from wham_data.pipelines.dream.overlay import Overlay
+from wham_data.pipelines.dream.provenance import Provenance
+from wham_data.pipelines.dream.watermark import Watermark
 from wham_data.pipelines.video import SMALLEST_SIDE, interpolated, write_gif, write_video
-from wham_data.pipelines.watermark import Watermark
 from wham_data.schemas.clock import TEN_HZ
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.recording import Frames

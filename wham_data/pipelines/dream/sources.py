@@ -25,8 +25,8 @@ from wham_data.corpus.shards import RowRange, ShardView, matrix_of
 from wham_data.corpus.storage.contract import is_url
 from wham_data.files.found import read_whole, walk
 from wham_data.inference.tokenizer import Tokenizer
-from wham_data.pipelines.dream_actions import WHAM16
-from wham_data.pipelines.dream_window import Need, Window, place, read_window
+from wham_data.pipelines.dream.actions import WHAM16
+from wham_data.pipelines.dream.window import Need, Window, place, read_window
 from wham_data.pipelines.readers import discover
 from wham_data.pipelines.readers.resize import resize
 from wham_data.pipelines.readers.wham_npz import open_wham_npz

@@ -38,15 +38,15 @@ from numpy.typing import NDArray
 
 from wham_data.corpus.storage.contract import one_line, open_storage
 from wham_data.inference.tokenizer import Tokenizer
-from wham_data.pipelines.dream_account import KINDS, Kind
-from wham_data.pipelines.dream_actions import STEP, WHAM16
-from wham_data.pipelines.dream_pictures import (
+from wham_data.pipelines.dream.actions import STEP, WHAM16
+from wham_data.pipelines.dream.pictures import (
     Provenance,
     write_dream_gif,
     write_dream_pngs,
     write_dream_video,
     write_overlay,
 )
+from wham_data.pipelines.dream.report import KINDS, Kind
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.corpus_info import parse_json
 from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError
