@@ -15,12 +15,12 @@ import wham_data
 from wham_data.cli.main import app
 from wham_data.corpus.corpus import Corpus
 from wham_data.inference.tokenizer import load_tokenizer, tokenizer_info
-from wham_data.pipelines.export_account import FORMATS
-from wham_data.pipelines.export_folder import ExportFolder
-from wham_data.pipelines.export_source import ExportSource, Stretch, runs_of
-from wham_data.pipelines.licences import is_restricted
+from wham_data.pipelines.export.folder import ExportFolder
+from wham_data.pipelines.export.licences import is_restricted
+from wham_data.pipelines.export.report import FORMATS
 from wham_data.pipelines.readers.options import options_of
 from wham_data.pipelines.writers import WRITERS
+from wham_data.pipelines.writers.stretches import ExportSource, Stretch, runs_of
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.conversion import find_conversion
 from wham_data.schemas.errors import MismatchError, NoInputsError, UsageError

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from wham_data.inference.tokenizer import load_tokenizer as load_tokenizer
     from wham_data.inference.world_model import WorldModel as WorldModel
     from wham_data.inference.world_model import load_world_model as load_world_model
-    from wham_data.pipelines.export import export as export
+    from wham_data.pipelines.export.job import export as export
     from wham_data.pipelines.ingest.job import ingest as ingest
     from wham_data.pipelines.ingest.settings import IngestSettings as IngestSettings
     from wham_data.pipelines.ingest.tokenize import tokenize as tokenize
@@ -53,7 +53,7 @@ _HOMES = {
     "WorldModel": "wham_data.inference.world_model",
     "dream": "wham_data.inference.dream",
     "dream_batch": "wham_data.inference.dream",
-    "export": "wham_data.pipelines.export",
+    "export": "wham_data.pipelines.export.job",
     "ingest": "wham_data.pipelines.ingest.job",
     "load_space": "wham_data.schemas.actions",
     "load_tokenizer": "wham_data.inference.tokenizer",

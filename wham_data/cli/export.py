@@ -14,7 +14,7 @@ from wham_data.cli import progress
 from wham_data.cli.console import emit, say
 from wham_data.cli.ingest import parse_options
 from wham_data.cli.options import Json, Quiet
-from wham_data.pipelines.export_account import FORMATS, ExportReport
+from wham_data.pipelines.export.report import FORMATS, ExportReport
 from wham_data.schemas.errors import printable
 
 MOST_LISTED = 20
@@ -75,7 +75,7 @@ def export(
     ] = False,
 ) -> None:
     """Write a corpus in another format."""
-    from wham_data.pipelines.export import export as run
+    from wham_data.pipelines.export.job import export as run
 
     try:
         with progress.exports_shown(quiet=quiet, verbose=verbose) as watch:

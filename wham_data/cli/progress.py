@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from wham_data.cli.console import say
 from wham_data.pipelines.collect.account import CollectProgress, CollectWatch
 from wham_data.pipelines.dream.report import DreamProgress, DreamWatch
-from wham_data.pipelines.export_account import ExportProgress, ExportWatch
+from wham_data.pipelines.export.report import ExportProgress, ExportWatch
 from wham_data.pipelines.ingest.report import IngestWatch, Progress
 from wham_data.pipelines.run.progress import Pace
 from wham_data.schemas.errors import printable

@@ -3,7 +3,7 @@
 A writer is one file of this package and one entry of `WRITERS`. It says what it asks of the steps
 (`Demands`), cuts them into parts, and writes one part after the other into an empty folder; where
 that is published, what is there already, and what to do with an episode that is bad is
-`pipelines/export.py`'s business.
+`pipelines/export/job.py`'s business.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from wham_data.pipelines.export_source import Stretch
 from wham_data.pipelines.readers.options import configured, options_of
 from wham_data.pipelines.writers.coinrun import CoinrunWriter
 from wham_data.pipelines.writers.diamond import DiamondWriter
@@ -23,6 +22,7 @@ from wham_data.pipelines.writers.mds import MdsWriter
 from wham_data.pipelines.writers.minari import MinariWriter
 from wham_data.pipelines.writers.oasis import OasisWriter
 from wham_data.pipelines.writers.parts import Content, Demands, Part, Place, Written
+from wham_data.pipelines.writers.stretches import Stretch
 from wham_data.pipelines.writers.webdataset import WebdatasetWriter
 from wham_data.pipelines.writers.wham_npz import WhamNpzWriter
 from wham_data.schemas.actions import ActionSpace

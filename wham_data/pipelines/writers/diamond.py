@@ -18,7 +18,6 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from wham_data.pipelines.export_source import Stretch
 from wham_data.pipelines.writers.hdf5_csgo import CSGO, FILE_FRAMES, file_id
 from wham_data.pipelines.writers.parts import (
     Content,
@@ -31,6 +30,7 @@ from wham_data.pipelines.writers.parts import (
     is_numbered,
     one_each,
 )
+from wham_data.pipelines.writers.stretches import Stretch
 from wham_data.pipelines.writers.torch_file import Tensor, write_torch_file
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.manifest import SPLITS

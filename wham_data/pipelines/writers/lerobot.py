@@ -23,7 +23,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wham_data.pipelines.export_source import Stretch, Unfit
 from wham_data.pipelines.readers.options import choice
 from wham_data.pipelines.video import decode_image, write_video
 from wham_data.pipelines.writers.clips import crf_option
@@ -50,6 +49,7 @@ from wham_data.pipelines.writers.parts import (
     grouped,
     one_each,
 )
+from wham_data.pipelines.writers.stretches import Stretch, Unfit
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.errors import Reason
 from wham_data.schemas.manifest import SPLITS

@@ -23,9 +23,9 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.export_source import Numbers, Stretch
 from wham_data.pipelines.readers.options import option
 from wham_data.pipelines.writers.parts import Content, Demands, Part, Place, Written, grouped
+from wham_data.pipelines.writers.stretches import Numbers, Stretch
 from wham_data.schemas.actions import ActionSpace, load_space
 from wham_data.schemas.errors import MissingPartError, Reason, UsageError
 

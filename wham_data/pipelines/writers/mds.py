@@ -19,9 +19,9 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from wham_data.pipelines.export_source import Stretch
 from wham_data.pipelines.writers.parts import Content, Demands, Part, Place, Written, grouped
 from wham_data.pipelines.writers.samples import Sample, samples_of
+from wham_data.pipelines.writers.stretches import Stretch
 from wham_data.schemas.actions import ActionSpace
 
 INDEX: Final = "index.json"

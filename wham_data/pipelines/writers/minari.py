@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.files.hdf5 import create_blobs, created_hdf5
-from wham_data.pipelines.export_source import Numbers, Stretch
 from wham_data.pipelines.readers.options import option
 from wham_data.pipelines.writers.parts import Content, Demands, Part, Place, Written, a_split_each
+from wham_data.pipelines.writers.stretches import Numbers, Stretch
 from wham_data.schemas.actions import ActionSpace, generic_space
 from wham_data.schemas.errors import Reason
 

@@ -17,12 +17,12 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.export_source import Stretch
 from wham_data.pipelines.readers.minecraft import CAMERA
 from wham_data.pipelines.readers.open_oasis import DEGREES_PER_BIN, MOST_DEGREES, ONE_HOT_ENDING
 from wham_data.pipelines.video import write_video
 from wham_data.pipelines.writers.clips import crf_option
 from wham_data.pipelines.writers.parts import Content, Demands, Part, Place, Written, one_each
+from wham_data.pipelines.writers.stretches import Stretch
 from wham_data.pipelines.writers.torch_file import Tensor, write_torch_tensor
 from wham_data.schemas.actions import ActionSpace, load_space
 

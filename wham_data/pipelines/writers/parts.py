@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.export_source import Stretch
+from wham_data.pipelines.writers.stretches import Stretch
 from wham_data.schemas.actions import ActionSpace, generic_space
 from wham_data.schemas.corpus_info import content_hash
 from wham_data.schemas.errors import Reason, UsageError

@@ -9,8 +9,8 @@ from itertools import repeat
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.export_source import Stretch
 from wham_data.pipelines.writers.parts import Content
+from wham_data.pipelines.writers.stretches import Stretch
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.export_source import Stretch
 from wham_data.pipelines.readers.webdataset import SHARD, ShardEpisode, ShardInfo
 from wham_data.pipelines.writers.parts import Content, Demands, Part, Place, Written, grouped
 from wham_data.pipelines.writers.samples import Sample, samples_of
+from wham_data.pipelines.writers.stretches import Stretch
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.recording import Provenance
 

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from wham_data.pipelines.export_source import Stretch
 from wham_data.pipelines.readers.wham_npz import IMAGE_SHAPE, NAME
 from wham_data.pipelines.writers.parts import Content, Demands, Part, Place, Written
+from wham_data.pipelines.writers.stretches import Stretch
 from wham_data.schemas.actions import ActionSpace, load_space
 from wham_data.schemas.clock import TEN_HZ
 from wham_data.schemas.errors import Reason, UsageError

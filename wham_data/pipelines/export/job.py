@@ -26,14 +26,13 @@ import polars as pl
 
 from wham_data.corpus import Corpus
 from wham_data.inference.tokenizer import BUNDLED, Tokenizer, load_tokenizer
-from wham_data.pipelines.export_account import (
+from wham_data.pipelines.export.folder import Account, ExportFolder
+from wham_data.pipelines.export.licences import NOT_STATED, attribution, check_licences, licences_of
+from wham_data.pipelines.export.report import (
     ExportProgress,
     ExportReport,
     ExportWatch,
 )
-from wham_data.pipelines.export_folder import Account, ExportFolder
-from wham_data.pipelines.export_source import ExportSource, Stretch, Unfit, rate_of, stretches_of
-from wham_data.pipelines.licences import NOT_STATED, attribution, check_licences, licences_of
 from wham_data.pipelines.readers.options import option_settings
 from wham_data.pipelines.run.progress import Failed, Silent
 from wham_data.pipelines.writers import (
@@ -45,6 +44,13 @@ from wham_data.pipelines.writers import (
     chosen_writer,
 )
 from wham_data.pipelines.writers.parts import Pictures
+from wham_data.pipelines.writers.stretches import (
+    ExportSource,
+    Stretch,
+    Unfit,
+    rate_of,
+    stretches_of,
+)
 from wham_data.schemas.conversion import Conversion, find_conversion, load_conversion
 from wham_data.schemas.corpus_info import content_hash
 from wham_data.schemas.errors import (

@@ -1,0 +1,1 @@
+"""A corpus as what others train from: parts, published whole, with their licences."""
