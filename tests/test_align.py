@@ -25,7 +25,7 @@ from wham_data.pipelines.align import (
     typical_interval,
 )
 from wham_data.pipelines.ingest.stages import refuse_slow_source
-from wham_data.pipelines.readers.per_frame import even_times
+from wham_data.pipelines.readers.kit.frame_actions import even_times
 from wham_data.schemas.actions import ActionSpace, Dimension
 from wham_data.schemas.clock import TEN_HZ
 from wham_data.schemas.errors import Reason, RefusedInput

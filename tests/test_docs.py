@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from wham_data.pipelines.readers import READERS, Reader
-from wham_data.pipelines.readers.options import options_of
+from wham_data.pipelines.readers.kit.options import options_of
 from wham_data.schemas.actions import space_names
 from wham_data.schemas.errors import Reason
 

@@ -18,7 +18,7 @@ from wham_data.inference.tokenizer import load_tokenizer, tokenizer_info
 from wham_data.pipelines.export.folder import ExportFolder
 from wham_data.pipelines.export.licences import is_restricted
 from wham_data.pipelines.export.report import FORMATS
-from wham_data.pipelines.readers.options import options_of
+from wham_data.pipelines.readers.kit.options import options_of
 from wham_data.pipelines.writers import WRITERS
 from wham_data.pipelines.writers.stretches import ExportSource, Stretch, runs_of
 from wham_data.schemas.actions import load_space

@@ -14,14 +14,14 @@ from wham_data.corpus import Corpus
 from wham_data.corpus.forget import forget, players_as_stored
 from wham_data.pipelines.ingest.report import Progress
 from wham_data.pipelines.ingest.settings import IngestSettings
-from wham_data.pipelines.readers.opened import (
+from wham_data.pipelines.readers.kit.frame_actions import even_times
+from wham_data.pipelines.readers.kit.open_recordings import (
     PictureRecording,
     Placement,
     VideoClip,
     audit_clock,
     read_video,
 )
-from wham_data.pipelines.readers.per_frame import even_times
 from wham_data.pipelines.video import VideoLimits, decode_image
 from wham_data.schemas.errors import MismatchError, Reason, RefusedInput, UsageError
 from wham_data.schemas.mask import Mask, masks_said, parse_masks

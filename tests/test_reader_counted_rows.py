@@ -10,7 +10,7 @@ from readings import the_recording
 from video_clips import write_clip
 
 from wham_data.pipelines.readers import discover, open_recording
-from wham_data.pipelines.readers.counted_rows import frames_at_tics, rows_by_frame
+from wham_data.pipelines.readers.video_log.frame_numbers import frames_at_tics, rows_by_frame
 from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.recording import ActionTrack, OpenRecording
 

@@ -10,7 +10,7 @@ from minecraft_clips import clip, done, minerl, shown
 from readings import recordings_in, the_recording
 
 from wham_data.pipelines.readers import discover
-from wham_data.pipelines.readers.mineworld import read_literal
+from wham_data.pipelines.readers.minecraft.mineworld import read_literal
 from wham_data.schemas.errors import Reason, RefusedInput
 
 LINES = [

@@ -22,9 +22,9 @@ from video_clips import read_stamp, write_clip
 
 from wham_data.pipelines.align import place_steps, resample_actions
 from wham_data.pipelines.readers import discover, open_recording
-from wham_data.pipelines.readers.controller_log import correct_clock
-from wham_data.pipelines.readers.log_table import WantedColumns
-from wham_data.pipelines.readers.log_text import open_text_log
+from wham_data.pipelines.readers.video_log.controller_log import correct_clock
+from wham_data.pipelines.readers.video_log.log_table import WantedColumns
+from wham_data.pipelines.readers.video_log.log_text import open_text_log
 from wham_data.schemas.clock import TEN_HZ
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
 from wham_data.schemas.recording import ActionTrack, OpenRecording

@@ -14,7 +14,7 @@ from video_clips import read_stamp, write_clip
 
 from wham_data.corpus import Corpus
 from wham_data.pipelines.ingest.settings import IngestSettings
-from wham_data.pipelines.readers.vpt import Inputs, read_inputs
+from wham_data.pipelines.readers.minecraft.vpt import Inputs, read_inputs
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.recording import OpenRecording

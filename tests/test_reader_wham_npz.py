@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from wham_data.pipelines.align import place_steps, resample_actions
 from wham_data.pipelines.readers import discover, open_recording
-from wham_data.pipelines.readers.resize import resize
+from wham_data.pipelines.readers.kit.resize import resize
 from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.recording import Fit
 from wham_data.schemas.wham_tokens import bins_from_measured

@@ -27,7 +27,8 @@ from wham_data.pipelines.ingest import stages
 from wham_data.pipelines.ingest.decoder_process import DecodeLimits
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.readers import discover
-from wham_data.pipelines.readers.opened import (
+from wham_data.pipelines.readers.kit.frame_actions import even_times, one_hot, per_frame_track
+from wham_data.pipelines.readers.kit.open_recordings import (
     OpenedRecording,
     Picture,
     PicturelessRecording,
@@ -38,7 +39,7 @@ from wham_data.pipelines.readers.opened import (
     open_clips,
     read_video,
 )
-from wham_data.pipelines.readers.options import (
+from wham_data.pipelines.readers.kit.options import (
     choice,
     configured,
     file_option,
@@ -46,7 +47,6 @@ from wham_data.pipelines.readers.options import (
     option_settings,
     rate_option,
 )
-from wham_data.pipelines.readers.per_frame import even_times, one_hot, per_frame_track
 from wham_data.pipelines.run.progress import Silent
 from wham_data.pipelines.video import VideoLimits, decode_image, encode_jpeg
 from wham_data.schemas.actions import load_space

@@ -1,12 +1,12 @@
 """Episodes become dreams: the whole job.
 
-    what there is to dream from, and what of it is there already    dream_sources.py, dream_files.py
+    what there is to dream from, and what of it is there already    sources.py, files.py
     for every batch of episodes:
-      read    a window of each, in the model's tokens               dream_sources.py
-      act     recorded actions, or others                           dream_actions.py
+      read    a window of each, in the model's tokens               sources.py
+      act     recorded actions, or others                           actions.py
       dream   all of them side by side                              inference/dream.py
-      save    each one whole                                        dream_files.py
-    account   for every episode                                     dream_account.py
+      save    each one whole                                        files.py
+    account   for every episode                                     report.py
 
 A dream depends on what it starts from, on the settings, and on the seed with the episode's own name:
 not on the batch, nor on what else is dreamt. So a run that was stopped goes on where it was.

@@ -28,7 +28,7 @@ from wham_data.inference.tokenizer import Tokenizer
 from wham_data.pipelines.dream.actions import WHAM16
 from wham_data.pipelines.dream.window import Need, Window, place, read_window
 from wham_data.pipelines.readers import discover
-from wham_data.pipelines.readers.resize import resize
+from wham_data.pipelines.readers.kit.resize import resize
 from wham_data.pipelines.readers.wham_npz import open_wham_npz
 from wham_data.pipelines.video import VideoLimits, decode_image
 from wham_data.schemas.actions import load_space

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.inference.tokenizer import Tokenizer
-from wham_data.pipelines.readers.resize import resize
+from wham_data.pipelines.readers.kit.resize import resize
 from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.recording import Frames
 

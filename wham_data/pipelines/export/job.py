@@ -1,12 +1,12 @@
 """A corpus becomes a data set in a format that others train from: the whole job.
 
-    which episodes, and under which licences               licences.py
-    what the format asks of them, what their actions become   writers/
-    cut where the format can't follow, shared out in parts    export_source.py, writers/parts.py
+    which episodes, and under which licences                licences.py
+    what the format asks of them, what their actions become writers/
+    cut where the format can't follow, shared out in parts  writers/stretches.py, writers/parts.py
     for every part that is not there yet:
-      write it into a folder of its own                    writers/<format>.py
-      put its files in place, then its account             export_folder.py
-    the files that describe all of it; the report          export_account.py
+      write it into a folder of its own                     writers/<format>.py
+      put its files in place, then its account              folder.py
+    the files that describe all of it; the report           report.py
 
 A part is there whole or not at all, so a run that was stopped goes on where it was. An episode that
 cannot be read or said in the format is left out of its part and named.
@@ -33,7 +33,7 @@ from wham_data.pipelines.export.report import (
     ExportReport,
     ExportWatch,
 )
-from wham_data.pipelines.readers.options import option_settings
+from wham_data.pipelines.readers.kit.options import option_settings
 from wham_data.pipelines.run.progress import Failed, Silent
 from wham_data.pipelines.writers import (
     Content,

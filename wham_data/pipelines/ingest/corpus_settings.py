@@ -12,7 +12,7 @@ from wham_data.pipelines.ingest.plan import Plan
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.ingest.stages import open_source
 from wham_data.pipelines.readers import chosen_readers
-from wham_data.pipelines.readers.options import option_settings
+from wham_data.pipelines.readers.kit.options import option_settings
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
 from wham_data.schemas.errors import NoInputsError, RefusedInput, UsageError

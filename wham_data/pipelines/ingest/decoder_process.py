@@ -35,7 +35,7 @@ from typing import Any, Final
 import numpy as np
 
 import wham_data
-from wham_data.pipelines.readers.opened import OpenedRecording
+from wham_data.pipelines.readers.kit.open_recordings import OpenedRecording
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.clock import SECOND_NS, Index
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError, WhamDataError

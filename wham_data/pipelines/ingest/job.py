@@ -1,7 +1,7 @@
 """Recordings become a corpus: the whole job.
 
     plan      what was found, and what of it is new                plan.py
-    agree     the corpus' settings, action space and columns       agreement.py
+    agree     the corpus' settings, action space and columns       corpus_settings.py
     for every recording, wherever a runner works on it:            stages.py
       open    its clocks and its log                               readers/
       place   steps on the grid, the frame on screen at each       align.py
@@ -9,7 +9,7 @@
       encode  them into tokens                                     inference/tokenizer.py
       write   one shard                                            corpus/shards.py
     commit    what is done, now and then                           corpus/corpus.py
-    account   for every input and every frame                      account.py
+    account   for every input and every frame                      report.py
 
 One shard per recording, named by the hash of the recording and the settings: a run that is killed
 leaves nothing behind that the next one does not write again, byte for byte.

@@ -25,21 +25,22 @@ from wham_data.pipelines.readers.diamond_csgo import DiamondCsgo
 from wham_data.pipelines.readers.doom_parquet import DoomParquet
 from wham_data.pipelines.readers.dreamer_replay import DreamerReplay
 from wham_data.pipelines.readers.genie_coinrun import GenieCoinrun
-from wham_data.pipelines.readers.gf_minecraft import GfMinecraft
+from wham_data.pipelines.readers.kit.options import configured, options_of
 from wham_data.pipelines.readers.lerobot import LeRobot
-from wham_data.pipelines.readers.matrix_game import MatrixGame
 from wham_data.pipelines.readers.melting_pot_lmdb import MeltingPotLmdb
-from wham_data.pipelines.readers.micro_world import MicroWorld
 from wham_data.pipelines.readers.minari import Minari
-from wham_data.pipelines.readers.mineworld import MineWorld
+from wham_data.pipelines.readers.minecraft.gf_minecraft import GfMinecraft
+from wham_data.pipelines.readers.minecraft.matrix_game import MatrixGame
+from wham_data.pipelines.readers.minecraft.micro_world import MicroWorld
+from wham_data.pipelines.readers.minecraft.mineworld import MineWorld
+from wham_data.pipelines.readers.minecraft.open_oasis import OpenOasis
+from wham_data.pipelines.readers.minecraft.vpt import Vpt
 from wham_data.pipelines.readers.multi_agent_jsonl import MultiAgentJsonl
 from wham_data.pipelines.readers.nitrogen import NitroGen
-from wham_data.pipelines.readers.open_oasis import OpenOasis
-from wham_data.pipelines.readers.options import configured, options_of
 from wham_data.pipelines.readers.owamcap import Owamcap
 from wham_data.pipelines.readers.p2p import P2p
 from wham_data.pipelines.readers.rlds import Rlds
-from wham_data.pipelines.readers.video_log import (
+from wham_data.pipelines.readers.video_log.reader import (
     LOG_ENDINGS,
     METADATA_ENDINGS,
     SHARED_LOG,
@@ -47,7 +48,6 @@ from wham_data.pipelines.readers.video_log import (
     is_video,
     log_missing,
 )
-from wham_data.pipelines.readers.vpt import Vpt
 from wham_data.pipelines.readers.webdataset import Webdataset
 from wham_data.pipelines.readers.wham_npz import WhamNpz
 from wham_data.pipelines.video import HEAD_BYTES, VideoLimits, refuse_by_content

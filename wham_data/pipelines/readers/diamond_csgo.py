@@ -20,9 +20,9 @@ import numpy as np
 from wham_data.files.torch_file import TorchFile, looks_saved_by_torch
 from wham_data.pipelines.readers.csgo_hdf5 import provenance_of
 from wham_data.pipelines.readers.diamond_episode import DiamondEpisode, is_episode
-from wham_data.pipelines.readers.opened import PictureRecording
-from wham_data.pipelines.readers.options import rate_option
-from wham_data.pipelines.readers.per_frame import per_frame_track
+from wham_data.pipelines.readers.kit.frame_actions import per_frame_track
+from wham_data.pipelines.readers.kit.open_recordings import PictureRecording
+from wham_data.pipelines.readers.kit.options import rate_option
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.errors import RefusedInput

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from wham_data.files.inert_pickle import TensorRecord
 from wham_data.files.torch_file import TorchFile
-from wham_data.pipelines.readers.opened import (
+from wham_data.pipelines.readers.kit.frame_actions import even_times
+from wham_data.pipelines.readers.kit.open_recordings import (
     Picture,
     PictureRecording,
     audit_clock,
     check_length,
     check_pixels,
 )
-from wham_data.pipelines.readers.per_frame import even_times
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.clock import Index, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput

@@ -27,15 +27,15 @@ from wham_data.files.parquet import (
     read_where,
     stream_column,
 )
-from wham_data.pipelines.readers.opened import (
+from wham_data.pipelines.readers.kit.frame_actions import one_hot, per_frame_track
+from wham_data.pipelines.readers.kit.open_recordings import (
     Picture,
     PictureRecording,
     audit_clock,
     check_length,
     picture_in,
 )
-from wham_data.pipelines.readers.options import choice, option, rate_option
-from wham_data.pipelines.readers.per_frame import one_hot, per_frame_track
+from wham_data.pipelines.readers.kit.options import choice, option, rate_option
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import MOST_DIMENSIONS, load_space
 from wham_data.schemas.clock import Index, steps_ns

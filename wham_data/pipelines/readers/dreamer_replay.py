@@ -29,15 +29,15 @@ from wham_data.files.npz import (
     read_numbers,
     read_rows,
 )
-from wham_data.pipelines.readers.opened import (
+from wham_data.pipelines.readers.kit.frame_actions import even_times, per_frame_track
+from wham_data.pipelines.readers.kit.open_recordings import (
     Picture,
     PictureRecording,
     audit_clock,
     check_length,
     check_pixels,
 )
-from wham_data.pipelines.readers.options import rate_option
-from wham_data.pipelines.readers.per_frame import even_times, per_frame_track
+from wham_data.pipelines.readers.kit.options import rate_option
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.clock import Index

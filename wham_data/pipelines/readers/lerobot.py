@@ -30,8 +30,8 @@ from wham_data.files.parquet import (
     read_where,
     stream_column,
 )
-from wham_data.pipelines.readers.lerobot_dataset import Dataset, Episode, Stretch
-from wham_data.pipelines.readers.opened import (
+from wham_data.pipelines.readers.kit.frame_actions import even_times, one_hot, per_frame_track
+from wham_data.pipelines.readers.kit.open_recordings import (
     Picture,
     PicturelessRecording,
     PictureRecording,
@@ -42,8 +42,8 @@ from wham_data.pipelines.readers.opened import (
     picture_in,
     read_video,
 )
-from wham_data.pipelines.readers.options import names_option, option
-from wham_data.pipelines.readers.per_frame import even_times, one_hot, per_frame_track
+from wham_data.pipelines.readers.kit.options import names_option, option
+from wham_data.pipelines.readers.lerobot_dataset import Dataset, Episode, Stretch
 from wham_data.pipelines.video import VideoIndex, VideoLimits
 from wham_data.schemas.actions import ActionSpace, load_space, space_names
 from wham_data.schemas.clock import SECOND_NS, Index, steps_ns

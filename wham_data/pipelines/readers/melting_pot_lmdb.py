@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from wham_data.files.found import open_regular
 from wham_data.files.lmdb_file import LmdbFile, is_lmdb
-from wham_data.pipelines.readers.opened import Picture, check_length, check_pixels
-from wham_data.pipelines.readers.options import choice, file_option, rate_option
-from wham_data.pipelines.readers.per_frame import one_hot
-from wham_data.pipelines.readers.steady import open_steady
+from wham_data.pipelines.readers.kit.fixed_rate import open_steady
+from wham_data.pipelines.readers.kit.frame_actions import one_hot
+from wham_data.pipelines.readers.kit.open_recordings import Picture, check_length, check_pixels
+from wham_data.pipelines.readers.kit.options import choice, file_option, rate_option
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.clock import SECOND_NS, Index

@@ -32,11 +32,16 @@ from wham_data.files.hdf5 import (
     read_rows,
 )
 from wham_data.files.json_lines import read_json
-from wham_data.pipelines.readers.declared import space_of, values_of
-from wham_data.pipelines.readers.gymnasium_spaces import Entry, action_part, entries_of, space_in
-from wham_data.pipelines.readers.opened import Picture
-from wham_data.pipelines.readers.options import option, rate_option
-from wham_data.pipelines.readers.steady import open_steady
+from wham_data.pipelines.readers.kit.declared_actions import space_of, values_of
+from wham_data.pipelines.readers.kit.fixed_rate import open_steady
+from wham_data.pipelines.readers.kit.gymnasium_spaces import (
+    Entry,
+    action_part,
+    entries_of,
+    space_in,
+)
+from wham_data.pipelines.readers.kit.open_recordings import Picture
+from wham_data.pipelines.readers.kit.options import option, rate_option
 from wham_data.pipelines.video import VideoLimits, decode_image
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from wham_data.files.found import VIDEO_ENDINGS, sniff
 from wham_data.files.json_lines import end_objects, json_lines
-from wham_data.pipelines.readers.declared import ActionPart, space_of, values_of
 from wham_data.pipelines.readers.diamond_atari import ATARI_ACTIONS
-from wham_data.pipelines.readers.opened import VideoClip, VideoRecording, read_video
-from wham_data.pipelines.readers.options import names_option
-from wham_data.pipelines.readers.per_frame import per_frame_track
+from wham_data.pipelines.readers.kit.declared_actions import ActionPart, space_of, values_of
+from wham_data.pipelines.readers.kit.frame_actions import per_frame_track
+from wham_data.pipelines.readers.kit.open_recordings import VideoClip, VideoRecording, read_video
+from wham_data.pipelines.readers.kit.options import names_option
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import ActionSpace, load_space
 from wham_data.schemas.declarations import is_number

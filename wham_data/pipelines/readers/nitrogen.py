@@ -29,7 +29,7 @@ from wham_data.files.parquet import (
     opened_parquet,
     read_columns,
 )
-from wham_data.pipelines.readers.opened import (
+from wham_data.pipelines.readers.kit.open_recordings import (
     PicturelessRecording,
     Placement,
     Retouch,
@@ -40,7 +40,7 @@ from wham_data.pipelines.readers.opened import (
     open_clips,
     read_video,
 )
-from wham_data.pipelines.readers.options import choice
+from wham_data.pipelines.readers.kit.options import choice
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import clamp, load_space
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos

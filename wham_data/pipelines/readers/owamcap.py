@@ -23,7 +23,7 @@ import numpy as np
 from wham_data.files.found import VIDEO_ENDINGS, sniff
 from wham_data.files.json_lines import json_value
 from wham_data.files.mcap import profile_of, read_messages
-from wham_data.pipelines.readers.opened import (
+from wham_data.pipelines.readers.kit.open_recordings import (
     Picture,
     PicturelessRecording,
     PictureRecording,

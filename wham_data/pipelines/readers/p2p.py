@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from wham_data.files.found import open_regular, read_whole, sniff
 from wham_data.files.protobuf import Message, fields_of
 from wham_data.files.wire_format import BYTES, VARINT
-from wham_data.pipelines.readers.key_names import key_named
-from wham_data.pipelines.readers.opened import (
+from wham_data.pipelines.readers.kit.frame_actions import even_times, per_frame_track
+from wham_data.pipelines.readers.kit.key_names import key_named
+from wham_data.pipelines.readers.kit.open_recordings import (
     PicturelessRecording,
     VideoClip,
     VideoRecording,
@@ -34,7 +35,6 @@ from wham_data.pipelines.readers.opened import (
     check_length,
     read_video,
 )
-from wham_data.pipelines.readers.per_frame import even_times, per_frame_track
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.errors import Reason, RefusedInput

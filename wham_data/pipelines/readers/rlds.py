@@ -30,11 +30,11 @@ from wham_data.files.tfrecord import (
     records_in,
 )
 from wham_data.files.wire_format import Buffer
-from wham_data.pipelines.readers.declared import ActionPart, space_of, values_of
-from wham_data.pipelines.readers.opened import Picture
-from wham_data.pipelines.readers.options import option, rate_option
-from wham_data.pipelines.readers.steady import open_steady
-from wham_data.pipelines.readers.tfds_features import Leaf, leaves_of_step
+from wham_data.pipelines.readers.kit.declared_actions import ActionPart, space_of, values_of
+from wham_data.pipelines.readers.kit.fixed_rate import open_steady
+from wham_data.pipelines.readers.kit.open_recordings import Picture
+from wham_data.pipelines.readers.kit.options import option, rate_option
+from wham_data.pipelines.readers.kit.tfds_features import Leaf, leaves_of_step
 from wham_data.pipelines.video import VideoLimits, decode_image
 from wham_data.schemas.actions import MOST_DIMENSIONS
 from wham_data.schemas.clock import Index

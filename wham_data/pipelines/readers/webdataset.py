@@ -26,7 +26,7 @@ from wham_data.files.json_lines import json_value
 from wham_data.files.npz import array_header
 from wham_data.files.tar_file import Places, first_file, tar_places
 from wham_data.pipelines.align import typical_interval
-from wham_data.pipelines.readers.opened import (
+from wham_data.pipelines.readers.kit.open_recordings import (
     Picture,
     PicturelessRecording,
     PictureRecording,

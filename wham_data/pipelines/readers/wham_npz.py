@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 
 from wham_data.files.found import VIDEO_ENDINGS, sniff
 from wham_data.files.npz import member, opened_npz, read_numbers, read_rows
-from wham_data.pipelines.readers.opened import (
+from wham_data.pipelines.readers.kit.frame_actions import even_times
+from wham_data.pipelines.readers.kit.open_recordings import (
     Picture,
     PictureRecording,
     audit_clock,
     check_length,
     check_pixels,
 )
-from wham_data.pipelines.readers.per_frame import even_times
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.clock import SECOND_NS, TEN_HZ, Index

@@ -7,7 +7,7 @@
                          the batches that wait are encoded together, whichever recording they are of
 
 A recording whose worker dies is tried once more, then refused; the others never notice. A task lost
-with its node is started elsewhere. (Codecs run in processes of the workers' own: `decoder_process.py`.)
+with its node is started elsewhere. (Codecs run in processes of the workers' own: `ingest/decoder_process.py`.)
 
 A local cluster demands a token, made anew for every run: Ray listens on all interfaces.
 """

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from wham_data.pipelines.readers.options import configured, options_of
+from wham_data.pipelines.readers.kit.options import configured, options_of
 from wham_data.pipelines.writers.coinrun import CoinrunWriter
 from wham_data.pipelines.writers.diamond import DiamondWriter
 from wham_data.pipelines.writers.hdf5_csgo import Hdf5CsgoWriter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from wham_data.pipelines.readers.options import option
+from wham_data.pipelines.readers.kit.options import option
 
 WORST: Final = 51
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from wham_data.pipelines.readers.genie_coinrun import SIDE
-from wham_data.pipelines.readers.options import choice
+from wham_data.pipelines.readers.kit.options import choice
 from wham_data.pipelines.video import write_video
 from wham_data.pipelines.writers.parts import Content, Demands, Part, Place, Written, one_each
 from wham_data.pipelines.writers.stretches import Stretch

@@ -20,7 +20,7 @@ import numpy as np
 
 from wham_data.files.hdf5 import created_hdf5
 from wham_data.pipelines.readers.csgo_hdf5 import TOLD
-from wham_data.pipelines.readers.options import choice
+from wham_data.pipelines.readers.kit.options import choice
 from wham_data.pipelines.writers.parts import Content, Demands, Part, Place, Written, cut, one_each
 from wham_data.pipelines.writers.stretches import Stretch
 from wham_data.schemas.actions import ActionSpace, load_space

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.options import option
+from wham_data.pipelines.readers.kit.options import option
 from wham_data.pipelines.writers.parts import Content, Demands, Part, Place, Written, grouped
 from wham_data.pipelines.writers.stretches import Numbers, Stretch
 from wham_data.schemas.actions import ActionSpace, load_space

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.files.hdf5 import create_blobs, created_hdf5
-from wham_data.pipelines.readers.options import option
+from wham_data.pipelines.readers.kit.options import option
 from wham_data.pipelines.writers.parts import Content, Demands, Part, Place, Written, a_split_each
 from wham_data.pipelines.writers.stretches import Numbers, Stretch
 from wham_data.schemas.actions import ActionSpace, generic_space

@@ -17,8 +17,12 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.minecraft import CAMERA
-from wham_data.pipelines.readers.open_oasis import DEGREES_PER_BIN, MOST_DEGREES, ONE_HOT_ENDING
+from wham_data.pipelines.readers.minecraft.minerl import CAMERA
+from wham_data.pipelines.readers.minecraft.open_oasis import (
+    DEGREES_PER_BIN,
+    MOST_DEGREES,
+    ONE_HOT_ENDING,
+)
 from wham_data.pipelines.video import write_video
 from wham_data.pipelines.writers.clips import crf_option
 from wham_data.pipelines.writers.parts import Content, Demands, Part, Place, Written, one_each

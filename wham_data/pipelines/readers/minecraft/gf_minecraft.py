@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from wham_data.files.found import open_regular, read_whole, sniff
 from wham_data.files.json_lines import read_json
-from wham_data.pipelines.readers.minecraft import MIN_COVERAGE
-from wham_data.pipelines.readers.opened import VideoClip, VideoRecording, read_video
-from wham_data.pipelines.readers.options import choice
-from wham_data.pipelines.readers.per_frame import per_frame_track
+from wham_data.pipelines.readers.kit.frame_actions import per_frame_track
+from wham_data.pipelines.readers.kit.open_recordings import VideoClip, VideoRecording, read_video
+from wham_data.pipelines.readers.kit.options import choice
+from wham_data.pipelines.readers.minecraft.minerl import MIN_COVERAGE
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.declarations import is_number

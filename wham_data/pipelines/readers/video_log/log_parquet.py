@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wham_data.files.found import open_regular
-from wham_data.pipelines.readers.log_table import (
+from wham_data.pipelines.readers.video_log.log_table import (
     MAX_CELLS_BYTES,
     MAX_COLUMNS,
     NO_TIME,

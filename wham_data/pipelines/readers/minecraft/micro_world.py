@@ -16,8 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
-from wham_data.pipelines.readers.gf_minecraft import clips_in, open_clip, recordings_option
-from wham_data.pipelines.readers.opened import VideoRecording
+from wham_data.pipelines.readers.kit.open_recordings import VideoRecording
+from wham_data.pipelines.readers.minecraft.gf_minecraft import (
+    clips_in,
+    open_clip,
+    recordings_option,
+)
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.recording import Recording
 

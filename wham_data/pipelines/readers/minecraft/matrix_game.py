@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from wham_data.files.found import sniff
 from wham_data.files.json_lines import json_lines
 from wham_data.files.npz import array_shapes, opened_npz, read_numbers
-from wham_data.pipelines.readers.minecraft import frames_with_rows, minerl_row
-from wham_data.pipelines.readers.opened import VideoRecording, read_video
-from wham_data.pipelines.readers.options import choice
-from wham_data.pipelines.readers.per_frame import per_frame_track
+from wham_data.pipelines.readers.kit.frame_actions import per_frame_track
+from wham_data.pipelines.readers.kit.open_recordings import VideoRecording, read_video
+from wham_data.pipelines.readers.kit.options import choice
+from wham_data.pipelines.readers.minecraft.minerl import frames_with_rows, minerl_row
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import ActionSpace, load_space
 from wham_data.schemas.errors import Reason, RefusedInput

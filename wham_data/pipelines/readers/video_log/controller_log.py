@@ -10,18 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS, latest_at
-from wham_data.pipelines.readers.counted_rows import rows_by_frame
-from wham_data.pipelines.readers.log_metadata import (
+from wham_data.pipelines.readers.kit.frame_actions import per_frame_track
+from wham_data.pipelines.readers.video_log.frame_numbers import rows_by_frame
+from wham_data.pipelines.readers.video_log.log_metadata import (
     ColumnRoles,
     LogMetadata,
     assign_columns,
     listed,
     match_controls,
 )
-from wham_data.pipelines.readers.log_parquet import ParquetLog
-from wham_data.pipelines.readers.log_table import LogFile, LogTable, TimeUnit, WantedColumns
-from wham_data.pipelines.readers.log_text import open_text_log
-from wham_data.pipelines.readers.per_frame import per_frame_track
+from wham_data.pipelines.readers.video_log.log_parquet import ParquetLog
+from wham_data.pipelines.readers.video_log.log_table import (
+    LogFile,
+    LogTable,
+    TimeUnit,
+    WantedColumns,
+)
+from wham_data.pipelines.readers.video_log.log_text import open_text_log
 from wham_data.schemas.actions import ActionSpace, clamp
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.per_frame import one_hot
+from wham_data.pipelines.readers.kit.frame_actions import one_hot
 from wham_data.schemas.actions import (
     MOST_DIMENSIONS,
     UNKNOWN_RANGE,

@@ -34,7 +34,7 @@ from wham_data.files.json_lines import (
     MAX_NUMBER_CHARACTERS,
     check_json_depth,
 )
-from wham_data.pipelines.readers.log_table import (
+from wham_data.pipelines.readers.video_log.log_table import (
     MAX_COLUMNS,
     NO_TIME,
     TIME_DIGITS,

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from wham_data.files.found import sniff
 from wham_data.files.torch_file import TorchFile
-from wham_data.pipelines.readers.minecraft import CAMERA, frames_with_rows, minerl_row
-from wham_data.pipelines.readers.opened import VideoRecording, read_video
-from wham_data.pipelines.readers.per_frame import per_frame_track
+from wham_data.pipelines.readers.kit.frame_actions import per_frame_track
+from wham_data.pipelines.readers.kit.open_recordings import VideoRecording, read_video
+from wham_data.pipelines.readers.minecraft.minerl import CAMERA, frames_with_rows, minerl_row
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.errors import Reason, RefusedInput

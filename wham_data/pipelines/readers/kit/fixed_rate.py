@@ -8,7 +8,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.opened import (
+from wham_data.pipelines.readers.kit.frame_actions import even_times, per_frame_track
+from wham_data.pipelines.readers.kit.open_recordings import (
     PicturelessRecording,
     PictureRecording,
     Pictures,
@@ -16,7 +17,6 @@ from wham_data.pipelines.readers.opened import (
     check_length,
     check_pixels,
 )
-from wham_data.pipelines.readers.per_frame import even_times, per_frame_track
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.errors import Reason, RefusedInput

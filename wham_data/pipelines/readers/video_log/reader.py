@@ -18,16 +18,16 @@ import numpy as np
 from wham_data.files.found import VIDEO_ENDINGS, sniff
 from wham_data.files.npz import array_shapes
 from wham_data.pipelines.align import held_until, typical_interval
-from wham_data.pipelines.readers.controller_log import ControllerLog, read_controller_log
-from wham_data.pipelines.readers.counted_rows import MIN_COVERAGE, frames_at_tics
-from wham_data.pipelines.readers.log_metadata import (
+from wham_data.pipelines.readers.kit.open_recordings import VideoClip, VideoRecording, read_video
+from wham_data.pipelines.readers.video_log.controller_log import ControllerLog, read_controller_log
+from wham_data.pipelines.readers.video_log.frame_numbers import MIN_COVERAGE, frames_at_tics
+from wham_data.pipelines.readers.video_log.log_metadata import (
     LogMetadata,
     load_named_space,
     read_metadata,
     space_file,
 )
-from wham_data.pipelines.readers.log_table import TIME_DIGITS
-from wham_data.pipelines.readers.opened import VideoClip, VideoRecording, read_video
+from wham_data.pipelines.readers.video_log.log_table import TIME_DIGITS
 from wham_data.pipelines.video import VideoIndex, VideoLimits
 from wham_data.schemas.clock import SECOND_NS, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput, printable

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from wham_data.files.found import read_whole
 from wham_data.files.json_lines import check_json_depth, check_surrogates
-from wham_data.pipelines.readers.log_table import TIME_DIGITS, TimeUnit
+from wham_data.pipelines.readers.video_log.log_table import TIME_DIGITS, TimeUnit
 from wham_data.schemas.actions import ActionSpace, load_space, space_names
 from wham_data.schemas.declarations import nearest
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError, printable

@@ -25,16 +25,16 @@ from numpy.typing import NDArray
 
 from wham_data.files.found import sniff
 from wham_data.files.json_lines import end_objects, json_lines, read_json
-from wham_data.pipelines.readers.cursor import draw_cursor
-from wham_data.pipelines.readers.opened import (
+from wham_data.pipelines.readers.kit.frame_actions import per_frame_track
+from wham_data.pipelines.readers.kit.open_recordings import (
     Placement,
     VideoClip,
     VideoRecording,
     open_clips,
     read_video,
 )
-from wham_data.pipelines.readers.options import choice
-from wham_data.pipelines.readers.per_frame import per_frame_track
+from wham_data.pipelines.readers.kit.options import choice
+from wham_data.pipelines.readers.minecraft.cursor import draw_cursor
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.clock import Index

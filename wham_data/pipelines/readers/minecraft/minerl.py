@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.opened import VideoClip
+from wham_data.pipelines.readers.kit.open_recordings import VideoClip
 from wham_data.pipelines.video import VideoIndex
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.errors import Reason, RefusedInput

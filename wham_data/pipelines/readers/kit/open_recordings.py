@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.pipelines.align import cut_at_gaps
-from wham_data.pipelines.readers.resize import resize
+from wham_data.pipelines.readers.kit.resize import resize
 from wham_data.pipelines.video import (
     DecodeAudit,
     VideoIndex,

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.files.json_lines import check_json_depth, check_surrogates
-from wham_data.pipelines.readers.declared import ActionPart
-from wham_data.pipelines.readers.opened import Picture
+from wham_data.pipelines.readers.kit.declared_actions import ActionPart
+from wham_data.pipelines.readers.kit.open_recordings import Picture
 from wham_data.schemas.actions import MOST_DIMENSIONS
 from wham_data.schemas.errors import Reason, RefusedInput
 

@@ -1,0 +1,1 @@
+"""What readers share: options, open recordings, declared actions, scaling."""

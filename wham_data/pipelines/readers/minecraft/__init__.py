@@ -1,0 +1,1 @@
+"""Minecraft's recordings: VPT and its descendants."""

@@ -1,0 +1,1 @@
+"""Videos with a log beside them: the metadata, the log, the clock."""
