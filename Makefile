@@ -4,7 +4,7 @@ PY   := $(VENV)/bin/python
 RUN  := $(VENV)/bin/wham-data
 DONE := $(VENV)/.wham-data-installed
 
-STORE_TESTS := tests/test_object_store.py tests/test_ingest_store.py tests/test_feed_store.py
+STORE_TESTS := tests/corpus/test_object_store.py tests/pipelines/ingest/test_ingest_store.py tests/feed/test_feed_store.py
 
 .PHONY: setup demo test soak fuzz check bench clean
 

@@ -25,8 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from processes import below  # noqa: E402
-from recordings import DEMO  # noqa: E402
+from makers.processes import below  # noqa: E402
+from makers.recordings import DEMO  # noqa: E402
 
 FREE_BOX = b"\0\0\0\x08free"
 """A part of an mp4 that means nothing."""

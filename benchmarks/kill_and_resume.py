@@ -23,8 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from processes import kill_worker, wait_for_worker  # noqa: E402
-from recordings import cut, cuts, digest, strangers  # noqa: E402
+from makers.processes import kill_worker, wait_for_worker  # noqa: E402
+from makers.recordings import cut, cuts, digest, strangers  # noqa: E402
 
 from wham_data.corpus import Corpus  # noqa: E402
 

@@ -120,7 +120,6 @@ def made(scratch: Path, count: int) -> Iterator[Path]:
 
 def makers() -> dict[str, Callable[[Path, int], object]]:
     """Writes a recording of so many frames into a folder, by format."""
-    import export_makers
     import test_reader_csgo_hdf5 as csgo
     import test_reader_diamond_atari as atari
     import test_reader_doom_parquet as doom
@@ -135,6 +134,7 @@ def makers() -> dict[str, Callable[[Path, int], object]]:
     import test_reader_rlds as rlds
     import test_reader_vpt as vpt
     import test_reader_wham_npz as wham
+    from makers import exports as export_makers
 
     def tar(folder: Path, count: int) -> None:
         corpus = export_makers.picture_corpus(

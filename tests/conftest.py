@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from fault_proxy import FaultProxy
-from object_stores import BUCKET, CREDENTIALS, ENDPOINT, Bucket, make_bucket, running_store
-from recordings import cut, cuts
+from makers.fault_proxy import FaultProxy
+from makers.object_stores import BUCKET, CREDENTIALS, ENDPOINT, Bucket, make_bucket, running_store
+from makers.recordings import cut, cuts
 
 ROOT = Path(__file__).parents[1]
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -43,9 +43,9 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from processes import below, title, wait_for_worker, workers_of  # noqa: E402
-from recordings import digest, strangers  # noqa: E402
-from video_clips import write_clip  # noqa: E402
+from makers.processes import below, title, wait_for_worker, workers_of  # noqa: E402
+from makers.recordings import digest, strangers  # noqa: E402
+from makers.video_clips import write_clip  # noqa: E402
 
 from wham_data import faults  # noqa: E402
 from wham_data.corpus import Corpus  # noqa: E402

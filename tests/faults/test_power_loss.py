@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus_makers import add_shard, info, recording_of
+from makers.corpora import add_shard, info, recording_of
+from makers.recordings import digest
 from power_cut import Cut, Disk, Image, is_visible, newest, oldest
-from recordings import digest
 
 from wham_data.corpus import manifest
 from wham_data.corpus.corpus import INFO, Corpus

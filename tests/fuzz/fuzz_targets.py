@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import corpus_makers
 import numpy as np
 import test_reader_csgo_hdf5 as csgo
 import test_reader_diamond_atari as diamond_atari
@@ -29,8 +28,9 @@ import test_reader_rlds as rlds
 import test_reader_video_log as video_log
 import test_reader_vpt as vpt
 import test_reader_wham_npz as wham_npz
-import wham_checkpoints
-from video_clips import write_clip
+from makers import corpora as corpus_makers
+from makers import wham_checkpoints
+from makers.video_clips import write_clip
 
 from wham_data.corpus import Corpus
 from wham_data.feed import WindowDataset

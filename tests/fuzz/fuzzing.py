@@ -25,7 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS.parent), str(TESTS), str(TESTS / "pipelines" / "readers")]
 
 from fuzz_mutations import mutated  # noqa: E402
 from fuzz_targets import NEVER_CHANGED, TARGETS, Target  # noqa: E402

@@ -1,6 +1,6 @@
 """Run a command with an S3 server of another make: Ceph's gateway, on this machine, for as long as it takes.
 
-    python tests/soak/ceph_rgw.py pytest tests/test_object_store.py tests/test_ingest_store.py
+    python tests/soak/ceph_rgw.py pytest tests/corpus/test_object_store.py tests/pipelines/ingest/test_ingest_store.py
     python tests/soak/ceph_rgw.py            # says what to export, and goes on until Ctrl-C
 
 Unlike the server of the ordinary tests it checks signatures. One monitor, one disk in memory and the

@@ -1,0 +1,1 @@
+"""Small things that the tests are made of: recordings, corpora, models, servers, faults."""
