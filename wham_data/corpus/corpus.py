@@ -19,7 +19,6 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -36,9 +35,12 @@ from wham_data.corpus.commit_rules import (
 )
 from wham_data.corpus.manifest import Change, ManifestTable, Snapshot
 from wham_data.corpus.quarantine import Quarantine
-from wham_data.corpus.shards import RowRange, ShardFile, ShardView, steps_from, write_shard_to
-from wham_data.corpus.storage.contract import Leased, Storage, open_storage, publish_again
+from wham_data.corpus.shard_view import ShardView, steps_from
+from wham_data.corpus.shards import RowRange, ShardFile, write_shard_to
+from wham_data.corpus.storage.contract import Leased, Storage, publish_again
+from wham_data.corpus.storage.locations import open_storage
 from wham_data.corpus.tombstones import Forgotten
+from wham_data.corpus.verify import VerifyReport, verify
 from wham_data.schemas.corpus_info import MOST_BYTES, CorpusInfo
 from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError
 from wham_data.schemas.manifest import (
@@ -52,8 +54,6 @@ from wham_data.schemas.steps import EpisodeSteps
 
 if TYPE_CHECKING:
     import polars as pl
-
-    from wham_data.corpus.verify import VerifyReport
 
 INFO: Final = "corpus.json"
 
@@ -350,9 +350,9 @@ class Corpus:
         Raises:
             MissingPartError: Ray Data needs a package that is not installed.
         """
-        # By its name: the one module that knows Ray lies above this layer.
-        jobs = import_module("wham_data.pipelines.run.ray_jobs")
-        return jobs.steps_dataset(self, split)
+        from wham_data.corpus.ray_data import steps_dataset
+
+        return steps_dataset(self, split)
 
     def at(self, match: str, time_ns: int) -> pl.DataFrame:
         """What everyone in a match saw and did at one time: a row per player or subject.
@@ -406,8 +406,6 @@ class Corpus:
 
     def verify(self, *, hashes: bool = True) -> VerifyReport:
         """Look for everything that may be wrong; see `verify.verify`."""
-        from wham_data.corpus.verify import verify
-
         return verify(self, hashes=hashes)
 
     def manifest_problems(self) -> list[str]:

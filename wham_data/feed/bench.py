@@ -29,7 +29,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from wham_data.corpus.shards import matrix_of
+from wham_data.corpus.shard_view import matrix_of
 from wham_data.feed.dataset import WindowDataset
 from wham_data.feed.mapped_shards import MappedFile
 from wham_data.feed.windows import Numbers

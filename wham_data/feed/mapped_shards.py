@@ -30,7 +30,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
-from wham_data.corpus.shards import ShardView
+from wham_data.corpus.shard_view import ShardView
 from wham_data.corpus.storage.contract import hash_file, one_line
 from wham_data.feed.remote_shards import Copies
 from wham_data.feed.windows import Numbers, Windows

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
-from wham_data.corpus.shards import ShardView, matrix_of
+from wham_data.corpus.shard_view import ShardView, matrix_of
 from wham_data.feed.balance import action_weights
 from wham_data.feed.mapped_shards import NAME_BYTES, Shards
 from wham_data.feed.order import Draws
