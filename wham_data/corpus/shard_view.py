@@ -67,7 +67,7 @@ class ShardView:
 
     Attributes:
         path: where its bytes are on this machine.
-        where: the shard, as messages have it.
+        where: name of the shard in messages.
         rows: steps in it.
         episodes: where each episode lies, as the shard says; they tile its rows in order.
     """
@@ -80,7 +80,7 @@ class ShardView:
         Args:
             path: a file on this machine.
             info: of the corpus it belongs to.
-            where: how messages name it; the path, unless said.
+            where: name of the shard in messages. Default: the path.
             leased: what keeps the file in place, if it is a copy.
 
         Raises:

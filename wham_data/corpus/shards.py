@@ -1,4 +1,4 @@
-"""Shards: Parquet files whose pages are raw matrices, the same bytes for the same steps.
+"""Writing shards: Parquet files whose pages are raw matrices; equal steps give equal bytes.
 
 Every column chunk of a fixed-length column is one page, PLAIN and uncompressed, of a REQUIRED
 field, so behind the page header lies the matrix itself (rows x 2N bytes of tokens, rows x 4A of
@@ -36,7 +36,7 @@ ROWS_PER_GROUP: Final = 4_096
 ROWS_PER_GROUP_WITH_FRAMES: Final = 1_024
 MOST_ROWS_PER_GROUP: Final = 16_384
 MOST_TEXT_BYTES: Final = 65_536
-"""A text or an episode's name is no longer; a picture not either, beyond its raw pixels."""
+"""Most bytes of a text or an episode's name; a picture may have so many more than raw pixels."""
 WHOLE_PAGE: Final = 2**31 - 1
 """Page size limit above any row group: a column chunk is then a single page."""
 CORPUS_KEY: Final = b"wham_data.corpus"

@@ -1,4 +1,4 @@
-"""Look for everything that can be wrong with a corpus, and list all of it, a line each."""
+"""Check a whole corpus, and list every problem in one line each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ManifestRow = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What was looked at, and what is wrong with it.
+    """How much was checked, and what is wrong.
 
     problems  a line each, naming the place and both values; none: the corpus is whole
     notes     what a person may want to know, but is no damage
@@ -66,7 +66,7 @@ def verify(
         corpus: as of the version it is open at.
         hashes: read every byte again and compare its SHA-256. Without it a flipped bit is found by
             the page checksums, but not one in a footer.
-        threads: how many shards to read at once; the machine's processors unless said.
+        threads: how many shards to read at once. Default: one per processor.
     """
     found = _Findings(problems=corpus.manifest_problems())
     try:

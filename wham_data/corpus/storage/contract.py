@@ -1,4 +1,4 @@
-"""The one seam between a corpus and where it lies: every name is written once and whole.
+"""The interface between a corpus and its files: every name is written once and whole.
 
 Two rules keep a corpus whole through crashes and races, wherever it lies: bytes are durable and
 complete before their name can be seen, and a name is given by an operation that never replaces, so
@@ -56,10 +56,10 @@ class Storage(Protocol):
 
     @property
     def location(self) -> str:
-        """As people name it: an absolute path, or a URL."""
+        """The corpus for people: an absolute path, or a URL."""
 
     def where(self, name: str) -> str:
-        """`name` as messages have it."""
+        """Full path or URL of `name`, for messages."""
 
     def exists(self, name: str) -> bool:
         """Whether `name` is there, whole."""

@@ -13,7 +13,7 @@ A store that does not know the condition, or does not give back what was put, is
 
 Credentials, region and endpoint come from the usual variables (AWS_*, GOOGLE_*) or from the machine's
 own role; none is kept. The client does not survive a fork: a forked process has its copies fetched by
-a child of its own (see `fetcher`).
+a child of its own (see `forked_fetch`).
 """
 
 from __future__ import annotations
