@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar, Final
@@ -40,7 +40,7 @@ from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput
-from wham_data.schemas.recording import Provenance, Recording, RefusedFile
+from wham_data.schemas.recording import FrameData, Provenance, Recording, RefusedFile
 
 ACTIONS: Final = 51
 TOLD: Final = {"xaux": 54, "helperarr": 2}
@@ -58,6 +58,7 @@ class CsgoHdf5:
 
     name: ClassVar[str] = "csgo-hdf5"
     about: ClassVar[str] = "Counter-Strike recordings of Pearce and Zhu, an .hdf5 file each"
+    order: ClassVar[int] = 50
     frame_rate: Fraction = rate_option("16", about="frames per second; the files do not say")
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
@@ -80,7 +81,7 @@ class CsgoHdf5:
                     provenance=provenance_of(path.stem),
                 )
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> PictureRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> PictureRecording:
         """Read everything but the pictures."""
         path = recording.path
         with opened_hdf5(path) as file:
@@ -117,9 +118,11 @@ class CsgoHdf5:
         return PictureRecording(
             frame_times_ns=times_ns,
             frame_end_ns=end_ns,
-            clock=replace(audit_clock(times_ns, end_ns, max_gap_ns), frames_expected=count),
-            actions=per_frame_track(load_space("csgo51"), ticks_ns, end_ns, values),
-            states=states,
+            clock=audit_clock(times_ns, frames_expected=count),
+            data=FrameData(
+                actions=per_frame_track(load_space("csgo51"), ticks_ns, end_ns, values),
+                states=states,
+            ),
             notes=(f"{lost} of {count} frames are not in the file",) if lost else (),
             pictures=lambda picks: _pictures(path, shape, shown[picks]),
             limits=limits,
@@ -160,7 +163,7 @@ def _numbers(file: object, name: str, size: int) -> NDArray[np.float64]:
 
 
 def _pictures(path: Path, shape: tuple[int, ...], numbers: Index) -> Iterator[Picture | None]:
-    """See `opened.Pictures`; a frame that cannot be unpacked is None."""
+    """See `kit.open_recordings.Pictures`; a frame that cannot be unpacked is None."""
     with opened_hdf5(path) as file:
         for number in numbers.tolist():
             name = f"frame_{number}_x"

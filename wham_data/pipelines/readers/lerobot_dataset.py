@@ -25,7 +25,7 @@ _SLOT: Final = re.compile(r"\{(\w+)(?::0?(\d)d)?\}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class VideoSpan:
     """Where the frames of an episode lie: in which video, between which of its seconds."""
 
     chunk: int = 0
@@ -46,7 +46,7 @@ class Episode:
     number: int
     chunk: int = 0
     file: int = 0
-    videos: Mapping[str, Stretch] = field(default_factory=dict)
+    videos: Mapping[str, VideoSpan] = field(default_factory=dict)
     table: Path | None = None
 
 
@@ -194,10 +194,10 @@ class Dataset:
         """Where what a camera saw lies; `info.json` for what is no video."""
         if camera not in self.videos:
             return self.info
-        stretch = episode.videos.get(camera, Stretch())
+        span = episode.videos.get(camera, VideoSpan())
         places: dict[str, int | str] = {
-            "chunk_index": stretch.chunk,
-            "file_index": stretch.file,
+            "chunk_index": span.chunk,
+            "file_index": span.file,
             "video_key": camera,
         }
         return self._place("video_path", episode, places)
@@ -230,7 +230,7 @@ class Dataset:
                 raise RefusedInput(Reason.METADATA, f"{path.name}: not the numbers of an episode")
             number, chunk, file, *rest = row
             videos = {
-                camera: Stretch(*rest[4 * place : 4 * place + 4])
+                camera: VideoSpan(*rest[4 * place : 4 * place + 4])
                 for place, camera in enumerate(self.videos)
             }
             yield Episode(number, chunk, file, videos, path)

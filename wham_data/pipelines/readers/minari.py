@@ -32,20 +32,20 @@ from wham_data.files.hdf5 import (
     read_rows,
 )
 from wham_data.files.json_lines import read_json
-from wham_data.pipelines.readers.kit.declared_actions import space_of, values_of
-from wham_data.pipelines.readers.kit.fixed_rate import open_steady
+from wham_data.pipelines.readers.kit.declared_actions import chosen_picture, space_of, values_of
+from wham_data.pipelines.readers.kit.fixed_rate import open_fixed_rate
 from wham_data.pipelines.readers.kit.gymnasium_spaces import (
     Entry,
     action_part,
     entries_of,
     space_in,
 )
-from wham_data.pipelines.readers.kit.open_recordings import Picture
+from wham_data.pipelines.readers.kit.open_recordings import Picture, picture_in
 from wham_data.pipelines.readers.kit.options import option, rate_option
-from wham_data.pipelines.video import VideoLimits, decode_image
+from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput
-from wham_data.schemas.recording import OpenRecording, Provenance, Recording, RefusedFile
+from wham_data.schemas.recording import FrameData, OpenRecording, Provenance, Recording, RefusedFile
 
 METADATA: Final = "metadata.json"
 MOST_BYTES: Final = 256 << 20
@@ -64,6 +64,7 @@ class Minari:
 
     name: ClassVar[str] = "minari"
     about: ClassVar[str] = "data sets of Minari, in its HDF5 form"
+    order: ClassVar[int] = 60
     frame_rate: Fraction = rate_option("10", about="frames per second; the files do not say")
     picture: str = option(
         "",
@@ -97,13 +98,14 @@ class Minari:
                     part=f"episode_{number}",
                 )
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> OpenRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> OpenRecording:
         """Read everything but the pictures."""
         path, episode = recording.path, recording.part
         said = _metadata(recording)
         acted = [action_part(each) for each in entries_of(space_in(said, "action_space"))]
         seen = entries_of(space_in(said, "observation_space"))
-        picture = self._picture(seen)
+        pictured = [entry for entry in seen if entry.channels is not None]
+        picture = chosen_picture(pictured, self.picture, "an observation")
         shown = "" if picture is None else _at(f"{episode}/observations", picture.path)
         with opened_hdf5(path) as file:
             arrays = {
@@ -130,34 +132,15 @@ class Minari:
             assert picture is not None
             yield from _pictures(path, shown, picture, form, picks)
 
-        return open_steady(
+        return open_fixed_rate(
             len(values) + 1,
             self.frame_rate,
             limits,
-            max_gap_ns,
+            FrameData(states=states, rewards=rewards),
             space=space_of(acted, str(said.get("dataset_id") or self.name)),
             values=values,
-            states=states,
-            rewards=rewards,
             pictures=None if picture is None else pictures,
             size=(1, 1) if picture is None else picture.size,
-        )
-
-    def _picture(self, seen: list[Entry]) -> Entry | None:
-        """The entry of an observation that is the picture.
-
-        Raises:
-            RefusedInput: METADATA, the one that was asked for is none.
-        """
-        pictures = [entry for entry in seen if entry.channels is not None]
-        if not self.picture:
-            return pictures[0] if pictures else None
-        for entry in pictures:
-            if entry.path == self.picture:
-                return entry
-        there = ", ".join(entry.path for entry in pictures) or "none"
-        raise RefusedInput(
-            Reason.METADATA, f"no picture {self.picture} in an observation; pictures there: {there}"
         )
 
 
@@ -257,7 +240,7 @@ def _form_of(file: object, name: str) -> tuple[Form, int]:
 def _pictures(
     path: Path, name: str, entry: Entry, form: Form, picks: Index
 ) -> Iterator[Picture | None]:
-    """See `opened.Pictures`; a JPEG that cannot be decoded is None."""
+    """See `kit.open_recordings.Pictures`; a JPEG that cannot be decoded is None."""
     with opened_hdf5(path) as file:
         if form == "array":
             for row in read_rows(file, name, picks):
@@ -268,8 +251,4 @@ def _pictures(
             if form == "jpegs"
             else (row.tobytes() for row in read_rows(file, name, picks))
         )
-        for data in coded:
-            try:
-                yield decode_image(data)
-            except RefusedInput:
-                yield None
+        yield from map(picture_in, coded)

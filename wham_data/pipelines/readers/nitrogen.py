@@ -46,7 +46,14 @@ from wham_data.schemas.actions import clamp, load_space
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos
 from wham_data.schemas.declarations import is_number
 from wham_data.schemas.errors import Reason, RefusedInput
-from wham_data.schemas.recording import ActionTrack, Frames, Provenance, Recording, RefusedFile
+from wham_data.schemas.recording import (
+    ActionTrack,
+    FrameData,
+    Frames,
+    Provenance,
+    Recording,
+    RefusedFile,
+)
 
 LICENSE: Final = "CC-BY-NC-4.0"
 LONGEST_S: Final = 1e6
@@ -60,7 +67,7 @@ TABLES: Final = {"raw": "actions_raw.parquet", "processed": "actions_processed.p
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class LabelledChunk:
     """What `metadata.json` tells.
 
     rows      how many frames the labels are of
@@ -75,7 +82,7 @@ class Chunk:
     overlay: tuple[float, float, float, float] | None
 
     @classmethod
-    def read(cls, path: Path) -> Chunk | None:
+    def read(cls, path: Path) -> LabelledChunk | None:
         """The chunk of a `metadata.json`; None for one of something else.
 
         Raises:
@@ -118,6 +125,7 @@ class NitroGen:
 
     name: ClassVar[str] = "nitrogen"
     about: ClassVar[str] = "NVIDIA's NitroGen labels, beside videos of your own"
+    order: ClassVar[int] = 190
     labels: str = choice("raw", "processed", about="which of the two tables of a chunk")
     overlay: str = choice("masked", "shown", about="the pad's picture that gives the action away")
 
@@ -134,7 +142,7 @@ class NitroGen:
             if path.name != "metadata.json" or present.isdisjoint(tables.values()):
                 continue
             try:
-                chunk = Chunk.read(path)
+                chunk = LabelledChunk.read(path)
             except RefusedInput as why:
                 yield RefusedFile(path, why)
                 continue
@@ -143,7 +151,11 @@ class NitroGen:
                 yield self._recording(chunk, path, there, videos)
 
     def _recording(
-        self, chunk: Chunk, told: Path, tables: Mapping[str, Path], videos: Mapping[str, list[Path]]
+        self,
+        chunk: LabelledChunk,
+        told: Path,
+        tables: Mapping[str, Path],
+        videos: Mapping[str, list[Path]],
     ) -> Recording:
         table = tables.get(self.labels, next(iter(tables.values())))
         folder = told.parent
@@ -159,11 +171,11 @@ class NitroGen:
         )
 
     def open(
-        self, recording: Recording, limits: VideoLimits, max_gap_ns: int
+        self, recording: Recording, limits: VideoLimits
     ) -> VideoRecording | PicturelessRecording:
         """Read the labels and index the video, if there is one."""
         *videos, table, told = recording.files
-        chunk = Chunk.read(told)
+        chunk = LabelledChunk.read(told)
         assert chunk is not None
         rows = _rows(table)
         notes = [] if table.name == TABLES[self.labels] else [f"labels of {table.name}"]
@@ -176,8 +188,8 @@ class NitroGen:
             return PicturelessRecording(
                 frame_times_ns=times_ns[:-1],
                 frame_end_ns=int(times_ns[-1]),
-                clock=audit_clock(times_ns[:-1], int(times_ns[-1]), max_gap_ns),
-                actions=_track(rows, times_ns),
+                clock=audit_clock(times_ns[:-1]),
+                data=FrameData(actions=_track(rows, times_ns)),
                 notes=(*notes, "no video: actions only"),
             )
         index, half_ns = read_video(videos[0], limits), int(chunk.interval_ns / 2)
@@ -191,8 +203,7 @@ class NitroGen:
             notes.append("the metadata name no overlay: nothing is painted over")
         return open_clips(
             (clip,),
-            max_gap_ns,
-            actions=_track(rows, snapped(times_ns, clip.times_ns, half_ns)),
+            FrameData(actions=_track(rows, snapped(times_ns, clip.times_ns, half_ns))),
             notes=tuple(notes),
             retouch=_mask(chunk.overlay, index.picture.display_size)
             if masked and chunk.overlay is not None
@@ -200,7 +211,7 @@ class NitroGen:
         )
 
 
-def _is_clip(video: Path, chunk: Chunk) -> bool:
+def _is_clip(video: Path, chunk: LabelledChunk) -> bool:
     """Whether a video begins where the chunk does."""
     return video.stem != chunk.video
 

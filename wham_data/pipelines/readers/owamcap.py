@@ -37,7 +37,7 @@ from wham_data.pipelines.readers.owa_inputs import Event, Sources, input_track
 from wham_data.pipelines.video import VideoIndex, VideoLimits, decode_image
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput
-from wham_data.schemas.recording import ActionTrack, Recording
+from wham_data.schemas.recording import ActionTrack, FrameData, Recording
 
 PROFILE: Final = "owa"
 SCREENS: Final = frozenset({"ScreenCaptured", "ScreenEmitted"})
@@ -72,6 +72,7 @@ class Owamcap:
 
     name: ClassVar[str] = "owamcap"
     about: ClassVar[str] = "desktop recordings of Open World Agents: .mcap, often beside .mkv"
+    order: ClassVar[int] = 210
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
         """Every MCAP file of the profile, with the video that its first screen names."""
@@ -83,7 +84,7 @@ class Owamcap:
             yield Recording(path=path, files=(path, *([video] if video else [])), format=self.name)
 
     def open(
-        self, recording: Recording, limits: VideoLimits, max_gap_ns: int
+        self, recording: Recording, limits: VideoLimits
     ) -> VideoRecording | PictureRecording | PicturelessRecording:
         """Read all messages, and index the video."""
         path, *videos = recording.files
@@ -91,7 +92,7 @@ class Owamcap:
         actions, notes = log.track()
         if log.screens and videos:
             clip, told = on_log_clock(read_video(videos[0], limits), log.screens)
-            return clip.opened(max_gap_ns, actions=actions, notes=(*notes, *told))
+            return clip.opened(FrameData(actions=actions), notes=(*notes, *told))
         screens = _in_order(log.screens)
         embedded = [screen for screen in screens if not screen.uri]
         if actions is None and not embedded:
@@ -103,13 +104,13 @@ class Owamcap:
         last_ns = int(np.median(np.diff(times_ns))) if len(times_ns) > 1 else 1
         end_ns = int(times_ns[-1]) + last_ns
         check_length(len(times_ns), end_ns - int(times_ns[0]), limits)
-        clock = audit_clock(times_ns, end_ns, max_gap_ns)
+        clock = audit_clock(times_ns)
         if not embedded:
             return PicturelessRecording(
                 frame_times_ns=times_ns,
                 frame_end_ns=end_ns,
                 clock=clock,
-                actions=actions,
+                data=FrameData(actions=actions),
                 notes=(*notes, "no video: actions only"),
             )
 
@@ -122,7 +123,7 @@ class Owamcap:
             frame_times_ns=times_ns,
             frame_end_ns=end_ns,
             clock=clock,
-            actions=actions,
+            data=FrameData(actions=actions),
             notes=notes,
             pictures=pictures,
             limits=limits,

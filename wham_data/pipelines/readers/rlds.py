@@ -30,16 +30,21 @@ from wham_data.files.tfrecord import (
     records_in,
 )
 from wham_data.files.wire_format import Buffer
-from wham_data.pipelines.readers.kit.declared_actions import ActionPart, space_of, values_of
-from wham_data.pipelines.readers.kit.fixed_rate import open_steady
-from wham_data.pipelines.readers.kit.open_recordings import Picture
+from wham_data.pipelines.readers.kit.declared_actions import (
+    ActionPart,
+    chosen_picture,
+    space_of,
+    values_of,
+)
+from wham_data.pipelines.readers.kit.fixed_rate import open_fixed_rate
+from wham_data.pipelines.readers.kit.open_recordings import Picture, picture_in
 from wham_data.pipelines.readers.kit.options import option, rate_option
 from wham_data.pipelines.readers.kit.tfds_features import Leaf, leaves_of_step
-from wham_data.pipelines.video import VideoLimits, decode_image
+from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import MOST_DIMENSIONS
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput
-from wham_data.schemas.recording import OpenRecording, Provenance, Recording, RefusedFile
+from wham_data.schemas.recording import FrameData, OpenRecording, Provenance, Recording, RefusedFile
 
 FEATURES: Final = "features.json"
 STEPS: Final = "steps/"
@@ -62,6 +67,7 @@ class Rlds:
 
     name: ClassVar[str] = "rlds"
     about: ClassVar[str] = "RLDS data sets of TensorFlow Datasets, TFRecord files of episodes"
+    order: ClassVar[int] = 70
     frame_rate: Fraction = rate_option("10", about="frames per second; the files do not say")
     picture: str = option(
         "",
@@ -97,11 +103,12 @@ class Rlds:
                     part=f"record_{number}",
                 )
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> OpenRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> OpenRecording:
         """Read everything but the pictures."""
         path = recording.path
         leaves = _leaves(recording)
-        picture = self._picture(leaves)
+        images = [leaf for leaf in leaves if leaf.kind == "image"]
+        picture = chosen_picture(images, self.picture, "a step")
         acted = [leaf for leaf in leaves if leaf.path.split("/")[0] == ACTION]
         parts = {leaf.path: self._action_part(leaf) for leaf in acted}
         records = records_in(path)
@@ -125,35 +132,15 @@ class Rlds:
         def pictures(picks: Index) -> Iterator[Picture | None]:
             yield from _pictures(path, places[picks])
 
-        return open_steady(
+        return open_fixed_rate(
             episode.count,
             self.frame_rate,
             limits,
-            max_gap_ns,
+            FrameData(states=_states(episode, leaves), rewards=rewards, texts=texts),
             space=space_of(list(parts.values()), path.name.partition("-")[0]),
             values=values,
-            states=_states(episode, leaves),
-            rewards=rewards,
-            texts=texts,
             pictures=None if picture is None else pictures,
             size=(1, 1) if picture is None else picture.size,
-        )
-
-    def _picture(self, leaves: list[Leaf]) -> Leaf | None:
-        """The entry that is the picture.
-
-        Raises:
-            RefusedInput: METADATA, the one that was asked for is none.
-        """
-        images = [leaf for leaf in leaves if leaf.kind == "image"]
-        if not self.picture:
-            return images[0] if images else None
-        for leaf in images:
-            if leaf.path == self.picture:
-                return leaf
-        there = ", ".join(leaf.path for leaf in images) or "none"
-        raise RefusedInput(
-            Reason.METADATA, f"no picture {self.picture} in a step; pictures there: {there}"
         )
 
     def _action_part(self, leaf: Leaf) -> ActionPart:
@@ -307,7 +294,4 @@ def _pictures(path: Path, places: Index) -> Iterator[Picture | None]:
             if stop - start > MOST_PICTURE_BYTES:
                 raise RefusedInput(Reason.TOO_LARGE, f"a picture of {stop - start} bytes")
             file.seek(start)
-            try:
-                yield decode_image(file.read(stop - start))
-            except RefusedInput:
-                yield None
+            yield picture_in(file.read(stop - start))

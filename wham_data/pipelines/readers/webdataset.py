@@ -40,6 +40,7 @@ from wham_data.schemas.declarations import is_number, is_text, known_keys
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
 from wham_data.schemas.recording import (
     ActionTrack,
+    FrameData,
     OpenRecording,
     Provenance,
     Recording,
@@ -148,6 +149,7 @@ class Webdataset:
 
     name: ClassVar[str] = "webdataset"
     about: ClassVar[str] = "tar files that `wham-data export --to webdataset` wrote"
+    order: ClassVar[int] = 90
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
         """Every episode of the tars that begin with a description of ours."""
@@ -162,7 +164,7 @@ class Webdataset:
             for episode in info.episodes if info else ():
                 yield Recording(path, (path,), self.name, episode.provenance, part=episode.name)
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> OpenRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> OpenRecording:
         """Read everything but the pictures."""
         path = recording.path
         info, places = ShardInfo.read(path), tar_places(path)
@@ -185,11 +187,13 @@ class Webdataset:
         facts: dict[str, Any] = {
             "frame_times_ns": times_ns,
             "frame_end_ns": end_ns,
-            "clock": audit_clock(times_ns, end_ns, max_gap_ns),
-            "actions": _track(info.space, times_ns, values, end_ns),
-            "states": states,
-            "rewards": None if None in rewards else np.array(rewards, np.float32),
-            "texts": texts if any(texts) else None,
+            "clock": audit_clock(times_ns),
+            "data": FrameData(
+                actions=_track(info.space, times_ns, values, end_ns),
+                states=states,
+                rewards=None if None in rewards else np.array(rewards, np.float32),
+                texts=texts if any(texts) else None,
+            ),
         }
         coding = next((each for each in PICTURES if f"{stems[0]}.{each}" in places), None)
         if coding is None:

@@ -44,6 +44,7 @@ class DiamondWriter:
 
     name: ClassVar[str] = "diamond"
     about: ClassVar[str] = "DIAMOND's episodes, a .pt file each"
+    order: ClassVar[int] = 40
     demands: ClassVar[Demands] = Demands(numbered=True)
 
     def space(self, native: ActionSpace) -> ActionSpace:

@@ -37,6 +37,7 @@ class Hdf5CsgoWriter:
 
     name: ClassVar[str] = "hdf5-csgo"
     about: ClassVar[str] = "Counter-Strike as Pearce and Zhu keep it, an .hdf5 file per 1000 frames"
+    order: ClassVar[int] = 30
     demands: ClassVar[Demands] = Demands()
     short: str = choice("keep", "drop", about="files of fewer than 1000 frames; DIAMOND reads none")
 

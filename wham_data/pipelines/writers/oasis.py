@@ -43,6 +43,7 @@ class OasisWriter:
     about: ClassVar[str] = (
         "Minecraft clips as Open-Oasis reads them: .mp4 beside .one_hot_actions.pt"
     )
+    order: ClassVar[int] = 50
     demands: ClassVar[Demands] = Demands()
     crf: int = crf_option()
 
