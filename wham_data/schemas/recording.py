@@ -22,7 +22,7 @@ AxisRule = Literal["mean", "last", "extreme"]
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Who played what, and under which licence it may be used. None: not said."""
+    """Who played what, and under which licence it may be used. None: not known."""
 
     game: str | None = None
     map: str | None = None
@@ -60,7 +60,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class RefusedFile:
-    """A file that a reader knows for its own and cannot take."""
+    """A file that surely of a reader's format that it cannot take."""
 
     path: Path
     why: RefusedInput
@@ -68,7 +68,7 @@ class RefusedFile:
 
 @dataclass(frozen=True, slots=True)
 class ActionTrack:
-    """What the hands did, as logged.
+    """What the player did, as logged.
 
     times_ns  int64   [N]     strictly increasing, on the recording's clock
     values    float64 [N, A]  in the order of `space`; a row with a NaN is a missing sample
@@ -108,15 +108,15 @@ class FrameData:
 
 @dataclass(frozen=True, slots=True)
 class ClockAudit:
-    """What was found out about a recording's clocks; stored with each of its episodes.
+    """What a recording's clocks look like; stored with each of its episodes.
 
     variable_rate        the frame intervals differ by more than the container's tick
     gaps                 cuts made because no new frame came for longer than the allowed gap
     duplicates           frames that shared a presentation time with another and were dropped
     longest_interval_ns  longest time between two shown frames
-    offset_ns, drift_ppm by which the log's clock was said to be off (corrected for)
-    frames_expected      what the container promised
-    frames_found         what could be had of it
+    offset_ns, drift_ppm error of the log's clock by its metadata (corrected for)
+    frames_expected      number of frames that the container announces
+    frames_found         number of frames that could be read
     """
 
     variable_rate: bool = False

@@ -141,7 +141,7 @@ def open_recording(
         limits: by default `VideoLimits()`.
         max_gap_ns: longest time without a new frame, or without a row of a sampled log, that is
             no gap.
-        options: values of readers' options; those of other readers have no say.
+        options: values of readers' options; those of other readers are ignored.
         masks: black in every picture, besides those that the recording itself names.
 
     Raises:

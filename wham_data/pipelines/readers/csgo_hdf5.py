@@ -4,7 +4,7 @@
                            frame_<i>_xaux float64 (54,)   frame_<i>_helperarr float64 (2,) kill, death
 
 `frame_<i>_y` acts after `frame_<i>_x`. Frames come 16 times a second; a number that is missing is a
-frame that was lost, and the others keep their times. What the game's memory told of a frame (`xaux`,
+frame that was lost, and the others keep their times. What was read from the game's memory for a frame (`xaux`,
 then `helperarr`) is its state.
 """
 
@@ -43,7 +43,7 @@ from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.recording import FrameData, Provenance, Recording, RefusedFile
 
 ACTIONS: Final = 51
-TOLD: Final = {"xaux": 54, "helperarr": 2}
+GAME_MEMORY: Final = {"xaux": 54, "helperarr": 2}
 MOST_FRAMES: Final = 100_000
 MOST_NUMBERS_BYTES: Final = 4096
 MAPS: Final = ("dust2", "inferno", "mirage", "nuke", "vertigo")
@@ -87,8 +87,8 @@ class CsgoHdf5:
         with opened_hdf5(path) as file:
             names = names_in(file)
             shown = numbers_of("x", names)
-            acted = numbers_of("y", names)
-            count = int(max(shown.max(initial=0), acted.max(initial=0))) + 1
+            with_action = numbers_of("y", names)
+            count = int(max(shown.max(initial=0), with_action.max(initial=0))) + 1
             if count > MOST_FRAMES:
                 raise RefusedInput(
                     Reason.TOO_LARGE, f"frame {count - 1}, limit {MOST_FRAMES} frames"
@@ -105,13 +105,15 @@ class CsgoHdf5:
             check_pixels(shape[1], shape[0], limits)
 
             values = np.full((count, ACTIONS), np.nan)
-            for number in acted.tolist():
+            for number in with_action.tolist():
                 values[number] = _numbers(file, f"frame_{number}_y", ACTIONS)
             states = None
-            if all(np.isin(shown, numbers_of(kind, names)).all() for kind in TOLD):
-                states = np.empty((len(shown), sum(TOLD.values())), np.float32)
+            if all(np.isin(shown, numbers_of(kind, names)).all() for kind in GAME_MEMORY):
+                states = np.empty((len(shown), sum(GAME_MEMORY.values())), np.float32)
                 for row, number in enumerate(shown.tolist()):
-                    parts = [_numbers(file, f"frame_{number}_{k}", n) for k, n in TOLD.items()]
+                    parts = [
+                        _numbers(file, f"frame_{number}_{k}", n) for k, n in GAME_MEMORY.items()
+                    ]
                     states[row] = np.concatenate(parts)
         lost = count - len(shown)
         times_ns = ticks_ns[shown]

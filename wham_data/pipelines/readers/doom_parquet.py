@@ -5,7 +5,7 @@
     image{bytes, path}, episode, frame_index, action
 
 In the first an action led to the frame of its row, which was grabbed after it, and the frame before
-the first action was never kept. Of the second nobody says, and an action is taken to act after its
+the first action was never kept. Nothing says so of the second, and an action is taken to act after its
 frame. The engine runs at 35 Hz, and each fourth frame is kept: 8.75 a second.
 """
 

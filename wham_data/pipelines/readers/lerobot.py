@@ -66,7 +66,7 @@ class LeRobot:
     about: ClassVar[str] = "LeRobot datasets v3.0 and v2.x, an episode of a camera each"
     order: ClassVar[int] = 180
     cameras: tuple[str, ...] = names_option(
-        about="cameras to take, each by its feature or the end of its name; all where nobody says"
+        about="cameras to take, each by its feature or the end of its name; by default all"
     )
     space: ActionSpace | None = option(
         None,

@@ -237,7 +237,7 @@ def _numbers(shard: LmdbFile, name: str, row: int, types: dict[int, str]) -> NDA
 
 
 def _of_player(values: NDArray[Any], player: int | None) -> NDArray[Any]:
-    """The values [T, players, ...] of one of them; of everybody where players are not told apart."""
+    """The values [T, players, ...] of one of them; of everybody where `player` is None."""
     if player is None:
         return values
     if values.ndim < 2 or player >= values.shape[1]:

@@ -101,10 +101,12 @@ class Minari:
     def open(self, recording: Recording, limits: VideoLimits) -> OpenRecording:
         """Read everything but the pictures."""
         path, episode = recording.path, recording.part
-        said = _metadata(recording)
-        acted = [action_part(each) for each in entries_of(space_in(said, "action_space"))]
-        seen = entries_of(space_in(said, "observation_space"))
-        pictured = [entry for entry in seen if entry.channels is not None]
+        declared = _metadata(recording)
+        action_parts = [
+            action_part(each) for each in entries_of(space_in(declared, "action_space"))
+        ]
+        observations = entries_of(space_in(declared, "observation_space"))
+        pictured = [entry for entry in observations if entry.channels is not None]
         picture = chosen_picture(pictured, self.picture, "an observation")
         shown = "" if picture is None else _at(f"{episode}/observations", picture.path)
         with opened_hdf5(path) as file:
@@ -112,21 +114,21 @@ class Minari:
                 part.path: read_array(
                     file, _at(f"{episode}/actions", part.path), most_bytes=MOST_BYTES
                 )
-                for part in acted
+                for part in action_parts
             }
-            values = values_of(acted, arrays)
+            values = values_of(action_parts, arrays)
             if picture is not None:
                 form, frames = _form_of(file, shown)
                 if frames != len(values) + 1:
                     raise RefusedInput(
                         Reason.LOG_COVERAGE, f"{len(values)} actions for {frames} observations"
                     )
-            numbers = [entry for entry in seen if entry is not picture and entry.is_numbers]
+            numbers = [entry for entry in observations if entry is not picture and entry.is_numbers]
             states = _states(file, f"{episode}/observations", numbers, len(values) + 1)
             rewards = None
             if has(file, f"{episode}/rewards"):
-                earned = read_array(file, f"{episode}/rewards", most_bytes=MOST_BYTES)
-                rewards = np.append(earned.astype(np.float32), np.float32(0))
+                read = read_array(file, f"{episode}/rewards", most_bytes=MOST_BYTES)
+                rewards = np.append(read.astype(np.float32), np.float32(0))
 
         def pictures(picks: Index) -> Iterator[Picture | None]:
             assert picture is not None
@@ -137,7 +139,7 @@ class Minari:
             self.frame_rate,
             limits,
             FrameData(states=states, rewards=rewards),
-            space=space_of(acted, str(said.get("dataset_id") or self.name)),
+            space=space_of(action_parts, str(declared.get("dataset_id") or self.name)),
             values=values,
             pictures=None if picture is None else pictures,
             size=(1, 1) if picture is None else picture.size,
@@ -175,22 +177,22 @@ def _metadata(recording: Recording) -> dict[str, object]:
         RefusedInput: METADATA, there are none; or they are no sound JSON.
     """
     beside = recording.path.with_name(METADATA)
-    said = read_json(beside) if beside in recording.files else None
-    if not isinstance(said, dict):
+    declared = read_json(beside) if beside in recording.files else None
+    if not isinstance(declared, dict):
         raise RefusedInput(
             Reason.METADATA, f"no {METADATA} beside it, which says what its actions are"
         )
-    return said
+    return declared
 
 
 def _game(metadata: Path) -> str | None:
     """The environment that a data set was made in."""
     try:
-        said = read_json(metadata)
-        made_in = space_in(said, "env_spec") if isinstance(said, dict) else {}
+        declared = read_json(metadata)
+        made_in = space_in(declared, "env_spec") if isinstance(declared, dict) else {}
     except RefusedInput:
         return None
-    game = made_in.get("id") or said.get("dataset_id")
+    game = made_in.get("id") or declared.get("dataset_id")
     return game if isinstance(game, str) else None
 
 

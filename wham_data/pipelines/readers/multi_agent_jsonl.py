@@ -236,7 +236,7 @@ def _values(parts: list[ActionPart], taken: NDArray[np.float64]) -> NDArray[np.f
 
 
 def _reward(line: Mapping[str, Any], subject: str) -> float:
-    """What a player earned in a step; 0 where nothing is said."""
+    """The reward of a player in a step; 0 where there is none."""
     said = line.get("reward")
     if isinstance(said, dict):
         said = said.get(f"{subject}.REWARD", said.get(subject))

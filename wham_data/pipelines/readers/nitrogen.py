@@ -88,12 +88,12 @@ class LabelledChunk:
         Raises:
             RefusedInput: METADATA, it says what makes no sense; and as `read_json`.
         """
-        told = read_json(path, 1 << 20)
-        video = told.get("original_video") if isinstance(told, dict) else None
-        if not isinstance(video, dict) or "chunk_size" not in told:
+        metadata = read_json(path, 1 << 20)
+        video = metadata.get("original_video") if isinstance(metadata, dict) else None
+        if not isinstance(video, dict) or "chunk_size" not in metadata:
             return None
         start_s, stop_s = video.get("start_time"), video.get("end_time")
-        rows, name, game = told["chunk_size"], video.get("video_id"), told.get("game")
+        rows, name, game = metadata["chunk_size"], video.get("video_id"), metadata.get("game")
         if not (is_number(start_s) and is_number(stop_s) and 0 <= start_s < stop_s < LONGEST_S):
             raise RefusedInput(
                 Reason.METADATA, f"a chunk from {str(start_s)[:40]} to {str(stop_s)[:40]} s"
@@ -110,7 +110,7 @@ class LabelledChunk:
             stop_ns=round(stop_s * SECOND_NS),
             rows=rows,
             game=game if isinstance(game, str) else None,
-            overlay=_overlay(told, video),
+            overlay=_overlay(metadata, video),
         )
 
     @property
@@ -153,17 +153,17 @@ class NitroGen:
     def _recording(
         self,
         chunk: LabelledChunk,
-        told: Path,
+        metadata: Path,
         tables: Mapping[str, Path],
         videos: Mapping[str, list[Path]],
     ) -> Recording:
         table = tables.get(self.labels, next(iter(tables.values())))
-        folder = told.parent
+        folder = metadata.parent
         clips = videos.get(str(folder), []) or videos.get(folder.name, [])
         video = next(filter(_is_video, clips or videos.get(chunk.video, [])), None)
         return Recording(
             path=video or table,
-            files=(*((video,) if video else ()), table, told),
+            files=(*((video,) if video else ()), table, metadata),
             format=self.name,
             provenance=Provenance(game=chunk.game, match=chunk.video, license=LICENSE),
             companions=tuple(other for other in tables.values() if other != table),
@@ -174,8 +174,8 @@ class NitroGen:
         self, recording: Recording, limits: VideoLimits
     ) -> VideoRecording | PicturelessRecording:
         """Read the labels and index the video, if there is one."""
-        *videos, table, told = recording.files
-        chunk = LabelledChunk.read(told)
+        *videos, table, metadata = recording.files
+        chunk = LabelledChunk.read(metadata)
         assert chunk is not None
         rows = _rows(table)
         notes = [] if table.name == TABLES[self.labels] else [f"labels of {table.name}"]
@@ -221,14 +221,14 @@ def _is_video(path: Path) -> bool:
 
 
 def _overlay(
-    told: Mapping[str, Any], video: Mapping[str, Any]
+    metadata: Mapping[str, Any], video: Mapping[str, Any]
 ) -> tuple[float, float, float, float] | None:
     """Where the pad is shown. The box is x, y, width and height in pixels of the original video.
 
     Raises:
-        RefusedInput: METADATA, a box is told and cannot be placed.
+        RefusedInput: METADATA, there is a box that cannot be placed.
     """
-    box, size = told.get("bbox_controller_overlay"), video.get("resolution")
+    box, size = metadata.get("bbox_controller_overlay"), video.get("resolution")
     if box is None:
         return None
     numbers = [*box, *size] if isinstance(box, list) and isinstance(size, list) else []
@@ -305,7 +305,7 @@ def _track(rows: NDArray[np.float64], times_ns: Nanos) -> ActionTrack:
         rows: float64 [N, 21].
         times_ns: int64 [N + 1], of the rows and of the end.
     """
-    acted = np.full_like(rows, np.nan)
-    acted[:-1] = rows[1:]
-    values, clamped = clamp(SPACE, acted)
+    actions = np.full_like(rows, np.nan)
+    actions[:-1] = rows[1:]
+    values, clamped = clamp(SPACE, actions)
     return ActionTrack(SPACE, times_ns[:-1], values, int(times_ns[-1]), None, clamped)

@@ -91,8 +91,8 @@ class Owamcap:
         log = _Log.read(path)
         actions, notes = log.track()
         if log.screens and videos:
-            clip, told = on_log_clock(read_video(videos[0], limits), log.screens)
-            return clip.opened(FrameData(actions=actions), notes=(*notes, *told))
+            clip, more = on_log_clock(read_video(videos[0], limits), log.screens)
+            return clip.opened(FrameData(actions=actions), notes=(*notes, *more))
         screens = _in_order(log.screens)
         embedded = [screen for screen in screens if not screen.uri]
         if actions is None and not embedded:
@@ -176,19 +176,19 @@ def _events(path: Path) -> Iterator[tuple[Event, tuple[int, int]]]:
     for message in read_messages(path):
         kind = re.split(r"[./]", message.schema)[-1]
         if kind in SCREENS or kind in INPUTS:
-            told = json_value(message.data, f"{path.name}, {kind}")
-            if not isinstance(told, dict):
+            content = json_value(message.data, f"{path.name}, {kind}")
+            if not isinstance(content, dict):
                 raise RefusedInput(Reason.LOG_SYNTAX, f"{path.name}: a {kind} that is no object")
-            yield Event(kind, message.log_time_ns, told), message.place
+            yield Event(kind, message.log_time_ns, content), message.place
 
 
 def _screen(event: Event, place: tuple[int, int]) -> Screen:
     """A screen as any generation tells it: `media_ref`, or `path` and `pts`."""
-    media = event.told.get("media_ref")
+    media = event.content.get("media_ref")
     media = media if isinstance(media, dict) else {}
-    uri = media.get("uri") or media.get("path") or event.told.get("path")
+    uri = media.get("uri") or media.get("path") or event.content.get("path")
     uri = uri if isinstance(uri, str) else ""
-    pts_ns = media.get("pts_ns", event.told.get("pts"))
+    pts_ns = media.get("pts_ns", event.content.get("pts"))
     sound = isinstance(pts_ns, int) and 0 <= pts_ns < 1 << 62
     within = bool(_PICTURE.match(uri)) or isinstance(media.get("data"), str)
     return Screen(event.time_ns, pts_ns if sound else None, "" if within else uri[:4096], place)
@@ -285,8 +285,8 @@ def _messages_at(path: Path, places: list[tuple[int, int]]) -> Iterator[bytes]:
 
 def _embedded_picture(data: bytes) -> Picture | None:
     """The picture in a message; None for one that cannot be decoded."""
-    told: Any = json_value(data, "a screen")
-    media = told.get("media_ref") or {}
+    content: Any = json_value(data, "a screen")
+    media = content.get("media_ref") or {}
     text = media.get("data") or _PICTURE.sub("", str(media.get("uri")), count=1)
     try:
         return decode_image(base64.b64decode(str(text), validate=True))

@@ -109,19 +109,19 @@ class Rlds:
         leaves = _leaves(recording)
         images = [leaf for leaf in leaves if leaf.kind == "image"]
         picture = chosen_picture(images, self.picture, "a step")
-        acted = [leaf for leaf in leaves if leaf.path.split("/")[0] == ACTION]
-        parts = {leaf.path: self._action_part(leaf) for leaf in acted}
+        action_leaves = [leaf for leaf in leaves if leaf.path.split("/")[0] == ACTION]
+        parts = {leaf.path: self._action_part(leaf) for leaf in action_leaves}
         records = records_in(path)
         number = int(recording.part.removeprefix("record_"))
         if number >= len(records):
             raise RefusedInput(Reason.CHANGED_WHILE_READ, f"no {recording.part} any more")
         with mapped(path) as data:
             check_record(data, records[number])
-            episode = _Episode.of(columns_in(data, records[number]), acted)
-            actions = {parts[leaf.path].path: episode.numbers(leaf) for leaf in acted}
+            episode = _Episode.of(columns_in(data, records[number]), action_leaves)
+            actions = {parts[leaf.path].path: episode.numbers(leaf) for leaf in action_leaves}
             values = values_of(list(parts.values()), actions)
-            told = next((leaf for leaf in leaves if _is_instruction(leaf)), None)
-            texts = None if told is None else episode.texts(told, data)
+            instruction = next((leaf for leaf in leaves if _is_instruction(leaf)), None)
+            texts = None if instruction is None else episode.texts(instruction, data)
         rewards = episode.flags("reward")
         last = episode.flags("is_last")
         if last is not None:
@@ -191,16 +191,16 @@ class _Episode:
     count: int
 
     @classmethod
-    def of(cls, columns: Mapping[str, Column], acted: list[Leaf]) -> _Episode:
+    def of(cls, columns: Mapping[str, Column], action_leaves: list[Leaf]) -> _Episode:
         """The episode in a record, as long as its actions.
 
         Raises:
             RefusedInput: METADATA, no action is declared; or as `column`.
         """
-        if not acted:
+        if not action_leaves:
             raise RefusedInput(Reason.METADATA, f"{FEATURES} declares no {ACTION}")
-        first = columns.get(STEPS + acted[0].path)
-        return cls(columns, len(first) // acted[0].width if first is not None else 0)
+        first = columns.get(STEPS + action_leaves[0].path)
+        return cls(columns, len(first) // action_leaves[0].width if first is not None else 0)
 
     def column(self, path: str, width: int) -> Column:
         """A list of `width` values for each step.
@@ -273,18 +273,18 @@ def _states(episode: _Episode, leaves: list[Leaf]) -> NDArray[np.float32] | None
     Raises:
         RefusedInput: TOO_LARGE, over `MOST_STATE` numbers.
     """
-    seen = [
+    observed = [
         leaf
         for leaf in leaves
         if leaf.path.split("/")[0] == "observation"
         and leaf.kind in ("float", "int", "bool", "class")
     ]
-    width = sum(leaf.width for leaf in seen)
+    width = sum(leaf.width for leaf in observed)
     if width > MOST_STATE:
         raise RefusedInput(Reason.TOO_LARGE, f"observations of {width} numbers, limit {MOST_STATE}")
-    if not seen:
+    if not observed:
         return None
-    return np.concatenate([episode.numbers(leaf).astype(np.float32) for leaf in seen], axis=1)
+    return np.concatenate([episode.numbers(leaf).astype(np.float32) for leaf in observed], axis=1)
 
 
 def _pictures(path: Path, places: Index) -> Iterator[Picture | None]:

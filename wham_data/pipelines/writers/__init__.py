@@ -48,7 +48,7 @@ class Writer(Protocol):
         ...
 
     def check(self, content: Content) -> Sequence[str]:
-        """What a person should know of such content in this format, one line each.
+        """What the user should know of such content in this format, one line each.
 
         Raises:
             UsageError: it cannot be written so; the line says what to do.
@@ -96,7 +96,7 @@ WRITERS: Final = tuple(
 
 
 def chosen_writer(name: str, options: Mapping[str, str]) -> Writer:
-    """The writer that `--to` calls `name`, with the options that somebody asked for.
+    """The writer that `--to` calls `name`, with these options.
 
     Raises:
         UsageError: there is none, or it has no such option or value; the message lists them.

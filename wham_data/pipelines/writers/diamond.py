@@ -52,7 +52,7 @@ class DiamondWriter:
         return native
 
     def check(self, content: Content) -> Sequence[str]:
-        """Nothing is refused; what DIAMOND was made for is told."""
+        """Nothing is refused; a note says what DIAMOND expects."""
         width, height = content.size
         notes = [f"the files keep no rate; steps are {content.rate} a second"]
         if content.space == CSGO and (width, height) != (56, 30):

@@ -176,7 +176,7 @@ def open_clip(recording: Recording, limits: VideoLimits) -> VideoRecording:
 
 
 def _coverage(entries: Mapping[int, Any], frames: int) -> tuple[str, ...]:
-    """What is to be said of frames without an entry and entries without a frame.
+    """Notes on frames without an entry and entries without a frame.
 
     Raises:
         RefusedInput: LOG_COVERAGE, they do not belong together.
@@ -249,7 +249,7 @@ def actions_of(entries: Mapping[int, Mapping[str, Any]], frames: int) -> NDArray
 
 
 def states_of(entries: Mapping[int, Mapping[str, Any]], frames: int) -> NDArray[np.float32]:
-    """Where the player is at each frame, float32 [frames, 5 or 7]; NaN where nothing is told.
+    """Where the player is at each frame, float32 [frames, 5 or 7]; NaN where the source has nothing.
 
     x, y, z, pitch and yaw in degrees; then, where the table has them, collision and jump_invalid.
     """
@@ -269,7 +269,7 @@ def states_of(entries: Mapping[int, Mapping[str, Any]], frames: int) -> NDArray[
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What is said of frames first to last, both included."""
+    """The text of frames first to last, both included."""
 
     first: int
     last: int

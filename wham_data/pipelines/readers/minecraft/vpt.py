@@ -44,7 +44,7 @@ from wham_data.schemas.recording import FrameData, Frames, Provenance, Recording
 
 DEGREES_PER_COUNT: Final = 360 / 2400
 GAME_HEIGHT: Final = 720
-"""The cursor's place is told in pixels of the game's window, 1280x720."""
+"""The cursor's place is given in pixels of the game's window, 1280x720."""
 MENU_SCALE: Final = {"5.7": 0.5, "5.8": 0.5, "6.7": 2.0, "6.8": 2.0, "6.9": 2.0}
 LONGEST_PAUSE_MS: Final = 500
 MIN_COVERAGE: Final = 0.5

@@ -56,7 +56,7 @@ class VideoLog:
     space: str | None = None
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
-        """Every video that has a log, or something that wants to be one, beside it."""
+        """Every video that has a log, or a file in a log format that we do not read, beside it."""
         present = set(files)
         shared = _shared_logs(files)
         for video in files:
@@ -126,7 +126,7 @@ class VideoLog:
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file is a video by its first bytes, or wants to be one by its ending."""
+    """Whether a file is a video by its first bytes, or claims to be one by its ending."""
     return path.suffix.lower() in VIDEO_ENDINGS or (
         not path.name.lower().endswith(LOG_ENDINGS + METADATA_ENDINGS) and sniff(path) == "video"
     )
@@ -165,7 +165,7 @@ def _beside(video: Path, endings: tuple[str, ...], present: set[Path]) -> list[P
 
 
 def _metadata_or_nothing(files: list[Path]) -> LogMetadata:
-    """Metadata for the listing; what is wrong with it is said when the recording is opened."""
+    """Metadata for the listing; an error in them is reported when the recording is opened."""
     try:
         return read_metadata(files[0]) if files else LogMetadata()
     except RefusedInput:
