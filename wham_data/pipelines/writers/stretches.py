@@ -51,7 +51,7 @@ class ExportSource:
 
     conversion  from its action space to the one that is written
     decoder     makes pictures of tokens; None: they are stored, or not needed
-    advance     is told how many more pictures are read
+    advance     called with the number of pictures that were just read
     """
 
     corpus: Corpus
@@ -217,7 +217,7 @@ class Stretch:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """What is wrong with the episode is said with its name."""
+        """Errors in reading become `Unfit`, which names the episode."""
         try:
             yield
         except (RefusedInput, IntegrityError) as why:
