@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wham_data.inference.device import choose_device
 from wham_data.inference.dream import Context, Dream, dream_batch
 from wham_data.inference.gpt.attention import kernel_for
 from wham_data.inference.gpt.model import GPT
 from wham_data.inference.gpt.spec import GPTSpec
-from wham_data.inference.tokenizers.frame_tokenizer import choose_device
 from wham_data.inference.world_model import DType, WorldModel, torch_dtype
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.wham_tokens import ACTION_SIZE

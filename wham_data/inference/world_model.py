@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from wham_data.inference.checkpoints.lightning import open_checkpoint
+from wham_data.inference.device import choose_device
 from wham_data.inference.gpt.model import GPT
 from wham_data.inference.gpt.spec import GPTSpec
 from wham_data.inference.tokenizer import BUNDLED, Tokenizer, load_tokenizer
 from wham_data.inference.tokenizers.config_file import config_json
-from wham_data.inference.tokenizers.frame_tokenizer import choose_device
 from wham_data.schemas.errors import UsageError
 
 DType = Literal["float32", "bf16"]
