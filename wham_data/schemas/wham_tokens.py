@@ -28,6 +28,8 @@ Measured = NDArray[np.float32]
 Binned = NDArray[np.float32]
 Numbers = NDArray[np.floating[Any]] | NDArray[np.integer[Any]] | NDArray[np.bool_]
 
+ACTION_SPACE: Final = "wham16"
+"""The name of the space that these actions are in."""
 BUTTONS: Final = 12
 STICK_AXES: Final = 4
 ACTION_SIZE: Final = BUTTONS + STICK_AXES

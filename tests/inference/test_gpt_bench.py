@@ -8,7 +8,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from wham_data.inference.bench_dream import (
+from wham_data.inference.gpt.bench import (
     bench_dream,
     cache_bytes,
     floor_ms_per_frame,
