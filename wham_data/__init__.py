@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from wham_data.pipelines.ingest.tokenize import tokenize as tokenize
     from wham_data.schemas.actions import ActionSpace as ActionSpace
     from wham_data.schemas.actions import load_space as load_space
+    from wham_data.schemas.errors import UsageError as UsageError
     from wham_data.schemas.errors import WhamDataError as WhamDataError
 
 __version__ = "0.1.0"
@@ -54,6 +55,7 @@ _HOMES = {
     "Session": "wham_data.inference.session",
     "Step": "wham_data.inference.session",
     "Tokenizer": "wham_data.inference.tokenizer",
+    "UsageError": "wham_data.schemas.errors",
     "WhamDataError": "wham_data.schemas.errors",
     "WindowDataset": "wham_data.feed",
     "WorldModel": "wham_data.inference.session",
