@@ -47,11 +47,12 @@ from torch import Tensor
 from torch.nn import functional
 
 import wham_data
-from wham_data.inference.bench_dream import SHAPES, random_model
 from wham_data.inference.dream import Context, Dream, dream_batch
+from wham_data.inference.gpt.bench import SHAPES, random_model
 from wham_data.inference.gpt.model import GPT
+from wham_data.inference.gpt.world_model import GPTWorldModel, torch_dtype
 from wham_data.inference.sampling import Noise, Sampling, choose
-from wham_data.inference.world_model import WorldModel, load_world_model, torch_dtype
+from wham_data.inference.world_model import load_world_model
 from wham_data.pipelines.demo import RECORDINGS
 from wham_data.schemas.wham_tokens import encode_actions, token_ranges
 
@@ -107,7 +108,7 @@ def main() -> None:
 
 def _report(
     settings: argparse.Namespace,
-    model: WorldModel,
+    model: GPTWorldModel,
     spent: dict[str, list[Spent]],
     results: dict[str, object],
 ) -> None:
@@ -171,7 +172,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _model(settings: argparse.Namespace) -> WorldModel:
+def _model(settings: argparse.Namespace) -> GPTWorldModel:
     if settings.model:
         return load_world_model(settings.model, settings.device, settings.dtype)
     model = random_model(settings.shape, "cpu")
@@ -182,7 +183,7 @@ def _model(settings: argparse.Namespace) -> WorldModel:
 
 
 def _recorded(
-    model: WorldModel, settings: argparse.Namespace
+    model: GPTWorldModel, settings: argparse.Namespace
 ) -> tuple[list[Context], list[NDArray[np.float32]]]:
     """Contexts and future actions from the middle of the bundled recordings, one after another."""
     assert model.tokenizer is not None
@@ -209,7 +210,7 @@ def _recorded(
 
 
 def _gameplay(
-    model: WorldModel, settings: argparse.Namespace
+    model: GPTWorldModel, settings: argparse.Namespace
 ) -> tuple[list[Context], list[NDArray[np.float32]]]:
     """Contexts whose frames share `copy_mass` of their tokens, with actions, and future actions."""
     spec = model.spec
@@ -275,7 +276,7 @@ def _make_it_copy(gpt: GPT, mass: float, temperature: float) -> None:
 
 @torch.inference_mode()
 def _plain(
-    model: WorldModel,
+    model: GPTWorldModel,
     context: Context,
     future: NDArray[np.float32],
     steps: int,

@@ -21,14 +21,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wham_data.corpus import Corpus as Corpus
     from wham_data.feed import WindowDataset as WindowDataset
-    from wham_data.inference.dream import Context as Context
     from wham_data.inference.dream import Dream as Dream
     from wham_data.inference.dream import dream as dream
     from wham_data.inference.dream import dream_batch as dream_batch
     from wham_data.inference.sampling import Sampling as Sampling
+    from wham_data.inference.session import LATER as LATER
+    from wham_data.inference.session import Context as Context
+    from wham_data.inference.session import Session as Session
+    from wham_data.inference.session import Step as Step
+    from wham_data.inference.session import WorldModel as WorldModel
     from wham_data.inference.tokenizer import Tokenizer as Tokenizer
     from wham_data.inference.tokenizer import load_tokenizer as load_tokenizer
-    from wham_data.inference.world_model import WorldModel as WorldModel
     from wham_data.inference.world_model import load_world_model as load_world_model
     from wham_data.pipelines.export.job import export as export
     from wham_data.pipelines.ingest.job import ingest as ingest
@@ -36,21 +39,26 @@ if TYPE_CHECKING:
     from wham_data.pipelines.ingest.tokenize import tokenize as tokenize
     from wham_data.schemas.actions import ActionSpace as ActionSpace
     from wham_data.schemas.actions import load_space as load_space
+    from wham_data.schemas.errors import UsageError as UsageError
     from wham_data.schemas.errors import WhamDataError as WhamDataError
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ActionSpace": "wham_data.schemas.actions",
-    "Context": "wham_data.inference.dream",
+    "Context": "wham_data.inference.session",
     "Corpus": "wham_data.corpus",
     "Dream": "wham_data.inference.dream",
     "IngestSettings": "wham_data.pipelines.ingest.settings",
+    "LATER": "wham_data.inference.session",
     "Sampling": "wham_data.inference.sampling",
+    "Session": "wham_data.inference.session",
+    "Step": "wham_data.inference.session",
     "Tokenizer": "wham_data.inference.tokenizer",
+    "UsageError": "wham_data.schemas.errors",
     "WhamDataError": "wham_data.schemas.errors",
     "WindowDataset": "wham_data.feed",
-    "WorldModel": "wham_data.inference.world_model",
+    "WorldModel": "wham_data.inference.session",
     "dream": "wham_data.inference.dream",
     "dream_batch": "wham_data.inference.dream",
     "export": "wham_data.pipelines.export.job",

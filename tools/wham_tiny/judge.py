@@ -23,10 +23,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 import wham_data
+from wham_data.inference.gpt.world_model import GPTWorldModel
 from wham_data.inference.training.baselines import baselines
 from wham_data.inference.training.evaluate import side_by_side
 from wham_data.inference.training.world_model import held_out_loss
-from wham_data.inference.world_model import WorldModel
 from wham_data.pipelines.video import encode_image
 from wham_data.schemas.steps import EpisodeSteps
 
@@ -62,7 +62,7 @@ def sideways(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> int:
 
 
 def recorded_moves(
-    model: WorldModel, episodes: list[EpisodeSteps], column: int
+    model: GPTWorldModel, episodes: list[EpisodeSteps], column: int
 ) -> dict[int, list[int]]:
     """Sideways moves between recorded steps, decoded from their tokens: -1, stick left; 1, right."""
     assert model.tokenizer is not None
@@ -77,7 +77,7 @@ def recorded_moves(
 
 
 def dreamt(
-    model: WorldModel,
+    model: GPTWorldModel,
     episodes: list[EpisodeSteps],
     column: int,
     push: float,

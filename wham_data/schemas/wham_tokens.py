@@ -23,11 +23,13 @@ from numpy.typing import NDArray
 
 from wham_data.schemas.errors import UsageError
 
-Tokens = NDArray[np.int64]
+Ids = NDArray[np.int64]
 Measured = NDArray[np.float32]
 Binned = NDArray[np.float32]
 Numbers = NDArray[np.floating[Any]] | NDArray[np.integer[Any]] | NDArray[np.bool_]
 
+ACTION_SPACE: Final = "wham16"
+"""The name of the space that these actions are in."""
 BUTTONS: Final = 12
 STICK_AXES: Final = 4
 ACTION_SIZE: Final = BUTTONS + STICK_AXES
@@ -38,20 +40,20 @@ _EDGES: Final = np.array(
     [-1.05, -0.95, -0.75, -0.5, -0.25, -0.05, 0.05, 0.25, 0.5, 0.75, 0.95, 1.05]
 )
 _MIDDLES: Final = np.array([-1, -0.85, -0.625, -0.375, -0.15, 0, 0.15, 0.375, 0.625, 0.85, 1])
-_FIRST_TOKEN: Final[Tokens] = np.concatenate(
+_FIRST_TOKEN: Final[Ids] = np.concatenate(
     [2 * np.arange(BUTTONS), 2 * BUTTONS + STICK_BINS * np.arange(STICK_AXES)]
 )
-_CHOICES: Final[Tokens] = np.repeat([2, STICK_BINS], [BUTTONS, STICK_AXES])
-_BUTTON_CHOICES: Final[Tokens] = np.array(2)
-_BIN_CHOICES: Final[Tokens] = np.array(STICK_BINS)
-_FROM_ZERO: Final[Tokens] = np.array(0)
+_CHOICES: Final[Ids] = np.repeat([2, STICK_BINS], [BUTTONS, STICK_AXES])
+_BUTTON_CHOICES: Final[Ids] = np.array(2)
+_BIN_CHOICES: Final[Ids] = np.array(STICK_BINS)
+_FROM_ZERO: Final[Ids] = np.array(0)
 
 
 class NoTokenError(UsageError, ValueError):
     """A number that has no bin or token: a NaN, a button of 0.7, bin 11, token 68."""
 
 
-def stick_bins(values: Numbers) -> tuple[Tokens, int]:
+def stick_bins(values: Numbers) -> tuple[Ids, int]:
     """The bin of each stick value.
 
     Args:
@@ -123,7 +125,7 @@ def measured_from_bins(actions: Numbers) -> Measured:
     return measured
 
 
-def encode_bins(actions: Numbers) -> Tokens:
+def encode_bins(actions: Numbers) -> Ids:
     """Tokens of binned actions.
 
     Args:
@@ -154,7 +156,7 @@ def decode_bins(tokens: Numbers) -> Binned:
     return binned.astype(np.float32)
 
 
-def encode_actions(actions: Numbers) -> tuple[Tokens, int]:
+def encode_actions(actions: Numbers) -> tuple[Ids, int]:
     """Tokens of measured actions.
 
     Args:
@@ -185,9 +187,7 @@ def decode_actions(tokens: Numbers) -> Measured:
     return measured_from_bins(decode_bins(tokens))
 
 
-def token_ranges(
-    image_vocab: int, n_image_tokens: int, *, without_first_zero: bool = True
-) -> Tokens:
+def token_ranges(image_vocab: int, n_image_tokens: int, *, without_first_zero: bool = True) -> Ids:
     """The ids that may be generated at each position of a step.
 
     Image ids keep 0..V-1 and action tokens follow them, so the joint vocabulary is V + 68.
@@ -222,7 +222,7 @@ def _sixteen(values: Numbers) -> NDArray[np.float64]:
     return values
 
 
-def _whole(values: Numbers, choices: Tokens, what: str, first: Tokens = _FROM_ZERO) -> Tokens:
+def _whole(values: Numbers, choices: Ids, what: str, first: Ids = _FROM_ZERO) -> Ids:
     """`values` as int64, every one of them a whole number from first to first + choices - 1."""
     values = np.asarray(values, np.float64)
     good = (values >= first) & (values < first + choices) & (values == np.floor(values))

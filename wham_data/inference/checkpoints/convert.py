@@ -17,9 +17,13 @@ from typing import Literal
 import numpy as np
 import torch
 
+from wham_data.inference.checkpoints.file_names import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    WORLD_MODEL_FILE,
+)
 from wham_data.inference.checkpoints.lightning import WhamCheckpoint, open_checkpoint
-from wham_data.inference.checkpoints.model_folder import WORLD_MODEL_FILE, config_text
-from wham_data.inference.tokenizer import CONFIG_FILE, WEIGHTS_FILE
+from wham_data.inference.checkpoints.model_folder import config_text
 from wham_data.inference.tokenizers.config import Fingerprint
 from wham_data.schemas.errors import UsageError
 

@@ -27,8 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.inference.dream import Context, Dream, dream_batch
-from wham_data.inference.gpt.rollout import DreamStats
-from wham_data.inference.gpt.spec import GPTSpec
+from wham_data.inference.session import DreamStats, ModelSpec
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.inference.world_model import WorldModel
 from wham_data.pipelines.dream.actions import RECORDED, Actions
@@ -124,17 +123,13 @@ def run_dreams(
     )
     run.sort_out()
     run.complete()
-    run.dream_all(batch_size or usual_batch(model.spec, settings.context, model.dtype))
+    run.dream_all(batch_size or usual_batch(model, settings.context))
     return run.report(str(out), time.monotonic() - started)
 
 
-def usual_batch(spec: GPTSpec, context: int, dtype: str) -> int:
-    """Dreams whose keys and values fit `BATCH_BYTES`, at least 1 and at most `MOST_BATCH`."""
-    positions = min(context + 1, spec.steps) * spec.tokens_per_step
-    width = 2 if dtype == "bf16" else 4
-    return max(
-        1, min(MOST_BATCH, BATCH_BYTES // (2 * spec.n_layer * spec.n_embd * positions * width))
-    )
+def usual_batch(model: WorldModel, context: int) -> int:
+    """Dreams whose working memory fits `BATCH_BYTES`, at least 1 and at most `MOST_BATCH`."""
+    return max(1, min(MOST_BATCH, BATCH_BYTES // model.dream_bytes(context)))
 
 
 def chance_index(title: str) -> int:
@@ -442,7 +437,9 @@ def _share(part: int, whole: int) -> float:
     return round(part / whole, 4) if whole else 0.0
 
 
-def _joint(spec: GPTSpec, images: NDArray[np.integer], acted: Context | Dream) -> NDArray[np.int32]:
+def _joint(
+    spec: ModelSpec, images: NDArray[np.integer], acted: Context | Dream
+) -> NDArray[np.int32]:
     """Steps in the joint vocabulary, int32 [n, N + 16]."""
     actions, _ = encode_actions(acted.actions)
     return np.concatenate([images, actions + spec.image_vocab], axis=1).astype(np.int32)
