@@ -6,7 +6,7 @@ DONE := $(VENV)/.wham-data-installed
 
 STORE_TESTS := tests/corpus/test_object_store.py tests/pipelines/ingest/test_ingest_store.py tests/feed/test_feed_store.py
 
-.PHONY: setup demo test soak fuzz check bench clean
+.PHONY: setup demo test soak fuzz check docs bench clean
 
 setup: $(DONE)
 
@@ -36,6 +36,11 @@ check: setup
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --site-dir build/site
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+	@echo "open site/index.html"
 
 bench: setup
 	$(PY) benchmarks/decode.py
@@ -43,4 +48,4 @@ bench: setup
 	$(PY) benchmarks/ingest.py
 
 clean:
-	rm -rf demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf demo-out site build/site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
