@@ -16,7 +16,7 @@ import typer
 from wham_data.cli import progress
 from wham_data.cli.console import emit, say
 from wham_data.cli.options import Json, Quiet, Verbose
-from wham_data.pipelines.collect.account import CollectReport
+from wham_data.pipelines.collect.report import CollectReport
 from wham_data.schemas.errors import UsageError
 
 MOST_FAILED = 20
@@ -108,7 +108,7 @@ def collect(
         shares=parse_shares(share),
     )
     try:
-        with progress.collecting_shown(quiet=quiet, verbose=verbose) as watch:
+        with progress.shown(quiet=quiet, verbose=verbose) as watch:
             report = run_collect(
                 kind, settings, out, parallel=parallel or os.cpu_count() or 1, watch=watch
             )

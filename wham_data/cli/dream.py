@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from dataclasses import asdict
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +15,7 @@ import typer
 
 from wham_data.cli import progress
 from wham_data.cli.console import emit, say
-from wham_data.cli.options import Json, Quiet
+from wham_data.cli.options import Json, Quiet, RayAddress, RayWorkers
 from wham_data.pipelines.dream.report import KINDS, DreamReport, Kind
 from wham_data.schemas.errors import MissingPartError, UsageError
 
@@ -95,6 +97,8 @@ def dream(
     upscale: Annotated[
         int, typer.Option(help="Make pictures to watch so many times larger (Lanczos).")
     ] = 1,
+    workers: RayWorkers = None,
+    ray_address: RayAddress = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dtype: Annotated[
         str, typer.Option(help="What the world model computes in: float32 or bf16.")
@@ -117,9 +121,10 @@ def dream(
     try:
         from wham_data.inference.sampling import Sampling
         from wham_data.pipelines.dream.files import Look
-        from wham_data.pipelines.dream.job import run_dreams
+        from wham_data.pipelines.dream.job import DreamWorkers, run_dreams
         from wham_data.pipelines.dream.settings import Asked
         from wham_data.pipelines.dream.sources import open_source
+        from wham_data.pipelines.run.choose import choose_workers
     except ModuleNotFoundError as missing:
         if missing.name != "torch":
             raise
@@ -138,8 +143,9 @@ def dream(
     )
     try:
         source = open_source(sources, split=splits, limit=episodes)
-        loaded = load(model, device, dtype, n_head)
-        with progress.dreams_shown(quiet=quiet, verbose=verbose) as watch:
+        runner = choose_workers(workers, ray_address)
+        loaded = load(model, device if runner is None else "cpu", dtype, n_head)
+        with progress.shown(quiet=quiet, verbose=verbose) as watch:
             report = run_dreams(
                 source,
                 out,
@@ -148,6 +154,14 @@ def dream(
                 save=kinds,
                 batch_size=batch_size,
                 speculate=speculate,
+                workers=None
+                if runner is None
+                else DreamWorkers(
+                    runner=runner,
+                    open=partial(load, model, dtype=dtype, n_head=n_head),
+                    count=workers or os.cpu_count() or 1,
+                    device=device,
+                ),
                 watch=watch,
             )
     except (KeyboardInterrupt, SystemExit):

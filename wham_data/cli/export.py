@@ -13,7 +13,7 @@ import typer
 from wham_data.cli import progress
 from wham_data.cli.console import emit, say
 from wham_data.cli.ingest import parse_options
-from wham_data.cli.options import Json, Quiet
+from wham_data.cli.options import Json, Quiet, RayAddress, RayWorkers
 from wham_data.pipelines.export.report import FORMATS, ExportReport
 from wham_data.schemas.errors import printable
 
@@ -61,6 +61,8 @@ def export(
         typer.Option(help="What made the tokens, where pictures have to be decoded from them."),
     ] = None,
     device: Annotated[str, typer.Option(help="Where that runs: auto, cpu or cuda.")] = "auto",
+    workers: RayWorkers = None,
+    ray_address: RayAddress = None,
     acknowledge_licence: Annotated[
         bool,
         typer.Option(
@@ -78,7 +80,7 @@ def export(
     from wham_data.pipelines.export.job import export as run
 
     try:
-        with progress.exports_shown(quiet=quiet, verbose=verbose) as watch:
+        with progress.shown(quiet=quiet, verbose=verbose) as watch:
             report = run(
                 corpus,
                 to=to,
@@ -91,6 +93,8 @@ def export(
                 tokenizer=tokenizer,
                 device=device,
                 acknowledge_licence=acknowledge_licence,
+                workers=workers,
+                ray_address=ray_address,
                 watch=watch,
             )
     except (KeyboardInterrupt, SystemExit):

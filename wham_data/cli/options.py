@@ -10,6 +10,12 @@ Workers = Annotated[
     int | None,
     typer.Option(help="Recordings in work at once. 0: in this process, without Ray.", min=0),
 ]
+RayWorkers = Annotated[
+    int | None,
+    typer.Option(
+        help="Workers on Ray that share the job. Default, and 0: all in this process.", min=0
+    ),
+]
 RayAddress = Annotated[
     str | None,
     typer.Option(help="auto or HOST:PORT of a running Ray cluster. Default: one for this run."),

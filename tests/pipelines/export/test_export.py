@@ -68,11 +68,11 @@ def test_an_interrupted_run_leaves_whole_files_and_the_next_one_the_same_as_one_
     wham_data.export(tmp_path / "corpus", to="wham-npz", out=tmp_path / "whole")
 
     class Impatient:
-        def advanced(self, progress: object) -> None:
+        def progressed(self, progress: object) -> None:
             if getattr(progress, "steps_done", 0) == 9:
                 raise KeyboardInterrupt
 
-        def told(self, line: str, *, warning: bool) -> None:
+        def message(self, text: str, *, warning: bool) -> None:
             pass
 
     with pytest.raises(KeyboardInterrupt):

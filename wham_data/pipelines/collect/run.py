@@ -21,16 +21,16 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final
 
-from wham_data.pipelines.collect.account import (
-    ActionShare,
-    CollectProgress,
-    CollectReport,
-    CollectWatch,
-    FailedRecording,
-)
 from wham_data.pipelines.collect.engine import EngineKind, Start
 from wham_data.pipelines.collect.policies import Policy
 from wham_data.pipelines.collect.recorder import PARTIAL, Recorded, Session, record
+from wham_data.pipelines.collect.report import (
+    ActionShare,
+    CollectProgress,
+    CollectReport,
+    FailedRecording,
+)
+from wham_data.pipelines.run.progress import ProgressListener
 from wham_data.schemas.errors import MismatchError, UsageError, WhamDataError
 
 STALL_S: Final = 300.0
@@ -106,7 +106,7 @@ def run_collect(
     out: Path,
     *,
     parallel: int,
-    watch: CollectWatch,
+    watch: ProgressListener,
 ) -> CollectReport:
     """Record what is missing of what the settings come to.
 
@@ -133,12 +133,12 @@ def run_collect(
         if isinstance(outcome, Recorded):
             made.append(outcome)
             progress.done += 1
-            watch.told(f"{outcome.video}: {outcome.frames} frames", warning=False)
+            watch.message(f"{outcome.video}: {outcome.frames} frames", warning=False)
         else:
             failed.append(FailedRecording(session.name, outcome))
             progress.failed += 1
-            watch.told(f"{session.name}: {outcome}", warning=True)
-        watch.advanced(progress)
+            watch.message(f"{session.name}: {outcome}", warning=True)
+        watch.progressed(progress)
     if not any((out / PARTIAL).iterdir()):
         (out / PARTIAL).rmdir()
     return CollectReport(
@@ -222,7 +222,7 @@ def _side_by_side(
     out: Path,
     parallel: int,
     progress: CollectProgress,
-    watch: CollectWatch,
+    watch: ProgressListener,
 ) -> Iterator[tuple[Session, Outcome]]:
     """Record the sessions, so many at once, and give each with what came of it."""
     waiting = list(reversed(sessions))
@@ -240,7 +240,7 @@ def _side_by_side(
                     children.remove(child)
                     _end(child)
                     yield child.session, outcome
-            watch.advanced(progress)
+            watch.progressed(progress)
     finally:
         for child in children:
             _end(child)

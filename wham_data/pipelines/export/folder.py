@@ -5,7 +5,7 @@
     OUT/episodes.jsonl       where each episode lies and where it comes from
     OUT/export.json          what all of it agrees on
     OUT/.export/<part>.json  the account of a part; written last
-    OUT/.export/making       what is being written; renamed into place file by file
+    OUT/.export/making/...   what is being written, a folder for each part; renamed into place file by file
 
 A part whose account is there is done. A file under its own name is whole.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,9 +22,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from wham_data.corpus.storage.contract import one_line, open_storage
+from wham_data.files.whole import put_in_place, read_object
 from wham_data.pipelines.run.progress import Failed
 from wham_data.pipelines.writers.parts import Part, Place, Written
-from wham_data.schemas.corpus_info import parse_json
 from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError, printable
 
 AGREED: Final = "export.json"
@@ -82,7 +81,10 @@ class ExportFolder:
                     raise UsageError(f"{self.root}: another export is writing to it") from None
                 shutil.rmtree(self._notes / MAKING, ignore_errors=True)
                 self._agree(agreed)
-                yield
+                try:
+                    yield
+                finally:
+                    shutil.rmtree(self._notes / MAKING, ignore_errors=True)
 
     def account(self, part: Part) -> Account | None:
         """What an earlier run made of a part; None if it is not done.
@@ -90,7 +92,7 @@ class ExportFolder:
         Raises:
             MismatchError: it was made of something else.
         """
-        account = _account_of(_object(self._notes / f"{part.name}.json"))
+        account = _account_of(read_object(self._notes / f"{part.name}.json", MOST_JSON_BYTES))
         if account is not None and account.identity != part.identity:
             raise MismatchError(
                 f"{self.root}: {part.name} was made of other episodes than the corpus has now. "
@@ -111,30 +113,20 @@ class ExportFolder:
                 "--episodes as before, or wider; or use another --out"
             )
 
-    @contextmanager
-    def making(self) -> Iterator[Path]:
-        """An empty folder on the same disk, which is gone at the end."""
-        folder = self._notes / MAKING
-        with one_line(self.root):
-            folder.mkdir()
-            try:
-                yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+    def staging(self, name: str) -> Path:
+        """Where the files of a part are written before they are published; not made yet."""
+        return self._notes / MAKING / name
 
-    def publish(self, making: Path) -> tuple[tuple[str, ...], int]:
-        """Put files in place, durably; what is there gives way. Their names, and their bytes."""
-        files = sorted(path for path in making.rglob("*") if path.is_file())
-        size = 0
-        for path in files:
-            size += path.stat().st_size
-            target = self.root / path.relative_to(making)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _sync(path)
-            path.replace(target)
-        for folder in {self.root / path.parent.relative_to(making) for path in files}:
-            _sync(folder)
-        return tuple(str(path.relative_to(making)) for path in files), size
+    def publish(self, staged: Path) -> tuple[tuple[str, ...], int]:
+        """Put the files of a folder in place; what is there gives way. Their names, and their bytes."""
+        files = sorted(path for path in staged.rglob("*") if path.is_file())
+        size = sum(path.stat().st_size for path in files)
+        with one_line(self.root):
+            for path in files:
+                put_in_place(path, self.root / path.relative_to(staged))
+        names = tuple(str(path.relative_to(staged)) for path in files)
+        shutil.rmtree(staged, ignore_errors=True)
+        return names, size
 
     def note(self, account: Account) -> None:
         """Write the account of a part whose files are in place."""
@@ -165,7 +157,7 @@ class ExportFolder:
         if not (self.root / AGREED).is_file():
             text = json.dumps(agreed, indent=2, ensure_ascii=False) + "\n"
             open_storage(self.root).put_if_absent(AGREED, text.encode("utf-8", "backslashreplace"))
-        noted = _object(self.root / AGREED)
+        noted = read_object(self.root / AGREED, MOST_JSON_BYTES)
         if noted is None:
             raise IntegrityError(f"{self.root / AGREED}: damaged. Use another --out")
         changed = [
@@ -193,21 +185,3 @@ def _account_of(found: Mapping[str, Any] | None) -> Account | None:
         return Account(found["identity"], Written(place=place, **written), failed)
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def _object(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file of ours; None if there is none."""
-    try:
-        with path.open("rb") as file:
-            found = parse_json(file.read(MOST_JSON_BYTES))
-    except (OSError, UsageError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -3,9 +3,9 @@
     which episodes, and under which licences                licences.py
     what the format asks of them, what their actions become writers/
     cut where the format can't follow, shared out in parts  writers/stretches.py, writers/parts.py
-    for every part that is not there yet:
-      write it into a folder of its own                     writers/<format>.py
-      put its files in place, then its account              folder.py
+    for every part that is not there yet, wherever a runner works on it:
+      write it into a folder of its own                     parts.py, writers/<format>.py
+    put its files in place, then its account                folder.py
     the files that describe all of it; the report           report.py
 
 A part is there whole or not at all, so a run that was stopped goes on where it was. An episode that
@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
@@ -25,16 +25,24 @@ from typing import Final
 import polars as pl
 
 from wham_data.corpus import Corpus
-from wham_data.inference.tokenizer import BUNDLED, Tokenizer, load_tokenizer
+from wham_data.inference.tokenizer import BUNDLED, tokenizer_info
 from wham_data.pipelines.export.folder import Account, ExportFolder
 from wham_data.pipelines.export.licences import NOT_STATED, attribution, check_licences, licences_of
+from wham_data.pipelines.export.parts import (
+    PartToWrite,
+    WriteParts,
+    WrittenPart,
+    decoder_service,
+    failure_of,
+)
 from wham_data.pipelines.export.report import (
     ExportProgress,
     ExportReport,
-    ExportWatch,
 )
 from wham_data.pipelines.readers.kit.options import option_settings
-from wham_data.pipelines.run.progress import Failed, Silent
+from wham_data.pipelines.run.choose import choose_workers
+from wham_data.pipelines.run.progress import Failed, ProgressListener, Silent
+from wham_data.pipelines.run.runner import LocalRunner, Outcome, Runner, Service, Stage
 from wham_data.pipelines.writers import (
     Content,
     Part,
@@ -59,7 +67,6 @@ from wham_data.schemas.errors import (
     Reason,
     RefusedInput,
     UsageError,
-    printable,
 )
 from wham_data.schemas.manifest import SPLITS, EpisodeRow
 
@@ -79,7 +86,9 @@ def export(
     tokenizer: str | None = None,
     device: str = "auto",
     acknowledge_licence: bool = False,
-    watch: ExportWatch | None = None,
+    workers: int | None = None,
+    ray_address: str | None = None,
+    watch: ProgressListener | None = None,
 ) -> ExportReport:
     """Write a corpus in another format. Running it again writes only what is missing.
 
@@ -96,7 +105,9 @@ def export(
             by itself.
         device: where that runs: "auto", "cpu" or "cuda".
         acknowledge_licence: the caller keeps to licences that restrict the use of sources.
-        watch: is told how far the run is.
+        workers, ray_address: Ray workers that share the parts, and the cluster they are of; None or 0
+            and None: this process does all. What is written is the same.
+        watch: is shown how far the run is.
 
     Raises:
         UsageError: no such corpus, format or option; the format can't hold this corpus; a licence
@@ -108,6 +119,7 @@ def export(
     """
     started = time.monotonic()
     watch = watch or Silent()
+    runner = choose_workers(workers, ray_address)
     writer = chosen_writer(to, options)
     if not isinstance(corpus, Corpus):
         corpus = Corpus.open(corpus, version)
@@ -121,14 +133,19 @@ def export(
     content = _content(corpus, rows, conversion, tokenizer, pictured=pictured)
     notes = [*_notes(writer, content, licences_of(rows)), *writer.check(content)]
     for note in notes:
-        watch.told(note, warning=True)
+        watch.message(note, warning=True)
     decoder = _decoder(corpus, tokenizer, device) if content.pictures == "decoded" else None
     run = _Run(
-        ExportSource(corpus, conversion, decoder), writer, content, ExportFolder(Path(out)), watch
+        ExportSource(corpus, conversion),
+        writer,
+        content,
+        ExportFolder(Path(out)),
+        decoder,
+        watch,
     )
     with run.folder.opened(_agreed(corpus, rows, writer, conversion, content)):
         run.cut(rows)
-        run.write_all()
+        run.write_all(runner or LocalRunner())
         run.describe(rows)
     return ExportReport(
         corpus=corpus.location,
@@ -162,7 +179,8 @@ class _Run:
     writer: Writer
     content: Content
     folder: ExportFolder
-    watch: ExportWatch
+    decoder: Service | None
+    watch: ProgressListener
     stretches: list[Stretch] = field(default_factory=list)
     written: list[Written] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
@@ -176,24 +194,26 @@ class _Run:
 
     def cut(self, rows: Sequence[EpisodeRow]) -> None:
         """The episodes, cut where the format can't follow."""
-        self.source = replace(self.source, advance=self._advanced)
         for row in rows:
             try:
                 found = stretches_of(self.source, row, known=self.writer.demands.known)
             except Unfit as unfit:
-                self._fail(unfit)
+                self._leave_out(failure_of(unfit.stretch, unfit.why))
                 continue
             if not found:
+                whole = Stretch(self.source, row, 0, row.n_steps)
                 none = "none of its steps is kept and has a known action"
-                self._fail(Unfit(Stretch(self.source, row, 0, row.n_steps),
-                                 RefusedInput(Reason.LOG_EMPTY, none)))  # fmt: skip
+                self._leave_out(failure_of(whole, RefusedInput(Reason.LOG_EMPTY, none)))
                 continue
             self.stretches += found
             self.left_out += row.n_steps
 
-    def write_all(self) -> None:
+    def _leave_out(self, failed: Failed) -> None:
+        self.failed.append(failed)
+        self._tell(failed)
+
+    def write_all(self, runner: Runner) -> None:
         """Write the parts that are not there."""
-        to_do: list[Part] = []
         parts = list(self.writer.parts(self.stretches))
         self.folder.check_only(parts)
         # A format may cut further, or leave some out.
@@ -201,80 +221,77 @@ class _Run:
         self.found = len(self.stretches) + len(self.failed)
         self.left_out -= sum(each.n_steps for each in self.stretches)
         accounts = {part.name: self.folder.account(part) for part in parts}
-        for part in parts:
-            account = accounts[part.name]
+        for name, account in accounts.items():
             # What failed is tried again, unless others have been numbered behind it by now.
-            if account is None or (account.failed and not self.writer.demands.numbered):
-                accounts[part.name] = None
-                to_do.append(part)
+            if account is not None and account.failed and not self.writer.demands.numbered:
+                accounts[name] = None
+        missing = [part for part in parts if accounts[part.name] is None]
         self.progress = ExportProgress(
-            sum(len(part.stretches) for part in to_do), sum(part.n_steps for part in to_do)
+            sum(len(part.stretches) for part in missing), sum(part.n_steps for part in missing)
         )
-        before = dict.fromkeys(SPLITS, (0, 0))
-        for part in parts:
-            account = accounts[part.name]
-            if account is None:
-                episodes, steps = (sum(each) for each in zip(*before.values(), strict=True))
-                account = self._write(part, Place(episodes, steps, *before[part.split]))
-            else:
-                self.failed += account.failed
-            self.names.update(account.written.files)
+        while None in accounts.values():
+            self._write_missing(parts, accounts, runner)
+        for account in accounts.values():
+            assert account is not None
+            self.failed += account.failed
             if account.written.episodes:
                 self.written.append(account.written)
-                episodes, steps = before[part.split]
-                more = len(account.written.episodes), sum(account.written.steps)
-                before[part.split] = episodes + more[0], steps + more[1]
 
-    def describe(self, rows: Sequence[EpisodeRow]) -> None:
-        """Write the files that describe all of the export."""
-        if self.written:
-            with self.folder.making() as making:
-                self.writer.finish(self.written, self.content, making)
-                self.folder.publish(making)
-        self.folder.describe(attribution(rows), self._listed())
+    def _write_missing(
+        self, parts: Sequence[Part], accounts: dict[str, Account | None], runner: Runner
+    ) -> None:
+        """Write the parts without an account and put them in place, in order.
 
-    def _write(self, part: Part, place: Place) -> Account:
-        """Write a part, without those of its episodes that cannot be."""
-        left, failed = list(part.stretches), list[Failed]()
-        before = self.progress.steps_done
-        written = Written(part.name, part.split, place, (), (), ())
-        while left:
-            with self.folder.making() as making:
-                try:
-                    if (rate := self.content.rate) and self.writer.demands.steady:
-                        for stretch in left:
-                            stretch.check_steady(rate)
-                    these = replace(part, stretches=tuple(left))
-                    facts = self.writer.write(these, place, self.content, making)
-                except Unfit as unfit:
-                    left.remove(unfit.stretch)
-                    failed.append(self._fail(unfit))
-                    self.progress.steps_done = before
-                    continue
-                self._check_names(part, making)
-                files, size = self.folder.publish(making)
-            written = replace(
-                written,
-                episodes=tuple(each.name for each in left),
-                steps=tuple(each.n_steps for each in left),
-                files=files,
-                facts=facts,
-            )
+        Ends early where an episode fails and what follows has other numbers now.
+        """
+        items, places = list[PartToWrite](), _Places()
+        for part in parts:
+            if (account := accounts[part.name]) is None:
+                folder = self.folder.staging(part.name)
+                items.append(PartToWrite(part, places.next_of(part.split), folder))
+                places.add(part.split, len(part.stretches), part.n_steps)
+            else:
+                places.add_written(account.written)
+                self.names.update(account.written.files)
+        stage = Stage("export", WriteParts(self.writer, self.content), self.decoder)
+        results, places = in_order(items, runner.run(stage, items, self._advanced)), _Places()
+        for part in parts:
+            account, shorter = accounts[part.name], False
+            if account is None:
+                result = next(results)
+                shorter = bool(result.failed)
+                account = self._publish(part, places.next_of(part.split), result)
+                accounts[part.name] = account
+            places.add_written(account.written)
+            if shorter and self.writer.demands.numbered:
+                return
+
+    def _publish(self, part: Part, place: Place, result: WrittenPart) -> Account:
+        """Put the files of a part in place, then its account."""
+        for failed in result.failed:
+            self._tell(failed)
+        files: tuple[str, ...] = ()
+        if result.episodes:
+            staged = self.folder.staging(part.name)
+            self._check_names(part, staged)
+            files, size = self.folder.publish(staged)
             self.files += len(files)
             self.bytes += size
-            break
-        account = Account(part.identity, written, tuple(failed))
+            self.names.update(files)
+        written = Written(
+            part.name, part.split, place, result.episodes, result.steps, files, result.facts
+        )
+        account = Account(part.identity, written, result.failed)
         self.folder.note(account)
         self.made += len(written.episodes)
         self.progress.done += len(written.episodes)
-        self.progress.steps_done = before + part.n_steps
-        self.watch.advanced(self.progress)
-        self.watch.told(f"{part.name}: written", warning=False)
+        self.watch.progressed(self.progress)
+        self.watch.message(f"{part.name}: written", warning=False)
         return account
 
-    def _check_names(self, part: Part, making: Path) -> None:
-        for path in making.rglob("*"):
-            if path.is_file() and (name := str(path.relative_to(making))) in self.names:
+    def _check_names(self, part: Part, staged: Path) -> None:
+        for path in staged.rglob("*"):
+            if path.is_file() and (name := str(path.relative_to(staged))) in self.names:
                 raise UsageError(
                     f"{part.name}: another episode is called {name} too. Export them apart, with "
                     "--split or from two corpora"
@@ -282,16 +299,21 @@ class _Run:
 
     def _advanced(self, steps: int) -> None:
         self.progress.steps_done += steps
-        self.watch.advanced(self.progress)
+        self.watch.progressed(self.progress)
 
-    def _fail(self, unfit: Unfit) -> Failed:
-        why, row = unfit.why, unfit.stretch.row
-        reason = why.reason if isinstance(why, RefusedInput) else Reason.CORRUPT
-        told = (unfit.stretch.name, printable(row.source), str(reason), printable(str(why)))
-        self.failed.append(Failed(*told))
+    def _tell(self, failed: Failed) -> None:
         self.progress.failed += 1
-        self.watch.told("{} ({}) failed [{}]: {}".format(*told), warning=False)
-        return self.failed[-1]
+        line = f"{failed.episode} ({failed.source}) failed [{failed.reason}]: {failed.message}"
+        self.watch.message(line, warning=False)
+
+    def describe(self, rows: Sequence[EpisodeRow]) -> None:
+        """Write the files that describe all of the export."""
+        if self.written:
+            staged = self.folder.staging("description")
+            staged.mkdir(parents=True)
+            self.writer.finish(self.written, self.content, staged)
+            self.folder.publish(staged)
+        self.folder.describe(attribution(rows), self._listed())
 
     def _listed(self) -> Iterator[Mapping[str, object]]:
         """Where each episode lies and where it comes from."""
@@ -318,6 +340,49 @@ class _Run:
                     "subject": row.subject,
                     "license": row.license,
                 }
+
+
+@dataclass(slots=True)
+class _Places:
+    """Counts what is written, part after part."""
+
+    before: dict[str, tuple[int, int]] = field(
+        default_factory=lambda: dict.fromkeys(SPLITS, (0, 0))
+    )
+
+    def next_of(self, split: str) -> Place:
+        """How much lies before the next part, which is of this split."""
+        episodes, steps = (sum(each) for each in zip(*self.before.values(), strict=True))
+        return Place(episodes, steps, *self.before[split])
+
+    def add(self, split: str, episodes: int, steps: int) -> None:
+        """A part follows."""
+        before = self.before[split]
+        self.before[split] = before[0] + episodes, before[1] + steps
+
+    def add_written(self, written: Written) -> None:
+        """A part that is written follows."""
+        self.add(written.split, len(written.episodes), sum(written.steps))
+
+
+def in_order(
+    items: Sequence[PartToWrite], outcomes: Iterator[Outcome[PartToWrite, WrittenPart]]
+) -> Iterator[WrittenPart]:
+    """What came of each part, in their order, whichever was ready first.
+
+    A part whose worker died has none of its episodes.
+    """
+    ready: dict[str, WrittenPart] = {}
+    for item in items:
+        while item.part.name not in ready:
+            outcome = next(outcomes)
+            part, result = outcome.item.part, outcome.result
+            if isinstance(result, RefusedInput):
+                result = WrittenPart(
+                    failed=tuple(failure_of(stretch, result) for stretch in part.stretches)
+                )
+            ready[part.name] = result
+        yield ready.pop(item.part.name)
 
 
 def _chosen(corpus: Corpus, split: Sequence[str], limit: int | None) -> list[EpisodeRow]:
@@ -409,8 +474,13 @@ def _notes(writer: Writer, content: Content, licences: Mapping[str, int]) -> Ite
         yield f"{licences[NOT_STATED]} episodes state no licence: see that you may pass them on"
 
 
-def _decoder(corpus: Corpus, ref: str | None, device: str) -> Tokenizer:
-    """The tokenizer that made the tokens."""
+def _decoder(corpus: Corpus, ref: str | None, device: str) -> Service:
+    """The decoder of the tokenizer that made the tokens.
+
+    Raises:
+        UsageError: it is not said where that lies.
+        MismatchError: `ref` is another one.
+    """
     info = corpus.info.tokenizer
     assert info is not None
     if ref is None and info.name not in BUNDLED:
@@ -418,13 +488,13 @@ def _decoder(corpus: Corpus, ref: str | None, device: str) -> Tokenizer:
             f"{corpus.location}: stores no pictures, and its tokens were made by {info.name}: say "
             "where that lies with --tokenizer"
         )
-    decoder = load_tokenizer(ref or info.name, device)
-    if decoder.fingerprint != info.fingerprint:
+    found = tokenizer_info(ref or info.name)
+    if found.fingerprint != info.fingerprint:
         raise MismatchError(
-            f"tokenizer {ref or info.name} ({decoder.fingerprint[:12]}) is not the one that made "
+            f"tokenizer {ref or info.name} ({found.fingerprint[:12]}) is not the one that made "
             f"the tokens of {corpus.location} ({info.fingerprint[:12]})"
         )
-    return decoder
+    return decoder_service(ref or info.name, device)
 
 
 def _agreed(

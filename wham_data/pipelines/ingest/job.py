@@ -9,7 +9,7 @@
       encode  them into tokens                                     inference/tokenizer.py
       write   one shard                                            corpus/shards.py
     commit    what is done, now and then                           corpus/corpus.py
-    account   for every input and every frame                      report.py
+    report    for every input and every frame                      report.py
 
 One shard per recording, named by the hash of the recording and the settings: a run that is killed
 leaves nothing behind that the next one does not write again, byte for byte.
@@ -31,18 +31,17 @@ from wham_data.corpus.storage.contract import open_storage
 from wham_data.pipelines.align import place_steps
 from wham_data.pipelines.ingest.corpus_settings import bytes_per_step, corpus_info
 from wham_data.pipelines.ingest.decoder_process import DecoderDied
+from wham_data.pipelines.ingest.encoder import Encoder, encoder_service
 from wham_data.pipelines.ingest.log_in_space import project
 from wham_data.pipelines.ingest.plan import Found, Plan, Refusal, make_plan
 from wham_data.pipelines.ingest.pseudonyms import Naming
-from wham_data.pipelines.ingest.report import DryRun, IngestReport, IngestWatch, Progress
+from wham_data.pipelines.ingest.report import DryRun, IngestProgress, IngestReport
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.ingest.stages import Ingested, ingest_recording, open_source
-from wham_data.pipelines.run.progress import Silent
-from wham_data.pipelines.run.ray_jobs import RayRunner
+from wham_data.pipelines.run.choose import choose_runner as choose_runner
+from wham_data.pipelines.run.progress import ProgressListener, Silent
 from wham_data.pipelines.run.runner import (
     Advance,
-    Encoder,
-    LocalRunner,
     Outcome,
     Runner,
     Stage,
@@ -83,7 +82,7 @@ def ingest(
     license: str | None = None,
     player_key: str | Path | None = None,
     allow_forgotten: bool = False,
-    watch: IngestWatch | None = None,
+    watch: ProgressListener | None = None,
 ) -> IngestReport:
     """Bring recordings to a grid of steps, tokenise them and write or extend a corpus.
 
@@ -108,7 +107,7 @@ def ingest(
         player_key: file with the key of the pseudonyms by which players are stored; None: they are
             stored by name.
         allow_forgotten: take in what `forget` has taken out; else it is left out, and said.
-        watch: is told how far the run is.
+        watch: is shown how far the run is.
 
     Raises:
         UsageError: an argument makes no sense.
@@ -139,11 +138,6 @@ def ingest(
     )
 
 
-def choose_runner(workers: int | None, ray_address: str | None) -> Runner:
-    """In this process for 0 workers, else on Ray."""
-    return LocalRunner() if workers == 0 else RayRunner(workers, ray_address)
-
-
 def run_ingest(
     sources: Sequence[str | Path],
     out: str | Path,
@@ -159,7 +153,7 @@ def run_ingest(
     license: str | None = None,
     player_key: PlayerKey | None = None,
     allow_forgotten: bool = False,
-    watch: IngestWatch | None = None,
+    watch: ProgressListener | None = None,
 ) -> IngestReport:
     """The job itself; see `ingest` and the head of this module."""
     watch = watch or Silent()
@@ -179,13 +173,12 @@ def run_ingest(
     for each in plan.forgotten:
         kind = barred[each.key]
         line = f"{each.recording.source}: left out, this {kind} was forgotten (--allow-forgotten takes it)"
-        watch.told(line, warning=True)
+        watch.message(line, warning=True)
     run = _Run(corpus, plan, settings, watch, tie_to, naming, allow_forgotten)
     stage = Stage(
         "ingest",
         setup=IngestWork(settings, corpus, decode_threads(len(plan.to_do))),
-        tokenizer=settings.tokenizer,
-        device=device,
+        service=encoder_service(settings.tokenizer, device),
     )
     ended: BaseException | None = None
     try:
@@ -275,12 +268,12 @@ class _Run:
     corpus: Corpus
     plan: Plan
     settings: IngestSettings
-    watch: IngestWatch
+    watch: ProgressListener
     tie_to: str | None
     naming: Naming
     allow_forgotten: bool
     splits: dict[str, str | Conflict] = field(init=False)
-    progress: Progress = field(init=False)
+    progress: IngestProgress = field(init=False)
     rows: list[EpisodeRow] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     results: dict[str, Ingested] = field(default_factory=dict)
@@ -298,7 +291,7 @@ class _Run:
             self.settings.split_seed,
             self.tie_to,
         )
-        self.progress = Progress(
+        self.progress = IngestProgress(
             to_do=len(self.plan.to_do),
             bytes_to_do=sum(found.bytes for found in self.plan.to_do),
             rate=float(self.settings.rate or 0),
@@ -308,11 +301,11 @@ class _Run:
             self._refuse(refusal)
         for copy, original in self.plan.duplicates:
             line = f"{copy.recording.source}: duplicate of {original.recording.source}"
-            self.watch.told(line, warning=True)
+            self.watch.message(line, warning=True)
 
     def advance(self, frames: int) -> None:
         self.progress.frames += frames
-        self.watch.advanced(self.progress)
+        self.watch.progressed(self.progress)
 
     def take(self, outcome: Outcome[Found, Ingested]) -> None:
         """One recording is through: note what came of it, and commit if it is time."""
@@ -329,8 +322,8 @@ class _Run:
             self.results[found.key] = result
             self.rows += [self.naming.row(replace(row, split=split)) for row in result.episodes]
             notes = f": {'; '.join(result.notes)}" if result.notes else ""
-            self.watch.told(f"{found.recording.source}{notes}", warning=bool(result.notes))
-        self.watch.advanced(self.progress)
+            self.watch.message(f"{found.recording.source}{notes}", warning=bool(result.notes))
+        self.watch.progressed(self.progress)
         waited = time.monotonic() - self.last_commit
         if waited > COMMIT_EVERY_SECONDS or len(self.rows) >= COMMIT_EVERY_RECORDINGS:
             self.commit()
@@ -368,10 +361,10 @@ class _Run:
         self.refused.append(refusal)
         self.reasons[str(refusal.why.reason)] += 1
         self.progress.quarantined += 1
-        self.watch.told(f"{refusal.path}: {refusal.why} [{refusal.why.reason}]", warning=True)
+        self.watch.message(f"{refusal.path}: {refusal.why} [{refusal.why.reason}]", warning=True)
 
     def report(self, seconds: float) -> IngestReport:
-        """The account, in which everything adds up."""
+        """The report, in which everything adds up."""
         plan, corpus = self.plan, self.corpus
         if plan.in_quarantine:
             self.reasons["refused by an earlier run"] += len(plan.in_quarantine)
