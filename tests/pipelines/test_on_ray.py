@@ -48,6 +48,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.timeout(400)  # two workers load torch, twice
 def test_dreams_on_ray_are_those_of_this_process(address: str, tmp_path: Path) -> None:
     for number in range(4):
         write_npz(tmp_path / "data" / f"{number}.npz", wham_episode(seed=number))

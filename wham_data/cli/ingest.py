@@ -152,7 +152,7 @@ def ingest(
     """Bring recordings to a grid of steps, tokenise them and write a corpus."""
     from wham_data.pipelines.ingest.decoder_process import DecodeLimits
     from wham_data.pipelines.ingest.job import dry_run, run_ingest
-    from wham_data.pipelines.ingest.settings import IngestSettings
+    from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
     from wham_data.pipelines.video import VideoLimits
 
     settings = IngestSettings(
@@ -175,36 +175,22 @@ def ingest(
     if tie_to is not None:
         one_of("--tie-to", tie_to, SPLITS)
     key = None if player_key is None else read_player_key(player_key, out)
+    choices = IngestChoices(
+        reader=format,
+        limit=limit,
+        retry_quarantined=retry_quarantined,
+        tie_to=tie_to,
+        license=license,
+        player_key=key,
+        allow_forgotten=allow_forgotten,
+    )
     if dry:
-        found = dry_run(
-            sources,
-            out,
-            settings,
-            reader=format,
-            limit=limit,
-            player_key=key,
-            allow_forgotten=allow_forgotten,
-        )
-        emit_dry_run(found, as_json=json)
+        emit_dry_run(dry_run(sources, out, settings, choices), as_json=json)
         return
     runner = make_runner(workers, ray_address)
     try:
         with progress.shown(quiet=quiet, verbose=verbose) as watch:
-            report = run_ingest(
-                sources,
-                out,
-                settings,
-                runner,
-                reader=format,
-                device=device,
-                limit=limit,
-                tie_to=tie_to,
-                retry_quarantined=retry_quarantined,
-                license=license,
-                player_key=key,
-                allow_forgotten=allow_forgotten,
-                watch=watch,
-            )
+            report = run_ingest(sources, out, settings, runner, choices, device=device, watch=watch)
     except (KeyboardInterrupt, SystemExit):
         say("wham-data: interrupted; what was done is kept. To go on, run the same command again:")
         say(f"  {shlex.join(['wham-data', *sys.argv[1:]])}")

@@ -113,7 +113,7 @@ def record(session: Session, out: Path, advance: Callable[[float], None]) -> Rec
     Args:
         session: what to play.
         out: an existing folder.
-        advance: told, now and then, how many more seconds are played.
+        advance: called now and then with how many more seconds are played.
 
     Raises:
         UsageError: the engine does not have the scenario or size, a share names no action, no hold

@@ -75,7 +75,7 @@ class DreamTask:
         return DreamFolder(self.root, tokenizer, self.agreed, self.settings.look)
 
     def provenance(self, model: WorldModel, episode: Episode) -> Provenance:
-        """What the files that one watches say of themselves."""
+        """What the pictures and videos say about where they come from."""
         return Provenance(
             model=model.name,
             fingerprint=self.fingerprint,
@@ -158,7 +158,7 @@ class CompleteDreams:
                 raise RefusedInput(Reason.CORRUPT, str(why)) from None
             dreamt = DreamtSteps(settings.taken, tokens, window.tokens, window.pictures)
             provenance = self.task.provenance(model, item.episode)
-            folder.save(name, dreamt, item.missing, provenance, account=None)
+            folder.save(name, dreamt, item.missing, provenance, description=None)
             return True
 
         return work
@@ -244,7 +244,7 @@ class _BatchRun:
         taken = settings.taken
         identity = episode.identity()
         window = episode.read(settings.need(self.task.save), self.tokenizer)
-        before, told = self._before(window)
+        before, origin = self._before(window)
         future = settings.actions.future(settings.steps, chance_index(episode.title))
         if settings.actions is RECORDED:
             future = window.actions[taken:]
@@ -264,7 +264,7 @@ class _BatchRun:
             identity=identity,
             window=window,
             context=Context(actions=before, tokens=window.tokens[:taken]),
-            context_actions=told,
+            context_actions=origin,
             future=future,
             frames=window.tokens[taken:] if settings.mode == "policy" else None,
         )
@@ -317,10 +317,12 @@ class _BatchRun:
             steps,
             self.task.save,
             self.task.provenance(self.model, start.episode),
-            self._account(start, dreamt, seconds_per_frame),
+            self._description(start, dreamt, seconds_per_frame),
         )
 
-    def _account(self, start: _Start, dreamt: Dream, seconds_per_frame: float) -> dict[str, object]:
+    def _description(
+        self, start: _Start, dreamt: Dream, seconds_per_frame: float
+    ) -> dict[str, object]:
         """What `dream.json` says."""
         info = self.tokenizer.info
         decoded = start.window.pictures is None

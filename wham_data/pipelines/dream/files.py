@@ -105,7 +105,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class SavedDream:
     """What of a `dream.json` matters to a later run.
 
     identity  of the episode
@@ -193,7 +193,7 @@ class DreamFolder:
             open_storage(self.root).put_if_absent(name, text.encode("utf-8", "backslashreplace"))
         self.check(kinds)  # another run may have come first
 
-    def account(self, name: str) -> Account | None:
+    def saved(self, name: str) -> SavedDream | None:
         """What a dream's `dream.json` says; None if there is none, or none that is whole."""
         match read_object(self.path(name, "json"), MOST_JSON_BYTES):
             case {
@@ -201,7 +201,7 @@ class DreamFolder:
                 "source": str(source),
                 "context": {"start": int(start)},
             }:
-                return Account(identity, source, start)
+                return SavedDream(identity, source, start)
         return None
 
     def missing(self, name: str, kinds: Sequence[Kind]) -> tuple[Kind, ...]:
@@ -224,7 +224,7 @@ class DreamFolder:
         dreamt: DreamtSteps,
         kinds: Sequence[Kind],
         provenance: Provenance,
-        account: Mapping[str, object] | None,
+        description: Mapping[str, object] | None,
     ) -> None:
         """Write files of a dream and put them in place.
 
@@ -233,7 +233,7 @@ class DreamFolder:
             dreamt: the dream.
             kinds: which files.
             provenance: what those that one watches say of themselves.
-            account: for `dream.json`; None: the dream is saved already, these are files it lacks.
+            description: for `dream.json`; None: the dream is saved already, these are files it lacks.
 
         Raises:
             MismatchError: another run has put files of other settings here meanwhile.
@@ -245,11 +245,11 @@ class DreamFolder:
             made = [kind for kind in KINDS if kind in kinds]
             _write_kinds(folder, dreamt, made, self._tokenizer, provenance, self._look)
             places: list[str] = list(made)
-            if account is not None:
+            if description is not None:
                 places += ["tokens", "json"]
                 with _staged(folder, "tokens").open("wb") as file:
                     np.save(file, dreamt.tokens)
-                text = json.dumps(account, indent=2, ensure_ascii=False) + "\n"
+                text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
                 _staged(folder, "json").write_bytes(text.encode("utf-8", "backslashreplace"))
             for what in places:
                 put_in_place(_staged(folder, what), self.path(name, what))

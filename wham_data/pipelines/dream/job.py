@@ -197,8 +197,8 @@ class _Run:
             MismatchError: one that is there started from something else.
         """
         for episode in self.source.episodes:
-            account = self.folder.account(episode.name)
-            if account is None:
+            saved = self.folder.saved(episode.name)
+            if saved is None:
                 self.to_dream.append(episode)
                 continue
             try:
@@ -206,13 +206,13 @@ class _Run:
             except (RefusedInput, IntegrityError) as why:
                 self._fail(failure_of(episode, why))
                 continue
-            if account.identity != identity:
+            if saved.identity != identity:
                 raise MismatchError(
                     f"{self.folder.path(episode.name, 'json')}: a dream of another {episode.name} "
-                    f"(from {account.source}, or as that was then). Use another --out"
+                    f"(from {saved.source}, or as that was then). Use another --out"
                 )
             if missing := self.folder.missing(episode.name, self.task.save):
-                self.to_complete.append(Incomplete(episode, account.start, missing))
+                self.to_complete.append(Incomplete(episode, saved.start, missing))
             else:
                 self.there.append(episode.name)
 
@@ -329,10 +329,14 @@ def _share(part: int, whole: int) -> float:
 
 
 def _check_apart(source: Source, folder: DreamFolder) -> None:
-    """Refuse to write among, or over, what is dreamt from."""
+    """Refuse to write into the source of the dreams, or over one of its files."""
     out = Path(os.path.realpath(folder.root))
     if source.root is not None and out.is_relative_to(source.root):
-        raise UsageError(f"--out {out}: lies in {source.root}, which is dreamt from. Go elsewhere")
+        raise UsageError(
+            f"--out {out}: lies in {source.root}, which the dreams start from. Use another --out"
+        )
     for episode in source.episodes:
         if os.path.realpath(folder.path(episode.name, "npz")) == episode.source:
-            raise UsageError(f"--out {out}: {episode.source} would be overwritten. Go elsewhere")
+            raise UsageError(
+                f"--out {out}: {episode.source} would be overwritten. Use another --out"
+            )

@@ -4,10 +4,10 @@
     OUT/LICENCES.txt         each licence, and the sources it holds for
     OUT/episodes.jsonl       where each episode lies and where it comes from
     OUT/export.json          what all of it agrees on
-    OUT/.export/<part>.json  the account of a part; written last
+    OUT/.export/<part>.json  what became of a part; written last
     OUT/.export/making/...   what is being written, a folder for each part; renamed into place file by file
 
-A part whose account is there is done. A file under its own name is whole.
+A part whose record is there is done. A file under its own name is whole.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError, 
 AGREED: Final = "export.json"
 LICENCES: Final = "LICENCES.txt"
 EPISODES: Final = "episodes.jsonl"
-ACCOUNTS: Final = ".export"
+RECORDS: Final = ".export"
 MAKING: Final = "making"
 MOST_JSON_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class PartRecord:
     """What became of a part.
 
     identity  of what went into it
@@ -58,7 +58,7 @@ class ExportFolder:
     def __init__(self, root: Path) -> None:
         """Look at a folder; nothing is made."""
         self.root = root
-        self._notes = root / ACCOUNTS
+        self._notes = root / RECORDS
 
     @contextmanager
     def opened(self, agreed: Mapping[str, object]) -> Iterator[None]:
@@ -86,19 +86,19 @@ class ExportFolder:
                 finally:
                     shutil.rmtree(self._notes / MAKING, ignore_errors=True)
 
-    def account(self, part: Part) -> Account | None:
+    def record_of(self, part: Part) -> PartRecord | None:
         """What an earlier run made of a part; None if it is not done.
 
         Raises:
             MismatchError: it was made of something else.
         """
-        account = _account_of(read_object(self._notes / f"{part.name}.json", MOST_JSON_BYTES))
-        if account is not None and account.identity != part.identity:
+        record = _record_of(read_object(self._notes / f"{part.name}.json", MOST_JSON_BYTES))
+        if record is not None and record.identity != part.identity:
             raise MismatchError(
                 f"{self.root}: {part.name} was made of other episodes than the corpus has now. "
                 "Use another --out"
             )
-        return account
+        return record
 
     def check_only(self, parts: Iterable[Part]) -> None:
         """See that nothing is in the folder but what these parts become.
@@ -109,7 +109,7 @@ class ExportFolder:
         there = {path.stem for path in self._notes.glob("*.json")}
         if others := sorted(there - {part.name for part in parts}):
             raise MismatchError(
-                f"{self.root}: holds {others[0]}, which is not asked for now. Say --split and "
+                f"{self.root}: holds {others[0]}, which this run would leave out. Give --split and "
                 "--episodes as before, or wider; or use another --out"
             )
 
@@ -128,10 +128,10 @@ class ExportFolder:
         shutil.rmtree(staged, ignore_errors=True)
         return names, size
 
-    def note(self, account: Account) -> None:
-        """Write the account of a part whose files are in place."""
-        text = json.dumps(asdict(account), ensure_ascii=False, allow_nan=False)
-        name = f"{ACCOUNTS}/{account.written.name}.json"
+    def note(self, record: PartRecord) -> None:
+        """Write the record of a part whose files are in place."""
+        text = json.dumps(asdict(record), ensure_ascii=False, allow_nan=False)
+        name = f"{RECORDS}/{record.written.name}.json"
         open_storage(self.root).replace(name, text.encode("utf-8", "backslashreplace"))
 
     def describe(self, licences: str, episodes: Iterator[Mapping[str, object]]) -> None:
@@ -146,7 +146,7 @@ class ExportFolder:
             return
         if not self.root.is_dir():
             raise UsageError(f"--out {self.root}: a file, expected a folder")
-        others = [path.name for path in self.root.iterdir() if path.name != ACCOUNTS]
+        others = [path.name for path in self.root.iterdir() if path.name != RECORDS]
         if others and not (self.root / AGREED).is_file():
             raise UsageError(
                 f"--out {self.root}: holds {printable(others[0])[:80]} and no export. "
@@ -172,8 +172,8 @@ class ExportFolder:
             )
 
 
-def _account_of(found: Mapping[str, Any] | None) -> Account | None:
-    """The account that `note` wrote; None for anything else."""
+def _record_of(found: Mapping[str, Any] | None) -> PartRecord | None:
+    """The record that `note` wrote; None for anything else."""
     try:
         if found is None:
             return None
@@ -182,6 +182,6 @@ def _account_of(found: Mapping[str, Any] | None) -> Account | None:
             written[name] = tuple(written[name])
         place = Place(**written.pop("place"))
         failed = tuple(Failed(**each) for each in found["failed"])
-        return Account(found["identity"], Written(place=place, **written), failed)
+        return PartRecord(found["identity"], Written(place=place, **written), failed)
     except (KeyError, TypeError, ValueError):
         return None

@@ -127,7 +127,7 @@ def _decode_with(tokenizer: str, device: str) -> Callable[[NDArray[np.uint16]], 
 
 @dataclass(slots=True)
 class _Counted:
-    """Counts the steps of a part that are told to whoever listens."""
+    """Passes on how many steps of a part are done, and keeps their sum."""
 
     listener: Advance
     steps: int = 0
@@ -138,6 +138,6 @@ class _Counted:
         self.listener(steps)
 
     def reach(self, steps: int) -> None:
-        """Have told of just so many."""
+        """Bring the sum that was passed on to this."""
         if self.steps != steps:
             self.advance(steps - self.steps)

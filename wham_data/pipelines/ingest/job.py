@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -33,11 +33,11 @@ from wham_data.pipelines.ingest.corpus_settings import bytes_per_step, corpus_in
 from wham_data.pipelines.ingest.decoder_process import DecoderDied
 from wham_data.pipelines.ingest.encoder import Encoder, encoder_service
 from wham_data.pipelines.ingest.log_in_space import project
-from wham_data.pipelines.ingest.plan import Found, Plan, Refusal, make_plan
+from wham_data.pipelines.ingest.plan import Found, IngestPlan, Refusal, make_plan
 from wham_data.pipelines.ingest.pseudonyms import Naming
 from wham_data.pipelines.ingest.report import DryRun, IngestProgress, IngestReport
-from wham_data.pipelines.ingest.settings import IngestSettings
-from wham_data.pipelines.ingest.stages import Ingested, ingest_recording, open_source
+from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
+from wham_data.pipelines.ingest.stages import Ingested, ingest_recording, open_found
 from wham_data.pipelines.run.choose import choose_runner as choose_runner
 from wham_data.pipelines.run.progress import ProgressListener, Silent
 from wham_data.pipelines.run.runner import (
@@ -55,12 +55,13 @@ from wham_data.schemas.errors import (
     WhamDataError,
 )
 from wham_data.schemas.manifest import EpisodeRow, QuarantineRow
-from wham_data.schemas.player_key import PlayerKey, read_player_key
+from wham_data.schemas.player_key import read_player_key
 from wham_data.versions import versions
 
 COMMIT_EVERY_SECONDS = 2.0
 COMMIT_EVERY_RECORDINGS = 64
 MOST_DECODE_THREADS = 4
+ALL = IngestChoices()
 
 
 def ingest(
@@ -106,7 +107,7 @@ def ingest(
         license: of recordings whose source names none.
         player_key: file with the key of the pseudonyms by which players are stored; None: they are
             stored by name.
-        allow_forgotten: take in what `forget` has taken out; else it is left out, and said.
+        allow_forgotten: take in what `forget` has taken out; else it is left out, with a message.
         watch: is shown how far the run is.
 
     Raises:
@@ -127,13 +128,15 @@ def ingest(
         out,
         settings,
         choose_runner(workers, ray_address),
-        reader=reader,
+        IngestChoices(
+            reader=reader,
+            limit=limit,
+            retry_quarantined=retry_quarantined,
+            license=license,
+            player_key=None if player_key is None else read_player_key(Path(player_key), out),
+            allow_forgotten=allow_forgotten,
+        ),
         device=device,
-        limit=limit,
-        retry_quarantined=retry_quarantined,
-        license=license,
-        player_key=None if player_key is None else read_player_key(Path(player_key), out),
-        allow_forgotten=allow_forgotten,
         watch=watch,
     )
 
@@ -143,38 +146,25 @@ def run_ingest(
     out: str | Path,
     settings: IngestSettings,
     runner: Runner,
+    choices: IngestChoices = ALL,
     *,
-    reader: str = "auto",
     device: str = "auto",
-    limit: int | None = None,
-    tie_to: str | None = None,
-    retry_quarantined: bool = False,
-    only: Collection[str] | None = None,
-    license: str | None = None,
-    player_key: PlayerKey | None = None,
-    allow_forgotten: bool = False,
     watch: ProgressListener | None = None,
 ) -> IngestReport:
     """The job itself; see `ingest` and the head of this module."""
     watch = watch or Silent()
     started = time.monotonic()
-    found = make_plan(
-        sources, reader=reader, limit=limit, options=dict(settings.options), only=only
-    )
-    if not found.found:
-        raise NoInputsError(
-            f"{', '.join(map(str, sources))}: no recording found "
-            f"({len(found.ignored)} other files); wham-data ingest --help says what is read"
-        )
-    corpus = Corpus.open_or_create(out, corpus_info(found, settings, Path(out), reader, player_key))
-    naming = Naming(player_key, license)
-    barred = {} if allow_forgotten else naming.barred(found.recordings, corpus)
-    plan = found.against(corpus, retry_quarantined=retry_quarantined, barred=barred)
+    found = _planned(sources, settings, choices)
+    info = corpus_info(found, settings, Path(out), choices.reader, choices.player_key)
+    corpus = Corpus.open_or_create(out, info)
+    naming = Naming(choices.player_key, choices.license)
+    barred = {} if choices.allow_forgotten else naming.barred(found.recordings, corpus)
+    plan = found.against(corpus, retry_quarantined=choices.retry_quarantined, barred=barred)
     for each in plan.forgotten:
         kind = barred[each.key]
         line = f"{each.recording.source}: left out, this {kind} was forgotten (--allow-forgotten takes it)"
         watch.message(line, warning=True)
-    run = _Run(corpus, plan, settings, watch, tie_to, naming, allow_forgotten)
+    run = _Run(corpus, plan, settings, choices, naming, watch)
     stage = Stage(
         "ingest",
         setup=IngestWork(settings, corpus, decode_threads(len(plan.to_do))),
@@ -188,7 +178,7 @@ def run_ingest(
         ended = error
         raise
     finally:
-        # Also when interrupted: what is done is kept, and what was not reached is said.
+        # Also when interrupted: what is done is kept, and what was not reached is counted.
         run.commit()
         report = run.report(time.monotonic() - started)
         players = {each.recording.provenance.player for each in plan.recordings}
@@ -197,9 +187,32 @@ def run_ingest(
     return report
 
 
+def _planned(
+    sources: Sequence[str | Path], settings: IngestSettings, choices: IngestChoices
+) -> IngestPlan:
+    """What there is to ingest, before any corpus is looked at.
+
+    Raises:
+        NoInputsError: no recording was found.
+    """
+    plan = make_plan(
+        sources,
+        reader=choices.reader,
+        limit=choices.limit,
+        options=dict(settings.options),
+        only=choices.only,
+    )
+    if not plan.found:
+        raise NoInputsError(
+            f"{', '.join(map(str, sources))}: no recording found "
+            f"({len(plan.ignored)} other files); wham-data ingest --help says what is read"
+        )
+    return plan
+
+
 def run_record(
     sources: Sequence[str | Path],
-    plan: Plan,
+    plan: IngestPlan,
     info: CorpusInfo,
     report: IngestReport,
     ended: BaseException | None,
@@ -266,12 +279,11 @@ class _Run:
     """The state of one run in the driver: what waits to be committed, and the counts."""
 
     corpus: Corpus
-    plan: Plan
+    plan: IngestPlan
     settings: IngestSettings
-    watch: ProgressListener
-    tie_to: str | None
+    choices: IngestChoices
     naming: Naming
-    allow_forgotten: bool
+    watch: ProgressListener
     splits: dict[str, str | Conflict] = field(init=False)
     progress: IngestProgress = field(init=False)
     rows: list[EpisodeRow] = field(default_factory=list)
@@ -289,7 +301,7 @@ class _Run:
             placed_in(self.corpus),
             self.settings.split,
             self.settings.split_seed,
-            self.tie_to,
+            self.choices.tie_to,
         )
         self.progress = IngestProgress(
             to_do=len(self.plan.to_do),
@@ -345,8 +357,8 @@ class _Run:
                 )
                 for refusal in refused
             ],
-            tie_to=self.tie_to,
-            allow_forgotten=self.allow_forgotten,
+            tie_to=self.choices.tie_to,
+            allow_forgotten=self.choices.allow_forgotten,
         )
         # Only now: interrupted in there, it is done again on the way out.
         del self.rows[: len(rows)], self.refused[: len(refused)]
@@ -411,32 +423,26 @@ def dry_run(
     sources: Sequence[str | Path],
     out: str | Path,
     settings: IngestSettings,
-    *,
-    reader: str = "auto",
-    limit: int | None = None,
-    player_key: PlayerKey | None = None,
-    allow_forgotten: bool = False,
+    choices: IngestChoices = ALL,
 ) -> DryRun:
     """What an ingest would do. Reads clocks and logs, decodes nothing, writes nothing.
 
     Raises:
         NoInputsError: no recording was found.
     """
-    plan = make_plan(sources, reader=reader, limit=limit, options=dict(settings.options))
-    if not plan.found:
-        raise NoInputsError(f"{', '.join(map(str, sources))}: no recording found")
-    info = corpus_info(plan, settings, Path(out), reader, player_key)
+    plan = _planned(sources, settings, choices)
+    info = corpus_info(plan, settings, Path(out), choices.reader, choices.player_key)
     if open_storage(out).exists("corpus.json"):
         corpus = Corpus.open_or_create(out, info)
-        recordings = () if allow_forgotten else plan.recordings
-        plan = plan.against(corpus, barred=Naming(player_key).barred(recordings, corpus))
+        recordings = () if choices.allow_forgotten else plan.recordings
+        plan = plan.against(corpus, barred=Naming(choices.player_key).barred(recordings, corpus))
     refused = {refusal.path: str(refusal.why) for refusal in plan.refused}
     readers: Counter[str] = Counter()
     notes: dict[str, tuple[str, ...]] = {}
     steps, source_ns = 0, 0
     for found in plan.to_do:
         try:
-            source = open_source(found, settings)
+            source = open_found(found, settings)
             log = project(source.actions, info.action_space, settings)
         except RefusedInput as refusal:
             refused[found.recording.source] = str(refusal)

@@ -79,7 +79,7 @@ def ingest_recording(
     Raises:
         RefusedInput: with the reason it goes to quarantine for.
     """
-    source = open_source(found, settings)
+    source = open_found(found, settings)
     log = project(source.actions, corpus.info.action_space, settings)
     track = None if log is None else log.track
     span = None if track is None else (int(track.times_ns[0]), track.end_ns)
@@ -123,7 +123,7 @@ class _FramesLost(Exception):
         self.frames = frames
 
 
-def open_source(found: Found, settings: IngestSettings) -> OpenRecording:
+def open_found(found: Found, settings: IngestSettings) -> OpenRecording:
     """A recording with its clocks and its log read.
 
     Raises:

@@ -12,8 +12,7 @@ What a stage raises as `RefusedInput` is that item's outcome and the rest goes o
 must not sink a job. Anything else is a bug or a broken machine and ends the run.
 
 A stage that needs something heavy (a tokenizer, a metric network, a world model) names it as its
-`Service`. The runner opens it once where it is wanted, on an accelerator where there is one, and
-knows nothing of what it does.
+`Service`. The runner opens it, on an accelerator where there is one, and does not know what it does.
 """
 
 from __future__ import annotations
