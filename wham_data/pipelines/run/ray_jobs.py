@@ -203,7 +203,7 @@ class RayRunner:
             workers = min(self._workers or cpus, len(items))
             gpus = _gpus(ray, stage.service)
             pool: _Pool = (
-                _Owners(ray, stage, workers, gpus)
+                _Owners(ray, stage, min(workers, cpus), gpus)  # more would wait for a core for ever
                 if stage.owns
                 else _Tasks(ray, stage, workers, gpus)
             )
