@@ -54,7 +54,10 @@ def test_dreams_on_ray_are_those_of_this_process(address: str, tmp_path: Path) -
         write_npz(tmp_path / "data" / f"{number}.npz", wham_episode(seed=number))
     write_npz(tmp_path / "data" / "short.npz", wham_episode(steps=2))
     checkpoint = small_checkpoint(tmp_path)
-    flags = ("--context", 3, "--steps", 2, "--seed", 7, "--save", "npz,csv,png", "--device", "cpu")
+    flags = (
+        "--context", 3, "--steps", 2, "--seed", 7, "--batch-size", 2,
+        "--save", "npz,csv,png", "--device", "cpu",
+    )  # fmt: skip
     given = (tmp_path / "data", "--model", checkpoint, *flags, "--json")
 
     here = dream(*given, "--out", tmp_path / "here")

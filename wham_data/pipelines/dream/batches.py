@@ -246,7 +246,7 @@ class _BatchRun:
         window = episode.read(settings.need(self.task.save), self.tokenizer)
         before, origin = self._before(window)
         future = settings.actions.future(settings.steps, chance_index(episode.title))
-        if settings.actions is RECORDED:
+        if settings.actions == RECORDED:  # equal, not the same: it has travelled
             future = window.actions[taken:]
         if window.size not in (None, self.tokenizer.frame_size):
             (width, height), (to_width, to_height) = window.size, self.tokenizer.frame_size
