@@ -33,7 +33,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from wham_data.corpus.storage.contract import one_line, open_storage
+from wham_data.corpus.storage.contract import one_line
+from wham_data.corpus.storage.locations import open_storage
 from wham_data.files.whole import private_folder, put_in_place, read_object
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.pipelines.dream.actions import STEP, WHAM16

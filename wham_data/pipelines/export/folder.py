@@ -21,7 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from wham_data.corpus.storage.contract import one_line, open_storage
+from wham_data.corpus.storage.contract import one_line
+from wham_data.corpus.storage.locations import open_storage
 from wham_data.files.whole import put_in_place, read_object
 from wham_data.pipelines.run.progress import Failed
 from wham_data.pipelines.writers.parts import Part, Place, Written

@@ -18,7 +18,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
-from wham_data.corpus.shards import RowRange, matrix_of
+from wham_data.corpus.shard_view import matrix_of
+from wham_data.corpus.shards import RowRange
 from wham_data.pipelines.video import decode_image, encode_png
 from wham_data.schemas.clock import SECOND_NS, Nanos
 from wham_data.schemas.conversion import Conversion
