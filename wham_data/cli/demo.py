@@ -35,11 +35,8 @@ def demo(
     """
     from wham_data.pipelines.demo import run_demo
 
-    with (
-        progress.shown(quiet=quiet, verbose=False) as watch,
-        progress.dreams_shown(quiet=quiet, verbose=False) as dream_watch,
-    ):
-        result = run_demo(out, make_runner(workers, None), watch, dream_watch)
+    with progress.shown(quiet=quiet, verbose=False) as watch:
+        result = run_demo(out, make_runner(workers, None), watch, watch)
     text = "\n".join(
         [
             summary(result.report),

@@ -14,13 +14,14 @@ from wham_data.inference.world_model import load_world_model
 from wham_data.pipelines.align import latest_at
 from wham_data.pipelines.dream.files import dream_path
 from wham_data.pipelines.dream.job import run_dreams
-from wham_data.pipelines.dream.report import DreamReport, DreamWatch
+from wham_data.pipelines.dream.report import DreamReport
 from wham_data.pipelines.dream.settings import Asked
 from wham_data.pipelines.dream.sources import open_source
 from wham_data.pipelines.ingest.job import run_ingest
-from wham_data.pipelines.ingest.report import IngestReport, IngestWatch
+from wham_data.pipelines.ingest.report import IngestReport
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.media import picture
+from wham_data.pipelines.run.progress import ProgressListener
 from wham_data.pipelines.run.runner import Runner
 from wham_data.pipelines.video import (
     decode_frames,
@@ -55,7 +56,9 @@ class DemoResult:
     dreams: tuple[Path, ...]
 
 
-def run_demo(out: Path, runner: Runner, watch: IngestWatch, dream_watch: DreamWatch) -> DemoResult:
+def run_demo(
+    out: Path, runner: Runner, watch: ProgressListener, dream_watch: ProgressListener
+) -> DemoResult:
     """Ingest the bundled recordings into `out`/corpus, verify it, draw `demo.png` and `demo.mp4`, and
     dream on from each recording into `out`/dreams.
 
@@ -95,7 +98,7 @@ def run_demo(out: Path, runner: Runner, watch: IngestWatch, dream_watch: DreamWa
     )
 
 
-def dream_on(corpus: Corpus, out: Path, watch: DreamWatch) -> DreamReport:
+def dream_on(corpus: Corpus, out: Path, watch: ProgressListener) -> DreamReport:
     """Dream on from every recording with the bundled world model."""
     model = load_world_model("wham-tiny", "cpu")
     source = open_source([corpus.location])

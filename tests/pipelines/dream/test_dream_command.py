@@ -242,7 +242,7 @@ def test_a_run_that_is_interrupted_goes_on_where_it_was(
     rest = running.stderr.read()
 
     assert running.wait(60) == 130, told + rest
-    assert "run it again:\n  wham-data dream" in rest
+    assert "run the same command again:\n  wham-data dream" in rest
     done = list((tmp_path / "out").glob("*/dream.json"))
     assert 0 < len(done) < 14
     assert not list((tmp_path / "out").glob(".*"))

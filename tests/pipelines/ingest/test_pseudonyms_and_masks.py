@@ -12,7 +12,6 @@ from makers.video_clips import write_clip
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.forget import forget, players_as_stored
-from wham_data.pipelines.ingest.report import Progress
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.readers.kit.frame_actions import even_times
 from wham_data.pipelines.readers.kit.open_recordings import (
@@ -22,6 +21,7 @@ from wham_data.pipelines.readers.kit.open_recordings import (
     audit_clock,
     read_video,
 )
+from wham_data.pipelines.run.progress import Progress
 from wham_data.pipelines.video import VideoLimits, decode_image
 from wham_data.schemas.errors import MismatchError, Reason, RefusedInput, UsageError
 from wham_data.schemas.mask import Mask, masks_said, parse_masks
@@ -38,13 +38,13 @@ class Told:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def advanced(self, progress: Progress) -> None:
+    def progressed(self, progress: Progress) -> None:
         """Nothing."""
 
-    def told(self, line: str, *, warning: bool) -> None:
+    def message(self, text: str, *, warning: bool) -> None:
         """One line."""
         if warning:
-            self.lines.append(line)
+            self.lines.append(text)
 
 
 @pytest.fixture(scope="module")

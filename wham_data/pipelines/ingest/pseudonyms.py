@@ -22,7 +22,7 @@ class Naming:
     """How a corpus calls players, and the licence of what comes without one.
 
     key      None: by name
-    license  None: not said
+    license  for recordings whose source names none; None: they stay without one
     """
 
     key: PlayerKey | None = None
