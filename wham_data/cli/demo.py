@@ -27,8 +27,8 @@ def demo(
     """Ingest the bundled recordings, verify the corpus, draw what came of them, and dream on.
 
     Three clips of real gameplay (Doom, CoinRun, MiniWorld), a tokenizer, a world model and no
-    network: after a minute or two there is a corpus, `demo.png`, `demo.mp4`, and a dream of two
-    seconds from each clip, with the actions of its log.
+    network: after a minute or two there is a corpus, `demo.png`, `demo.mp4`, and a dream of one
+    second from each clip, with the actions of its log.
 
     \b
     Examples:
