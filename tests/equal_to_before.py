@@ -60,7 +60,17 @@ def make(checkout: Path, out: Path, most: int, steps: int) -> None:
     corpus = out / "corpus"
     run(
         checkout,
-        *("ingest", recordings, "--out", corpus, "--actions", "wham16", "--frames", "png"),
+        *(
+            "ingest",
+            recordings,
+            "--quiet",
+            "--out",
+            corpus,
+            "--actions",
+            "wham16",
+            "--frames",
+            "png",
+        ),
         *("--workers", "0", "--limit", most),
     )
     for name in FORMATS:
@@ -121,7 +131,7 @@ def content(path: Path, folder: Path) -> object:
             return {name: digest(arrays[name]) for name in arrays.files}
     if path.suffix == ".json":
         return lasting(json.loads(path.read_text().replace(str(folder), "")))
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(path.read_bytes().replace(os.fsencode(folder), b"")).hexdigest()
 
 
 def digest(array: np.ndarray) -> tuple[str, tuple[int, ...], str]:
