@@ -26,7 +26,7 @@ def demo(
 
     Everything needed is in the package, and no network is used: three clips of gameplay (Doom,
     CoinRun, MiniWorld), a tokenizer and a world model. After a minute or two there is a corpus,
-    `demo.png`, `demo.mp4`, and a dream of two seconds from each clip, with its recorded actions.
+    `demo.png`, `demo.mp4`, and a dream of one second from each clip, with its recorded actions.
 
     \b
     Examples:
