@@ -35,7 +35,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from wham_data.corpus.storage.contract import Storage
 from wham_data.schemas.corpus_info import parse_json
-from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError
+from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError, short_message
 
 LOG: Final = "_delta_log"
 DATA_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.parquet")
@@ -366,7 +366,7 @@ class ManifestTable:
                 raise UsageError(
                     f"{where}: there is no version {version}; versions 0 to {newest} can be read"
                 ) from error
-            raise self._bad(f"its log is damaged: {_line(error)}") from error
+            raise self._bad(f"its log is damaged: {short_message(error)}") from error
 
     def _newest_entry(self) -> int:
         entries = [n for n in self.storage.list(f"{self.folder}/{LOG}") if ENTRY_NAME.fullmatch(n)]
@@ -434,7 +434,7 @@ class ManifestTable:
                 source, n_bytes = file.path, file.path.stat().st_size
             return pq.ParquetFile(source, page_checksum_verification=True), n_bytes
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise self._bad(f"{name} is missing or corrupt: {_line(error)}") from error
+            raise self._bad(f"{name} is missing or corrupt: {short_message(error)}") from error
 
     def _read_one(self, name: str, schema: pa.Schema) -> pa.Table:
         file, n_bytes = self._parquet(name)
@@ -447,7 +447,9 @@ class ManifestTable:
         try:
             return file.read(schema.names).cast(schema)
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            raise self._bad(f"{name} is corrupt or of another schema: {_line(error)}") from error
+            raise self._bad(
+                f"{name} is corrupt or of another schema: {short_message(error)}"
+            ) from error
 
     def _bad(self, what: str) -> IntegrityError:
         return IntegrityError(f"{self.storage.where(self.folder)}: {what}")
@@ -466,7 +468,3 @@ def _records_in(add: object) -> object:
 def _now_ms() -> int:
     """The time, for people who read the log; nothing is ever decided on it."""
     return time.time_ns() // 1_000_000
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

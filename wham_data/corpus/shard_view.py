@@ -26,7 +26,7 @@ from wham_data.corpus.shards import (
 )
 from wham_data.corpus.storage.contract import Leased, one_line
 from wham_data.schemas.corpus_info import CorpusInfo, parse_json
-from wham_data.schemas.errors import IntegrityError, UsageError
+from wham_data.schemas.errors import IntegrityError, UsageError, short_message
 from wham_data.schemas.steps import FLOAT, TOKEN, EpisodeSteps, shard_schema
 
 BLOCK_ROWS: Final = 64
@@ -116,7 +116,7 @@ class ShardView:
             table = self._file.read_row_group(group, columns, use_threads=False)
         except CONTAINER_ERRORS as error:
             raise IntegrityError(
-                f"{self.where}: row group {group} is corrupt: {_line(error)}"
+                f"{self.where}: row group {group} is corrupt: {short_message(error)}"
             ) from error
         if len(table) != self.group_rows(group):
             raise IntegrityError(
@@ -164,7 +164,7 @@ class ShardView:
             for batch in self._file.iter_batches(block, [group], list(columns), use_threads=False):
                 yield pa.Table.from_batches([batch])
         except CONTAINER_ERRORS as error:
-            raise self._bad(f"row group {group} is corrupt: {_line(error)}") from error
+            raise self._bad(f"row group {group} is corrupt: {short_message(error)}") from error
 
     def matrix_offsets(self, column: str) -> NDArray[np.int64]:
         """Where in the file each row group's matrix begins, int64 [n_groups].
@@ -302,9 +302,5 @@ def _parquet_file(path: Path, where: str) -> pq.ParquetFile:
         return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
     except CONTAINER_ERRORS as error:
         raise IntegrityError(
-            f"{where}: corrupt, truncated or not a Parquet file ({_line(error)})"
+            f"{where}: corrupt, truncated or not a Parquet file ({short_message(error)})"
         ) from error
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

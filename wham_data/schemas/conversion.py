@@ -140,8 +140,11 @@ class Conversion:
         return bool(low < goal.low or high > goal.high)
 
     @property
-    def said(self) -> str:
-        """All of it but the notes as one line of JSON, for a corpus to keep."""
+    def rules_json(self) -> str:
+        """The two spaces' names and all rules, without the notes, as one line of JSON.
+
+        A corpus keeps it in its settings, so equal rules must always give equal text.
+        """
         ends = {"source": self.source.name, "target": self.target.name}
         return json.dumps({**ends, "rules": [asdict(rule) for rule in self.rules]})
 

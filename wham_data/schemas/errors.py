@@ -119,6 +119,11 @@ def printable(text: str) -> str:
     )
 
 
+def short_message(error: BaseException) -> str:
+    """The message of an error on one line, cut after 200 characters."""
+    return " ".join(str(error).split())[:200]
+
+
 class RefusedInput(WhamDataError):
     """One input is bad: it goes to quarantine with its reason and the rest goes on.
 

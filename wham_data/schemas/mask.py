@@ -83,6 +83,6 @@ def parse_masks(texts: Iterable[str]) -> tuple[Mask, ...]:
     return masks
 
 
-def masks_said(masks: Iterable[Mask]) -> str:
-    """One text for all of them, by which settings are compared."""
+def masks_text(masks: Iterable[Mask]) -> str:
+    """The masks as one text, separated by spaces; settings are compared by it."""
     return " ".join(map(str, masks))

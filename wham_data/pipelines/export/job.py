@@ -440,7 +440,7 @@ def _agreed(
         "format": writer.name,
         "options": option_settings((writer,)),
         "corpus": corpus.info.settings_hash,
-        "actions": content_hash(conversion.said),
+        "actions": content_hash(conversion.rules_json),
         "action_space": conversion.target.name,
         "pictures": content.pictures,
         "rate": str(rate) if isinstance(rate, Fraction) else None,
