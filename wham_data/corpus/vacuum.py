@@ -20,7 +20,7 @@ from typing import Final, Literal
 from wham_data.corpus.corpus import Corpus
 from wham_data.corpus.manifest import DATA_NAME, LOG, ManifestTable
 from wham_data.corpus.storage.contract import TEMPORARY, Entry
-from wham_data.corpus.tombstones import FOLDER, FORGET, Forgotten, let_go_before
+from wham_data.corpus.tombstones import FOLDER, FORGET, Forgotten, mark_versions_gone
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.manifest import EPISODES_SCHEMA, QUARANTINE_SCHEMA, SHARD_NAME
@@ -111,7 +111,7 @@ def vacuum(
     oldest = kept["episodes"].oldest
     if not dry_run:
         if oldest > at_least or drop_before:
-            let_go_before(corpus.storage, oldest)
+            mark_versions_gone(corpus.storage, oldest)
         going = [each for each in going if corpus.storage.discard(each.folder, each.entry)]
         corpus.storage.settle(SHARDS, *TABLES)
     files: dict[Why, list[str]] = {}

@@ -94,7 +94,7 @@ def test_a_corpus_goes_on_with_its_own_key_and_no_other(keyed: Path, plays: Path
     before = digest(keyed)
     for key, says in (
         (PlayerKey(b"another secret of bytes"), "pseudonyms of another key"),
-        (None, "say with --player-key FILE which key"),
+        (None, "give their key with --player-key FILE"),
     ):
         with pytest.raises(MismatchError, match=says):
             ingest_here(plays, keyed, player_key=key)
