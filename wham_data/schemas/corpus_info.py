@@ -297,7 +297,7 @@ def _no_constant(name: str) -> float:
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("two fields have the same name")
+        raise ValueError("a field occurs twice")
     return found
 
 
