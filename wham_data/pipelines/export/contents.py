@@ -153,7 +153,7 @@ def agreed_by(
         "format": writer.name,
         "options": option_settings((writer,)),
         "corpus": corpus.info.settings_hash,
-        "actions": content_hash(conversion.said),
+        "actions": content_hash(conversion.rules_json),
         "action_space": conversion.target.name,
         "pictures": content.pictures,
         "rate": str(rate) if isinstance(rate, Fraction) else None,
