@@ -39,13 +39,13 @@ def chosen_rows(corpus: Corpus, split: Sequence[str], limit: int | None) -> list
 def conversion_for(corpus: Corpus, writer: Writer, mapping: Path | None) -> Conversion:
     """The conversion from the corpus' actions to the format's actions."""
     native = corpus.info.action_space
-    wanted = writer.space(native)
+    needed = writer.space(native)
     if mapping is None:
         try:
-            return find_conversion(native, wanted)
+            return find_conversion(native, needed)
         except UsageError as error:
             raise UsageError(
-                f"{writer.name} needs actions in {wanted.name}, the corpus has them in "
+                f"{writer.name} needs actions in {needed.name}, the corpus has them in "
                 f"{native.name}: {error} Give that file here with --mapping too"
             ) from None
     conversion = load_conversion(mapping)
