@@ -16,7 +16,7 @@ from wham_data.pipelines.dream.files import dream_path
 from wham_data.pipelines.dream.job import run_dreams
 from wham_data.pipelines.dream.report import DreamReport
 from wham_data.pipelines.dream.settings import Asked
-from wham_data.pipelines.dream.sources import open_source
+from wham_data.pipelines.dream.sources import open_dream_source
 from wham_data.pipelines.ingest.job import run_ingest
 from wham_data.pipelines.ingest.report import IngestReport
 from wham_data.pipelines.ingest.settings import IngestSettings
@@ -108,7 +108,7 @@ def run_demo(
 def dream_on(corpus: Corpus, out: Path, watch: ProgressListener, asked: Asked) -> DreamReport:
     """Dream on from every recording with the bundled world model."""
     model = load_world_model("wham-tiny", "cpu")
-    source = open_source([corpus.location])
+    source = open_dream_source([corpus.location])
     settings = asked.settle(source, model.spec.steps)
     return run_dreams(source, out, model, settings, save=("npz", "csv", "overlay"), watch=watch)
 

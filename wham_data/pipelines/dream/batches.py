@@ -27,7 +27,7 @@ from wham_data.inference.world_model import WorldModel
 from wham_data.pipelines.dream.actions import RECORDED, Actions
 from wham_data.pipelines.dream.files import DreamFolder, DreamtSteps
 from wham_data.pipelines.dream.pictures import Provenance
-from wham_data.pipelines.dream.report import Kind
+from wham_data.pipelines.dream.report import FileKind
 from wham_data.pipelines.dream.settings import DreamSettings
 from wham_data.pipelines.dream.sources import Episode, SourceKind
 from wham_data.pipelines.dream.window import Window
@@ -63,7 +63,7 @@ class DreamTask:
     root: Path
     agreed: Mapping[str, object]
     settings: DreamSettings
-    save: tuple[Kind, ...]
+    save: tuple[FileKind, ...]
     fingerprint: str
     source_kind: SourceKind
     space: str
@@ -112,7 +112,7 @@ class Incomplete:
 
     episode: Episode
     start: int
-    missing: tuple[Kind, ...]
+    missing: tuple[FileKind, ...]
 
 
 @dataclass(frozen=True, slots=True)

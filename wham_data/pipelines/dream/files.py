@@ -45,7 +45,7 @@ from wham_data.pipelines.dream.pictures import (
     write_dream_video,
     write_overlay,
 )
-from wham_data.pipelines.dream.report import KINDS, Kind
+from wham_data.pipelines.dream.report import FILE_KINDS, FileKind
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.errors import IntegrityError, MismatchError
 from wham_data.schemas.recording import Frames
@@ -53,7 +53,7 @@ from wham_data.schemas.wham_tokens import decode_bins, measured_from_bins
 
 DREAMS: Final = "dreams.json"
 PICTURES: Final = "pictures.json"
-WATCHED: Final[frozenset[Kind]] = frozenset({"mp4", "gif", "png", "overlay"})
+WATCHED: Final[frozenset[FileKind]] = frozenset({"mp4", "gif", "png", "overlay"})
 STAGING: Final = ".dream-"
 DAY_SECONDS: Final = 86_400
 MOST_JSON_BYTES: Final = 4 << 20
@@ -157,7 +157,7 @@ class DreamFolder:
             if time.time() - left.stat().st_mtime > DAY_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
 
-    def check(self, kinds: Sequence[Kind]) -> None:
+    def check(self, kinds: Sequence[FileKind]) -> None:
         """Compare what is noted of the dreams in here with what is to be made now.
 
         Raises:
@@ -181,13 +181,13 @@ class DreamFolder:
                     f"({'; '.join(changed)}). Use the same settings, or another --out"
                 )
 
-    def _notes(self, kinds: Sequence[Kind]) -> Iterator[tuple[str, Mapping[str, object]]]:
+    def _notes(self, kinds: Sequence[FileKind]) -> Iterator[tuple[str, Mapping[str, object]]]:
         """The notes that these kinds of files have to agree with."""
         yield DREAMS, self._settings
         if WATCHED & set(kinds):
             yield PICTURES, self._look.to_dict()
 
-    def _note(self, kinds: Sequence[Kind]) -> None:
+    def _note(self, kinds: Sequence[FileKind]) -> None:
         """Note what the files that are about to be put in here agree on, if that is not noted."""
         for name, wanted in self._notes(kinds):
             text = json.dumps(wanted, indent=2, ensure_ascii=False) + "\n"
@@ -205,7 +205,7 @@ class DreamFolder:
                 return SavedDream(identity, source, start)
         return None
 
-    def missing(self, name: str, kinds: Sequence[Kind]) -> tuple[Kind, ...]:
+    def missing(self, name: str, kinds: Sequence[FileKind]) -> tuple[FileKind, ...]:
         """Those of the kinds that a dream lacks."""
         return tuple(kind for kind in kinds if not self.path(name, kind).exists())
 
@@ -223,7 +223,7 @@ class DreamFolder:
         self,
         name: str,
         dreamt: DreamtSteps,
-        kinds: Sequence[Kind],
+        kinds: Sequence[FileKind],
         provenance: Provenance,
         description: Mapping[str, object] | None,
     ) -> None:
@@ -243,7 +243,7 @@ class DreamFolder:
         self._note(kinds)
         with one_line(self.root), private_folder(self.root, STAGING) as folder:
             _staged(folder, "json").parent.mkdir()
-            made = [kind for kind in KINDS if kind in kinds]
+            made = [kind for kind in FILE_KINDS if kind in kinds]
             _write_kinds(folder, dreamt, made, self._tokenizer, provenance, self._look)
             places: list[str] = list(made)
             if description is not None:
@@ -264,7 +264,7 @@ def _staged(folder: Path, what: str) -> Path:
 def _write_kinds(
     folder: Path,
     dreamt: DreamtSteps,
-    kinds: Sequence[Kind],
+    kinds: Sequence[FileKind],
     tokenizer: Tokenizer,
     provenance: Provenance,
     look: Look,

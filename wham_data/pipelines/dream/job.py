@@ -35,9 +35,9 @@ from wham_data.pipelines.dream.batches import (
     tokenizer_of,
 )
 from wham_data.pipelines.dream.files import DreamFolder
-from wham_data.pipelines.dream.report import DreamProgress, DreamReport, Kind
+from wham_data.pipelines.dream.report import DreamProgress, DreamReport, FileKind
 from wham_data.pipelines.dream.settings import DreamSettings
-from wham_data.pipelines.dream.sources import Episode, Source
+from wham_data.pipelines.dream.sources import DreamSource, Episode
 from wham_data.pipelines.run.progress import Failed, ProgressListener, Silent
 from wham_data.pipelines.run.runner import LocalRunner, Outcome, Runner, Service, Stage, Work
 from wham_data.pipelines.video import SMALLEST_SIDE
@@ -71,12 +71,12 @@ class DreamWorkers:
 
 
 def run_dreams(
-    source: Source,
+    source: DreamSource,
     out: str | Path,
     model: WorldModel,
     settings: DreamSettings,
     *,
-    save: Sequence[Kind] = ("csv", "npz"),
+    save: Sequence[FileKind] = ("csv", "npz"),
     batch_size: int | None = None,
     speculate: bool = True,
     workers: DreamWorkers | None = None,
@@ -85,7 +85,7 @@ def run_dreams(
     """Dream from every episode of a source. Running it again makes only what is missing.
 
     Args:
-        source: see `sources.open_source`.
+        source: see `sources.open_dream_source`.
         out: where the dreams are kept; see `files`.
         model: with its tokenizer.
         settings: see `Asked.settle`.
@@ -165,7 +165,7 @@ def open_same(open: Callable[[str], WorldModel], fingerprint: str, device: str) 
 class _Run:
     """One run in the driver: what is still to do, and what came of it."""
 
-    source: Source
+    source: DreamSource
     folder: DreamFolder
     model: WorldModel
     task: DreamTask
@@ -323,7 +323,7 @@ def _share(part: int, whole: int) -> float:
     return round(part / whole, 4) if whole else 0.0
 
 
-def _check_apart(source: Source, folder: DreamFolder) -> None:
+def _check_apart(source: DreamSource, folder: DreamFolder) -> None:
     """Refuse to write into the source of the dreams, or over one of its files."""
     out = Path(os.path.realpath(folder.root))
     if source.root is not None and out.is_relative_to(source.root):

@@ -10,8 +10,8 @@ from wham_data.inference.sampling import Sampling
 from wham_data.pipelines.dream.actions import BY_MODEL, RECORDED, GivenActions, parse_actions
 from wham_data.pipelines.dream.files import Look
 from wham_data.pipelines.dream.pictures import FASTEST, LARGEST_UPSCALE
-from wham_data.pipelines.dream.report import MODES, DreamMode, Kind
-from wham_data.pipelines.dream.sources import Source
+from wham_data.pipelines.dream.report import MODES, DreamMode, FileKind
+from wham_data.pipelines.dream.sources import DreamSource
 from wham_data.pipelines.dream.window import Need
 from wham_data.schemas.clock import TEN_HZ
 from wham_data.schemas.errors import UsageError
@@ -57,7 +57,7 @@ class DreamSettings:
                 f"interpolate {rate}: expected a multiple of {TEN_HZ} above it and up to {FASTEST}"
             )
 
-    def need(self, save: Sequence[Kind]) -> Need:
+    def need(self, save: Sequence[FileKind]) -> Need:
         """What each dream takes of its episode, if it is to be saved like this."""
         return Need(
             context=self.taken,
@@ -95,7 +95,7 @@ class Asked:
     seed: int = 0
     look: Look = field(default_factory=Look)
 
-    def settle(self, source: Source, holds: int) -> DreamSettings:
+    def settle(self, source: DreamSource, holds: int) -> DreamSettings:
         """The settings for this source and a model that holds so many steps.
 
         A recording knows its actions, so it is dreamt in mode world unless said. Pictures don't:
@@ -131,7 +131,7 @@ class Asked:
             mode, context, taken, steps, given, self.start, self.sampling, self.seed, self.look
         )
 
-    def _mode(self, source: Source, given: GivenActions | None) -> DreamMode:
+    def _mode(self, source: DreamSource, given: GivenActions | None) -> DreamMode:
         if self.mode is not None and self.mode not in MODES:
             raise UsageError(f"mode {self.mode[:40]!r}: expected one of {', '.join(MODES)}")
         by_model = given is BY_MODEL or (given is None and source.kind == "pictures")

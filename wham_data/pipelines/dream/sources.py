@@ -93,7 +93,7 @@ class Episode(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class DreamSource:
     """What there is to dream from, in a fixed order.
 
     root      the folder that the inputs lie in; None where single files were named
@@ -146,12 +146,12 @@ class Source:
         return [*notes, f"{self.told}: holds {found}; {own}"]
 
 
-def open_source(
+def open_dream_source(
     sources: Sequence[str | Path],
     *,
     split: Sequence[str] = (),
     limit: int | None = None,
-) -> Source:
+) -> DreamSource:
     """Find out what there is.
 
     Args:
@@ -181,7 +181,7 @@ def open_source(
         raise UsageError(f"{told}: dream from .npz files and from pictures one after the other")
     root = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
     if found:
-        return Source("wham-npz", told, root, tuple(found[:limit]))
+        return DreamSource("wham-npz", told, root, tuple(found[:limit]))
     pictures = list(itertools.chain.from_iterable(map(_pictures_at, paths)))
     if not pictures:
         raise NoInputsError(
@@ -189,7 +189,7 @@ def open_source(
         )
     title = pictures[0].stem if root is None else root.name
     episode = PictureEpisode(safe_name((title,)), title, tuple(pictures))
-    return Source("pictures", told, root, (episode,), len(pictures))
+    return DreamSource("pictures", told, root, (episode,), len(pictures))
 
 
 def safe_name(parts: Sequence[str]) -> str:
@@ -278,20 +278,22 @@ class CorpusEpisode:
             used[kept["start"] : kept["end"]] = True
         start = place(good & used, need)
         all_rows = range(first_row, first_row + n_steps)
-        with_actions, shown = (
+        action_rows, picture_rows = (
             all_rows[steps.start : steps.stop]
-            for steps in (need.with_actions(start, n_steps), need.with_pictures(start, n_steps))
+            for steps in (need.action_steps(start, n_steps), need.picture_steps(start, n_steps))
         )
-        actions = self.conversion.apply(_matrix(view, with_actions, "actions", FLOAT))
+        actions = self.conversion.apply(_matrix(view, action_rows, "actions", FLOAT))
         info = self.corpus.info
         if info.tokenizer is None or info.tokenizer.fingerprint != tokenizer.fingerprint:
-            pictures = self._pictures(view, shown)
+            pictures = self._pictures(view, picture_rows)
             return read_window(start, pictures, actions, need.context, tokenizer)
         stored = None
         if info.frames != "none":
-            stored = np.stack(list(self._pictures(view, shown[: need.context])))
+            stored = np.stack(list(self._pictures(view, picture_rows[: need.context])))
             stored = resize(stored, tokenizer.frame_size, "stretch")
-        return Window(start, _matrix(view, shown, "tokens", TOKEN), actions, stored, encoded=False)
+        return Window(
+            start, _matrix(view, picture_rows, "tokens", TOKEN), actions, stored, encoded=False
+        )
 
     def _pictures(self, view: ShardView, rows: range) -> Iterator[Frames]:
         """The stored pictures of these rows, one by one."""
@@ -335,14 +337,12 @@ class NpzEpisode:
         assert recording.actions is not None
         actions = recording.actions.values.astype(np.float32)
         start = place(np.array(np.isfinite(actions).all(axis=1)), need)
-        shown, with_actions = (
-            need.with_pictures(start, len(actions)),
-            need.with_actions(start, len(actions)),
+        picture_rows, action_rows = (
+            need.picture_steps(start, len(actions)),
+            need.action_steps(start, len(actions)),
         )
-        pictures = (each for each in recording.pictures(np.array(shown)) if each is not None)
-        return read_window(
-            start, pictures, actions[np.array(with_actions)], need.context, tokenizer
-        )
+        pictures = (each for each in recording.pictures(np.array(picture_rows)) if each is not None)
+        return read_window(start, pictures, actions[np.array(action_rows)], need.context, tokenizer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +376,9 @@ class PictureEpisode:
         return read_window(start, pictures, unknown, need.context, tokenizer)
 
 
-def _corpus_source(corpus: Corpus, told: str, split: Sequence[str], limit: int | None) -> Source:
+def _corpus_source(
+    corpus: Corpus, told: str, split: Sequence[str], limit: int | None
+) -> DreamSource:
     unknown = [name for name in split if name not in SPLITS]
     if unknown:
         raise UsageError(f"--split {unknown[0][:40]!r}: expected {', '.join(SPLITS)}")
@@ -394,7 +396,7 @@ def _corpus_source(corpus: Corpus, told: str, split: Sequence[str], limit: int |
     chosen = rows if limit is None else rows.head(limit)
     episodes = [CorpusEpisode(corpus, row, conversion) for row in chosen.rows(named=True)]
     root = None if is_url(corpus.location) else Path(corpus.location)
-    return Source("corpus", told, root, tuple(episodes), corpus=corpus)
+    return DreamSource("corpus", told, root, tuple(episodes), corpus=corpus)
 
 
 def _npz_episodes(paths: Sequence[Path]) -> list[Episode]:
