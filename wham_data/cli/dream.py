@@ -150,9 +150,12 @@ def dream(
         ),
     ] = "",
     save: Annotated[
-        str,
-        typer.Option(help=f"What to write: some of {', '.join(sorted(FILE_KINDS))}, with commas."),
-    ] = "npz,mp4,csv",
+        str | None,
+        typer.Option(
+            help=f"What to write: some of {', '.join(sorted(FILE_KINDS))}, with commas. npz is "
+            "for models whose actions are in wham16. Default: npz,mp4,csv, or mp4,csv for others."
+        ),
+    ] = None,
     interpolate: Annotated[
         str | None,
         typer.Option(
@@ -177,12 +180,12 @@ def dream(
     verbose: Verbose = False,
 ) -> None:
     """Dream on from recordings or pictures with a world model."""
-    kinds = parse_kinds(save)
+    kinds = None if save is None else parse_kinds(save)
     try:
         from wham_data.inference.sampling import Sampling
         from wham_data.inference.world_model import load_world_model
         from wham_data.pipelines.dream.files import Look
-        from wham_data.pipelines.dream.job import DreamWorkers, run_dreams
+        from wham_data.pipelines.dream.job import DreamWorkers, run_dreams, usual_files
         from wham_data.pipelines.dream.settings import Asked
         from wham_data.pipelines.dream.sources import open_dream_source
         from wham_data.pipelines.run.choose import choose_workers
@@ -211,8 +214,8 @@ def dream(
                 source,
                 out,
                 loaded,
-                asked.settle(source, loaded.spec.steps),
-                save=kinds,
+                asked.settle(source, loaded),
+                save=kinds or ("mp4", *usual_files(loaded)),
                 batch_size=batch_size,
                 speculate=speculate,
                 workers=None

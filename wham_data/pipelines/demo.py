@@ -34,9 +34,10 @@ from wham_data.schemas.clock import TEN_HZ
 from wham_data.schemas.errors import IntegrityError
 from wham_data.schemas.recording import Frames
 from wham_data.schemas.steps import EpisodeSteps
+from wham_data.schemas.wham_tokens import ACTION_SPACE
 
 RECORDINGS = Path(str(files("wham_data.pipelines"))) / "demo_recordings"
-SETTINGS = IngestSettings(actions="wham16", frames="png")
+SETTINGS = IngestSettings(actions=ACTION_SPACE, frames="png")
 MOMENTS_ON_PAGE = 2
 DREAM = Asked(steps=10, start=30)
 """From 3 s into each recording, one second on, with the actions of the log."""
@@ -109,7 +110,7 @@ def dream_on(corpus: Corpus, out: Path, watch: ProgressListener, asked: Asked) -
     """Dream on from every recording with the bundled world model."""
     model = load_world_model("wham-tiny", "cpu")
     source = open_dream_source([corpus.location])
-    settings = asked.settle(source, model.spec.steps)
+    settings = asked.settle(source, model)
     return run_dreams(source, out, model, settings, save=("npz", "csv", "overlay"), watch=watch)
 
 
