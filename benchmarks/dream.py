@@ -38,7 +38,8 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -47,14 +48,16 @@ from torch import Tensor
 from torch.nn import functional
 
 import wham_data
+from wham_data.inference.checkpoints.lightning import open_checkpoint
 from wham_data.inference.dream import Context, Dream, dream_batch
-from wham_data.inference.gpt.bench import SHAPES, random_model
+from wham_data.inference.gpt.bench import SHAPES, random_gpt
 from wham_data.inference.gpt.model import GPT
 from wham_data.inference.gpt.world_model import GPTWorldModel, torch_dtype
 from wham_data.inference.sampling import Noise, Sampling, choose
+from wham_data.inference.tokenizer import BUNDLED
 from wham_data.inference.world_model import load_world_model
 from wham_data.pipelines.demo import RECORDINGS
-from wham_data.schemas.wham_tokens import encode_actions, token_ranges
+from wham_data.schemas.wham_tokens import ACTION_SIZE, encode_actions, token_ranges
 
 GAMEPLAY_COPY_MASS = 0.25
 
@@ -71,7 +74,7 @@ def main() -> None:
     settings = _arguments()
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    model = _model(settings)
+    gpt, model = _models(settings)
     contexts, futures = (_recorded if settings.model else _gameplay)(model, settings)
     sampling = Sampling(temperature=settings.temperature)
 
@@ -92,7 +95,7 @@ def main() -> None:
     }
     if not settings.no_plain:
         plain_steps = min(settings.plain_steps, settings.steps)
-        paths["plain"] = lambda: _plain(model, contexts[0], futures[0], plain_steps, settings)
+        paths["plain"] = lambda: _plain(gpt, contexts[0], futures[0], plain_steps, settings)
     spent: dict[str, list[Spent]] = {name: [] for name in paths}
     results: dict[str, object] = {}
     for _ in range(settings.rounds):
@@ -187,14 +190,28 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _model(settings: argparse.Namespace) -> GPTWorldModel:
+def _models(settings: argparse.Namespace) -> tuple[GPT, GPTWorldModel]:
+    """The transformer for the plain path, and the world model of the same weights."""
+    dtype = torch_dtype(settings.dtype)
     if settings.model:
-        return load_world_model(settings.model, settings.device, settings.dtype)
-    model = random_model(settings.shape, "cpu")
+        model = load_world_model(settings.model, settings.device, settings.dtype)
+        return _loaded_gpt(settings.model).to(settings.device, dtype), model
+    gpt = random_gpt(settings.shape, "cpu")
     if settings.weights == "copy":
-        _make_it_copy(model.gpt, settings.copy_mass, settings.temperature)
-    model.gpt.to(settings.device, torch_dtype(settings.dtype))
-    return replace(model, compiled=settings.device != "cpu")
+        _make_it_copy(gpt, settings.copy_mass, settings.temperature)
+    gpt.to(settings.device, dtype)
+    name, compiled = f"random {settings.shape}", settings.device != "cpu"
+    return gpt, GPTWorldModel(name, gpt, None, compiled=compiled)
+
+
+def _loaded_gpt(ref: str) -> GPT:
+    """A transformer of its own for the plain path, on the CPU."""
+    checkpoint = open_checkpoint(BUNDLED.get(ref, Path(ref)))
+    with torch.device("meta"):
+        gpt = GPT(checkpoint.gpt)
+    weights = {name: each.clone() for name, each in checkpoint.world_model_tensors()}
+    gpt.load_state_dict(weights, assign=True)
+    return gpt.eval().requires_grad_(False)
 
 
 def _recorded(
@@ -209,7 +226,7 @@ def _recorded(
             [RECORDINGS],
             out=folder,
             tokenizer=settings.model,
-            actions="wham16",
+            actions=model.action_space,
             size=model.tokenizer.frame_size,
             workers=0,
         )
@@ -227,8 +244,8 @@ def _recorded(
 def _gameplay(
     model: GPTWorldModel, settings: argparse.Namespace
 ) -> tuple[list[Context], list[NDArray[np.float32]]]:
-    """Contexts whose consecutive frames share the part `copy_mass` of their tokens, with actions."""
-    spec = model.spec
+    """Contexts whose frames share `copy_mass` of their tokens, with actions, and future actions."""
+    spec, space = model.spec, wham_data.load_space(model.action_space)
     random = np.random.default_rng(settings.seed)
     contexts, futures = [], []
     for _ in range(settings.batch):
@@ -237,8 +254,9 @@ def _gameplay(
             fresh = random.integers(0, spec.image_vocab, spec.image_tokens)
             same = random.random(spec.image_tokens) < settings.copy_mass
             frames.append(np.where(same, frames[-1], fresh))
-        actions = np.zeros((spec.steps + settings.steps, 16), np.float32)
-        actions[:, 12:] = random.uniform(-1, 1, (len(actions), 4))
+        actions = np.zeros((spec.steps + settings.steps, space.size), np.float32)
+        sticks = space.of_kind("axis")
+        actions[:, sticks] = random.uniform(-1, 1, (len(actions), len(sticks)))
         contexts.append(Context(actions=actions[: spec.steps], tokens=np.stack(frames)))
         futures.append(actions[spec.steps :])
     return contexts, futures
@@ -276,7 +294,7 @@ def _make_it_copy(gpt: GPT, mass: float, temperature: float) -> None:
         attention[2 * width :][rows, rows] = torch.eye(size) * (head > 0)
     random = np.random.default_rng(0)
     frame = random.integers(0, spec.image_vocab, spec.image_tokens)
-    actions = encode_actions(np.zeros((1, 16)))[0][0] + spec.image_vocab
+    actions = encode_actions(np.zeros((1, ACTION_SIZE)))[0][0] + spec.image_vocab
     step = np.concatenate([frame, actions])
     tokens = torch.from_numpy(np.concatenate([step, step]))[None]
     weak, strong = 0.0, 1.0
@@ -291,14 +309,14 @@ def _make_it_copy(gpt: GPT, mass: float, temperature: float) -> None:
 
 @torch.inference_mode()
 def _plain(
-    model: GPTWorldModel,
+    gpt: GPT,
     context: Context,
     future: NDArray[np.float32],
     steps: int,
     settings: argparse.Namespace,
 ) -> NDArray[np.int64]:
-    """One dream of the plain implementation in mode world: image tokens, int64 [steps, N]."""
-    spec, gpt = model.spec, model.gpt
+    """The published behaviour's work for one dream in mode world; its image tokens [steps, N]."""
+    spec = gpt.spec
     device = gpt.lm_head.weight.device
     sampling, noise = Sampling(temperature=settings.temperature), Noise(settings.seed, 0)
     ranges = torch.from_numpy(token_ranges(spec.image_vocab, spec.image_tokens)).to(device)
@@ -325,7 +343,7 @@ def _plain(
         window = history[-(spec.steps - 1) :]
         known = torch.from_numpy(np.concatenate(window)).to(device)
         frame = phase(known, step, 0, spec.image_tokens)
-        phase(torch.cat([known, frame]), step, spec.image_tokens, 16)
+        phase(torch.cat([known, frame]), step, spec.image_tokens, ACTION_SIZE)
         frames.append(frame.cpu().numpy())
         history.append(np.concatenate([frames[-1], given[step]]))
     return np.stack(frames)

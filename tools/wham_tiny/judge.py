@@ -26,12 +26,11 @@ import wham_data
 from wham_data.inference.gpt.world_model import GPTWorldModel
 from wham_data.inference.training.baselines import baselines
 from wham_data.inference.training.evaluate import side_by_side
-from wham_data.inference.training.world_model import held_out_loss
 from wham_data.pipelines.video import encode_image
 from wham_data.schemas.steps import EpisodeSteps
 
-LEFT_STICK, RIGHT_STICK = 12, 14
-"""Columns of wham16 for the horizontal axes of both sticks."""
+LEFT_STICK, RIGHT_STICK = "left_x", "right_x"
+"""Dimensions of the model's action space that say left and right."""
 MOVES_THE_PICTURE = {"coinrun": LEFT_STICK, "starpilot": LEFT_STICK}
 """Games in which the left stick moves the picture; in all others the right stick does."""
 FARTHEST = 60
@@ -90,7 +89,7 @@ def dreamt(
 ) -> list[Frames]:
     """Dreams with the stick held, from places all over the episodes; the last context frame first."""
     assert model.tokenizer is not None
-    held = np.zeros((steps, 16), np.float32)
+    held = np.tile(wham_data.load_space(model.action_space).null(), (steps, 1))
     held[:, column] = push
     sight = model.spec.steps - 1
     starts, lasts = [], []
@@ -105,6 +104,25 @@ def dreamt(
         lasts.append(model.tokenizer.decode(each.tokens[window][-1:]))
     dreams = wham_data.dream_batch(model, starts, steps=steps, actions=[held] * contexts)
     return [np.concatenate([last, made.frames]) for last, made in zip(lasts, dreams, strict=True)]
+
+
+def held_out_loss(model: GPTWorldModel, windows: NDArray[np.integer]) -> tuple[float, float]:
+    """Mean loss over image tokens and over action tokens, nats, of all steps but the first.
+
+    Args:
+        model: the model.
+        windows: integer [B, S P] in the joint vocabulary.
+    """
+    spec, losses = model.spec, []
+    for window in windows.astype(np.int64):
+        scores = model.logits(window[None, :-1])[0, spec.tokens_per_step - 1 :]
+        top = scores.max(axis=1)
+        total = top + np.log(np.exp(scores - top[:, None]).sum(axis=1))
+        truth = window[spec.tokens_per_step :]
+        losses.append(total - scores[np.arange(len(truth)), truth])
+    by_place = np.stack(losses).reshape(-1, spec.tokens_per_step)
+    images, actions = np.split(by_place, [spec.image_tokens], axis=1)
+    return float(images.mean()), float(actions.mean())
 
 
 def mean(values: list[int]) -> str:
@@ -127,7 +145,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     model = wham_data.load_world_model(arguments.model)
-    length = model.spec.steps
+    length, space = model.spec.steps, wham_data.load_space(model.action_space)
     seen = wham_data.WindowDataset(arguments.train, length, interleave=True).windows
     seen_rows = seen.flat(np.linspace(0, len(seen) - 1, 3 * WINDOWS).astype(np.int64))
     corpus = wham_data.Corpus.open(arguments.held_out)
@@ -140,12 +158,12 @@ def main() -> None:
         numbers = np.concatenate([batch["window"] for batch in dataset])
         rows = dataset.windows.flat(np.sort(numbers)[:: max(1, len(numbers) // WINDOWS)])
         simple = baselines(seen_rows, rows, model.spec)
-        image_loss, action_loss = held_out_loss(model.gpt, rows)
+        image_loss, action_loss = held_out_loss(model, rows)
         print(
             f"{game}: {image_loss:.3f} nats per image token (copying {simple.copy:.3f}, unigram "
             f"{simple.unigram:.3f}), {action_loss:.3f} per action token"
         )
-        column = MOVES_THE_PICTURE.get(game, RIGHT_STICK)
+        column = space.index(MOVES_THE_PICTURE.get(game, RIGHT_STICK))
         episodes = [corpus.read_episode(name) for name in names]
         real = recorded_moves(model, episodes, column)
         left, right = (

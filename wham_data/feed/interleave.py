@@ -1,14 +1,16 @@
-"""Windows as rows of token ids for a world model: for each step image tokens, then action tokens.
+"""A window in WHAM's vocabulary: one row of ids, step by step, image tokens then action tokens.
 
     image tokens of o_0 | 16 tokens of a_0 | image tokens of o_1 | 16 tokens of a_1 | ...
 
-Image ids are 0..V-1. The 68 action ids follow them, so all ids fit 16 bits if V is below 65,469.
+Image ids are 0..V-1 and the 68 action ids follow them, so with V below 65,469 they fit 16 bits. The
+actions are in `wham16`, which the transformers in `inference/gpt/` declare; a model of another kind
+that reads other actions is trained from tokens and measured actions instead.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +19,7 @@ from wham_data.schemas.actions import load_space
 from wham_data.schemas.conversion import Conversion, find_conversion
 from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.errors import UsageError
-from wham_data.schemas.wham_tokens import ACTION_SIZE, ACTION_VOCAB, encode_actions
-
-MODEL_SPACE: Final = "wham16"
+from wham_data.schemas.wham_tokens import ACTION_SIZE, ACTION_SPACE, ACTION_VOCAB, encode_actions
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Interleaving:
         """
         if info.tokenizer is None:
             raise UsageError("interleave: the corpus holds no tokens; ingest with --tokenizer")
-        target = load_space(MODEL_SPACE)
+        target = load_space(ACTION_SPACE)
         conversion = (
             None if info.action_space == target else find_conversion(info.action_space, target)
         )
@@ -55,7 +55,7 @@ class Interleaving:
 
     @property
     def tokens_per_step(self) -> int:
-        """Token ids per step: N + 16."""
+        """N image tokens and the tokens of an action."""
         return self.image_tokens + ACTION_SIZE
 
     @property

@@ -94,6 +94,15 @@ def random_model(
         UsageError: no such shape.
         MissingPartError: `device` is CUDA, but there is no CUDA.
     """
+    gpt = random_gpt(shape, device, dtype)
+    on_gpu = gpt.lm_head.weight.device.type == "cuda"
+    return GPTWorldModel(
+        f"random {shape}", gpt, None, compiled=on_gpu if compile is None else compile
+    )
+
+
+def random_gpt(shape: str, device: str = "auto", dtype: DType = "float32") -> GPT:
+    """The transformer of `random_model`, which says what the arguments are."""
     named = re.fullmatch(r"(\d{1,3})x(\d{1,3})x(\d{1,5})", shape)
     sizes = SHAPES.get(shape) or (tuple(map(int, named.groups())) if named else None)
     if sizes is None:
@@ -118,9 +127,7 @@ def random_model(
     where = choose_device(device)
     with torch.random.fork_rng(devices=[]), torch.device(where):
         torch.manual_seed(0)
-        gpt = GPT(spec).to(torch_dtype(dtype)).eval().requires_grad_(False)
-    compiled = where.type == "cuda" if compile is None else compile
-    return GPTWorldModel(f"random {shape}", gpt, None, compiled=compiled)
+        return GPT(spec).to(torch_dtype(dtype)).eval().requires_grad_(False)
 
 
 def bench_dream(
