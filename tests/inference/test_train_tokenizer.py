@@ -23,7 +23,8 @@ from wham_data.inference.training.codebook import (
     revive,
     start_codebook,
 )
-from wham_data.inference.training.files import CHECKPOINT_FILE, CURVES_FILE, rate_factor
+from wham_data.inference.training.files import CHECKPOINT_FILE, CURVES_FILE
+from wham_data.inference.training.loop import rate_factor
 from wham_data.inference.training.tokenizer import (
     CurvePoint,
     TrainSettings,
