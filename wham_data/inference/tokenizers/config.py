@@ -15,7 +15,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.inference.tokenizers import taming_config, vit_config
 from wham_data.inference.tokenizers.taming_config import TamingConfig
 from wham_data.inference.tokenizers.vit_config import ViTConfig
 from wham_data.schemas.corpus_info import TokenizerInfo
@@ -139,14 +138,14 @@ def _image_config(values: object, where: Path) -> ImageConfig:
     if not isinstance(values, dict):
         raise IntegrityError(f"{where}: tokenizer: {type(values).__name__}, expected an object")
     match values.get("family"):
-        case vit_config.FAMILY:
+        case ViTConfig.FAMILY:
             return ViTConfig.from_mapping(values, where)
-        case taming_config.FAMILY:
+        case TamingConfig.FAMILY:
             return TamingConfig.from_mapping(values, where)
         case other:
             raise IntegrityError(
-                f"{where}: tokenizer family {other!r}, expected {vit_config.FAMILY!r} or "
-                f"{taming_config.FAMILY!r}"
+                f"{where}: tokenizer family {other!r}, expected {ViTConfig.FAMILY!r} or "
+                f"{TamingConfig.FAMILY!r}"
             )
 
 
