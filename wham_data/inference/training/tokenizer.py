@@ -46,26 +46,26 @@ WHAM_TINY = ViTConfig(
 """1.4 million parameters a side; 540 tokens for a frame of 300x180."""
 
 _LAST_REVIVAL = 0.9
-"""Share of the run after which no codebook row is moved any more: the last ones need time to settle."""
+"""Part of the run after which no dead row is revived any more: the last ones need time to settle."""
 
 
 class FrameSource(Protocol):
-    """Frames to learn from and to be judged by, uint8 [N, H, W, 3] RGB, arrays or memory maps."""
+    """Frames, uint8 [N, H, W, 3] RGB, as arrays or memory maps."""
 
     @property
     def train(self) -> NDArray[np.uint8]:
-        """To learn from."""
+        """Frames to learn from."""
         ...
 
     @property
     def held_out(self) -> NDArray[np.uint8]:
-        """To be judged by; never learned from."""
+        """Frames to judge by; the tokenizer never learns from them."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """Everything that decides what is learned. Either `steps` or `minutes` says how long.
+    """Everything that decides what is learned. Give either `steps` or `minutes`.
 
     steps, minutes        length of the whole run; a resumed run counts from its beginning
     patches_per_step      patches in a batch, cut into as many crops or frames as fit
@@ -77,16 +77,16 @@ class TrainSettings:
     kmeans_frames         frames whose vectors k-means sees
     edge_weight           weight of the error in the differences between neighbouring pixels
     commitment            weight of the encoder's squared distance to the codebook
-    codebook_decay        of the running means that codebook rows follow
+    codebook_decay        decay per step of the running means that codebook rows follow
     revive_every          steps between searches for dead rows
-    least_share           a row used less than this part of an equal share is dead
-    bfloat16              matrix products in bfloat16
+    least_share           a row is dead if it is used less than this part of an equal share
+    bfloat16              whether matrix products are in bfloat16
     checkpoint_every      steps between checkpoints, each with figures on held-out frames
     held_out_frames       number of those frames, spread evenly over what there is
 
     Raises:
-        UsageError: both or neither of `steps` and `minutes`; a crop larger than the frame; a frame
-            that is not made of whole patches.
+        UsageError: both or neither of `steps` and `minutes`, or one that is not above 0; a crop
+            larger than the frame; a frame that is not made of whole patches.
     """
 
     model: ImageConfig = WHAM_TINY
@@ -123,7 +123,7 @@ class TrainSettings:
 
 @dataclass(frozen=True, slots=True)
 class TrainReport:
-    """What a run came to: the figures of its last checkpoint and the curve that led there."""
+    """The result of a run: the figures of its last checkpoint, and the curve up to it."""
 
     steps: int
     minutes: float
@@ -212,17 +212,13 @@ def train_tokenizer(
     device: str = "cpu",
     stop_at: int | None = None,
 ) -> TrainReport:
-    """Train a tokenizer into the folder `out`, which `load_tokenizer` reads from the first
-    checkpoint on.
+    """Train a tokenizer into the folder `out`.
 
-    Beside the tokenizer lie `curves.json` and the checkpoint `training.safetensors`.
+    After the first checkpoint `load_tokenizer` can read the folder. The files `curves.json` and
+    `training.safetensors` (to resume from) are in it too.
 
     Args:
-        progress: called at every checkpoint.
-        resume: go on from the checkpoint in `out`; where there is none, start afresh. Only the
-            length of the run may have changed since.
-        device: where to train, as torch names it.
-        stop_at: leave off at this step, with a checkpoint, as if interrupted there.
+        progress, resume, device, stop_at: as in `loop.train`.
 
     Raises:
         UsageError: frames of another size than the model's, or none.
@@ -247,7 +243,7 @@ def draw_batch(
     share_done: float,
     device: str = "cpu",
 ) -> CropBatch:
-    """The batch of one step, drawn by the seed and the step.
+    """The batch of one step; it depends only on the seed, the step and `share_done`.
 
     Crops at first; whole frames more and more often once `full_frames_from` of the run is done.
     """

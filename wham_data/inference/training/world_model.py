@@ -1,9 +1,8 @@
 """Training of a world model on a tokenised corpus: next-token prediction over windows of S steps.
 
-The first step of a window is context alone and is not predicted: a dream always has a step to go on
-from. Image tokens that the model reads are replaced by other tokens of the batch now and then, the
-ones that it is to predict never, so that it learns to go on from frames that it got slightly wrong
-itself.
+The first step of a window is only context and is not predicted, because a dream always has a step
+before it. Now and then, image tokens that the model reads are replaced by other tokens of the batch;
+tokens that it must predict never are. So it learns to continue frames that it made slightly wrong.
 
 The loop (`training/loop.py`) does the rest: learning rate, checkpoints, resuming.
 """
@@ -45,7 +44,7 @@ class Windows(Protocol):
     """Windows of S consecutive steps by number: `WindowDataset(..., interleave=True).windows`."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of windows."""
         ...
 
     def flat(self, windows: NDArray[np.int64], /) -> NDArray[np.integer]:
@@ -55,21 +54,22 @@ class Windows(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WorldModelSettings:
-    """Everything that decides what is learned. Either `steps` or `minutes` says how long.
+    """Everything that decides what is learned. Give either `steps` or `minutes`.
 
     spec                the transformer
     steps, minutes      length of the whole run; a resumed run counts from its beginning
     batch_size          windows in a batch
     learning_rate       AdamW's, at its peak
     warm_up             steps until the peak
-    input_noise         in every second window, up to this share of the image tokens read is replaced
-    structured_start    begin as `structured_start` says; False begins with plain noise
-    bfloat16            matrix products in bfloat16
+    input_noise         largest share of image tokens replaced, in about every second window
+    structured_start    whether to begin with `structured_start`; False: with plain noise
+    bfloat16            whether matrix products are in bfloat16
     checkpoint_every    steps between checkpoints, each with the loss on held-out windows
     held_out_windows    number of those windows, spread evenly over what there is
 
     Raises:
-        UsageError: both or neither of `steps` and `minutes`, or a model that holds a single step.
+        UsageError: both or neither of `steps` and `minutes`, or one that is not above 0; a model
+            that holds a single step.
     """
 
     spec: GPTSpec
@@ -94,7 +94,10 @@ class WorldModelSettings:
 
 @dataclass(frozen=True, slots=True)
 class WorldModelReport:
-    """What a run came to: its last checkpoint, what simple predictors reach, and the curve."""
+    """The result of a run: its last checkpoint, the losses of simple predictors, and the curve.
+
+    Losses are nats per token, on held-out windows.
+    """
 
     steps: int
     minutes: float
@@ -159,19 +162,14 @@ def train_world_model(
     device: str = "cpu",
     stop_at: int | None = None,
 ) -> WorldModelReport:
-    """Train a world model into the folder `out`, which `load_world_model` reads from the first
-    checkpoint on.
+    """Train a world model into the folder `out`.
 
-    Beside the model lie a copy of its tokenizer, `curves.json` and the checkpoint
-    `training.safetensors`.
+    After the first checkpoint `load_world_model` can read the folder. A copy of the tokenizer and
+    the files `curves.json` and `training.safetensors` (to resume from) are in it too.
 
     Args:
-        tokenizer: the reference of the tokenizer that made the tokens.
-        progress: called at every checkpoint.
-        resume: go on from the checkpoint in `out`; where there is none, start afresh. Only the
-            length of the run may have changed since.
-        device: where to train, as torch names it.
-        stop_at: leave off at this step, with a checkpoint, as if interrupted there.
+        tokenizer: the name or folder of the tokenizer that made the tokens.
+        progress, resume, device, stop_at: as in `loop.train`.
 
     Raises:
         UsageError: no windows, or a tokenizer of other tokens than the model's.
@@ -204,7 +202,7 @@ def train_world_model(
 
 
 def draw_batch(windows: Windows, settings: WorldModelSettings, step: int) -> tuple[Tensor, Tensor]:
-    """The batch of one step, drawn by the seed and the step: what the model reads, and the truth.
+    """The batch of one step: what the model reads, and the truth. Depends only on seed and step.
 
     Returns:
         two int64 [B, S P]; they differ in the image tokens that were replaced.
@@ -276,7 +274,7 @@ def _optimizer(model: GPT, settings: WorldModelSettings) -> torch.optim.AdamW:
 def _copy_tokenizer(
     ref: str, out: Path, spec: GPTSpec
 ) -> tuple[TokenizerConfig, NDArray[np.float32]]:
-    """Put the tokenizer's weights into `out`; its configuration, and its codebook [V, e]."""
+    """Copy the tokenizer's weights into `out`. Returns its configuration and its codebook [V, e]."""
     folder = BUNDLED.get(ref, Path(ref))
     files = open_tokenizer(folder)
     if not (folder / WEIGHTS_FILE).is_file():
