@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from wham_data.inference.tokenizer import Tokenizer, load_tokenizer
 from wham_data.inference.training.evaluate import side_by_side, tokenizer_figures
-from wham_data.inference.training.tokenizer import CurvePoint, TrainSettings, train_tokenizer
+from wham_data.inference.training.loop import CurvePoint
+from wham_data.inference.training.tokenizer import TrainSettings, train_tokenizer
 from wham_data.pipelines.video import encode_png
 
 
