@@ -60,6 +60,26 @@ def test_one_device_after_the_other_is_one_log(tmp_path: Path, which: list[objec
     assert (column(log, "left_stick_x") == 0.5).all()
 
 
+def test_a_pad_that_is_replaced_holds_nothing_until_the_next_one_is_there(tmp_path: Path) -> None:
+    times_ms = [8 * k + (500 if k >= 100 else 0) for k in range(ROWS)]
+    which = [0] * 100 + [1] * 100
+    log = read_log(tmp_path, sampled(times_ms, left_stick_x=[0.5] * ROWS, pad=which))
+    assert log.track.times_ns[np.isnan(log.track.values).any(axis=1)].tolist() == [800_000_000]
+
+
+@pytest.mark.parametrize("names", [["x", "y"], [4, 9], ["l", "m", "r"]])
+def test_a_column_of_any_name_that_splits_the_rows_is_not_ignored(
+    tmp_path: Path, names: list[object]
+) -> None:
+    which, stick = in_turn(names)
+    text = sampled(TIMES_MS, left_stick_x=[5 * s - 0.5 for s in stick], comment=which)
+    with pytest.raises(RefusedInput, match="comment"):
+        read_log(tmp_path, text)
+    assert read_log(tmp_path, text, 'ignore = ["comment"]\n').sampled
+    even = sampled(TIMES_MS, left_stick_x=[0.5] * ROWS, comment=which)
+    assert read_log(tmp_path, even).sampled, "the hands do not care about the column"
+
+
 def test_each_device_becomes_a_recording_of_one_match(tmp_path: Path) -> None:
     write_clip(tmp_path / "a.mp4", range(0, 1600, 40))
     which, stick = in_turn([0, 1])

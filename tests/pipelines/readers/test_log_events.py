@@ -53,6 +53,7 @@ def test_a_button_is_down_in_every_step_that_holds_a_press(
             down_at[button] |= set(range(since // 100, max(-(-at // 100), since // 100 + 1)))
         elif down:
             held.setdefault(button, at)
+            down_at[button].add(at // 100)
     made = Events(
         np.array([at * MS for at, _, _ in lines]),
         np.array([A + button for _, button, _ in lines]),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS
 from wham_data.pipelines.readers.kit.frame_actions import per_frame_track
-from wham_data.pipelines.readers.video_log.devices import one_device
+from wham_data.pipelines.readers.video_log.devices import check_other_columns, one_device
 from wham_data.pipelines.readers.video_log.event_states import (
     Events,
     comings_and_goings,
@@ -36,6 +36,7 @@ from wham_data.pipelines.readers.video_log.log_rows import (
     THERE,
     held_between,
     in_nanoseconds,
+    lapses,
     one_button_each,
     open_log,
     scales_of,
@@ -124,6 +125,7 @@ def read_controller_log(
         _check_words(table.words[:, : space.size], space, space.names)
     if there is not None:
         table = without_absent(table, there)
+    check_other_columns(file, roles.ignored, table.numbers[:, : space.size])
     if roles.numbered:
         return _numbered_log(table, roles, metadata, space, frame_times_ns, frame_end_ns)
     return _sampled_log(table, roles, metadata, space)
@@ -190,6 +192,15 @@ def _sampled_log(
     values = values[keep]
     frames = frames[keep] if frames is not None else None
     tics = tics[keep] if tics is not None else None
+    if len(table.devices):
+        devices = table.devices[rows][keep]
+        lapse_ns = lapses(times_ns, devices)
+        order = np.argsort(np.append(times_ns, lapse_ns), kind="stable")
+        times_ns = np.append(times_ns, lapse_ns)[order]
+        values = np.vstack([values, np.full((len(lapse_ns), space.size), np.nan)])[order]
+        frames = None if frames is None else np.append(frames, np.full(len(lapse_ns), -1))[order]
+        tics = tics if tics is None or not len(lapse_ns) else None
+        notes += [f"the device is replaced {int(np.count_nonzero(np.diff(devices)))} times"]
     held, hold_notes = held_between(times_ns, values, metadata.hold)
     most_ns = None if held else DEFAULT_MAX_GAP_NS
     track = ActionTrack(space, times_ns, values, int(times_ns[-1]), most_ns, clamped)

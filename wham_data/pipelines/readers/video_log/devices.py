@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.pipelines.readers.video_log.log_clock import take_turns
 from wham_data.pipelines.readers.video_log.log_metadata import listed
 from wham_data.pipelines.readers.video_log.log_table import LogFile, LogTable, WantedColumns
 from wham_data.schemas.clock import Index
@@ -27,6 +28,10 @@ DEVICE_NAME: Final = re.compile(
 )
 OTHER_KINDS: Final = re.compile(r".*(?:keyboard|kbd|mouse|keys).*", re.IGNORECASE)
 SELDOM: Final = 0.05
+OFTEN: Final = 0.4
+MOST_DEVICES: Final = 16
+MOST_STREAMS: Final = 4
+MOST_OTHERS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,15 +185,36 @@ def one_device(
         return DeviceLog(file, None, streams.codes if streams.replaced else None, hidden)
     chosen = [i for i, name in enumerate(streams.names) if part and streams.part(name) == part]
     if not chosen:
-        value = streams.names[0]
-        raise RefusedInput(
-            Reason.LOG_COLUMN,
-            f"column {listed([column])} holds several devices ({listed(streams.names)}) whose rows "
-            f"lie over one another: choose one beside the log with only = {{ {column} = "
-            f'"{listed([value])}" }}, or say ignore = ["{column}"]',
-        )
+        raise _several(column, streams.names)
     note = f"column {column} holds {len(streams.names)} devices: this is {streams.names[chosen[0]]}"
     return DeviceLog(file, streams.codes == chosen[0], None, hidden, (printable(note),))
+
+
+def check_other_columns(file: LogFile, ignored: Sequence[str], values: NDArray[np.float64]) -> None:
+    """Refuse a log in which a column without a device's name splits the rows into streams.
+
+    Args:
+        file: the log.
+        ignored: columns that mean nothing.
+        values: float64 [N, A], what the hands did, in the order of the file.
+
+    Raises:
+        RefusedInput: LOG_COLUMN, naming the column and its values.
+    """
+    streams = [count for count in range(2, MOST_STREAMS + 1) if take_turns(values, count)]
+    for column in ignored[:MOST_OTHERS] if streams else ():
+        names, codes = file.labels(column)
+        if len(names) in streams and np.count_nonzero(np.diff(codes)) > OFTEN * len(codes):
+            raise _several(column, names)
+
+
+def _several(column: str, names: tuple[str, ...]) -> RefusedInput:
+    return RefusedInput(
+        Reason.LOG_COLUMN,
+        f"column {listed([column])} holds several devices ({listed(names)}) whose rows lie over one "
+        f'another: choose one beside the log with only = {{ {listed([column])} = "'
+        f'{listed(names[:1])}" }}, or say ignore = ["{listed([column])}"] if it means nothing',
+    )
 
 
 def _same(name: str, value: str) -> bool:

@@ -199,16 +199,17 @@ def _spread(times_ns: Nanos, starts: Index, tick_ns: int) -> Nanos:
     )
 
 
-def take_turns(values: NDArray[np.float64]) -> bool:
-    """Whether rows are of two streams in turn: every second row is alike, neighbours are not.
+def take_turns(values: NDArray[np.float64], streams: int = 2) -> bool:
+    """Whether rows are of several streams in turn: every k-th row is alike, neighbours are not.
 
     Args:
         values: float64 [N, A].
+        streams: k.
     """
     values = values[np.isfinite(values).all(axis=1)]
-    if len(values) < FEWEST_INTERLEAVED:
+    if len(values) < FEWEST_INTERLEAVED * streams // 2:
         return False
     next_row = np.abs(np.diff(values, axis=0)).sum(axis=0)
-    next_but_one = np.abs(values[2:] - values[:-2]).sum(axis=0)
+    next_turn = np.abs(values[streams:] - values[:-streams]).sum(axis=0)
     moving = next_row > 0.1 * len(values)
-    return bool((next_but_one[moving] < SPLIT_RATIO * next_row[moving]).any())
+    return bool((next_turn[moving] < SPLIT_RATIO * next_row[moving]).any())

@@ -19,7 +19,7 @@ from wham_data.pipelines.readers.video_log.log_table import LogFile, LogTable
 from wham_data.pipelines.readers.video_log.log_text import open_text_log
 from wham_data.pipelines.readers.video_log.scales import Scale
 from wham_data.schemas.actions import ActionSpace
-from wham_data.schemas.clock import SECOND_NS, Nanos
+from wham_data.schemas.clock import SECOND_NS, Index, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput
 
 THERE: Final = re.compile(r"(?:.*[._])?(?:is_?)?(?:connected|plugged|attached)", re.IGNORECASE)
@@ -110,6 +110,22 @@ def without_absent(table: LogTable, column: str) -> LogTable:
     numbers = np.where(absent[:, None], np.nan, table.numbers)
     note = f"{int(absent.sum())} rows in which {column} is 0: nothing is known to be held"
     return replace(table, numbers=numbers, notes=(*table.notes, note))
+
+
+def lapses(times_ns: Nanos, devices: Index) -> Nanos:
+    """When it is no longer known what a device that another one replaces holds, int64 [L].
+
+    That is one typical interval after its last row, where the next device's first row comes later.
+
+    Args:
+        times_ns: int64 [N], strictly increasing.
+        devices: int64 [N], the device of each row.
+    """
+    typical = typical_interval(times_ns)
+    last = np.flatnonzero(np.diff(devices) != 0)
+    last = last[np.diff(times_ns)[last] > 2 * typical]
+    lapse_ns: Nanos = times_ns[last] + typical
+    return lapse_ns
 
 
 def scales_of(

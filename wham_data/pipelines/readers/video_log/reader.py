@@ -21,7 +21,12 @@ from wham_data.pipelines.align import typical_interval
 from wham_data.pipelines.readers.kit.gaps import seconds_text
 from wham_data.pipelines.readers.kit.open_recordings import VideoClip, VideoRecording, read_video
 from wham_data.pipelines.readers.video_log.controller_log import ControllerLog, read_controller_log
-from wham_data.pipelines.readers.video_log.devices import DEVICE_NAME, Streams, device_streams
+from wham_data.pipelines.readers.video_log.devices import (
+    DEVICE_NAME,
+    MOST_DEVICES,
+    Streams,
+    device_streams,
+)
 from wham_data.pipelines.readers.video_log.frame_numbers import (
     MIN_COVERAGE,
     frames_at_tics,
@@ -46,7 +51,6 @@ UNREAD_LOG_ENDINGS: Final = (".npz", ".npy", ".pkl", ".pickle", ".txt", ".tsv", 
 
 SHARED_LOG: Final = "actions"
 MIN_ROW_HZ, MAX_ROW_HZ = 0.5, 10_000.0
-MOST_DEVICES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,10 @@ def brought_to_scale(
         ]
         notes += _recognise(space, values, given, group, habits)
     _check_overshoot(space, values, given)
-    values, clamped = clamp(space, values)
+    try:
+        values, clamped = clamp(space, values)
+    except RefusedInput as error:
+        raise RefusedInput(error.reason, f"value out of range: {error.message}") from None
     return values, clamped, notes
 
 
