@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from makers.video_clips import write_clip
 
 from wham_data.pipelines.readers import discover, open_recording
 from wham_data.pipelines.readers.video_log.controller_log import ControllerLog
+from wham_data.pipelines.readers.video_log.devices import may_name_devices
 from wham_data.schemas.errors import Reason, RefusedInput
 
 ROWS = 200
@@ -52,6 +54,24 @@ def test_devices_in_turn_are_never_mixed(tmp_path: Path, name: str, devices: lis
         assert set(column(chosen, "left_stick_x")) == {number / 10}
     whole = read_log(tmp_path, text, f'ignore = ["{name}"]\n')
     assert len(whole.track.times_ns) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("ending", "text", "named"),
+    [
+        (".csv", b"time_ms,pad,a\n0,1,1\n", True),
+        (".csv", b"time_ms,a\n0,1\n", False),
+        (".jsonl", b'{"time_ms": 0, "event": {"which": 1}, "a": 0}\n', True),
+        (".csv.gz", gzip.compress(b"time_ms,controller_id,a\n"), True),
+        (".csv.gz", gzip.compress(b"time_ms,controller_id,a\n")[:-12], False),
+        (".csv", "time_ms,player,a\n".encode("utf-16"), True),
+    ],
+)
+def test_a_glance_shows_whether_a_log_may_name_devices(
+    tmp_path: Path, ending: str, text: bytes, named: bool
+) -> None:
+    (tmp_path / f"log{ending}").write_bytes(text)
+    assert may_name_devices(tmp_path / f"log{ending}") is named
 
 
 @pytest.mark.parametrize("which", [[0] * ROWS, [0] * 100 + [1] * 100, ["a"] * 10 + ["b"] * 190])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from makers.logs import column, read_log, sampled
+from makers.logs import column, events, read_log, sampled
 from numpy.typing import NDArray
 
 from wham_data.schemas.errors import Reason, RefusedInput
@@ -65,6 +65,23 @@ def test_sticks_on_a_common_scale_are_brought_to_minus_1_to_1(
     for name, wave in tilts().items():
         assert np.allclose(column(log, name), wave, atol=0.005)
     assert [note for note in log.notes if "scale" in note]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "rest"), [(-1, 1, -1), (0, 1, 0.5), (0, 255, 127.5), (-32768, 32767, -0.5)]
+)
+def test_events_on_another_scale_are_brought_to_the_space_s_own(
+    tmp_path: Path, low: float, high: float, rest: float
+) -> None:
+    names = ("trigger_LT", "trigger_RT") if rest == low else ("left_stick_x", "left_stick_y")
+    whole = high > 1
+    lines = [f"0,{name},{rest:.0f}" if whole else f"0,{name},{rest}" for name in names]
+    ends = [(600, high), (700, low), (900, rest), (1000, high), (3990, rest)]
+    lines += [f"{at},{names[0]},{value:.0f}" if whole else f"{at},{names[0]},{value}"
+              for at, value in ends]  # fmt: skip
+    log = read_log(tmp_path, events(*lines))
+    bottom = 0.0 if rest == low else -1.0
+    assert np.allclose(column(log, names[0]), [0, 1, bottom, 0, 1, 0], atol=0.005)
 
 
 def test_a_trigger_that_is_0_until_it_is_touched_is_not_half_pulled(tmp_path: Path) -> None:

@@ -6,14 +6,19 @@ another, as a pad that comes back under a new number does, goes on in the same r
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.files.found import open_regular
 from wham_data.pipelines.readers.video_log.log_clock import take_turns
 from wham_data.pipelines.readers.video_log.log_metadata import listed
 from wham_data.pipelines.readers.video_log.log_table import LogFile, LogTable, WantedColumns
@@ -27,6 +32,7 @@ DEVICE_NAME: Final = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 OTHER_KINDS: Final = re.compile(r".*(?:keyboard|kbd|mouse|keys).*", re.IGNORECASE)
+HEAD_BYTES: Final = 1 << 16
 SELDOM: Final = 0.05
 OFTEN: Final = 0.4
 MOST_DEVICES: Final = 16
@@ -101,6 +107,30 @@ class DeviceLog:
             devices=table.devices[kept] if len(table.devices) else table.devices,
             span_ns=(int(table.times_ns.min()), int(table.times_ns.max())),
         )
+
+
+def may_name_devices(log: Path) -> bool:
+    """Whether the first lines of a text log have a word that names devices; True for other forms.
+
+    A look that costs little, for whoever lists many recordings.
+
+    Raises:
+        OSError, RefusedInput: it cannot be read.
+    """
+    if log.name.lower().endswith(".parquet"):
+        return True
+    with open_regular(log) as file:
+        if log.name.lower().endswith(".gz"):
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                try:
+                    head = unpacked.read(HEAD_BYTES)
+                except (EOFError, zlib.error):
+                    return False
+        else:
+            head = file.read(HEAD_BYTES)
+    wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    words = re.split(r"[^\w. ]+", head.decode("utf-16" if wide else "utf-8", "ignore"))
+    return any(DEVICE_NAME.fullmatch(word.strip()) for word in words)
 
 
 def device_streams(

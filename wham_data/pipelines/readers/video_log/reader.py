@@ -26,6 +26,7 @@ from wham_data.pipelines.readers.video_log.devices import (
     MOST_DEVICES,
     Streams,
     device_streams,
+    may_name_devices,
 )
 from wham_data.pipelines.readers.video_log.frame_numbers import (
     MIN_COVERAGE,
@@ -204,6 +205,8 @@ def _devices_or_none(log: Path, metadata: LogMetadata) -> Streams | None:
     if metadata.only or not log.name.lower().endswith(LOG_ENDINGS):
         return None
     try:
+        if not may_name_devices(log):
+            return None
         file = open_log(log)
         if not any(DEVICE_NAME.fullmatch(name.strip()) for name in file.columns):
             return None

@@ -19,14 +19,14 @@ from wham_data.schemas.actions import USUAL_RANGE, ActionSpace, Dimension, clamp
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput
 
-ROUNDING: Final = 0.005
+ROUNDING: Final = 0.02
 MOST_OVERSHOOT: Final = 0.05
 MOST_OVERSHOT_ROWS: Final = 0.25
 NEAR: Final = 0.03
 AROUND_REST: Final = 0.15
 COMMON: Final = 0.2
 OFTEN: Final = 0.05
-FEWEST_ROWS: Final = 8
+FEWEST_ROWS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +189,9 @@ def _half_at_rest(space: ActionSpace, columns: Mapping[int, NDArray[np.float64]]
     """Whether no stick is ever below 0 and all of them rest near 0.5."""
     sticks = [c for place, c in columns.items() if space.dimensions[place].kind == "axis"]
     touched = [_touched(column) for column in sticks if column.any()]
-    return len(touched) >= 2 and all(
-        len(column) >= FEWEST_ROWS and column.min() >= 0 and abs(_rest(column) - 0.5) < AROUND_REST
-        for column in touched
+    enough = len(touched) >= 2 and sum(map(len, touched)) >= FEWEST_ROWS
+    return enough and all(
+        column.min() >= 0 and abs(_rest(column) - 0.5) < AROUND_REST for column in touched
     )
 
 
