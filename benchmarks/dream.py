@@ -1,4 +1,4 @@
-"""CPU or GPU time per dreamt step, against a plain path that does the published behaviour's work.
+"""Measure the time per dreamt step, and compare it with a plain implementation of the same model.
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/dream.py --threads 2 --rounds 2
     OMP_WAIT_POLICY=PASSIVE python benchmarks/dream.py --model wham-tiny --steps 4
@@ -6,27 +6,27 @@
 Without --model, a model of one of WHAM's shapes (mid: 8 layers, 8 heads, 512 wide; 540 + 16 tokens
 per step, a vocabulary of 16 384 + 68, 10 steps) with one of two sets of weights:
 
-    random  as before training. Every id is about as likely as any other, so guessing gains nothing
-            at first sight, and little at the second.
-    copy    random, but for a first layer built to copy: at every place it looks up what stood there
-            in the frame before, as strongly as makes that token come with probability
-            --copy-mass. That stands in for gameplay, whose frames share tokens: consecutive frames
-            of the bundled recordings, 51 % (CoinRun), 19 % (Doom) and 6 % (MiniWorld) of them, in
-            the mean the default.
+    random  as before training. All ids are about equally likely, so guessing gains little.
+    copy    random, except for a first layer that copies: at every place it finds the token at the
+            same place of the previous frame, and gives it the probability --copy-mass. This imitates
+            gameplay, in which consecutive frames share tokens: 51 % in CoinRun, 19 % in Doom and
+            6 % in MiniWorld for the bundled recordings. The default is about their mean.
 
-It starts from random frames that share as many tokens. With --model, a bundled name, a WHAM .ckpt or
-the folder of a model: it starts from the bundled recordings, ingested with the model's tokenizer.
+The dreams start from random frames that share the same part of their tokens. With --model (a bundled
+name, a WHAM .ckpt or the folder of a model) they start from the bundled recordings, ingested with the
+tokenizer of the model.
 
-Three paths take turns, each dreaming from the same context and seed, in mode world:
+Three implementations take turns. All dream from the same context and seed, in mode world:
 
     plain        for every step a prefill over the context, one cached pass per image token, another
                  prefill, and one cached pass per action token; keys and values grow by
-                 concatenation, attention is written out
-    one by one   ours without guesses
-    guessing     ours as it comes
+                 concatenation, attention is computed with plain matrix products
+    one by one   this package without guesses
+    guessing     this package with its default settings
 
-CPU time is what counts on a shared machine: it is the sum over all threads, and does not contain
-the time of others. `wham-data bench dream` times our path alone, beside the floor that memory sets.
+On a shared machine look at the CPU time: it is the sum over all threads and does not include the time
+of other programs. `wham-data bench dream` measures this package alone, and compares it with the lower
+limit that memory bandwidth sets.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -47,21 +48,23 @@ from torch import Tensor
 from torch.nn import functional
 
 import wham_data
+from wham_data.inference.checkpoints.lightning import open_checkpoint
 from wham_data.inference.dream import Context, Dream, dream_batch
-from wham_data.inference.gpt.bench import SHAPES, random_model
+from wham_data.inference.gpt.bench import SHAPES, random_gpt
 from wham_data.inference.gpt.model import GPT
 from wham_data.inference.gpt.world_model import GPTWorldModel, torch_dtype
 from wham_data.inference.sampling import Noise, Sampling, choose
+from wham_data.inference.tokenizer import BUNDLED
 from wham_data.inference.world_model import load_world_model
 from wham_data.pipelines.demo import RECORDINGS
-from wham_data.schemas.wham_tokens import encode_actions, token_ranges
+from wham_data.schemas.wham_tokens import ACTION_SIZE, encode_actions, token_ranges
 
 GAMEPLAY_COPY_MASS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What dreaming took, per step of one dream."""
+    """CPU and wall time in seconds per step of one dream."""
 
     cpu_s: float
     wall_s: float
@@ -71,7 +74,7 @@ def main() -> None:
     settings = _arguments()
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    model = _model(settings)
+    gpt, model = _models(settings)
     contexts, futures = (_recorded if settings.model else _gameplay)(model, settings)
     sampling = Sampling(temperature=settings.temperature)
 
@@ -92,7 +95,7 @@ def main() -> None:
     }
     if not settings.no_plain:
         plain_steps = min(settings.plain_steps, settings.steps)
-        paths["plain"] = lambda: _plain(model, contexts[0], futures[0], plain_steps, settings)
+        paths["plain"] = lambda: _plain(gpt, contexts[0], futures[0], plain_steps, settings)
     spent: dict[str, list[Spent]] = {name: [] for name in paths}
     results: dict[str, object] = {}
     for _ in range(settings.rounds):
@@ -122,11 +125,11 @@ def _report(
         "device": model.device,
         "threads": torch.get_num_threads(),
     }
-    best = {name: min(one.cpu_s for one in times) for name, times in spent.items()}
+    best = {name: min(figure.cpu_s for figure in times) for name, times in spent.items()}
     for name, times in spent.items():
         line: dict[str, object] = {
-            "cpu_s_per_step": [round(one.cpu_s, 2) for one in times],
-            "wall_s_per_step": [round(one.wall_s, 2) for one in times],
+            "cpu_s_per_step": [round(figure.cpu_s, 2) for figure in times],
+            "wall_s_per_step": [round(figure.wall_s, 2) for figure in times],
         }
         if "plain" in best and name != "plain":
             line["times_less_cpu_than_plain"] = round(best["plain"] / best[name], 2)
@@ -152,19 +155,34 @@ def _report(
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Time per dreamt step, ours against plain.")
-    parser.add_argument("--model", help="a bundled name, a WHAM .ckpt, or a model's folder")
-    parser.add_argument("--shape", default="mid", help=f"{', '.join(SHAPES)}, or LxHxD")
-    parser.add_argument("--weights", choices=("random", "copy"), default="copy")
-    parser.add_argument("--copy-mass", type=float, default=GAMEPLAY_COPY_MASS)
-    parser.add_argument("--steps", type=int, default=2, help="steps to dream")
-    parser.add_argument("--plain-steps", type=int, default=1, help="of them, on the plain path")
-    parser.add_argument("--no-plain", action="store_true")
-    parser.add_argument(
-        "--batch", type=int, default=1, help="dreams at once, not on the plain path"
+    parser = argparse.ArgumentParser(
+        description="Measure the time per dreamt step; compare with a plain implementation."
     )
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--model", help="a bundled name, a WHAM .ckpt, or the folder of a model")
+    parser.add_argument(
+        "--shape",
+        default="mid",
+        help=f"shape of a random model: {', '.join(SHAPES)}, or layers x heads x width as LxHxD",
+    )
+    parser.add_argument(
+        "--weights", choices=("random", "copy"), default="copy", help="weights of a random model"
+    )
+    parser.add_argument(
+        "--copy-mass",
+        type=float,
+        default=GAMEPLAY_COPY_MASS,
+        help="probability of the token of the previous frame, for --weights copy",
+    )
+    parser.add_argument("--steps", type=int, default=2, help="steps to dream")
+    parser.add_argument(
+        "--plain-steps", type=int, default=1, help="steps to dream with the plain implementation"
+    )
+    parser.add_argument("--no-plain", action="store_true", help="leave the plain one out")
+    parser.add_argument(
+        "--batch", type=int, default=1, help="dreams at the same time (the plain one makes one)"
+    )
+    parser.add_argument("--rounds", type=int, default=2, help="measurements of each figure")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's default")
     parser.add_argument("--temperature", type=float, default=0.9)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
@@ -172,20 +190,34 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _model(settings: argparse.Namespace) -> GPTWorldModel:
+def _models(settings: argparse.Namespace) -> tuple[GPT, GPTWorldModel]:
+    """The transformer for the plain path, and the world model of the same weights."""
+    dtype = torch_dtype(settings.dtype)
     if settings.model:
-        return load_world_model(settings.model, settings.device, settings.dtype)
-    model = random_model(settings.shape, "cpu")
+        model = load_world_model(settings.model, settings.device, settings.dtype)
+        return _loaded_gpt(settings.model).to(settings.device, dtype), model
+    gpt = random_gpt(settings.shape, "cpu")
     if settings.weights == "copy":
-        _make_it_copy(model.gpt, settings.copy_mass, settings.temperature)
-    model.gpt.to(settings.device, torch_dtype(settings.dtype))
-    return replace(model, compiled=settings.device != "cpu")
+        _make_it_copy(gpt, settings.copy_mass, settings.temperature)
+    gpt.to(settings.device, dtype)
+    name, compiled = f"random {settings.shape}", settings.device != "cpu"
+    return gpt, GPTWorldModel(name, gpt, None, compiled=compiled)
+
+
+def _loaded_gpt(ref: str) -> GPT:
+    """A transformer of its own for the plain path, on the CPU."""
+    checkpoint = open_checkpoint(BUNDLED.get(ref, Path(ref)))
+    with torch.device("meta"):
+        gpt = GPT(checkpoint.gpt)
+    weights = {name: each.clone() for name, each in checkpoint.world_model_tensors()}
+    gpt.load_state_dict(weights, assign=True)
+    return gpt.eval().requires_grad_(False)
 
 
 def _recorded(
     model: GPTWorldModel, settings: argparse.Namespace
 ) -> tuple[list[Context], list[NDArray[np.float32]]]:
-    """Contexts and future actions from the middle of the bundled recordings, one after another."""
+    """Contexts and future actions from the middle of each bundled recording."""
     assert model.tokenizer is not None
     seen = model.spec.steps
     contexts, futures = [], []
@@ -194,7 +226,7 @@ def _recorded(
             [RECORDINGS],
             out=folder,
             tokenizer=settings.model,
-            actions="wham16",
+            actions=model.action_space,
             size=model.tokenizer.frame_size,
             workers=0,
         )
@@ -213,7 +245,7 @@ def _gameplay(
     model: GPTWorldModel, settings: argparse.Namespace
 ) -> tuple[list[Context], list[NDArray[np.float32]]]:
     """Contexts whose frames share `copy_mass` of their tokens, with actions, and future actions."""
-    spec = model.spec
+    spec, space = model.spec, wham_data.load_space(model.action_space)
     random = np.random.default_rng(settings.seed)
     contexts, futures = [], []
     for _ in range(settings.batch):
@@ -222,8 +254,9 @@ def _gameplay(
             fresh = random.integers(0, spec.image_vocab, spec.image_tokens)
             same = random.random(spec.image_tokens) < settings.copy_mass
             frames.append(np.where(same, frames[-1], fresh))
-        actions = np.zeros((spec.steps + settings.steps, 16), np.float32)
-        actions[:, 12:] = random.uniform(-1, 1, (len(actions), 4))
+        actions = np.zeros((spec.steps + settings.steps, space.size), np.float32)
+        sticks = space.of_kind("axis")
+        actions[:, sticks] = random.uniform(-1, 1, (len(actions), len(sticks)))
         contexts.append(Context(actions=actions[: spec.steps], tokens=np.stack(frames)))
         futures.append(actions[spec.steps :])
     return contexts, futures
@@ -231,12 +264,12 @@ def _gameplay(
 
 @torch.inference_mode()
 def _make_it_copy(gpt: GPT, mass: float, temperature: float) -> None:
-    """Turn the first layer into a look at the same place of the frame before.
+    """Change the first layer so that it copies the token at the same place of the previous frame.
 
-    Positions get a code of cosines and sines in the first head's worth of dimensions. Queries turn
-    the code by one step less one token, so that they meet the key of the token to be copied; the
-    values carry token embeddings, and the projection passes them on, as strongly as gives the
-    copied token the wanted mean probability.
+    The first dimensions (as many as a head has) of each position hold a code of cosines and sines.
+    A query rotates this code by one step minus one token, so that it matches the key of the token to
+    copy. The values are token embeddings. The projection scales them so that the copied token gets
+    the mean probability `mass`.
     """
     spec = gpt.spec
     width, size = spec.n_embd, spec.head_size
@@ -261,7 +294,7 @@ def _make_it_copy(gpt: GPT, mass: float, temperature: float) -> None:
         attention[2 * width :][rows, rows] = torch.eye(size) * (head > 0)
     random = np.random.default_rng(0)
     frame = random.integers(0, spec.image_vocab, spec.image_tokens)
-    actions = encode_actions(np.zeros((1, 16)))[0][0] + spec.image_vocab
+    actions = encode_actions(np.zeros((1, ACTION_SIZE)))[0][0] + spec.image_vocab
     step = np.concatenate([frame, actions])
     tokens = torch.from_numpy(np.concatenate([step, step]))[None]
     weak, strong = 0.0, 1.0
@@ -276,14 +309,14 @@ def _make_it_copy(gpt: GPT, mass: float, temperature: float) -> None:
 
 @torch.inference_mode()
 def _plain(
-    model: GPTWorldModel,
+    gpt: GPT,
     context: Context,
     future: NDArray[np.float32],
     steps: int,
     settings: argparse.Namespace,
 ) -> NDArray[np.int64]:
     """The published behaviour's work for one dream in mode world; its image tokens [steps, N]."""
-    spec, gpt = model.spec, model.gpt
+    spec = gpt.spec
     device = gpt.lm_head.weight.device
     sampling, noise = Sampling(temperature=settings.temperature), Noise(settings.seed, 0)
     ranges = torch.from_numpy(token_ranges(spec.image_vocab, spec.image_tokens)).to(device)
@@ -310,14 +343,14 @@ def _plain(
         window = history[-(spec.steps - 1) :]
         known = torch.from_numpy(np.concatenate(window)).to(device)
         frame = phase(known, step, 0, spec.image_tokens)
-        phase(torch.cat([known, frame]), step, spec.image_tokens, 16)
+        phase(torch.cat([known, frame]), step, spec.image_tokens, ACTION_SIZE)
         frames.append(frame.cpu().numpy())
         history.append(np.concatenate([frames[-1], given[step]]))
     return np.stack(frames)
 
 
 def _prefill(gpt: GPT, tokens: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """All of a context at once: logits float32 [1, ids] at its end, and keys and values."""
+    """Process a whole context: logits float32 [1, ids] after its end, keys and values per layer."""
     x = (gpt.lm_head.weight[tokens] + gpt.transformer.wpe.weight[: len(tokens)])[None]
     keys, values = [], []
     for block in gpt.transformer.h:
@@ -333,7 +366,7 @@ def _prefill(gpt: GPT, tokens: Tensor) -> tuple[Tensor, list[Tensor], list[Tenso
 def _one_token(
     gpt: GPT, token: Tensor, position: int, keys: list[Tensor], values: list[Tensor]
 ) -> Tensor:
-    """One more token, int64 [1], behind the cache, which grows; logits float32 [1, ids]."""
+    """Process one more token, int64 [1], and extend the cache; logits float32 [1, ids]."""
     x = (gpt.lm_head.weight[token] + gpt.transformer.wpe.weight[position])[None]
     for layer, block in enumerate(gpt.transformer.h):
         query, key, value = _heads(gpt, block.attn.c_attn(block.ln_1(x)))

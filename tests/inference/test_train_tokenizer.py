@@ -23,9 +23,9 @@ from wham_data.inference.training.codebook import (
     revive,
     start_codebook,
 )
-from wham_data.inference.training.files import CHECKPOINT_FILE, CURVES_FILE, rate_factor
+from wham_data.inference.training.files import CHECKPOINT_FILE, CURVES_FILE
+from wham_data.inference.training.loop import CurvePoint, rate_factor
 from wham_data.inference.training.tokenizer import (
-    CurvePoint,
     TrainSettings,
     draw_batch,
     train_tokenizer,

@@ -18,8 +18,8 @@ from wham_data.inference.gpt.structured_start import structured_start
 from wham_data.inference.sampling import Sampling
 from wham_data.inference.training.baselines import baselines
 from wham_data.inference.training.files import CHECKPOINT_FILE
+from wham_data.inference.training.loop import CurvePoint
 from wham_data.inference.training.world_model import (
-    CurvePoint,
     WorldModelSettings,
     draw_batch,
     held_out_loss,

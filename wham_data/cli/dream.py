@@ -28,7 +28,7 @@ from wham_data.cli.options import (
     Speculate,
     Verbose,
 )
-from wham_data.pipelines.dream.report import KINDS, DreamReport, Kind
+from wham_data.pipelines.dream.report import FILE_KINDS, DreamReport, FileKind
 from wham_data.schemas.errors import MissingPartError, UsageError
 
 MOST_FAILED = 20
@@ -150,9 +150,12 @@ def dream(
         ),
     ] = "",
     save: Annotated[
-        str,
-        typer.Option(help=f"What to write: some of {', '.join(sorted(KINDS))}, with commas."),
-    ] = "npz,mp4,csv",
+        str | None,
+        typer.Option(
+            help=f"What to write: some of {', '.join(sorted(FILE_KINDS))}, with commas. npz is "
+            "for models whose actions are in wham16. Default: npz,mp4,csv, or mp4,csv for others."
+        ),
+    ] = None,
     interpolate: Annotated[
         str | None,
         typer.Option(
@@ -177,14 +180,14 @@ def dream(
     verbose: Verbose = False,
 ) -> None:
     """Dream on from recordings or pictures with a world model."""
-    kinds = parse_kinds(save)
+    kinds = None if save is None else parse_kinds(save)
     try:
         from wham_data.inference.sampling import Sampling
         from wham_data.inference.world_model import load_world_model
         from wham_data.pipelines.dream.files import Look
-        from wham_data.pipelines.dream.job import DreamWorkers, run_dreams
+        from wham_data.pipelines.dream.job import DreamWorkers, run_dreams, usual_files
         from wham_data.pipelines.dream.settings import Asked
-        from wham_data.pipelines.dream.sources import open_source
+        from wham_data.pipelines.dream.sources import open_dream_source
         from wham_data.pipelines.run.choose import choose_workers
     except ModuleNotFoundError as missing:
         if missing.name != "torch":
@@ -203,7 +206,7 @@ def dream(
         look=Look(parse_rate(interpolate), upscale),
     )
     with resumable("the dreams that are done are kept"):
-        source = open_source(sources, split=comma_list(split), limit=episodes)
+        source = open_dream_source(sources, split=comma_list(split), limit=episodes)
         runner = choose_workers(workers, ray_address)
         loaded = load_world_model(model, device if runner is None else "cpu", dtype, n_head)
         with progress.shown(quiet=quiet, verbose=verbose) as watch:
@@ -211,8 +214,8 @@ def dream(
                 source,
                 out,
                 loaded,
-                asked.settle(source, loaded.spec.steps),
-                save=kinds,
+                asked.settle(source, loaded),
+                save=kinds or ("mp4", *usual_files(loaded)),
                 batch_size=batch_size,
                 speculate=speculate,
                 workers=None
@@ -232,14 +235,14 @@ def dream(
 dream.__doc__ = f"{dream.__doc__}\n\n{EXAMPLES}"
 
 
-def parse_kinds(text: str) -> tuple[Kind, ...]:
+def parse_kinds(text: str) -> tuple[FileKind, ...]:
     """What `--save` lists, each kind once."""
     asked = comma_list(text)
-    unknown = [kind for kind in asked if kind not in KINDS]
+    unknown = [kind for kind in asked if kind not in FILE_KINDS]
     if unknown or not asked:
         found = repr(unknown[0][:40]) if unknown else "nothing"
-        raise UsageError(f"--save {found}: expected some of {', '.join(sorted(KINDS))}")
-    return tuple(kind for kind in KINDS if kind in asked)
+        raise UsageError(f"--save {found}: expected some of {', '.join(sorted(FILE_KINDS))}")
+    return tuple(kind for kind in FILE_KINDS if kind in asked)
 
 
 def parse_rate(text: str | None) -> Fraction | None:

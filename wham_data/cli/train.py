@@ -180,7 +180,8 @@ def world_model(
         Path,
         typer.Argument(
             metavar="CORPUS",
-            help="A corpus with tokens, actions in wham16, and splits train and val.",
+            help="A corpus with tokens, actions in wham16 or a space that converts to it, and splits "
+            "train and val.",
         ),
     ],
     out: Annotated[
@@ -238,11 +239,11 @@ def world_model(
         raise UsageError("training length: give either --minutes or --steps")
     from wham_data.corpus import Corpus
     from wham_data.feed import WindowDataset
+    from wham_data.feed.interleave import Interleaving
     from wham_data.inference.device import choose_device
     from wham_data.inference.gpt.spec import GPTSpec
     from wham_data.inference.tokenizer import tokenizer_info
     from wham_data.inference.training.world_model import WorldModelSettings, train_world_model
-    from wham_data.schemas.wham_tokens import ACTION_SIZE
 
     opened = Corpus.open(corpus)
     made_by = opened.info.tokenizer
@@ -258,7 +259,7 @@ def world_model(
         n_layer=layers,
         n_head=heads,
         n_embd=width,
-        positions=window * (made_by.n_tokens + ACTION_SIZE),
+        positions=window * Interleaving.of(opened.info).tokens_per_step,
         image_tokens=made_by.n_tokens,
         image_vocab=made_by.vocab_size,
         version=2,

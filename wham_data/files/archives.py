@@ -1,7 +1,7 @@
-"""Archives are looked at and refused, never unpacked: a person does that, and should know what it is.
+"""Archives are examined and refused, never unpacked. The message tells a person what is inside.
 
-Of a zip file all member names are looked at, and as much of the data as MOST_READ allows; of a tar
-file what lies within MOST_READ bytes, unpacked.
+All member names of a zip file are checked, and up to MOST_READ bytes of its data. A tar file is
+checked as far as its first MOST_READ bytes go, counted after decompression.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ZIP_STARTS: Final = (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def refuse_archive(path: Path) -> RefusedInput:
-    """Why an archive is refused: what is wrong with it, or that it is one."""
+    """The refusal of an archive: what is wrong with it, or else that it must be unpacked first."""
     try:
         with open_regular(path) as file:
             head = file.read(6)
@@ -102,7 +102,7 @@ class _EnoughRead(Exception):
 
 
 class _Unpacked:
-    """What a tar file is read from: the file, decompressed if it is compressed, up to MOST_READ."""
+    """The bytes of a tar file as a stream, decompressed if necessary, up to MOST_READ bytes."""
 
     def __init__(self, file: BinaryIO, head: bytes) -> None:
         self._file = file
@@ -116,10 +116,10 @@ class _Unpacked:
         self._count = 0
 
     def read(self, count: int) -> bytes:
-        """At most `count` bytes more.
+        """Read at most `count` more bytes.
 
         Raises:
-            RefusedInput: TOO_LARGE, they come of next to nothing.
+            RefusedInput: TOO_LARGE, the data is far larger than its compressed form.
         """
         block = self._stream.read(min(count, BLOCK))
         self._count += len(block)

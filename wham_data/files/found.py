@@ -1,4 +1,4 @@
-"""Files as found: walked in a fixed order, opened safely, recognised by their first bytes."""
+"""Files of a source folder: listed in a fixed order, opened safely, recognised by first bytes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def read_whole(path: Path, most_bytes: int) -> bytes:
 
 
 def sniff(path: Path) -> Content:
-    """What a file is by its first bytes; a file that cannot be opened is "unknown"."""
+    """The kind of a file, judged by its first bytes. A file that cannot be opened is "unknown"."""
     try:
         with open_regular(path) as file:
             head = file.read(SNIFFED_BYTES)
@@ -89,11 +89,11 @@ def _is_video(head: bytes) -> bool:
 
 
 def walk(root: Path) -> Iterator[tuple[Path, RefusedInput | None]]:
-    """Every file below a folder, sorted by path, with the refusal of those that must not be opened.
+    """Every file below a folder, sorted by path; for a file that must not be opened, the reason.
 
-    Hidden files and folders are passed over. A symbolic link is never followed: what it points to
-    inside the folder is found under its own name, and what lies outside was not asked for. Named
-    pipes, devices and sockets are passed over, and refused if they are named like a video.
+    Hidden files and folders are skipped. A symbolic link is never followed: a target inside the
+    folder is listed under its own name, and a target outside is not part of the source. Named
+    pipes, devices and sockets are skipped, or refused if they are named like a video.
 
     Args:
         root: absolute path of a folder.
@@ -141,7 +141,7 @@ def walk(root: Path) -> Iterator[tuple[Path, RefusedInput | None]]:
 
 
 def hollow(path: Path) -> RefusedInput | None:
-    """Why a recording that claims far more bytes than it takes up on disk is refused, else None.
+    """The refusal of a file that claims far more bytes than it takes up on disk, else None.
 
     A sparse file of a terabyte costs nothing to make and hours to read.
     """
@@ -157,7 +157,7 @@ def hollow(path: Path) -> RefusedInput | None:
 
 
 def _refuse_special(path: Path, mode: int, real_root: str) -> RefusedInput | None:
-    """Why something that is named like a video and is no regular file is not taken."""
+    """The refusal of a path that is named like a video but is not a regular file, else None."""
     if not stat.S_ISLNK(mode):
         return RefusedInput(Reason.UNSAFE_PATH, "neither a file nor a folder: not opened")
     target = os.path.realpath(path)

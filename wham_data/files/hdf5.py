@@ -1,14 +1,14 @@
-"""HDF5 files of strangers; the only module that imports h5py.
+"""Reads untrusted HDF5 files. This is the only module that imports h5py.
 
     with opened_hdf5(path) as file:
         actions = read_array(file, "episode_0/actions", most_bytes=1 << 26)
         for frame in read_rows(file, "episode_0/images", picks):
             ...
 
-HDF5 can point out of the file (external and soft links, external and virtual datasets) and can load
-code to unpack with (filters). None of that is followed: a name is a hard link to a plain dataset of
-numbers, unpacked by a filter that every HDF5 library has, or it is refused. Python objects are
-never made of what a file holds.
+An HDF5 file can refer to other files (external and soft links, external and virtual datasets) and
+can load code (filters that unpack data). Both are refused: a name must be a hard link to a plain
+dataset of numbers, packed with a filter that every HDF5 library has. No Python object is ever built
+from the content of a file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FILTERS: Final = frozenset({1, 2, 3, 4, 5, 6, 32000})
 
 
 def is_hdf5(path: Path) -> bool:
-    """Whether a file is HDF5 by its first bytes."""
+    """Whether the first bytes of a file are those of HDF5."""
     try:
         with open_regular(path) as file:
             return file.read(len(SIGNATURE)) == SIGNATURE
@@ -49,7 +49,7 @@ def is_hdf5(path: Path) -> bool:
 
 @contextmanager
 def opened_hdf5(path: Path) -> Iterator[h5py.File]:
-    """A file for reading; the library's errors are refusals.
+    """A file, opened for reading. Errors of the library become `RefusedInput`.
 
     Raises:
         RefusedInput: EMPTY_FILE, UNREADABLE, NOT_A_VIDEO or CORRUPT.
@@ -65,26 +65,26 @@ def opened_hdf5(path: Path) -> Iterator[h5py.File]:
         with h5py.File(path, "r", locking=False) as opened:
             yield opened
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RefusedInput(Reason.CORRUPT, f"damaged HDF5 file: {told[:200]}") from None
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RefusedInput(Reason.CORRUPT, f"damaged HDF5 file: {first_line[:200]}") from None
 
 
 def created_hdf5(path: Path) -> h5py.File:
-    """A new file to write to, which is closed at the end of a `with`."""
+    """A new file, open for writing. Use it in a `with`, which closes it."""
     import h5py
 
     return h5py.File(path, "x", locking=False)
 
 
 def create_blobs(group: h5py.Group, name: str, count: int) -> h5py.Dataset:
-    """A dataset of so many runs of bytes of any length: uint8 arrays are put into its rows."""
+    """A dataset of `count` rows; each row takes a uint8 array of any length."""
     import h5py
 
     return group.create_dataset(name, (count,), h5py.vlen_dtype(np.uint8))
 
 
 def names_in(group: h5py.Group) -> tuple[str, ...]:
-    """Names of what lies directly in a group, in the library's order (as texts sort).
+    """Names of the groups and datasets directly in a group, sorted as texts.
 
     Raises:
         RefusedInput: TOO_LARGE, more than `MOST_NAMES`.
@@ -95,7 +95,7 @@ def names_in(group: h5py.Group) -> tuple[str, ...]:
 
 
 def has(group: h5py.Group, name: str) -> bool:
-    """Whether something lies under a name (parts joined with `/`), and inside the file."""
+    """Whether a name (parts joined with `/`) exists, and its content is inside this file."""
     import h5py
 
     here: Any = group
@@ -112,7 +112,7 @@ def group_at(group: h5py.Group, name: str) -> h5py.Group:
     """The group under a name.
 
     Raises:
-        RefusedInput: LOG_COLUMN, there is none in the file.
+        RefusedInput: LOG_COLUMN, the file has no such group.
     """
     import h5py
 
@@ -123,11 +123,11 @@ def group_at(group: h5py.Group, name: str) -> h5py.Group:
 
 
 def dataset_at(group: h5py.Group, name: str, *, blobs: bool = False) -> h5py.Dataset:
-    """The dataset under a name: numbers, or with `blobs` runs of bytes of any length.
+    """The dataset under a name: of numbers, or with `blobs` of byte strings of any length.
 
     Raises:
-        RefusedInput: LOG_COLUMN, there is none in the file; FORMAT_NOT_ALLOWED, it lies elsewhere
-            or is packed in an unusual way; LOG_TYPE, it holds something else.
+        RefusedInput: LOG_COLUMN, the file has no such dataset; FORMAT_NOT_ALLOWED, its data is in
+            another file or packed with an unusual filter; LOG_TYPE, its type is another one.
     """
     import h5py
 
@@ -169,12 +169,12 @@ def read_array(group: h5py.Group, name: str, *, most_bytes: int) -> NDArray[Any]
 
 
 def read_rows(group: h5py.Group, name: str, picks: Index) -> Iterator[NDArray[Any]]:
-    """Some rows of a dataset, one at a time; only a block of rows is ever held.
+    """Rows of a dataset, one at a time. Only one block of rows is in memory at once.
 
     Args:
-        group: where the dataset lies.
-        name: of the dataset.
-        picks: int64, strictly increasing.
+        group: the group that holds the dataset.
+        name: the dataset's name.
+        picks: row numbers, int64, strictly increasing.
     """
     data = dataset_at(group, name)
     row_bytes = max(1, data.nbytes // max(1, len(data)))
@@ -189,10 +189,10 @@ def read_rows(group: h5py.Group, name: str, picks: Index) -> Iterator[NDArray[An
 
 
 def read_blobs(group: h5py.Group, name: str, picks: Index) -> Iterator[bytes]:
-    """Some runs of bytes of a dataset of them (coded pictures), one at a time.
+    """Rows of a dataset of byte strings (such as coded pictures), one at a time.
 
     Raises:
-        RefusedInput: TOO_LARGE, one is longer than `MOST_BLOB_BYTES`; and as `dataset_at`.
+        RefusedInput: TOO_LARGE, a row has over `MOST_BLOB_BYTES`; and as `dataset_at`.
     """
     data = dataset_at(group, name, blobs=True)
     for pick in picks.tolist():

@@ -1,18 +1,18 @@
-"""Reads a pickle as data. Nothing in it is imported, called or built; no torch and no `pickle` here.
+"""Reads a pickle as data. Nothing in it is imported, called or built. Uses neither torch nor `pickle`.
 
-A pickle is a program for a small stack machine. This is such a machine with the two dangerous parts
-left out: asking for a name gives a `Name`, which is two strings, and calling one gives an `Inert`,
-which is that name with what came after it. Only what a checkpoint is made of gets a meaning: dicts,
-lists, numbers and strings as they are, `OrderedDict` as a dict, bytes, and tensors as
-`TensorRecord`, which says where the values lie.
+A pickle is a program for a small stack machine. This module is such a machine without the two
+dangerous parts: importing a name gives a `Name`, which is two strings, and calling it gives an
+`Inert`, which is that name with its arguments. Only the parts of a checkpoint get a meaning: dicts,
+lists, numbers, strings and bytes as they are, `OrderedDict` as a dict, and tensors as
+`TensorRecord`, which says where the values are.
 
-So no pickle can do harm here. One that tries is refused all the same, with the name it asked for,
-because a file that tries is not one to run a model from. It tries when
+So a pickle cannot do harm here. A pickle that tries is refused all the same, and the message gives
+the name that it imports: such a file is not safe to load a model from. A pickle is refused when
 
-- it names anything of Python's standard library but the data types in `_STANDARD_DATA`, or
-- it calls a public function of another package (classes and `_private` rebuilders are how harmless
-  objects are stored; a file of plain settings has no use for `numpy.load`), or
-- it calls something that it made itself.
+- it imports a name of Python's standard library other than the data types in `_STANDARD_DATA`, or
+- it calls a public function of another package (harmless objects are stored as calls of classes and
+  of `_private` functions; a file of plain settings does not need `numpy.load`), or
+- it calls an object that the pickle itself made.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from typing import Any, BinaryIO
 from wham_data.schemas.errors import IntegrityError
 
 MOST_OPCODES = 2_000_000
-"""The published files have some ten thousand. Bounds both time and memory."""
+"""The published files have about ten thousand opcodes. The limit bounds time and memory."""
 
 _SHOWN = 100
-"""Characters of a name from a file in an error line."""
+"""At most this many characters of a name from a file appear in an error message."""
 
 _STANDARD_DATA = {
     "_codecs": {"encode"},  # how protocol 2 stores bytes
@@ -52,12 +52,12 @@ _STANDARD_DATA = {
     "uuid": {"SafeUUID", "UUID"},
 }
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg", "pathlib._local": "pathlib"}
-"""Modules as protocol 2 and other releases of Python call them."""
+"""Other names of modules, in protocol 2 and in other releases of Python."""
 
 _PYTHON_2_MODULES = {"UserDict", "commands", "exceptions", "popen2"}
 
 _BUILDERS = {"numpy": {"dtype", "ndarray", "scalar"}, "torch": {"device", "dtype"}}
-"""Public lower-case names that do build data."""
+"""Public functions with lower-case names that build data and are harmless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Name:
 
     @property
     def last(self) -> str:
-        """The last part of the name, which is what classes are recognised by."""
+        """The last part of the name. Classes are recognised by it."""
         return self.name.rpartition(".")[2]
 
     def __str__(self) -> str:
@@ -79,13 +79,13 @@ class Name:
 
 @dataclass(slots=True, eq=False)
 class Inert:
-    """An object that was not built.
+    """Stands for an object that the pickle describes. The object itself is never built.
 
-    name        its class, or the function that would have made it
-    arguments   what that would have been given
-    state       what `__setstate__` would have been given, or its `__dict__`
-    entries     items set on it, if it is a kind of dict
-    items       items appended to it, if it is a kind of list or set
+    name        its class, or the function that would make it
+    arguments   the arguments of that call
+    state       the argument of its `__setstate__`, or its `__dict__`
+    entries     its entries, if it is a kind of dict
+    items       its items, if it is a kind of list or set
     """
 
     name: Name
@@ -100,11 +100,11 @@ class Inert:
 
 @dataclass(frozen=True, slots=True)
 class StorageRef:
-    """A run of values in a member of the archive.
+    """The values in one member of the archive.
 
-    kind    torch's name for its type, such as "FloatStorage"
-    key     names the member
-    count   values in it, as the pickle says
+    kind    torch's name for the type, such as "FloatStorage"
+    key     the member's name
+    count   number of values, as the pickle gives it
     """
 
     kind: str
@@ -114,7 +114,7 @@ class StorageRef:
 
 @dataclass(frozen=True, slots=True)
 class TensorRecord:
-    """A view of a storage: first value, sizes and strides, all counted in values."""
+    """A view of a storage: offset of the first value, sizes and strides, all counted in values."""
 
     storage: StorageRef
     offset: int
@@ -123,7 +123,7 @@ class TensorRecord:
 
     @property
     def is_contiguous(self) -> bool:
-        """Whether the values lie one after the other, the last axis fastest."""
+        """Whether the values are in C order without gaps."""
         step = 1
         for size, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
             if size != 1 and stride != step:
@@ -133,11 +133,11 @@ class TensorRecord:
 
 
 def read_pickle(data: bytes | BinaryIO) -> object:
-    """The object that a pickle of any protocol describes; of a stream, the next one in it.
+    """The object that a pickle of any protocol describes. From a stream, the next pickle is read.
 
     Raises:
-        IntegrityError: it asks for a name that no checkpoint needs (see above), is damaged, or has
-            more than `MOST_OPCODES` opcodes. The message is without the file's name.
+        IntegrityError: the pickle imports a name that no checkpoint needs (see above), is damaged,
+            or has more than `MOST_OPCODES` opcodes. The message does not name the file.
     """
     machine = _Machine()
     try:
@@ -157,7 +157,7 @@ def read_pickle(data: bytes | BinaryIO) -> object:
 
 
 class _Machine:
-    """The stack machine: a stack, the marks in it, and what was put aside under a number."""
+    """The stack machine: a stack, the marks in it, and the memo (values kept under a number)."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -230,7 +230,7 @@ _ORDERED_DICT = Name("collections", "OrderedDict")
 
 
 def _checked(name: Name) -> Name:
-    """The name, unless it is one of the standard library's that is no data type."""
+    """The name itself. Raises if it is a name of the standard library that is not a data type."""
     root = name.module.partition(".")[0]
     standard = root in sys.stdlib_module_names or root in _PYTHON_2_MODULES
     if standard and name.name not in _STANDARD_DATA.get(name.module, ()):
@@ -239,7 +239,7 @@ def _checked(name: Name) -> Name:
 
 
 def _result(callee: Name, arguments: tuple[Any, ...]) -> object:
-    """What a call stands for."""
+    """The value that a call stands for."""
     root = callee.module.partition(".")[0]
     match (callee.module, callee.name), arguments:
         case ("collections", "OrderedDict"), ():
@@ -276,7 +276,7 @@ def _pairs(flat: list[Any]) -> dict[object, object]:
 
 
 def _key(key: object) -> object:
-    """The key itself where its hash is cheap; a nest of tuples could take for ever to hash."""
+    """The key itself if its hash is cheap: hashing deeply nested tuples could take for ever."""
     parts = key if isinstance(key, tuple) and len(key) <= _LONGEST_KEY else (key,)
     if all(isinstance(part, _CHEAP) or _is_short(part) for part in parts):
         return key
@@ -312,7 +312,7 @@ def _pop(machine: _Machine, _: None) -> None:
 
 
 def _pass(machine: _Machine, _: object) -> None:
-    """Says something about the pickle's form alone."""
+    """An opcode that describes only the form of the pickle: it does nothing."""
 
 
 def _pop_mark(machine: _Machine, _: None) -> None:

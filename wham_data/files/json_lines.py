@@ -1,4 +1,4 @@
-"""JSON of strangers: whole files, and files of one object per line, within limits."""
+"""Reads untrusted JSON within limits: whole files, and files of one object per line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _JSON_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 
 
 def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> Any:
-    """The value in a JSON file; a UTF-8 byte order mark is passed over.
+    """The value in a JSON file. A UTF-8 byte order mark is skipped.
 
     Raises:
         RefusedInput: TOO_LARGE, LOG_ENCODING or LOG_SYNTAX, naming the file.
@@ -32,9 +32,10 @@ def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> Any:
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file of JSON lines, one at a time; blank lines are passed over.
+    """The objects of a file of JSON lines, one at a time. Blank lines are skipped.
 
-    A last line that a killed recorder tore off is left out: it has no end, and is no JSON.
+    An incomplete last line, as a killed recorder leaves it, is left out: it has no line end and is
+    not valid JSON.
 
     Raises:
         RefusedInput: TOO_LARGE, LOG_ENCODING, or LOG_SYNTAX, naming the line.
@@ -52,7 +53,7 @@ def json_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def text_lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """The lines of a file that are not blank, each with what to call it, its end still on it.
+    """The lines of a file that are not blank, with their line ends; each after its name in messages.
 
     Raises:
         RefusedInput: TOO_LARGE, naming the line.
@@ -74,9 +75,9 @@ def text_lines(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def end_objects(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """The first and the last whole line of a file of JSON lines; None where they are no objects.
+    """The first and the last complete line of a file of JSON lines; None if they are not objects.
 
-    Reads no more than the first line and the last 64 KB; where no line ends in there, the first
+    Reads only the first line and the last 64 KB. If no line ends in those 64 KB, the first line
     counts as the last.
     """
     try:
@@ -84,7 +85,7 @@ def end_objects(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
             first = file.readline(MAX_LINE_BYTES)
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL_BYTES))
-            # What stands before the first line's end in there may be the rest of a longer line.
+            # The text before the first line end may be the rest of a longer line.
             tail = file.read(TAIL_BYTES).split(b"\n")[1:-1]
         lines = [line for line in tail if line.strip()]
         ends = [json_value(line, path.name) for line in (first, lines[-1] if lines else first)]
@@ -94,11 +95,11 @@ def end_objects(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
 
 
 def json_value(text: bytes, where: str) -> Any:
-    """The value of a JSON text; a UTF-8 byte order mark is passed over.
+    """The value of a JSON text. A UTF-8 byte order mark is skipped.
 
     Args:
         text: the text.
-        where: what messages call it.
+        where: the name of the text in error messages.
 
     Raises:
         RefusedInput: LOG_ENCODING or LOG_SYNTAX.
@@ -128,14 +129,14 @@ def check_json_depth(text: bytes, where: str) -> None:
 
 
 def check_surrogates(text: bytes, value: object) -> None:
-    """Find texts in a JSON value that escapes of half a character keep from being Unicode.
+    """Refuse JSON with a string that is not valid Unicode because of an escape of half a character.
 
     Args:
-        text: the JSON text, looked at first, as hardly one has such escapes.
-        value: what it says; anything that is not JSON is passed over.
+        text: the JSON text. It is searched first, because such escapes are rare.
+        value: the parsed value. Parts that are not JSON are skipped.
 
     Raises:
-        ValueError: there is one.
+        ValueError: such a string exists.
     """
     if b"\\ud" in text.lower():
         json.dumps(value, ensure_ascii=False, default=str).encode()

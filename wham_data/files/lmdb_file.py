@@ -1,8 +1,8 @@
-"""LMDB files that nobody vouches for: where each key's value lies, every offset checked.
+"""Untrusted LMDB files: where the value of each key is. Every offset is checked.
 
-The library maps a file and follows its pointers, so a damaged one ends the process. Here the tree is
-walked in Python instead: two meta pages, of which the younger counts; branch pages that lead to others;
-leaf pages of keys and values, a large value on pages of its own.
+The LMDB library maps a file and follows its pointers, so a damaged file crashes the process. This
+module walks the tree in Python instead: two meta pages, of which the newer one counts; branch pages
+that lead to other pages; leaf pages with keys and values. A large value has pages of its own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MOST_KEYS: Final = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class LmdbFile:
-    """The keys of a file, and where the value of each starts and stops in it."""
+    """The keys of a file, and where the value of each starts and stops in the file."""
 
     path: Path
     places: dict[bytes, tuple[int, int]]
@@ -56,10 +56,10 @@ class LmdbFile:
         return cls(path, places)
 
     def value(self, key: str, most_bytes: int) -> bytes | None:
-        """The value of a key; None where there is none.
+        """The value of a key; None if the key does not exist.
 
         Raises:
-            RefusedInput: TOO_LARGE.
+            RefusedInput: TOO_LARGE, the value has over `most_bytes` bytes.
         """
         place = self.places.get(key.encode())
         if place is None:
@@ -75,7 +75,7 @@ class LmdbFile:
 
 
 def is_lmdb(path: Path) -> bool:
-    """Whether a file is an LMDB environment by its first bytes."""
+    """Whether the first bytes of a file are those of an LMDB environment."""
     try:
         with open_regular(path) as file:
             head = file.read(PAGE_HEAD + 8)
@@ -116,7 +116,7 @@ def _walk(data: mmap.mmap, places: dict[bytes, tuple[int, int]]) -> None:
 
 
 def _root(data: mmap.mmap) -> tuple[int, int]:
-    """The size of a page, and the root page of the younger of the two meta pages."""
+    """The size of a page, and the root page that the newer of the two meta pages names."""
     (size,) = struct.unpack_from("<I", data, 40)
     if size not in PAGE_SIZES:
         raise RefusedInput(Reason.CORRUPT, f"an LMDB file with pages of {size} bytes")

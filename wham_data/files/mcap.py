@@ -1,10 +1,10 @@
-"""MCAP files of strangers: their messages, a chunk at a time.
+"""Reads the messages of untrusted MCAP files, one chunk at a time.
 
     for message in read_messages(path):
         message.schema, message.log_time_ns, message.data
 
-A recorder that was killed leaves a file without its end: what is whole of it is read. Chunks are
-unpacked within limits and checked against their sums; the index at the end is not needed.
+A recorder that was killed leaves a file without its end: the complete records in it are read.
+Chunks are unpacked within limits and their checksums compared. The index at the end is not needed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ CODECS: Final = {b"": None, b"zstd": "zstd", b"lz4": "lz4"}
 class McapMessage(NamedTuple):
     """One message.
 
-    place  where its chunk (or, outside of chunks, it) begins in the file, and its number in there
+    place  where its chunk begins in the file, and its number in the chunk. For a message outside
+           of a chunk: where the message itself begins
     """
 
     topic: str
@@ -44,7 +45,7 @@ class McapMessage(NamedTuple):
 
 @dataclass(slots=True)
 class _Names:
-    """What the numbers of schemas and channels stand for, as far as the file has been read."""
+    """The schemas and channels by number, for the part of the file that has been read."""
 
     schemas: dict[int, str]
     channels: dict[int, tuple[str, int]]
@@ -68,7 +69,7 @@ class _Names:
 
 
 def profile_of(path: Path) -> str | None:
-    """The profile that an MCAP file names; None for what is no MCAP file."""
+    """The profile that an MCAP file names; None if the file is not an MCAP file."""
     try:
         with open_regular(path) as file:
             if file.read(len(MAGIC)) != MAGIC:
@@ -85,11 +86,11 @@ def read_messages(path: Path, start: int = len(MAGIC)) -> Iterator[McapMessage]:
 
     Args:
         path: the file.
-        start: where to begin: at the first record, or at the place of a message. Channels that are
-            told of before it are then not known.
+        start: where to begin: at the first record, or at the place of a message. Channels that the
+            file declares only before this place are unknown.
 
     Raises:
-        RefusedInput: CORRUPT, a chunk cannot be unpacked; TOO_LARGE, a record or a chunk is.
+        RefusedInput: CORRUPT, a chunk cannot be unpacked; TOO_LARGE, a record or chunk is too large.
     """
     names = _Names({}, {})
     with open_regular(path) as file:
@@ -114,7 +115,7 @@ def read_messages(path: Path, start: int = len(MAGIC)) -> Iterator[McapMessage]:
 
 
 def _records_of_file(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
-    """Place, kind and body of each record; ends where the file is torn."""
+    """Place, kind and body of each record. Stops where the file is cut off."""
     while True:
         at = file.tell()
         head = file.read(9)
@@ -144,7 +145,7 @@ def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _unpacked(body: bytes, at: int) -> bytes:
-    """The records of a chunk."""
+    """The records of a chunk, decompressed."""
     _, _, size, checksum = struct.unpack_from("<QQQI", body)
     name, start = _text(body, 28)
     (packed_size,) = struct.unpack_from("<Q", body, start)
@@ -170,6 +171,6 @@ def _unpacked(body: bytes, at: int) -> bytes:
 
 
 def _text(body: bytes, at: int) -> tuple[bytes, int]:
-    """A text with its length before it, and where it ends."""
+    """A text that is stored after its length, and the position after the text."""
     (size,) = struct.unpack_from("<I", body, at)
     return body[at + 4 : at + 4 + size], at + 4 + size

@@ -1,12 +1,12 @@
-"""The .npz files that readers open: zip files of arrays, read as streams, nothing unpickled.
+"""Reads the .npz files of sources: zip files of arrays, read as streams, never unpickled.
 
     with opened_npz(path) as archive:
         actions = read_numbers(archive, "action", rows=n, columns=None)
         with member(archive, "image") as (stream, shape, dtype):
             ...
 
-Members are stored or deflated. Checksums are compared by whoever reads a member to its end, and
-sizes are checked against the headers before anything is allocated.
+Members are stored or deflated. A member's checksum is compared when the member is read to its end.
+Sizes are checked against the headers before memory is allocated.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ DAMAGED_ZIP: Final = (
 
 @contextmanager
 def opened_npz(path: Path) -> Iterator[zipfile.ZipFile]:
-    """A zip file of few, plainly stored or deflated members; its errors are refusals."""
+    """A zip file of few members, stored or deflated. Errors of the library become `RefusedInput`."""
     with open_regular(path) as file:
         check_directory(file, MOST_MEMBERS, MOST_DIRECTORY_BYTES)
         try:
@@ -71,7 +71,7 @@ def array_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
     """Shape and dtype of every array in a file, by name without `.npy`.
 
     Raises:
-        RefusedInput: PICKLED_OBJECTS, or what else is wrong with the file.
+        RefusedInput: PICKLED_OBJECTS, or the file is damaged.
     """
     found = {}
     with opened_npz(path) as archive:
@@ -83,12 +83,12 @@ def array_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 
 
 def read_rows(archive: zipfile.ZipFile, name: str, picks: Index) -> Iterator[NDArray[Any]]:
-    """Some rows of an array, one at a time, in one pass over the whole of it.
+    """Rows of an array, one at a time, in one pass over the whole array.
 
     Args:
         archive: an open file.
-        name: of the member, with `.npy`.
-        picks: int64, strictly increasing.
+        name: the member's name, with `.npy`.
+        picks: row numbers, int64, strictly increasing.
 
     Yields:
         An array of shape `shape[1:]` for each pick.
@@ -106,10 +106,10 @@ def read_rows(archive: zipfile.ZipFile, name: str, picks: Index) -> Iterator[NDA
 
 
 def check_directory(file: BinaryIO, most_members: int, most_bytes: int) -> None:
-    """Refuse a zip file of many members before a parser makes an object of each.
+    """Refuse a zip file with too many members, before a parser makes an object of each.
 
-    Its end record says how many members and how many bytes the directory has; a file of over 2 GB
-    has a second, longer one right before that.
+    The end record of a zip file gives the number of members and the size of the directory. A file
+    of over 2 GB has a second, longer end record right before it.
     """
     size = file.seek(0, 2)
     file.seek(max(0, size - 65_557))
@@ -148,10 +148,11 @@ def _check_members(archive: zipfile.ZipFile) -> None:
 def member(
     archive: zipfile.ZipFile, name: str
 ) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]]:
-    """A member's stream behind its header, its shape and dtype, in C order.
+    """A member's values as a stream (in C order, after the header), its shape and its dtype.
 
     Raises:
-        RefusedInput: it is no array, holds pickled objects, or has another size than it claims.
+        RefusedInput: the member is not an array, holds pickled objects, or its size differs from
+            the size in its header.
     """
     with archive.open(name) as stream:
         shape, dtype, column_major = array_header(stream, name)
@@ -167,10 +168,10 @@ def member(
 
 
 def array_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
-    """Shape, dtype and whether it is column-major; reads what numpy writes, and no other Python.
+    """Shape, dtype, and whether the array is column-major. Accepts only headers as numpy writes.
 
     Raises:
-        RefusedInput: PICKLED_OBJECTS, or ARCHIVE_CORRUPT for whatever else is no plain array.
+        RefusedInput: PICKLED_OBJECTS; ARCHIVE_CORRUPT, the header is not that of a plain array.
     """
     start = stream.read(8)
     width = {1: 2, 2: 4, 3: 4}.get(start[6]) if start[:6] == b"\x93NUMPY" and start[6:] else None
@@ -192,10 +193,10 @@ def read_numbers(
 ) -> NDArray[np.float32]:
     """A float32 table with one row per frame; an array of one dimension has one column.
 
-    `columns` is for the message only.
+    `columns` is only for the error message.
 
     Raises:
-        RefusedInput: LOG_TYPE, it has another number of rows or is no table of numbers.
+        RefusedInput: LOG_TYPE, the array has another number of rows or is not a table of numbers.
     """
     with member(archive, name) as (stream, shape, dtype):
         width = {1: 1, 2: shape[-1]}.get(len(shape), -1)
@@ -210,7 +211,7 @@ def read_numbers(
 
 
 def read_exactly(stream: IO[bytes], count: int) -> bytes:
-    """So many bytes; TRUNCATED where there are fewer."""
+    """Read `count` bytes; raises `RefusedInput` TRUNCATED if there are fewer."""
     data = stream.read(count)
     if len(data) != count:
         raise RefusedInput(Reason.TRUNCATED, "an array ends before its last number")

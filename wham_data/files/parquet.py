@@ -1,9 +1,9 @@
-"""Parquet files of strangers: some columns at once, or rows as a stream.
+"""Reads untrusted Parquet files: columns as a whole, or rows as a stream.
 
 columns_of(path)                                       # names, without reading any row
 table = read_columns(path, ["timestamp", "action"])    # a pyarrow Table
 table, rows = read_where(path, ["action"], "episode", 3)   # the rows of one episode
-for data in stream_column(path, "frames", picks): ...  # one value after the other
+for data in stream_column(path, "frames", picks): ...  # one value at a time
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROWS_AT_A_TIME: Final = 16
 
 
 def columns_of(path: Path) -> tuple[str, ...]:
-    """Names of a file's columns (those at the top); () for what is no Parquet file."""
+    """Names of a file's top-level columns; () if the file is not a Parquet file."""
     if sniff(path) != "parquet":
         return ()
     try:
@@ -40,7 +40,7 @@ def columns_of(path: Path) -> tuple[str, ...]:
 
 @contextmanager
 def opened_parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    """A file with its footer read; the library's errors are refusals.
+    """An open file whose footer has been read. Errors of the library become `RefusedInput`.
 
     Raises:
         RefusedInput: LOG_EMPTY or LOG_SYNTAX.
@@ -51,9 +51,9 @@ def opened_parquet(path: Path) -> Iterator[pq.ParquetFile]:
         try:
             yield _file(source)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            told = (str(error).splitlines() or [type(error).__name__])[0]
+            first_line = (str(error).splitlines() or [type(error).__name__])[0]
             raise RefusedInput(
-                Reason.LOG_SYNTAX, f"{path.name} is no sound Parquet file: {told[:200]}"
+                Reason.LOG_SYNTAX, f"{path.name} is no sound Parquet file: {first_line[:200]}"
             ) from None
 
 
@@ -64,10 +64,11 @@ def _file(source: BinaryIO) -> pq.ParquetFile:
 
 
 def read_columns(path: Path, names: Sequence[str]) -> pa.Table:
-    """Some columns, whole.
+    """Columns with all their rows.
 
     Raises:
-        RefusedInput: LOG_COLUMN, one is missing; TOO_LARGE, over 256 MB unpacked.
+        RefusedInput: LOG_COLUMN, a column is missing; TOO_LARGE, the columns have over 256 MB
+            unpacked.
     """
     with opened_parquet(path) as file:
         _check_columns(file, names, path)
@@ -82,20 +83,21 @@ def read_columns(path: Path, names: Sequence[str]) -> pa.Table:
 
 
 def stream_column(path: Path, name: str, picks: Index) -> Iterator[Any]:
-    """Some rows of a column as Python values (bytes, dict, list, number), a few rows at a time.
+    """Rows of a column as Python values (bytes, dict, list, number), read a few rows at a time.
 
     Args:
         path: the file.
-        name: of the column.
+        name: the column's name.
         picks: row numbers in the file, int64, strictly increasing.
 
     Raises:
-        RefusedInput: LOG_COLUMN, or TOO_LARGE for a row group of over 512 MB unpacked.
+        RefusedInput: LOG_COLUMN, the column is missing; TOO_LARGE, a row group has over 512 MB
+            unpacked.
     """
     with opened_parquet(path) as file:
         _check_columns(file, [name], path)
-        wanted = iter(picks.tolist())
-        pick = next(wanted, None)
+        positions = iter(picks.tolist())
+        pick = next(positions, None)
         start = 0
         for group in range(file.num_row_groups):
             stop = start + file.metadata.row_group(group).num_rows
@@ -110,7 +112,7 @@ def stream_column(path: Path, name: str, picks: Index) -> Iterator[Any]:
                 for batch in file.iter_batches(ROWS_AT_A_TIME, [group], [name], use_threads=False):
                     while pick is not None and pick < at + len(batch):
                         yield batch.column(name)[pick - at].as_py()
-                        pick = next(wanted, None)
+                        pick = next(positions, None)
                     at += len(batch)
             start = stop
 
@@ -121,7 +123,7 @@ def _check_columns(file: pq.ParquetFile, names: Sequence[str], path: Path) -> No
 
 
 def _unpacked(file: pq.ParquetFile, group: int, names: Sequence[str]) -> int:
-    """Bytes of some columns of a row group, unpacked, as the footer says."""
+    """Unpacked size of columns of a row group in bytes, as the footer gives it."""
     chunks = file.metadata.row_group(group)
     return sum(
         column.total_uncompressed_size
@@ -131,40 +133,40 @@ def _unpacked(file: pq.ParquetFile, group: int, names: Sequence[str]) -> int:
 
 
 def read_where(path: Path, names: Sequence[str], column: str, value: int) -> tuple[pa.Table, Index]:
-    """The rows in which a column of whole numbers has a value, and their numbers in the file.
+    """The rows where `column`, of whole numbers, equals `value`, and their numbers in the file.
 
-    Row groups that cannot have the value, as the footer says, are not read.
+    A row group is not read if the footer shows that it cannot contain the value.
 
     Args:
         path: the file.
         names: columns to read.
-        column: the column looked at.
-        value: what it must be.
+        column: the column to compare.
+        value: the value that `column` must have.
 
     Returns:
-        The table of `names`, and int64 [its rows], strictly increasing.
+        The rows as a table of `names`, and their row numbers, int64 [rows], strictly increasing.
 
     Raises:
-        RefusedInput: LOG_COLUMN, one is missing; LOG_TYPE, `column` holds no whole numbers;
-            TOO_LARGE, a row group of over 512 MB, or the rows of over 256 MB unpacked.
+        RefusedInput: LOG_COLUMN, a column is missing; LOG_TYPE, `column` holds no whole numbers;
+            TOO_LARGE, a row group has over 512 MB unpacked, or the rows have over 256 MB.
     """
-    wanted = list(dict.fromkeys([*names, column]))
+    needed = list(dict.fromkeys([*names, column]))
     with opened_parquet(path) as file:
-        _check_columns(file, wanted, path)
+        _check_columns(file, needed, path)
         if not pa.types.is_integer(file.schema_arrow.field(column).type):
             raise RefusedInput(Reason.LOG_TYPE, f"{path.name}: {column} holds no whole numbers")
-        tables, rows, start, taken = [file.schema_arrow.empty_table().select(wanted)], [], 0, 0
+        tables, rows, start, taken = [file.schema_arrow.empty_table().select(needed)], [], 0, 0
         for group in range(file.num_row_groups):
             count = file.metadata.row_group(group).num_rows
             if _may_have(file, group, column, value):
-                size = max(_unpacked(file, group, wanted), 8 * count * len(wanted))
+                size = max(_unpacked(file, group, needed), 8 * count * len(needed))
                 if size > MOST_GROUP_BYTES:
                     raise RefusedInput(
                         Reason.TOO_LARGE, f"{path.name}: a row group unpacks to {size} bytes"
                     )
-                table = file.read_row_group(group, columns=wanted, use_threads=False)
+                table = file.read_row_group(group, columns=needed, use_threads=False)
                 found = np.flatnonzero(table[column].to_numpy() == value)
-                tables.append(table.take(found).select(wanted))
+                tables.append(table.take(found).select(needed))
                 rows.append(found + start)
                 taken += tables[-1].nbytes
                 if taken > MOST_TABLE_BYTES:
@@ -178,10 +180,10 @@ def read_where(path: Path, names: Sequence[str], column: str, value: int) -> tup
 
 
 def numbers_of(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
-    """A column of numbers, or of lists of them of one length, as [N, A]; a missing number is NaN.
+    """A column of numbers, or of lists of numbers of one length, as [N, A]. A null is NaN.
 
     Raises:
-        RefusedInput: LOG_TYPE, it holds something else.
+        RefusedInput: LOG_TYPE, the column has another type, or its lists differ in length.
     """
     values, rows = column.combine_chunks(), len(column)
     while pa.types.is_nested(values.type) and hasattr(values, "flatten"):
@@ -199,9 +201,13 @@ def numbers_of(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
 
 
 def _may_have(file: pq.ParquetFile, group: int, column: str, value: int) -> bool:
-    """Whether a row group may hold a value in a column, as the footer's statistics say."""
+    """Whether a column of a row group may contain a value, by the statistics in the footer."""
     chunks = file.metadata.row_group(group)
     for chunk in map(chunks.column, range(chunks.num_columns)):
-        if chunk.path_in_schema == column and (told := chunk.statistics) and told.has_min_max:
-            return bool(told.min <= value <= told.max)
+        if (
+            chunk.path_in_schema == column
+            and (statistics := chunk.statistics)
+            and statistics.has_min_max
+        ):
+            return bool(statistics.min <= value <= statistics.max)
     return True

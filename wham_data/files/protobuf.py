@@ -1,10 +1,10 @@
-"""Protocol buffers without generated code: messages whose fields are asked for by number.
+"""Protocol buffers without generated code: the fields of a message are read by number.
 
-    told = Message.parse(data)
-    told.message(2).text(1)           # field 1 of the message in field 2; "" where there is none
+    message = Message.parse(data)
+    message.message(2).text(1)        # field 1 of the message in field 2; "" if it is absent
 
-What a field holds is what the caller takes it for; one that is absent, or of another type on the
-wire, gives the default of proto3: 0, 0.0, "" or a message without fields.
+The caller chooses the type of a field. A field that is absent, or has another wire type, gives the
+default of proto3: 0, 0.0, "" or a message without fields.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Value = int | memoryview
 
 
 def fields_of(data: bytes | memoryview) -> Iterator[tuple[int, int, Value]]:
-    """Number, type on the wire and value of each field of a message, in order.
+    """Number, wire type and value of each field of a message, in order.
 
     Raises:
-        RefusedInput: LOG_SYNTAX, it is no message from here on.
+        RefusedInput: LOG_SYNTAX, the bytes from this field on are not a message.
     """
     view = memoryview(data)
     for field in fields(view, 0, len(view)):
@@ -35,19 +35,21 @@ def fields_of(data: bytes | memoryview) -> Iterator[tuple[int, int, Value]]:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message: its fields by number, each as often as it occurs.
+    """A message: for each field number, all values in the order of the data.
 
-    Of several numbers or texts the last counts; several messages are one.
+    If a number or text occurs several times, the last one counts. If a message occurs several
+    times, the occurrences are merged into one.
     """
 
     _fields: Mapping[int, tuple[tuple[int, Value], ...]]
 
     @classmethod
     def parse(cls, data: bytes | memoryview) -> Message:
-        """The message in some bytes.
+        """The message in `data`.
 
         Raises:
-            RefusedInput: LOG_SYNTAX, they hold none; TOO_LARGE, it has over `MOST_FIELDS`.
+            RefusedInput: LOG_SYNTAX, `data` is not a message; TOO_LARGE, the message has over
+                `MOST_FIELDS` fields.
         """
         found: dict[int, list[tuple[int, Value]]] = {}
         for count, (number, wire, value) in enumerate(fields_of(data)):
@@ -71,7 +73,7 @@ class Message:
         return 0.0
 
     def texts(self, number: int) -> list[str]:
-        """Every text of a repeated field; what is no UTF-8 in it is replaced."""
+        """Every text of a repeated field. Bytes that are not UTF-8 are replaced."""
         return [str(value, "utf-8", "replace") for value in self._bytes(number)]
 
     def text(self, number: int) -> str:

@@ -1,4 +1,4 @@
-"""Tar files of strangers: where each plain file lies, without unpacking anything."""
+"""Untrusted tar files: where each plain file is, without unpacking the archive."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _CHECKSUM: Final = slice(148, 156)
 _OCTAL: Final = re.compile(rb"[0-7]{1,12}")
 
 Places = dict[str, tuple[int, int]]
-"""Where the bytes of each file start and stop, by name."""
+"""The first byte of each file, and the byte after its last, by name."""
 
 
 def tar_places(path: Path) -> Places:
-    """Walk a tar: POSIX.1-1988 headers of plain files, nothing else.
+    """The places of the files in a tar file. It may hold only POSIX.1-1988 headers of plain files.
 
-    Of two files of one name the later one counts. Remembered, as the episodes of one file are opened
-    one after another; the caller leaves it as it is.
+    If two files have the same name, the later one counts. The result is cached, because the episodes
+    of one tar file are opened one after another: the caller must not change it.
 
     Raises:
-        RefusedInput: ARCHIVE_CORRUPT, TRUNCATED; ARCHIVE_UNSAFE for links, devices and the like, and
-            for a million files or more.
+        RefusedInput: ARCHIVE_CORRUPT, TRUNCATED; ARCHIVE_UNSAFE, there are links, devices or other
+            members that are not plain files, or a million files or more.
     """
     try:
         found = path.stat()
@@ -39,7 +39,7 @@ def tar_places(path: Path) -> Places:
 
 
 def first_file(path: Path) -> tuple[str, int, int] | None:
-    """The name of the first file in a tar, where it starts and stops; None if this is no such tar."""
+    """Name, start and stop of the first file in a tar; None if the file is not such a tar file."""
     try:
         with open_regular(path) as file:
             head = _header(file.read(BLOCK))
@@ -73,10 +73,10 @@ def _block(file: BinaryIO, at: int) -> bytes:
 
 
 def _header(block: bytes) -> tuple[str, int] | None:
-    """Name and length of the file behind a header; None at the end of the tar.
+    """Name and length of the file that follows a header; None at the end of the tar.
 
     Raises:
-        RefusedInput: it is no header of a plain file.
+        RefusedInput: the block is not the header of a plain file.
     """
     if len(block) < BLOCK:
         raise RefusedInput(Reason.TRUNCATED, "a tar file that is cut short")

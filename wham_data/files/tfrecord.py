@@ -1,7 +1,7 @@
-"""TFRecord files: where the records lie, their checksums, and the `tf.train.Example`s in them.
+"""TFRecord files: where the records are, their checksums, and the `tf.train.Example`s in them.
 
-A record is its length (8 bytes), a checksum of these, its bytes, and a checksum of those. An Example
-is a table of named lists: of bytes, of floats or of whole numbers.
+A record is its length (8 bytes), a checksum of the length, its data, and a checksum of the data. An
+Example is a table of named lists: of bytes, of floats or of whole numbers.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _Bits = NDArray[np.uint32]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Where the bytes of a record lie in its file."""
+    """The range of bytes in the file that holds the data of a record."""
 
     start: int
     stop: int
@@ -55,7 +55,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One list of an Example: one of the two is empty.
+    """One list of an Example. It holds numbers or bytes; the other field is empty.
 
     numbers  float32 [N] or int64 [N]
     places   int64 [N, 2]  where each of N runs of bytes starts and stops in the file
@@ -69,10 +69,10 @@ class Column:
 
 
 def records_in(path: Path) -> list[Record]:
-    """The records of a file; their lengths are checked, their bytes are not read.
+    """The records of a file. Their lengths are checked; their data is not read.
 
     Raises:
-        RefusedInput: NOT_A_VIDEO, no TFRecord file; TRUNCATED, CORRUPT or TOO_LARGE.
+        RefusedInput: NOT_A_VIDEO, the file is not a TFRecord file; TRUNCATED, CORRUPT or TOO_LARGE.
     """
     found: list[Record] = []
     with open_regular(path) as file:
@@ -83,8 +83,8 @@ def records_in(path: Path) -> list[Record]:
             head = file.read(HEAD_BYTES)
             if len(head) < HEAD_BYTES:
                 raise RefusedInput(Reason.TRUNCATED, f"record {len(found)} is cut short")
-            length, said = struct.unpack("<QI", head)
-            if said != masked(crc32c(head[:8])):
+            length, stored = struct.unpack("<QI", head)
+            if stored != masked(crc32c(head[:8])):
                 reason = Reason.CORRUPT if found else Reason.NOT_A_VIDEO
                 raise RefusedInput(reason, f"record {len(found)}: its length is damaged")
             start = at + HEAD_BYTES
@@ -99,7 +99,7 @@ def records_in(path: Path) -> list[Record]:
 
 @contextmanager
 def mapped(path: Path) -> Iterator[mmap.mmap]:
-    """The bytes of a file that is not empty."""
+    """The bytes of a file, memory-mapped. The file must not be empty."""
     with (
         open_regular(path) as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
@@ -108,13 +108,13 @@ def mapped(path: Path) -> Iterator[mmap.mmap]:
 
 
 def check_record(data: Buffer, record: Record) -> None:
-    """Compare a record with its checksum.
+    """Compare the data of a record with its checksum.
 
     Raises:
-        RefusedInput: CORRUPT.
+        RefusedInput: CORRUPT, they differ.
     """
-    (said,) = struct.unpack("<I", data[record.stop : record.stop + CHECKSUM_BYTES])
-    if masked(crc32c(data, record.start, record.stop)) != said:
+    (stored,) = struct.unpack("<I", data[record.stop : record.stop + CHECKSUM_BYTES])
+    if masked(crc32c(data, record.start, record.stop)) != stored:
         raise RefusedInput(
             Reason.CORRUPT, f"the record at byte {record.start} differs from its checksum"
         )
@@ -124,7 +124,8 @@ def columns_in(data: Buffer, record: Record) -> dict[str, Column]:
     """The lists of the Example in a record.
 
     Raises:
-        RefusedInput: LOG_SYNTAX, it is none; TOO_LARGE, lists of over 16 million values.
+        RefusedInput: LOG_SYNTAX, the record holds no Example; TOO_LARGE, a list has over 16 million
+            values.
     """
     columns: dict[str, Column] = {}
     for features in fields(data, record.start, record.stop):
@@ -178,8 +179,8 @@ def masked(checksum: int) -> int:
 def crc32c(data: Buffer, start: int = 0, stop: int | None = None) -> int:
     """CRC-32C (Castagnoli) of data[start:stop].
 
-    The bytes are cut into lanes, whose checksums are computed side by side and then joined: that of
-    two stretches follows from those of each, as a checksum that starts at 0 is linear in its bits.
+    The data is cut into lanes of equal length. The checksums of all lanes are computed at once and
+    then joined. Joining is possible because a checksum that starts at 0 is linear in its bits.
     """
     end = len(data) if stop is None else stop
     state = 0xFFFFFFFF
@@ -190,7 +191,7 @@ def crc32c(data: Buffer, start: int = 0, stop: int | None = None) -> int:
 
 
 def _linear(block: NDArray[np.uint8]) -> int:
-    """The checksum of some bytes that starts at 0 and is not inverted."""
+    """The checksum of the bytes, started at 0 and not inverted at the end."""
     lanes = 1 << max(0, (len(block) // LANE_BYTES).bit_length() - 1)
     length = -(-len(block) // lanes)
     padded = np.zeros(lanes * length, np.uint8)  # zeros before the first byte change nothing
@@ -206,13 +207,13 @@ def _linear(block: NDArray[np.uint8]) -> int:
 
 
 def _shifted(state: int, count: int) -> int:
-    """A checksum after `count` zero bytes more."""
+    """The checksum after `count` more bytes, all of them zero."""
     return int(_applied(_zeros(count), np.array([state], np.uint32))[0])
 
 
 @lru_cache(maxsize=64)
 def _zeros(count: int) -> _Bits:
-    """What `count` zero bytes make of each of a checksum's 32 bits, uint32 [32]."""
+    """What each of the 32 bits of a checksum becomes after `count` zero bytes, uint32 [32]."""
     bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
     made, power = bits, _TABLE[bits & 255] ^ bits >> 8
     while count:
@@ -223,7 +224,7 @@ def _zeros(count: int) -> _Bits:
 
 
 def _applied(operator: _Bits, states: _Bits) -> _Bits:
-    """What an operator makes of checksums, uint32 [N]."""
+    """Checksums after an operator of `_zeros` was applied to them, uint32 [N]."""
     made = np.zeros_like(states)
     for bit in range(32):
         made ^= operator[bit] * (states >> bit & 1)

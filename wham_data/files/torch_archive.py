@@ -1,11 +1,11 @@
-"""The zip archive that `torch.save` writes, opened without running anything in it.
+"""Opens the zip archive that `torch.save` writes, without running any code in it.
 
-An archive `<root>/data.pkl`, `<root>/data/0`, `<root>/data/1`, ... holds its tensors' values as they
-lie in memory, uncompressed. So the file is memory-mapped, the pickle is read as data
-(`inert_pickle`), and a tensor is an array over the map, which costs nothing until it is used. Of a
-published checkpoint two thirds are the optimizer's; those pages are never touched.
+An archive `<root>/data.pkl`, `<root>/data/0`, `<root>/data/1`, ... holds the values of its tensors
+uncompressed, in the same layout as in memory. So the file is memory-mapped, the pickle is read as
+data (`inert_pickle`), and a tensor is an array over the map, which is read from disk only when it
+is used. Two thirds of a published checkpoint belong to the optimizer; they are never read.
 
-No torch here: values come as numpy arrays.
+This module does not use torch: values are numpy arrays.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ _END_64 = struct.Struct("<4s36xQQ")
 _LOCATOR_64 = struct.Struct("<4s4xQ4x")
 
 _BYTES = {"FloatStorage": 4, "HalfStorage": 2, "BFloat16Storage": 2}
-"""Storages that weights may lie in; the published ones are float32."""
+"""Types of storage that weights may have. The published checkpoints have float32."""
 
 _PICKLE = b"\x80"
 _PICKLES_BEFORE_ZIP = 5
-"""Torch's older format is a row of them: magic number, version, machine, object, storages."""
+"""Torch's older format is a series of pickles: magic number, version, machine, object, storages."""
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 @dataclass(frozen=True, slots=True)
 class TorchArchive:
-    """What a file of `torch.save` holds.
+    """The content of a file of `torch.save`.
 
-    content   the pickled object, inert
+    content   the pickled object as data: see `inert_pickle`
     """
 
     path: Path
@@ -61,12 +61,12 @@ class TorchArchive:
 
     @classmethod
     def open(cls, path: Path) -> TorchArchive:
-        """Check the archive from outside, map it and read its pickle.
+        """Check the structure of the archive, map it and read its pickle.
 
         Raises:
-            UsageError: there is no such file.
-            IntegrityError: it is no such archive, or none that `torch.save` would write: truncated,
-                compressed, with members that repeat or overlap; or its pickle is refused.
+            UsageError: the file does not exist.
+            IntegrityError: the file is not an archive that `torch.save` would write (it is
+                truncated or compressed, or members repeat or overlap), or its pickle is refused.
         """
         try:
             with path.open("rb") as file:
@@ -99,7 +99,7 @@ class TorchArchive:
         return f"{self._root}/{name}" in self._members
 
     def member(self, name: str) -> memoryview:
-        """The bytes of a member, once its checksum has been found right."""
+        """The bytes of a member. The first access compares its checksum."""
         info = self._members.get(f"{self._root}/{name}")
         if info is None:
             raise IntegrityError(f"{self.path}: truncated or damaged: no {name} in the archive")
@@ -118,13 +118,13 @@ class TorchArchive:
         return values
 
     def array(self, name: str, tensor: TensorRecord) -> NDArray[np.float32]:
-        """A tensor's values as float32, mapped where they are stored so.
+        """A tensor's values as float32: a view of the mapped file if they are stored as float32.
 
-        `name` is for error messages. Writing to the array does not reach the file.
+        `name` is for error messages. Writing to the array does not change the file.
 
         Raises:
-            IntegrityError: another type, values that do not lie in one run inside the storage, a
-                wrong checksum, or a value that is not finite.
+            IntegrityError: the type is another one, the values are not contiguous in the storage,
+                the checksum is wrong, or a value is not finite.
         """
         storage = tensor.storage
         if (width := _BYTES.get(storage.kind)) is None:
@@ -158,7 +158,7 @@ def _as_float32(values: memoryview, kind: str) -> NDArray[np.float32]:
 
 
 def _members(path: Path, file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
-    """The archive's members by name, each in a place of its own and stored as it is."""
+    """The archive's members by name. No two overlap, and none is compressed or encrypted."""
     size = file.seek(0, 2)
     file.seek(0)
     start = file.read(len(_LFS_POINTER))
@@ -199,7 +199,7 @@ def _members(path: Path, file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
 
 
 def _bare_pickle(file: BinaryIO) -> str:
-    """Why a file of pickles is refused: for what they ask for, or else for being such a file."""
+    """Why a file of bare pickles is refused: a dangerous name in one, or else its format."""
     file.seek(0)
     pickles = io.BytesIO(file.read(LARGEST_PICKLE))
     try:
@@ -215,7 +215,7 @@ def _bare_pickle(file: BinaryIO) -> str:
 
 
 def _check_end(path: Path, file: BinaryIO, size: int) -> None:
-    """Refuse an archive that does not end as `torch.save` ends it, before zipfile reads it all."""
+    """Refuse an archive whose end differs from that of `torch.save`, before zipfile parses it."""
     cut = IntegrityError(f"{path}: truncated: a zip archive without its end. Copy it again.")
     tail_size = _END.size + _LOCATOR_64.size
     file.seek(max(size - tail_size, 0))

@@ -1,4 +1,4 @@
-"""`.pt` files that `torch.save` wrote, read without torch and without running anything in them.
+"""Reads `.pt` files of `torch.save`, without torch and without running any code in the file.
 
 file = TorchFile.open(path)
 file.content                              # dicts, lists, numbers and texts as they are
@@ -37,10 +37,10 @@ MOST_DIMENSIONS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class TorchFile:
-    """What a `.pt` file holds.
+    """The content of a `.pt` file.
 
-    content  the saved object. Tensors and numpy arrays in it are given out by `array`; anything
-             else that is no plain value stays an `Inert`, which does nothing
+    content  the saved object. `array` gives the numbers of a tensor or numpy array in it. Any
+             other object that is not a plain value is an `Inert`, which does nothing
     """
 
     content: object
@@ -48,10 +48,11 @@ class TorchFile:
 
     @classmethod
     def open(cls, path: Path) -> TorchFile:
-        """Map the file and read its pickle as data.
+        """Memory-map the file and read its pickle as data.
 
         Raises:
-            RefusedInput: PICKLED_OBJECTS, it asks for code; or it is damaged, or no such file.
+            RefusedInput: PICKLED_OBJECTS, the pickle would run code; or the file is damaged, or is
+                not a file of `torch.save`.
         """
         with open_regular(path):
             pass
@@ -62,14 +63,15 @@ class TorchFile:
         return cls(archive.content, archive)
 
     def array(self, value: object, name: str) -> NDArray[Any]:
-        """The numbers of a tensor or a numpy array; of a large tensor, a view of the mapped file.
+        """The numbers of a tensor or a numpy array. A large tensor is a view of the mapped file.
 
         Args:
-            value: something found in `content`.
-            name: what to call it in messages.
+            value: a part of `content`.
+            name: the name of the value in error messages.
 
         Raises:
-            RefusedInput: LOG_TYPE, it is neither, or of no plain type; or the file is damaged.
+            RefusedInput: LOG_TYPE, the value is not a tensor or array of plain numbers; or the file
+                is damaged.
         """
         if isinstance(value, TensorRecord):
             return self._tensor(value, name)
@@ -102,7 +104,7 @@ class TorchFile:
 
 
 def looks_saved_by_torch(path: Path) -> bool:
-    """Whether a file is a zip archive whose first member is a torch pickle, by its first bytes."""
+    """Whether the first bytes show a zip archive whose first member is a pickle of torch."""
     try:
         with open_regular(path) as file:
             head = file.read(HEAD_BYTES)
@@ -112,7 +114,7 @@ def looks_saved_by_torch(path: Path) -> bool:
 
 
 def _numpy_array(value: Inert) -> NDArray[Any] | None:
-    """The array that numpy would rebuild, if it is one of plain numbers."""
+    """The array that numpy would build from the pickle; None if it is not one of plain numbers."""
     match value.state:
         case (
             int(),
@@ -134,9 +136,9 @@ def _numpy_array(value: Inert) -> NDArray[Any] | None:
 
 
 def _refusal(path: Path, error: Exception) -> RefusedInput:
-    told = str(error).removeprefix(f"{path}: ")
-    unsafe = "unsafe" in told or "pickle calls" in told or "bare pickle" in told
+    message = str(error).removeprefix(f"{path}: ")
+    unsafe = "unsafe" in message or "pickle calls" in message or "bare pickle" in message
     for word, reason in (("empty", Reason.EMPTY_FILE), ("truncated", Reason.TRUNCATED)):
-        if told.startswith(word):
-            return RefusedInput(reason, told)
-    return RefusedInput(Reason.PICKLED_OBJECTS if unsafe else Reason.CORRUPT, told)
+        if message.startswith(word):
+            return RefusedInput(reason, message)
+    return RefusedInput(Reason.PICKLED_OBJECTS if unsafe else Reason.CORRUPT, message)

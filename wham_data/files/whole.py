@@ -1,10 +1,11 @@
-"""How a file is written whole or not at all: into a private place beside it, then renamed.
+"""Writes a file completely or not at all: under a private name beside the target, then renamed.
 
     written_whole    one file
-    folder_whole     a folder with all that is in it
+    folder_whole     a folder with everything in it
     private_folder   several files, which `put_in_place` renames one by one when all are written
 
-A name that can be seen is whole. What a process that was killed leaves behind begins with PRIVATE.
+A file under its final name is always complete. When a process is killed, the files it leaves behind
+have names that begin with PRIVATE.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     """A private path to write to; at the end it is synced and renamed to `path`, or removed.
 
     Args:
-        path: the file to make, in a folder that is there; a file of that name gives way.
+        path: the file to make, in a folder that exists. An existing file of that name is replaced.
 
     Raises:
         OSError: the disk is full or read-only.
@@ -43,13 +44,13 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_whole(path: Path) -> Iterator[Path]:
-    """A private folder to fill; at the end its files are synced and it is renamed to `path`, or removed.
+    """A private folder to fill. At the end it is synced and renamed to `path`; on an error, removed.
 
     Args:
-        path: the folder to make; nothing may be there but an empty folder.
+        path: the folder to make. It must not exist yet, or must be an empty folder.
 
     Raises:
-        OSError: something is there, or the disk is full or read-only.
+        OSError: the path exists and is not empty, or the disk is full or read-only.
     """
     with private_folder(path.parent) as beside:
         yield beside
@@ -60,7 +61,7 @@ def folder_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def private_folder(parent: Path, prefix: str = PRIVATE) -> Iterator[Path]:
-    """An empty folder in `parent`, which is made if it is not there; gone at the end."""
+    """An empty folder in `parent`, removed at the end. `parent` is made if it does not exist."""
     folder = _private(parent, prefix)
     folder.mkdir(parents=True)
     try:
@@ -70,9 +71,10 @@ def private_folder(parent: Path, prefix: str = PRIVATE) -> Iterator[Path]:
 
 
 def put_in_place(staged: Path, target: Path) -> None:
-    """Rename a file or folder into place, durably.
+    """Rename a file or folder to its final name, and sync it to disk.
 
-    A file or folder that is there gives way. The folder of the target is made if it is not there.
+    An existing file or folder of that name is replaced. The folder of the target is made if it does
+    not exist.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     _sync_all(staged)
@@ -83,7 +85,7 @@ def put_in_place(staged: Path, target: Path) -> None:
 
 
 def read_object(path: Path, most_bytes: int) -> dict[str, Any] | None:
-    """The JSON object in a file that was written whole; None if there is none, or it is damaged."""
+    """The JSON object in a file; None if the file is missing, damaged or holds no object."""
     try:
         with path.open("rb") as file:
             found = parse_json(file.read(most_bytes))
@@ -93,12 +95,12 @@ def read_object(path: Path, most_bytes: int) -> dict[str, Any] | None:
 
 
 def _private(parent: Path, prefix: str = PRIVATE) -> Path:
-    """A name in `parent` that nobody else has."""
+    """A new path in `parent` that no other process uses."""
     return parent / f"{prefix}{uuid.uuid4().hex}"
 
 
 def _sync_all(path: Path) -> None:
-    """Have a file, or a folder and all in it, on the disk."""
+    """Sync a file, or a folder and everything in it, to disk."""
     if path.is_dir():
         for entry in path.iterdir():
             _sync_all(entry)

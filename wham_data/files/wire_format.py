@@ -1,8 +1,8 @@
-"""Protocol buffers without their schema: the fields of a message, and where each lies.
+"""Protocol buffers read without their schema: the fields of a message and where each one is.
 
 for field in fields(data, 0, len(data)):
-    field.number, field.value         # of a number; value is None for bytes, which lie in
-    data[field.start : field.stop]
+    field.number, field.value         # value is the number, or None for bytes
+    data[field.start : field.stop]    # the bytes
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ MOST_VARINT_BYTES: Final = 10
 class Field(NamedTuple):
     """One field of a message.
 
-    number       which field it is
-    wire         its type on the wire: VARINT, FIXED64, BYTES or FIXED32
-    value        of a VARINT, in [0, 2^64); None for the others
-    start, stop  where its bytes lie in the buffer
+    number       the field's number
+    wire         its wire type: VARINT, FIXED64, BYTES or FIXED32
+    value        the number of a VARINT, in [0, 2^64); None for the other types
+    start, stop  the range of its bytes in the buffer
     """
 
     number: int
@@ -43,7 +43,7 @@ def fields(data: Buffer, start: int, stop: int) -> Iterator[Field]:
     """The fields of the message in data[start:stop], in order.
 
     Raises:
-        RefusedInput: LOG_SYNTAX, it is no message.
+        RefusedInput: LOG_SYNTAX, the bytes are not a message.
     """
     at = start
     while at < stop:
@@ -68,7 +68,7 @@ def varint(data: Buffer, at: int, stop: int) -> tuple[int, int]:
     """The whole number at a position, in [0, 2^64), and the position after it.
 
     Raises:
-        RefusedInput: LOG_SYNTAX, it does not end.
+        RefusedInput: LOG_SYNTAX, the number does not end before `stop`.
     """
     value = 0
     for place in range(min(MOST_VARINT_BYTES, stop - at)):
@@ -80,10 +80,10 @@ def varint(data: Buffer, at: int, stop: int) -> tuple[int, int]:
 
 
 def packed_varints(data: bytes) -> NDArray[np.int64]:
-    """Whole numbers written one after the other, int64 [N].
+    """The varints in `data`, written one after the other, int64 [N].
 
     Raises:
-        RefusedInput: LOG_SYNTAX, the last one does not end, or one is too long.
+        RefusedInput: LOG_SYNTAX, the last varint does not end, or one has over 10 bytes.
     """
     octets = np.frombuffer(data, np.uint8)
     last = np.flatnonzero(octets < 128)

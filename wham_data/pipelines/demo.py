@@ -16,7 +16,7 @@ from wham_data.pipelines.dream.files import dream_path
 from wham_data.pipelines.dream.job import run_dreams
 from wham_data.pipelines.dream.report import DreamReport
 from wham_data.pipelines.dream.settings import Asked
-from wham_data.pipelines.dream.sources import open_source
+from wham_data.pipelines.dream.sources import open_dream_source
 from wham_data.pipelines.ingest.job import run_ingest
 from wham_data.pipelines.ingest.report import IngestReport
 from wham_data.pipelines.ingest.settings import IngestSettings
@@ -34,9 +34,10 @@ from wham_data.schemas.clock import TEN_HZ
 from wham_data.schemas.errors import IntegrityError
 from wham_data.schemas.recording import Frames
 from wham_data.schemas.steps import EpisodeSteps
+from wham_data.schemas.wham_tokens import ACTION_SPACE
 
 RECORDINGS = Path(str(files("wham_data.pipelines"))) / "demo_recordings"
-SETTINGS = IngestSettings(actions="wham16", frames="png")
+SETTINGS = IngestSettings(actions=ACTION_SPACE, frames="png")
 MOMENTS_ON_PAGE = 2
 DREAM = Asked(steps=10, start=30)
 """From 3 s into each recording, one second on, with the actions of the log."""
@@ -108,8 +109,8 @@ def run_demo(
 def dream_on(corpus: Corpus, out: Path, watch: ProgressListener, asked: Asked) -> DreamReport:
     """Dream on from every recording with the bundled world model."""
     model = load_world_model("wham-tiny", "cpu")
-    source = open_source([corpus.location])
-    settings = asked.settle(source, model.spec.steps)
+    source = open_dream_source([corpus.location])
+    settings = asked.settle(source, model)
     return run_dreams(source, out, model, settings, save=("npz", "csv", "overlay"), watch=watch)
 
 

@@ -19,6 +19,7 @@ from makers.dreams import (
 )
 
 from wham_data.pipelines.dream.actions import Random, read_actions
+from wham_data.schemas.actions import load_space
 from wham_data.schemas.errors import UsageError
 
 
@@ -64,10 +65,10 @@ def test_a_fixed_action_is_held_throughout(data: Path, checkpoint: Path, tmp_pat
 
 
 def test_a_longer_random_dream_begins_like_a_shorter_one() -> None:
-    short, long = (Random(seed=4).future(steps, index=9) for steps in (5, 8))
+    short, long = (Random(4, load_space("wham16")).future(steps, index=9) for steps in (5, 8))
 
     assert np.array_equal(short, long[:5])
-    assert not np.array_equal(short, Random(seed=4).future(5, index=10))
+    assert not np.array_equal(short, Random(4, load_space("wham16")).future(5, index=10))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_a_file_of_actions_is_read_with_care(tmp_path: Path, text: str, told: st
     (tmp_path / "moves.csv").write_text(text)
 
     with pytest.raises(UsageError, match=told):
-        read_actions(tmp_path / "moves.csv")
+        read_actions(tmp_path / "moves.csv", load_space("wham16"))
 
 
 def test_a_file_of_actions_that_is_too_short_says_how_many_steps_it_has(

@@ -1,5 +1,7 @@
-"""Turns a WHAM checkpoint into a folder of safetensors, which holds the weights alone, opens at once
-and needs no care."""
+"""Converts a WHAM checkpoint into a folder of safetensors.
+
+The folder holds only the weights, opens at once and is safe to load.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +34,12 @@ _WIDTH = {"F32": 4, "BF16": 2}
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What was written.
+    """The result of a conversion.
 
-    fingerprint   the tokenizer's, the same before and after
-    bytes         of all files
-    ignored       number of keys of the state dict that inference has no use for
-    unexpected    keys of the state dict that nobody knows, left out
+    fingerprint   the tokenizer's fingerprint, the same before and after
+    bytes         size of all files
+    ignored       number of keys of the state dict that inference does not need
+    unexpected    unknown keys of the state dict, which were left out
     """
 
     out: Path

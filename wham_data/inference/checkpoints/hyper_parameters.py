@@ -1,9 +1,9 @@
-"""What a WHAM checkpoint's hyper-parameters say, read from inert data. No torch here.
+"""Reads the hyper-parameters of a WHAM checkpoint from inert data. This module does not use torch.
 
-The file names classes and gives each its arguments. Classes are told apart by the last part of
-their name, for the published files were pickled from a package that is not public. Every number is
-checked here or in the configuration that it goes to; nothing is guessed but the number of attention
-heads, which no tensor shows and for which the published sizes stand in.
+The file names classes and gives their arguments. Classes are recognised by the last part of their
+name, because the published files were pickled from a package that is not public. Every number is
+checked here or in its configuration class. Nothing is guessed except the number of attention heads:
+no tensor shows it, so it is taken from the published sizes.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def read_tokenizer_config(hyper_parameters: object) -> TokenizerConfig:
 
 
 def image_prefix(config: TokenizerConfig, part: str) -> str:
-    """What stands before a tokenizer's tensors in the state dict.
+    """The prefix of the names of a tokenizer's tensors in the state dict.
 
     Args:
         part: one of `config.parts()`.
@@ -294,7 +294,7 @@ def _numpy_integer(value: Inert) -> int | None:
 
 
 def _kind(value: object) -> str:
-    """What a value is, for an error line."""
+    """The type of a value, for an error message."""
     if isinstance(value, Inert | Name):
         return str(value)
     return "missing" if value is None else f"a {type(value).__name__}"

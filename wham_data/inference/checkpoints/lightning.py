@@ -1,11 +1,10 @@
-"""A WHAM model on disk, opened without running anything in it: a Lightning `.ckpt`, or the folder
-that `wham-data convert` makes of one.
+"""Opens a WHAM model without running any code in it: a Lightning `.ckpt`, or its converted folder.
 
-Opening reads the configuration and the names and shapes of the tensors, demands every tensor that
-the configuration calls for, and reads no weights. Those are mapped and checked (checksum, finite
-values) when asked for; what else a checkpoint holds, above all the optimizer's state, is never read.
-Both forms give the same tokenizer fingerprint. No torch here until a world model's tensors are
-asked for.
+Opening reads the configuration and the names and shapes of the tensors, and checks that every tensor
+of the configuration exists. It reads no weights: those are mapped and checked (checksum, finite
+values) when they are used. Other parts of a checkpoint, above all the optimizer's state, are never
+read. Both forms give the same tokenizer fingerprint. torch is imported only when a world model's
+tensors are read.
 """
 
 from __future__ import annotations
@@ -92,8 +91,8 @@ class WhamCheckpoint:
     """A world model and its image tokenizer.
 
     gpt         shape of the world model
-    ignored     keys of the state dict that inference has no use for
-    unexpected  keys of the state dict that nobody knows; they are left out too
+    ignored     keys of the state dict that inference does not need
+    unexpected  unknown keys of the state dict; they are left out too
     wham        a WHAM checkpoint, or the folder that one was converted to
     """
 
@@ -107,7 +106,7 @@ class WhamCheckpoint:
 
     @property
     def family(self) -> Family:
-        """Of the tokenizer that encodes."""
+        """The family of the tokenizer that encodes."""
         return self.tokenizer.config.family
 
     def world_model_tensors(self) -> Iterator[tuple[str, Tensor]]:

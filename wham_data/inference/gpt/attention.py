@@ -1,4 +1,4 @@
-"""Attention over cached keys: which kernel does it, chosen here and nowhere else.
+"""Attention over cached keys. Only this module chooses the kernel.
 
     flash-attn   CUDA and half precision, where the package is installed
     SDPA         everywhere else: torch's own, which on a GPU has several kernels of its own
@@ -22,7 +22,7 @@ _LARGEST_FLASH_HEAD = 256
 
 
 class Kernel(StrEnum):
-    """Who computes attention."""
+    """The implementation that computes attention."""
 
     FLASH = "flash-attn"
     SDPA = "SDPA"
@@ -39,12 +39,12 @@ def kernel_for(like: Tensor, head_size: int) -> Kernel:
 
 
 def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """What the last tokens of one sequence make of everything up to them.
+    """Attention of the last m tokens of one sequence over all its tokens so far.
 
     Args:
         query: float [m, h, hd].
         keys, values: float [h, n, hd], n at least m.
-        mask: as `causal_mask` gives it.
+        mask: the result of `causal_mask`.
 
     Returns:
         float [m, h hd].
@@ -57,7 +57,7 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> 
         )
         return torch.as_tensor(mixed[0]).reshape(queries, -1)
     mixed = functional.scaled_dot_product_attention(
-        query.transpose(0, 1).contiguous().unsqueeze(0),  # the fast kernels ask for it
+        query.transpose(0, 1).contiguous().unsqueeze(0),  # the fast kernels need contiguous input
         keys.unsqueeze(0),
         values.unsqueeze(0),
         attn_mask=mask,
@@ -67,10 +67,10 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> 
 
 
 def causal_mask(queries: int, keys: int, head_size: int, like: Tensor) -> Tensor | None:
-    """Which of the keys the last `queries` tokens must not see: 0 or -inf, [queries, keys].
+    """A mask of the keys that the last `queries` tokens must not see: 0 or -inf, [queries, keys].
 
-    None where `attend` needs no mask: a single token sees everything, and kernels with a causal
-    rule of their own follow that.
+    None if `attend` needs no mask: a single token sees all keys, and some kernels apply the causal
+    rule themselves.
     """
     if queries in (1, keys) or kernel_for(like, head_size) is Kernel.FLASH:
         return None
@@ -80,11 +80,11 @@ def causal_mask(queries: int, keys: int, head_size: int, like: Tensor) -> Tensor
 
 
 def attend_each(query: Tensor, keys: Tensor, values: Tensor, positions: Tensor) -> Tensor:
-    """The same for many sequences, each with a past of its own length, in shapes that never change.
+    """Like `attend`, for many sequences of different lengths, in shapes that never change.
 
     Args:
         query: float [R, m, h, hd], the tokens at `positions`.
-        keys, values: float [R, h, n, hd]; what lies behind a sequence's end must be finite.
+        keys, values: float [R, h, n, hd]. Values after a sequence's end must be finite.
         positions: int64 [R, m], rising by one along each row, below n.
 
     Returns:
@@ -108,7 +108,7 @@ def attend_each(query: Tensor, keys: Tensor, values: Tensor, positions: Tensor) 
 
 @functools.cache
 def _flash_attn() -> Any:
-    """The package, None where it is not installed."""
+    """The package flash_attn; None if it is not installed."""
     try:
         return importlib.import_module("flash_attn")
     except ImportError:

@@ -1,13 +1,13 @@
-"""How fast a world model dreams here, beside the floor that memory sets.
+"""Measures how fast a world model dreams, and compares it with the floor set by memory bandwidth.
 
-A pass of few tokens does little arithmetic, but has to read every weight once, and the keys and
-values of every dream in the batch. No machine makes a pass faster than it reads them:
+A pass of few tokens does little arithmetic, but it must read every weight once, and the keys and
+values of every dream in the batch. A pass cannot be faster than this reading:
 
     floor, s per frame = passes per frame (weights + keys and values) bytes / bandwidth, bytes per s
 
-Keys and values are counted at their mean length, over the window's known steps and half a step.
-Reading a window in anew (prefill) is bound by arithmetic and is not in the floor. The bandwidth is
-that of reading and writing a large array, measured in the same run.
+The length of keys and values is their mean: the window's known steps and half a step. A prefill,
+which reads a whole window again, is limited by arithmetic and is not part of the floor. The bandwidth
+is measured in the same run, by copying a large array.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _LARGEST_LAYERS, _LARGEST_WIDTH = 128, 8192
 
 @dataclass(frozen=True, slots=True)
 class DreamBench:
-    """What was measured.
+    """The results of a benchmark.
 
     ms_per_frame        wall time per dreamt frame, prefills and sampling included
     tokens_per_second   of all dreams together
@@ -84,16 +84,25 @@ class DreamBench:
 def random_model(
     shape: str, device: str = "auto", dtype: DType = "float32", *, compile: bool | None = None
 ) -> GPTWorldModel:
-    """A world model of WHAM's layout with random weights, for its speed alone.
+    """A world model of WHAM's layout with random weights, only for measuring speed.
 
     Args:
         shape: one of `SHAPES`, or LxHxD: layers, heads and width.
-        compile: as `load_world_model` takes it.
+        compile: as for `load_world_model`.
 
     Raises:
         UsageError: no such shape.
-        MissingPartError: CUDA was asked for and is not there.
+        MissingPartError: `device` is CUDA, but there is no CUDA.
     """
+    gpt = random_gpt(shape, device, dtype)
+    on_gpu = gpt.lm_head.weight.device.type == "cuda"
+    return GPTWorldModel(
+        f"random {shape}", gpt, None, compiled=on_gpu if compile is None else compile
+    )
+
+
+def random_gpt(shape: str, device: str = "auto", dtype: DType = "float32") -> GPT:
+    """The transformer of `random_model`, which says what the arguments are."""
     named = re.fullmatch(r"(\d{1,3})x(\d{1,3})x(\d{1,5})", shape)
     sizes = SHAPES.get(shape) or (tuple(map(int, named.groups())) if named else None)
     if sizes is None:
@@ -118,9 +127,7 @@ def random_model(
     where = choose_device(device)
     with torch.random.fork_rng(devices=[]), torch.device(where):
         torch.manual_seed(0)
-        gpt = GPT(spec).to(torch_dtype(dtype)).eval().requires_grad_(False)
-    compiled = where.type == "cuda" if compile is None else compile
-    return GPTWorldModel(f"random {shape}", gpt, None, compiled=compiled)
+        return GPT(spec).to(torch_dtype(dtype)).eval().requires_grad_(False)
 
 
 def bench_dream(
@@ -132,13 +139,13 @@ def bench_dream(
     speculate: bool = True,
     frames: NDArray[np.uint8] | None = None,
 ) -> DreamBench:
-    """Dream `steps` steps, after one step that warms up.
+    """Measure `steps` dreamt steps, after one step for warm-up.
 
     Args:
-        batch: dreams side by side, from one start with other random numbers.
+        batch: number of dreams side by side. They start alike, with different random numbers.
         context: steps that the model sees; None: as many as it can.
-        frames: uint8 [T, H, W, 3], at least `context` of them, to start from. How many guesses are
-            right depends on them. None: random tokens, which fit a random model.
+        frames: uint8 [T, H, W, 3], at least `context` frames to start from. They influence how
+            many guesses are right. None: random tokens, which suit a random model.
 
     Raises:
         UsageError: no dreams, no steps, or more context than the model holds.
@@ -203,7 +210,7 @@ def bench_dream(
 
 
 def floor_ms_per_frame(passes_per_frame: float, bytes_per_pass: int, bandwidth: float) -> float:
-    """Milliseconds in which memory can be read that often; the bandwidth in bytes per second."""
+    """Least time per frame in milliseconds, given the memory to read and bytes per second."""
     return 1000 * passes_per_frame * bytes_per_pass / bandwidth
 
 
@@ -217,7 +224,7 @@ def weight_bytes(gpt: GPT) -> int:
 
 
 def cache_bytes(spec: GPTSpec, seen: int, gpt: GPT) -> int:
-    """Bytes of keys and values that a token of one dream reads in the mean."""
+    """Mean number of bytes of keys and values that a token of one dream reads."""
     positions = round((seen + 0.5) * spec.tokens_per_step)
     return 2 * spec.n_layer * positions * spec.n_embd * gpt.lm_head.weight.element_size()
 

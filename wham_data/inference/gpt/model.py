@@ -2,16 +2,16 @@
 
 Two ways through the same weights:
 
-    forward   whole sequences, logits everywhere: training, and scoring what is already there
-    advance   a few new tokens per sequence behind a cache of keys and values: dreaming
+    forward   whole sequences, logits for all tokens: for training and for scoring known tokens
+    advance   a few new tokens per sequence after a cache of keys and values: for dreaming
 
 `advance` takes any number of tokens of any number of sequences at once, each sequence at its own
-place: a prefill is a long feed behind an empty cache, a decoding step a feed of one token, and a
-block of guessed tokens to be verified lies between. The linear layers see the tokens of all
-sequences as one matrix; attention runs per sequence over exactly the keys that it has.
+position. A prefill is a long feed after an empty cache; a decoding step is a feed of one token; a
+block of guessed tokens is a feed of medium length. The linear layers see the tokens of all sequences
+as one matrix. Attention runs per sequence over the keys of that sequence.
 
-The cache is allocated once. Rolling back is lowering a length: what lies behind it is overwritten.
-There is no mask buffer, which at WHAM's size would take gigabytes.
+The cache is allocated once. To roll back, a length is lowered, and the next tokens overwrite the old
+ones. There is no mask buffer, which at WHAM's size would take gigabytes.
 
 Tensors carry the names of WHAM's checkpoints, and the arithmetic follows theirs.
 """
@@ -90,7 +90,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Everything between token embedding and head."""
+    """All layers between the token embedding and the head, including the position table."""
 
     def __init__(self, spec: GPTSpec) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class Transformer(nn.Module):
 
 
 class Cache:
-    """Keys and values of the tokens that each sequence has been fed, allocated once.
+    """Keys and values of the tokens of each sequence so far, allocated once.
 
     keys, values  [L, rows, h, positions, hd] in the model's dtype
     """
@@ -129,7 +129,7 @@ class Decoder:
         return self._gpt.advance(feeds, self._cache)
 
     def copy(self) -> Decoder:
-        """The same, which goes on by itself."""
+        """An independent copy of the decoder."""
         return Decoder(self._gpt, self._cache.copy())
 
 
@@ -140,7 +140,7 @@ class Feed:
     row     the sequence's row of the cache
     start   position of the first token; everything before it must be in the cache
     tokens  int64 [m], m > 0
-    wanted  logits are asked for behind each of the last `wanted` tokens, 1..m
+    wanted  number of logits: one for each of the last `wanted` tokens, 1..m
     """
 
     row: int
@@ -163,7 +163,7 @@ class GPT(nn.Module):
         self.transformer = Transformer(spec)
         self.lm_head = nn.Linear(spec.n_embd, spec.vocabulary, bias=False)
         self.apply(_initialise)
-        for block in self.blocks:  # the residual stream keeps its scale whatever the depth
+        for block in self.blocks:  # so that the residual stream has the same scale at any depth
             for projection in (block.attn.c_proj, block.mlp.c_proj):
                 nn.init.normal_(projection.weight, std=0.02 / math.sqrt(2 * spec.n_layer))
 
@@ -180,7 +180,7 @@ class GPT(nn.Module):
         return _linear(self.states(tokens), self.lm_head)
 
     def states(self, tokens: Tensor) -> Tensor:
-        """What the head turns into the logits of `forward`: float [B, n, d]."""
+        """The states before the head, which turns them into logits: float [B, n, d]."""
         x = self.embedded(tokens, torch.arange(tokens.shape[1], device=tokens.device))
         for block in self.blocks:
             x = block(x, self._attention_within)
@@ -188,7 +188,7 @@ class GPT(nn.Module):
         return states
 
     def advance(self, feeds: Sequence[Feed], cache: Cache) -> Tensor:
-        """Put new tokens behind the cached ones and ask what follows.
+        """Add new tokens to the cached ones, and give the logits of the tokens that follow.
 
         Args:
             feeds: at most one per row of the cache.
@@ -240,8 +240,8 @@ class GPT(nn.Module):
     def _last_block(self, x: Tensor, feeds: Sequence[Feed], cache: Cache) -> Tensor:
         """The last block, the norm and the head, for the wanted tokens only.
 
-        The others are asked for nothing but their keys and values, which in a prefill spares
-        nearly all of a block.
+        For the other tokens, only keys and values are computed. In a prefill, this saves almost all
+        work of a block.
         """
         layer, width, block = self.spec.n_layer - 1, self.spec.n_embd, self.blocks[-1]
         normed = block.ln_1(x)
@@ -268,7 +268,7 @@ class GPT(nn.Module):
 
 
 class _Ask(NamedTuple):
-    """The last tokens of a feed ask about everything up to them; mask as `attend` wants it."""
+    """The attention of the last tokens of a feed over all tokens so far; the mask is for `attend`."""
 
     feed: Feed
     asking: int
@@ -276,7 +276,7 @@ class _Ask(NamedTuple):
 
 
 def _initialise(module: nn.Module) -> None:
-    """Weights for training from nothing: normal with deviation 0.02, no bias."""
+    """Weights for training from scratch: normal with deviation 0.02; biases are zero."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear) and module.bias is not None:
@@ -307,7 +307,7 @@ def _answers(query: Tensor, asks: Sequence[_Ask], layer: int, cache: Cache) -> T
 
 
 def _spare_rows(rows: int, like: Tensor) -> int:
-    """Rows to add so that a matrix product is fast; see `ROW_MULTIPLE`."""
+    """Number of rows to add so that a matrix product is fast; see `ROW_MULTIPLE`."""
     wanted = like.is_cpu and like.dtype is torch.float32 and _FEWEST_PADDED <= rows < _MOST_PADDED
     return -rows % ROW_MULTIPLE if wanted else 0
 

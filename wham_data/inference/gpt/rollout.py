@@ -1,7 +1,7 @@
-"""One dream under way: how far it has come, what it feeds next, and what it takes of the answers.
+"""One dream in progress: its steps so far, the tokens of its next pass, and the use of the choices.
 
-A pass feeds each dream what is known and not yet cached (a whole window, or the given actions, or
-the latest token), then guesses, and every dream takes of the answers what stands.
+In a pass, each dream feeds the tokens that are known and not yet cached (a whole window, the given
+actions, or the latest token), and then guesses. It keeps the choices of the model that are valid.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What is known of a step before it is made.
+    """The given parts of a step that is to be made.
 
-    actions  int64 [16] in the joint vocabulary; None: the model makes them; `LATER`: told later
+    actions  int64 [16] in the joint vocabulary; None: the model makes them; `LATER`: given later
     frame    int64 [N]; None: the model makes it
     clamped  stick values of the actions that were out of range
     """
@@ -41,12 +41,12 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What stays the same through a dream.
+    """The settings that stay the same during a dream.
 
-    window  the most steps that the model sees when it makes one
-    grid    rows and columns of a frame's tokens, None where unknown
+    window  the largest number of steps that the model sees when it makes one
+    grid    rows and columns of a frame's tokens; None if unknown
     guess   whether to guess ahead
-    least   the fewest tokens to ask for in one pass when guessing
+    least   the smallest number of tokens in one pass when guessing
     """
 
     window: int
@@ -57,13 +57,13 @@ class Outlook:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a dream is between two passes, all that has to be kept to go on from there.
+    """The state of a dream between two steps: everything that is needed to continue it.
 
-    context  steps that it started from
-    steps    steps that are whole, those of the context included
-    waiting  one more has its frame, and its action is still to be told
-    tokens   int64 [n, P], the newest steps, a waiting one included
-    usual    how many tokens came of the latest passes, which sets the length of guesses
+    context  number of steps of the context
+    steps    number of complete steps, including the context
+    waiting  there is one more step with a frame, whose action is not yet given
+    tokens   int64 [n, P], the newest steps, including a waiting one
+    usual    mean number of tokens that the latest passes gave; it sets the length of guesses
     """
 
     context: int
@@ -77,8 +77,8 @@ class Rollout:
     """One dream: its newest steps, its place in the step being made, and how much is cached.
 
     Attributes:
-        making: a step is begun, and passes are needed to end it.
-        waiting: the newest step has its frame, and its action is still to be told.
+        making: a step has begun, and more passes are needed to complete it.
+        waiting: the newest step has its frame, but its action is not yet given.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Rollout:
         self._cached = self._asked = self._at = self._end = 0
 
     def copy(self) -> Rollout:
-        """The same dream at the same place, which goes on by itself."""
+        """An independent copy of the dream, at the same place."""
         twin = copy.copy(self)
         twin._tokens = self._tokens.copy()
         twin._noise = self._noise.copy()
@@ -109,7 +109,7 @@ class Rollout:
         return twin
 
     def place(self) -> Place:
-        """Where it is; no step may be under way."""
+        """The state of the dream. No step may be in progress."""
         whole = self._steps - self._first
         oldest = max(0, whole - self._kept)
         usual = self._block.usual if self._block else 0.0
@@ -122,12 +122,12 @@ class Rollout:
 
     @property
     def made(self) -> int:
-        """Dreamt steps whose frame is there."""
+        """Number of dreamt steps that have their frame."""
         return self._steps - self._context + self.waiting
 
     @property
     def positions(self) -> range:
-        """The positions in the step that the next pass asks for."""
+        """The positions in the step for which the next pass gives tokens."""
         return range(self._at, self._at + self._asked)
 
     def noise(self) -> Tensor:
@@ -135,12 +135,12 @@ class Rollout:
         return self._noise.at(self._steps - self._context, self.positions)
 
     def tokens_of(self, dreamt: int) -> Ids:
-        """A dreamt step whose frame is there, int64 [P]; a waiting one's actions are a guess."""
+        """A dreamt step that has its frame, int64 [P]. The actions of a waiting step are a guess."""
         row: Ids = self._tokens[self._context + dreamt - self._first]
         return row
 
     def start(self, given: Given) -> None:
-        """Begin a step: fill it with what is given, and with guesses where the model is to choose."""
+        """Begin a step: fill it with the given tokens, and with guesses for those the model makes."""
         images = self.spec.image_tokens
         last = self._tokens[-1]
         before = self._tokens[-2, :images] if len(self._tokens) > 1 else None
@@ -162,7 +162,7 @@ class Rollout:
             self._end_step()
 
     def act(self, actions: Ids | None) -> None:
-        """Tell the actions that are waited for, int64 [16]; None: the model is to make them."""
+        """Give the actions of the waiting step, int64 [16]; None: the model makes them."""
         self.waiting = self._told_later = False
         if actions is None:
             self._at, self._end = self.spec.image_tokens, self.spec.tokens_per_step
@@ -172,7 +172,7 @@ class Rollout:
         self._steps += 1
 
     def feed(self) -> Feed:
-        """What the next pass is to read."""
+        """The tokens for the next pass."""
         seen = min(self._steps, self._outlook.window)
         if self._steps - seen != self._oldest:
             self._oldest = self._steps - seen
@@ -196,10 +196,10 @@ class Rollout:
         return feed
 
     def take(self, choices: Ids) -> None:
-        """Go on with what the model chose, int64 [asked], at `positions`."""
+        """Use the tokens that the model chose at `positions`, int64 [asked]."""
         place = self._tokens[-1, self._at : self._at + self._asked]
         count = agreed(place[:-1], choices)
-        place[:] = choices  # behind the first difference they are the next guesses
+        place[:] = choices  # after the first difference, they are the next guesses
         self._cached += count - 1
         self._at += count
         self.stats.generated += count
@@ -211,7 +211,7 @@ class Rollout:
             self._end_step()
 
     def back_to(self, made: int) -> None:
-        """Forget all that goes beyond so many dreamt steps."""
+        """Forget everything after the first `made` dreamt steps."""
         if self.made <= made and not self.making:
             return
         self.making = self.waiting = False
@@ -221,8 +221,8 @@ class Rollout:
         self._cached = max(0, min(self._cached, whole))
 
     def forget_before(self, made: int) -> None:
-        """Forget the steps that nothing after so many dreamt ones looks at."""
-        whole = min(self._steps, self._context + made)  # a waiting step is still looked from
+        """Forget the steps that no step after the first `made` dreamt ones needs."""
+        whole = min(self._steps, self._context + made)  # a waiting step still needs its window
         oldest = whole - self._kept - self._first
         if oldest > 0:
             self._tokens = self._tokens[oldest:].copy()
@@ -230,7 +230,7 @@ class Rollout:
 
     @property
     def _kept(self) -> int:
-        """Whole steps that the next one looks at: guesses look at two."""
+        """Number of complete steps that the next one needs. Guesses need two."""
         return max(2, self._outlook.window)
 
     def _end_step(self) -> None:

@@ -1,7 +1,7 @@
-"""A session of a GPT as bytes: JSON, so that nothing in it can do anything.
+"""A session of a GPT as bytes. They are JSON, so that reading them cannot run code.
 
-It holds each dream's newest steps, its place, its seed and what it has cost, and the fingerprint of
-the model whose tokens these are. Keys and values are left out: they can be made again.
+They hold each dream's newest steps, its place, its seed and its cost, and the fingerprint of the
+model that made the tokens. Keys and values are left out, because they can be computed again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FORMAT = "wham-data session 1"
 
 @dataclass(frozen=True, slots=True)
 class SavedDream:
-    """One dream: its randomness, its place and what it has cost."""
+    """One dream: its randomness, its place and its cost."""
 
     noise: Noise
     place: Place
@@ -36,7 +36,7 @@ class SavedDream:
 
 @dataclass(frozen=True, slots=True)
 class SavedSession:
-    """What `written` was given, besides the model's fingerprint."""
+    """The arguments of `written`, without the model's fingerprint."""
 
     sampling: Sampling
     context_steps: int | None
@@ -71,11 +71,11 @@ def written(
 
 
 def read(saved: bytes, fingerprint: str, spec: GPTSpec) -> SavedSession:
-    """What was saved.
+    """The session in some bytes of `written`.
 
     Raises:
-        IntegrityError: damaged, or no saved session.
-        MismatchError: saved with another model.
+        IntegrityError: the bytes are damaged, or are not a saved session.
+        MismatchError: the session was saved with another model.
     """
     try:
         values = parse_json(saved)

@@ -1,12 +1,12 @@
 """Dreams of a GPT, side by side, and the passes that they share.
 
-What the model sees when it makes step k is the newest min(context_steps, S - 1) steps before it, S
-being the steps that its position table holds: a prediction needs one of them for itself. Positions
-count from 0 at the oldest step it sees. While the context grows, the cache of keys and values grows
-with it; once the window slides, every token has a new position and the window is read in again.
+When the model makes step k, it sees the newest min(context_steps, S - 1) steps before it. S is the
+number of steps in its position table: a prediction needs one of them for itself. Positions count from
+0 at the oldest visible step. While the context grows, the cache of keys and values grows with it.
+When the window slides, every token has a new position, and the whole window is read again.
 
-Each dream keeps its own place: it needs its own number of passes and slides when it does. Where
-`steps` knows what is given to later steps, a dream that is ahead goes on while others catch up.
+Each dream has its own place: it needs its own number of passes, and its window slides independently.
+If `steps` knows the actions of later steps, a dream that is ahead continues while others catch up.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ bounds the memory of a pass."""
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """What stays the same through a session.
+    """The settings that stay the same during a session.
 
-    fingerprint    gives the model's, when asked
+    fingerprint    computes the model's fingerprint
     compiled       passes of fixed shapes
     sampling       how tokens are drawn
-    context_steps  the most steps that the model sees; None: all it can
+    context_steps  the largest number of steps that the model sees; None: as many as it can
     speculate      whether to guess ahead
     """
 
@@ -57,10 +57,10 @@ class SessionSettings:
 
     @property
     def window(self) -> int:
-        """The most steps that the model sees when it makes one.
+        """The largest number of steps that the model sees when it makes one.
 
         Raises:
-            UsageError: more than it holds, or none.
+            UsageError: it is more than the model holds, or less than 1.
         """
         held = self.gpt.spec.steps
         most = held if self.context_steps is None else self.context_steps
@@ -78,7 +78,7 @@ class SessionSettings:
         return self.gpt.lm_head.weight.device
 
     def outlook(self) -> Outlook:
-        """The same, as each dream needs it."""
+        """The settings that each dream needs."""
         grid = None if self.tokenizer is None else self.tokenizer.grid
         least = SHORTEST_BLOCK if self.device.type == "cpu" else LONGEST_BLOCK
         return Outlook(self.window, grid, self.speculate, least)
@@ -114,7 +114,7 @@ def begin(
 
 
 def resume(settings: SessionSettings, dreams: Sequence[SavedDream]) -> GPTSession:
-    """Dreams at their places, with nothing cached."""
+    """A session of saved dreams. Its cache is empty."""
     spec, outlook = settings.gpt.spec, settings.outlook()
     rollouts = []
     for row, dream in enumerate(dreams):
@@ -181,14 +181,14 @@ class GPTSession:
         return step_tokens.measured_actions(spec, self._newest()[:, spec.image_tokens :])
 
     def clone(self) -> GPTSession:
-        """As `Session.clone`; keys and values are copied, so it goes on to the bit."""
+        """As `Session.clone`. Keys and values are copied, so the clone continues bit-equal."""
         decoder = self._opened().copy()
         twin = GPTSession(self._settings, self._settled_copies(), decoder)
         twin._steps_before, twin._made = self._steps_before, self._made
         return twin
 
     def save(self) -> bytes:
-        """As `Session.save`. The cache is not saved: the window is read in again, once."""
+        """As `Session.save`. The cache is not saved: after `restore`, the window is read once again."""
         self._opened()
         dreams = [
             SavedDream(rollout.seeded, rollout.place(), rollout.stats)
@@ -218,7 +218,7 @@ class GPTSession:
         return copies
 
     def _settle(self, rollouts: Sequence[Rollout]) -> None:
-        """All at the step that was handed out last: what was made ahead is forgotten."""
+        """Move all dreams back to the step that was returned last; steps made ahead are forgotten."""
         for rollout, before in zip(rollouts, self._steps_before, strict=True):
             rollout.back_to(before + self._made)
 
@@ -228,7 +228,7 @@ class GPTSession:
         actions: Sequence[Actions] | NDArray[np.floating] | Literal["later"] | None,
         frames: Sequence[Frames] | NDArray[np.integer] | None,
     ) -> list[list[Given]]:
-        """What is given to each dream's next steps."""
+        """The given parts of each dream's next steps."""
         self._opened()
         if self._rollouts[0].waiting:
             raise UsageError("the actions on the newest frames are still to be told: call act")
@@ -274,7 +274,7 @@ class GPTSession:
             yield self._newest_step(plan[0][k])
 
     def _behind(self) -> bool:
-        """Whether a dream lacks the step to be handed out next."""
+        """Whether a dream does not yet have the step to return next."""
         return any(
             rollout.made - before <= self._made
             for rollout, before in zip(self._rollouts, self._steps_before, strict=True)
@@ -325,7 +325,7 @@ class GPTSession:
             dream.take(chosen)
 
     def _newest(self) -> NDArray[np.int64]:
-        """The steps handed out last, int64 [B, P]."""
+        """The steps that were returned last, int64 [B, P]."""
         rows = zip(self._rollouts, self._steps_before, strict=True)
         return np.stack([rollout.tokens_of(before + self._made - 1) for rollout, before in rows])
 

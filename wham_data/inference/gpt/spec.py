@@ -1,4 +1,4 @@
-"""The shape of a world model and the tensors that follow from it. No torch here."""
+"""The shape of a world model and its tensors. This module does not use torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LARGEST = {
     "image_tokens": 16384,
     "image_vocab": 65536,
 }
-"""A configuration that says more is damaged or hostile. Image ids must fit uint16."""
+"""A configuration with a larger value is damaged or hostile. Image ids must fit uint16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class GPTSpec:
         return shapes
 
     def to_mapping(self) -> dict[str, int | bool]:
-        """As `from_mapping` reads it."""
+        """The values in the form that `from_mapping` reads."""
         return asdict(self)
 
     @classmethod

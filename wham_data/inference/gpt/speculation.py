@@ -1,12 +1,12 @@
-"""Guessing tokens ahead of the model, without changing what it says.
+"""Guesses tokens ahead of the model, without changing its result.
 
-Most tokens of a frame are those of the frame before, perhaps a little further along. So a block of
-guesses is fed at once, and the model's own choice is made behind each of them. As long as guess and
-choice agree, the choices stand, for each was made behind the right past; so does the first choice
-that disagrees. What comes after it was chosen behind a wrong past: it is dropped, but is a better
-guess than the one before, and goes into the next block.
+Most tokens of a frame equal those of the frame before, perhaps moved a little. So a block of guesses
+is fed at once, and the model makes its own choice after each of them. While guess and choice agree,
+the choices are valid, because each was made after the right tokens. The first choice that differs is
+valid too. The choices after it were made after a wrong token: they are dropped, but they are better
+guesses than before, and are used in the next block.
 
-Nothing is lost: a choice is a fixed function of the past and of the noise of its place
+The result is the same: a choice is a fixed function of the past and of the noise of its place
 (`sampling.Noise`), so the tokens are those of plain decoding, one at a time, with the same seed. In
 the words of speculative sampling: a guessed token x is accepted with probability p(x), and otherwise
 the token comes from p without x, renormalised. Only rounding differs between a block and single
@@ -21,23 +21,23 @@ from numpy.typing import NDArray
 Ids = NDArray[np.int64]
 
 MOST_SHIFT_ROWS, MOST_SHIFT_COLUMNS = 2, 4
-"""Motion is looked for up to this many tokens."""
+"""The search for motion goes up to this many tokens."""
 
 SHORTEST_BLOCK, LONGEST_BLOCK = 2, 64
 USUAL_AT_FIRST = 8.0
 
 
 def guess_frame(last: Ids, before: Ids | None, grid: tuple[int, int] | None) -> Ids:
-    """The frame that would follow if things went on as they were.
+    """The next frame, if the motion of the last two frames continues.
 
     Args:
         last: int64 [N], the newest frame.
-        before: int64 [N], the frame before it, None where there is none.
-        grid: rows and columns of tokens; None where unknown, and nothing is then moved.
+        before: int64 [N], the frame before it; None if there is none.
+        grid: rows and columns of tokens; None if unknown: then nothing is moved.
 
     Returns:
-        int64 [N]: the newest frame, moved by the whole-token motion that best explains it from the
-        one before. What moves in from outside repeats the edge.
+        int64 [N]: the newest frame, moved by whole tokens, with the motion that best fits the last
+        two frames. Tokens that move in from outside repeat the edge.
     """
     if before is None or grid is None:
         return last
@@ -48,8 +48,8 @@ def guess_frame(last: Ids, before: Ids | None, grid: tuple[int, int] | None) -> 
 def find_motion(before: Ids, last: Ids) -> tuple[int, int]:
     """How many tokens down and to the right the picture moved, int64 [rows, columns] each.
 
-    The motion under which most tokens of the overlap agree, compared by their share of it; the
-    smaller motion where two agree alike.
+    It is the motion for which the largest share of the overlapping tokens agree. Of two motions with
+    the same share, the smaller one counts.
     """
     height, width = last.shape
     shifts = [
@@ -78,11 +78,11 @@ def moved(frame: Ids, down: int, right: int) -> Ids:
 
 
 def agreed(guesses: Ids, choices: Ids) -> int:
-    """How many of the choices stand: those behind right guesses, and the first that differs.
+    """How many choices are valid: those after right guesses, including the first that differs.
 
     Args:
-        guesses: int64 [m - 1], what was fed.
-        choices: int64 [m]; choices[i] was made behind guesses[:i].
+        guesses: int64 [m - 1], the guesses that were fed.
+        choices: int64 [m]; choices[i] was made after guesses[:i].
 
     Returns:
         1..m.
@@ -92,13 +92,13 @@ def agreed(guesses: Ids, choices: Ids) -> int:
 
 
 class BlockLength:
-    """How many tokens to ask for in one pass, from how many came of the latest ones.
+    """Number of tokens for the next pass, from the number that the latest passes gave.
 
-    On a CPU a pass for 64 tokens takes about 6 times as long as one for a single token, one for 8
-    already twice as long; on a GPU all take about the same. And a long block is not lost where it
-    fails: what was chosen behind a wrong past is often right the next time, so that more comes of
-    long blocks even where few first guesses are right. So a block is long unless little comes of
-    it: beyond the shortest, 12 tokens are asked for each that usually comes after the first.
+    On a CPU, a pass for 64 tokens takes about 6 times as long as a pass for one token, and a pass for
+    8 tokens twice as long; on a GPU all take about the same. A long block is useful even if a guess
+    is wrong: choices after a wrong token are often right in the next pass. So a block is long unless
+    passes give few tokens: it has 12 more tokens than the shortest block for each token that a pass
+    usually gives after the first.
     """
 
     def __init__(self, shortest: int = SHORTEST_BLOCK, usual: float = USUAL_AT_FIRST) -> None:
@@ -107,9 +107,9 @@ class BlockLength:
 
     @property
     def tokens(self) -> int:
-        """Tokens for the next pass."""
+        """Number of tokens for the next pass."""
         return min(self._shortest + round(12 * (self.usual - 1)), LONGEST_BLOCK)
 
     def came(self, accepted: int) -> None:
-        """Learn how many tokens a pass gave."""
+        """Record how many tokens a pass gave."""
         self.usual += (accepted - self.usual) / 8

@@ -1,13 +1,13 @@
-"""Decoding in passes whose shapes never change, so that a GPU can record one and replay it.
+"""Decodes in passes whose shapes never change, so that a GPU can record a pass and replay it.
 
-At batch 1 a GPU spends most of a short pass waiting to be told of the next kernel. A recorded pass (a
-CUDA graph) is told at once, but does exactly what was recorded: the same memory, the same shapes. So
-here every row of the cache takes part in every pass with the same number of tokens, a multiple of
-`PADDING` (or 1), attends to the whole cache under a mask, and where its tokens go is data. What pads
-a row is written behind its end, where the next tokens will overwrite it; a row that has nothing to
-say writes behind everything.
+At batch 1, a GPU spends most of a short pass waiting for the CPU to start the next kernel. A recorded
+pass (a CUDA graph) starts all kernels at once, but repeats exactly what was recorded: the same memory
+and the same shapes. So here every row of the cache takes part in every pass, with the same number of
+tokens: 1 or a multiple of `PADDING`. It attends to the whole cache under a mask, and the positions of
+its tokens are data. Padding tokens are written after the row's end, where the next tokens overwrite
+them. A row without new tokens writes only padding, after everything else.
 
-The tokens are those of `GPT.advance`, which is still what long feeds go through.
+The tokens are the same as those of `GPT.advance`, which is still used for long feeds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from wham_data.inference.gpt.speculation import LONGEST_BLOCK
 from wham_data.schemas.wham_tokens import ACTION_SIZE
 
 LONGEST_FEED = LONGEST_BLOCK + ACTION_SIZE
-"""Feeds of up to this many tokens are decoded here: a block of guesses behind a step's actions."""
+"""Feeds of up to this many tokens are decoded here: a block of guesses after a step's actions."""
 
 PADDING = 16
 
@@ -58,7 +58,7 @@ class StaticDecoder:
         return logits[torch.cat(wanted).to(logits.device)].float()
 
     def copy(self) -> StaticDecoder:
-        """The same, which goes on by itself; its passes are recorded anew."""
+        """An independent copy of the decoder. It records its passes again."""
         twin = copy.copy(self)
         twin._cache, twin._recorded = self._cache.copy(), {}
         return twin
@@ -84,14 +84,14 @@ class _Recorded:
         beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own
         beside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(beside):
-            work()  # libraries set themselves up the first time, which can't be recorded
+            work()  # libraries initialise themselves in the first call, which can't be recorded
         torch.cuda.current_stream().wait_stream(beside)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._logits = work()
 
     def replay(self, tokens: Tensor, starts: Tensor) -> Tensor:
-        """What `static_pass` gives; the next replay overwrites it."""
+        """The result of `static_pass`. The next replay overwrites it."""
         self._tokens.copy_(tokens)
         self._starts.copy_(starts)
         self._graph.replay()
@@ -99,10 +99,10 @@ class _Recorded:
 
 
 def static_pass(gpt: GPT, cache: Cache, tokens: Tensor, starts: Tensor) -> Tensor:
-    """Put m tokens behind each row's past, wherever that ends.
+    """Add m tokens to each row, at the row's own position.
 
     Args:
-        cache: finite throughout; its keys and values from `starts` to `starts` + m are written.
+        cache: all values are finite; keys and values from `starts` to `starts` + m are written.
         tokens: int64 [rows, m].
         starts: int64 [rows], positions of the first tokens; `starts` + m lie within the cache.
 

@@ -1,4 +1,4 @@
-"""Frames and actions as the ids of one step, in the transformer's joint vocabulary, and back."""
+"""Turns frames and actions into the ids of a step, in the joint vocabulary, and back."""
 
 from __future__ import annotations
 
@@ -53,5 +53,5 @@ def action_ids(spec: GPTSpec, actions: NDArray[np.floating], steps: int) -> tupl
 
 
 def measured_actions(spec: GPTSpec, ids: Ids) -> NDArray[np.float32]:
-    """What action ids [..., 16] stand for, float32 [..., 16] measured."""
+    """The actions that the ids [..., 16] stand for, measured, float32 [..., 16]."""
     return decode_actions(ids - spec.image_vocab)

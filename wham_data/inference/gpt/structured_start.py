@@ -1,8 +1,8 @@
-"""A start for a small world model that already expects the last frame to come again.
+"""Initial weights for a small world model that already predicts the last frame again.
 
-From plain noise, most of a small run goes into finding out where the previous frame is. This start
-gives positions that know their place, heads that look at the previous frames, and embeddings in which
-similar patches lie close together. It is a start and no more: everything moves from the first step on.
+From random weights, a small run spends most of its time learning where the previous frame is. These
+weights give positions that encode their place, heads that look at the previous frames, and embeddings
+in which similar patches are close together. They are only a start: training changes all of them.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from torch import Tensor
 from wham_data.inference.gpt.model import GPT, Block
 
 _SCALE = 0.02
-"""Of the residual stream's entries."""
+"""Size of the residual stream's entries."""
 
 _SHARPNESS = 30.0
 """How much more than others, in logits, a head prefers the right place, and again the right step."""
 
 _COPIED = 0.4
-"""What a copying head writes into the residual stream."""
+"""Size of the values that a copying head writes into the residual stream."""
 
 _CONFIDENCE = 3.0
-"""The last norm's weight, so that what is copied is already predicted."""
+"""The last norm's weight, large enough that the copied token is predicted."""
 
 
 def structured_start(model: GPT, codebook: NDArray[np.float32], seed: int) -> None:
     """Set the weights of a fresh model.
 
-    The first d / h dimensions of the residual stream tell the place: waves over the place in the
-    step, of frequencies drawn once, and one dimension per step of the window. The others tell the
-    token, image tokens by a random projection of their codebook rows. From place i, all heads of
-    the first block but the last look at what stood at place i + 1 a step before, which is what the
-    token to be predicted was then, and hand on a part each of what they see. The last head looks
-    two steps back.
+    The first d / h dimensions of the residual stream encode the place: waves over the place in the
+    step, with random frequencies, and one dimension per step of the window. The other dimensions
+    encode the token; for image tokens, this is a random projection of their codebook rows. From place
+    i, all heads of the first block except the last look at place i + 1 of the step before, which holds
+    the earlier value of the token to predict. Each head copies a part of it. The last head looks two
+    steps back.
 
-    A model of one head, or of heads too narrow for the steps, is left as it is.
+    A model with one head, or with heads too narrow for the number of steps, is not changed.
 
     Args:
         codebook: [V, e], the rows of the tokenizer that made the tokens.
@@ -81,10 +81,10 @@ def _positions(
 def _look_back(
     block: Block, head: int, size: int, frequencies: NDArray[np.float64], back: int
 ) -> None:
-    """Let a head look at one place on, `back` steps before.
+    """Make a head look at the next place, `back` steps before.
 
-    The waves of the query are turned on by one place, its step is moved back; so the product with
-    the waves and the step of a key is largest there.
+    The query's waves are shifted by one place, and its step is moved back. So its product with the
+    waves and the step of a key is largest at that place.
     """
     waves = len(frequencies)
     key, query = np.eye(size), np.zeros((size, size))
@@ -101,7 +101,7 @@ def _look_back(
 
 
 def _copy(block: Block, head: int, size: int) -> None:
-    """Let a head hand on its part of the token it looks at, into the same dimensions."""
+    """Make a head copy its part of the token that it looks at into the same dimensions."""
     values = block.attn.c_attn.weight.chunk(3)[2]
     out = block.attn.c_proj.weight
     part, told = slice(head * size, (head + 1) * size), slice((head + 1) * size, (head + 2) * size)

@@ -29,13 +29,13 @@ _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True, slots=True)
 class GPTWorldModel:
-    """A transformer with its tokenizer; `WorldModel` in `session` is its contract.
+    """A transformer with its tokenizer. It implements the protocol `WorldModel`.
 
     name       the file's or folder's name, or that of a bundled model
     gpt        the transformer, on its device, in its dtype
-    tokenizer  frames to its image tokens and back; None for a transformer alone
-    wham       a WHAM checkpoint, as it is or converted: what it makes has to say so
-    unexpected keys of the checkpoint that nobody knows and that were left out
+    tokenizer  turns frames into image tokens and back; None for a transformer without tokenizer
+    wham       it is a WHAM checkpoint, possibly converted: its outputs must say so
+    unexpected unknown keys of the checkpoint, which were left out
     compiled   dreaming goes through passes of fixed shapes, which a GPU replays as CUDA graphs
     """
 
@@ -63,7 +63,7 @@ class GPTWorldModel:
 
     @property
     def dtype(self) -> str:
-        """In what it computes: "float32" or "bf16"."""
+        """The type in which it computes: "float32" or "bf16"."""
         return next(
             name for name, dtype in _DTYPES.items() if dtype == self.gpt.lm_head.weight.dtype
         )
@@ -82,7 +82,7 @@ class GPTWorldModel:
         return digest.hexdigest()
 
     def dream_bytes(self, context_steps: int) -> int:
-        """Bytes of the keys and values of one dream that sees so many steps."""
+        """Bytes of the keys and values of one dream that sees `context_steps` steps."""
         spec = self.spec
         positions = min(context_steps + 1, spec.steps) * spec.tokens_per_step
         width = self.gpt.lm_head.weight.element_size()
@@ -168,7 +168,7 @@ class GPTWorldModel:
         """The model with these weights, which are copied to the device."""
         with torch.device("meta"):
             gpt = GPT(spec)
-        # Copied, for a file that is changed while mapped would change the model or end the process.
+        # Copied: if a mapped file is changed, the model would change or the process would crash.
         weights = {name: tensor.to(device, dtype, copy=True) for name, tensor in tensors}
         gpt.load_state_dict(weights, assign=True)
         gpt.eval().requires_grad_(False)
@@ -176,7 +176,7 @@ class GPTWorldModel:
 
 
 def torch_dtype(name: DType) -> torch.dtype:
-    """What torch calls it.
+    """The torch type of this name.
 
     Raises:
         UsageError: another name.

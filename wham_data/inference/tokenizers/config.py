@@ -1,4 +1,4 @@
-"""Which tokenizer a model has: of one family or the other, or one to encode with and one to decode.
+"""The configuration of a tokenizer: of one family, or a pair, one to encode and one to decode.
 
 No torch here.
 """
@@ -15,7 +15,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.inference.tokenizers import taming_config, vit_config
 from wham_data.inference.tokenizers.taming_config import TamingConfig
 from wham_data.inference.tokenizers.vit_config import ViTConfig
 from wham_data.schemas.corpus_info import TokenizerInfo
@@ -25,14 +24,14 @@ ImageConfig = ViTConfig | TamingConfig
 Family = Literal["vit", "taming"]
 
 ARITHMETIC = {"vit": "vit-vqgan arithmetic 1", "taming": "taming-vqgan arithmetic 1"}
-"""Part of every fingerprint, per family. Raise the number when the code comes to give other ids."""
+"""Part of every fingerprint, per family. Raise the number when the code starts to give other ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizerConfig:
-    """The tokenizer that encodes, and another that decodes where there are two.
+    """The tokenizer that encodes; in a pair, also the tokenizer that decodes.
 
-    Of a pair each is complete, with a codebook of its own; an id means row i of both.
+    Both of a pair are complete, each with its own codebook. Id i means row i of both.
 
     Raises:
         IntegrityError: the two differ in tokens, vocabulary or frame size.
@@ -50,27 +49,27 @@ class TokenizerConfig:
 
     @property
     def family(self) -> Family:
-        """The encoder's."""
+        """Family of the encoder."""
         return "vit" if isinstance(self.encoder, ViTConfig) else "taming"
 
     @property
     def tokens(self) -> int:
-        """N, per frame."""
+        """Tokens per frame, N."""
         return self.encoder.tokens
 
     @property
     def vocab_size(self) -> int:
-        """V; ids are in [0, V)."""
+        """Number of different ids, V; ids are in [0, V)."""
         return self.encoder.vocab_size
 
     def parts(self) -> dict[str, ImageConfig]:
-        """Each tokenizer by the prefix of its tensors: "" for a single one, "0." and "1."."""
+        """Each tokenizer by the prefix of its tensors: "" for a single one, "0." and "1." for a pair."""
         if self.decoder is None:
             return {"": self.encoder}
         return {"0.": self.encoder, "1.": self.decoder}
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor of the tokenizer or the pair."""
+        """Name and shape of every tensor of the tokenizer or the pair."""
         return {
             prefix + name: shape
             for prefix, config in self.parts().items()
@@ -78,7 +77,7 @@ class TokenizerConfig:
         }
 
     def to_mapping(self) -> dict[str, object]:
-        """As `from_mapping` reads it: a tokenizer's own mapping, or two under their tasks."""
+        """What `from_mapping` reads: one mapping, or two under `encoder` and `decoder`."""
         if self.decoder is None:
             return _mapping(self.encoder)
         return {"encoder": _mapping(self.encoder), "decoder": _mapping(self.decoder)}
@@ -101,7 +100,7 @@ class TokenizerConfig:
         return cls(_image_config(values["encoder"], where), _image_config(values["decoder"], where))
 
     def info(self, name: str, fingerprint: str) -> TokenizerInfo:
-        """What a corpus records."""
+        """What a corpus records about its tokenizer."""
         return TokenizerInfo(
             name=name,
             fingerprint=fingerprint,
@@ -112,9 +111,9 @@ class TokenizerConfig:
 
 
 class Fingerprint:
-    """SHA-256 over arithmetic, configuration and weights, which are added in order of their names.
+    """SHA-256 over arithmetic, configuration and weights. Add the weights in order of their names.
 
-    So a checkpoint and the folder converted from it have the same one.
+    A checkpoint and the folder converted from it have the same fingerprint.
     """
 
     def __init__(self, config: TokenizerConfig) -> None:
@@ -126,12 +125,12 @@ class Fingerprint:
         self._digest = hashlib.sha256(text.encode())
 
     def add(self, name: str, values: NDArray[np.floating]) -> None:
-        """The next of the tensors."""
+        """Add the next tensor."""
         self._digest.update(f"{name} {values.dtype} {values.shape}\n".encode())
         self._digest.update(np.ascontiguousarray(values).data)
 
     def hex(self) -> str:
-        """Of all that has been added."""
+        """The fingerprint of all that was added, 64 hexadecimal digits."""
         return self._digest.hexdigest()
 
 
@@ -139,14 +138,14 @@ def _image_config(values: object, where: Path) -> ImageConfig:
     if not isinstance(values, dict):
         raise IntegrityError(f"{where}: tokenizer: {type(values).__name__}, expected an object")
     match values.get("family"):
-        case vit_config.FAMILY:
+        case ViTConfig.FAMILY:
             return ViTConfig.from_mapping(values, where)
-        case taming_config.FAMILY:
+        case TamingConfig.FAMILY:
             return TamingConfig.from_mapping(values, where)
         case other:
             raise IntegrityError(
-                f"{where}: tokenizer family {other!r}, expected {vit_config.FAMILY!r} or "
-                f"{taming_config.FAMILY!r}"
+                f"{where}: tokenizer family {other!r}, expected {ViTConfig.FAMILY!r} or "
+                f"{TamingConfig.FAMILY!r}"
             )
 
 

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
+from typing import ClassVar
 
-from wham_data.inference.tokenizers.config_file import config_json, config_values
-from wham_data.schemas.errors import IntegrityError
-
-FAMILY = "taming-vqgan"
+from wham_data.inference.tokenizers.config_file import MOST_TOKENS, FamilyConfig, wrong_config
 
 NORM_GROUPS = 32
 """Every width is a multiple of this."""
 
-_LARGEST = {
-    "resolution": 1024,
-    "channels": 1024,
-    "res_blocks": 16,
-    "latent_channels": 4096,
-    "embedding_dim": 4096,
-    "vocab_size": 65536,
-}
-"""A configuration that says more is damaged or hostile. Ids must fit uint16."""
-
 _MOST_LEVELS = 9
 _WIDEST = 8192
-_MOST_TOKENS = 16384
 
 
 @dataclass(frozen=True, slots=True)
-class TamingConfig:
+class TamingConfig(FamilyConfig):
     """A convolutional VQGAN over square images: levels of residual blocks, each half the size.
 
     resolution            R, pixels a side
@@ -44,9 +29,20 @@ class TamingConfig:
     resample_with_conv    whether a convolution goes with each change of resolution
 
     Raises:
-        IntegrityError: a value is of another type, larger than any tokenizer's, or does not fit
+        IntegrityError: a value is of another type, larger than in any tokenizer, or does not fit
             the others.
     """
+
+    FAMILY: ClassVar = "taming-vqgan"
+    LARGEST: ClassVar = {
+        "resolution": 1024,
+        "channels": 1024,
+        "res_blocks": 16,
+        "latent_channels": 4096,
+        "embedding_dim": 4096,
+        "vocab_size": 65536,  # ids must fit uint16
+    }
+    TUPLES: ClassVar = ("multipliers", "attention_at")
 
     resolution: int
     channels: int
@@ -59,31 +55,32 @@ class TamingConfig:
     resample_with_conv: bool = True
 
     def __post_init__(self) -> None:
-        for name, largest in _LARGEST.items():
-            value = getattr(self, name)
-            if type(value) is not int or not 1 <= value <= largest:
-                raise _wrong(f"{name} is {value!r}, expected an integer in 1..{largest}")
-        for name in ("multipliers", "attention_at"):
+        self.check_integers()
+        for name in self.TUPLES:
             values = getattr(self, name)
             whole = type(values) is tuple and all(type(n) is int and n > 0 for n in values)
             if not whole or len(values) > _MOST_LEVELS:
-                raise _wrong(
+                raise wrong_config(
                     f"{name} is {values!r}, expected up to {_MOST_LEVELS} positive integers"
                 )
         if type(self.resample_with_conv) is not bool:
-            raise _wrong(
+            raise wrong_config(
                 f"resample_with_conv is {self.resample_with_conv!r}, expected true or false"
             )
         if not self.multipliers:
-            raise _wrong("no level")
+            raise wrong_config("no level")
         widths = (self.channels, *self.widths)
         if any(width % NORM_GROUPS or width > _WIDEST for width in widths):
-            raise _wrong(f"widths {widths}, expected multiples of {NORM_GROUPS} up to {_WIDEST}")
+            raise wrong_config(
+                f"widths {widths}, expected multiples of {NORM_GROUPS} up to {_WIDEST}"
+            )
         if self.resolution % self.patch_size:
-            raise _wrong(f"{self.resolution} pixels can't be halved {self.levels - 1} times")
+            raise wrong_config(f"{self.resolution} pixels can't be halved {self.levels - 1} times")
         attended = [self.resolution >> i for i in range(self.levels) if self.has_attention(i)]
-        if max(self.tokens, *(side * side for side in attended), 0) > _MOST_TOKENS:
-            raise _wrong(f"{self.tokens} tokens per frame and attention at {attended}: too many")
+        if max(self.tokens, *(side * side for side in attended), 0) > MOST_TOKENS:
+            raise wrong_config(
+                f"{self.tokens} tokens per frame and attention at {attended}: too many"
+            )
 
     @property
     def image_width(self) -> int:
@@ -115,12 +112,6 @@ class TamingConfig:
         """Rows and columns of tokens: the last level's pixels."""
         side = self.resolution // self.patch_size
         return side, side
-
-    @property
-    def tokens(self) -> int:
-        """Tokens per frame, row-major over the grid."""
-        rows, columns = self.grid
-        return rows * columns
 
     def has_attention(self, level: int) -> bool:
         """Whether the blocks of a level are each followed by attention."""
@@ -167,24 +158,6 @@ class TamingConfig:
             into = width
         return shapes
 
-    def to_json(self) -> str:
-        """The canonical text of the configuration: sorted keys, one per line."""
-        return config_json(FAMILY, asdict(self))
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, object], where: Path) -> TamingConfig:
-        """The configuration in a parsed `config.json`.
-
-        Raises:
-            IntegrityError: another family, a key missing or unknown, or a value out of bounds.
-        """
-        names = {field.name for field in fields(cls)}
-        given = config_values(values, FAMILY, names, where)
-        for name in ("multipliers", "attention_at"):  # JSON has lists alone
-            if isinstance(listed := given[name], list):
-                given[name] = tuple(listed)
-        return cls(**given)  # type: ignore[arg-type]  # checked when built
-
 
 def _conv(name: str, into: int, out: int, size: int) -> dict[str, tuple[int, ...]]:
     return {f"{name}.weight": (out, into, size, size), f"{name}.bias": (out,)}
@@ -217,7 +190,3 @@ def _middle(name: str, width: int) -> dict[str, tuple[int, ...]]:
         **_attention(f"{name}.attn_1", width),
         **_res_block(f"{name}.block_2", width, width),
     }
-
-
-def _wrong(what: str) -> IntegrityError:
-    return IntegrityError(f"tokenizer config: {what}")

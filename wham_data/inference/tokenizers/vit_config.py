@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
+from typing import ClassVar
 
-from wham_data.inference.tokenizers.config_file import config_json, config_values
-from wham_data.schemas.errors import IntegrityError
-
-FAMILY = "vit-vqgan"
-
-_LARGEST = {
-    "image_width": 4096,
-    "image_height": 4096,
-    "patch_size": 64,
-    "transf_dim": 4096,
-    "embedding_dim": 1024,
-    "num_layers": 64,
-    "head_size": 1024,
-    "vocab_size": 65536,
-}
-"""A configuration that says more is damaged or hostile. Ids must fit uint16."""
-
-_MOST_TOKENS = 16384
+from wham_data.inference.tokenizers.config_file import MOST_TOKENS, FamilyConfig, wrong_config
 
 
 @dataclass(frozen=True, slots=True)
-class ViTConfig:
+class ViTConfig(FamilyConfig):
     """A ViT-VQGAN: the image, its patches, and equal transformers on either side of the codebook.
 
     image_width, image_height   pixels; padded on the right and at the bottom to whole patches
-    patch_size                  p, pixels; one token stands for p x p of them
+    patch_size                  p, pixels; one token stands for p x p pixels
     transf_dim                  D, width of the transformers
     embedding_dim               e, width of a codebook row
     num_layers                  blocks in the encoder, and again in the decoder
@@ -39,9 +21,21 @@ class ViTConfig:
     vocab_size                  V, rows of the codebook
 
     Raises:
-        IntegrityError: a value is no positive integer, is larger than any tokenizer's, or does not
-            fit the others.
+        IntegrityError: a value is not a positive integer, is larger than in any tokenizer, or does
+            not fit the others.
     """
+
+    FAMILY: ClassVar = "vit-vqgan"
+    LARGEST: ClassVar = {
+        "image_width": 4096,
+        "image_height": 4096,
+        "patch_size": 64,
+        "transf_dim": 4096,
+        "embedding_dim": 1024,
+        "num_layers": 64,
+        "head_size": 1024,
+        "vocab_size": 65536,  # ids must fit uint16
+    }
 
     image_width: int
     image_height: int
@@ -53,32 +47,18 @@ class ViTConfig:
     vocab_size: int
 
     def __post_init__(self) -> None:
-        for name, largest in _LARGEST.items():
-            value = getattr(self, name)
-            if type(value) is not int or not 1 <= value <= largest:
-                raise IntegrityError(
-                    f"tokenizer config: {name} is {value!r}, expected an integer in 1..{largest}"
-                )
+        self.check_integers()
         if self.transf_dim % self.head_size:
-            raise IntegrityError(
-                f"tokenizer config: head_size {self.head_size} does not divide "
-                f"transf_dim {self.transf_dim}"
+            raise wrong_config(
+                f"head_size {self.head_size} does not divide transf_dim {self.transf_dim}"
             )
-        if self.tokens > _MOST_TOKENS:
-            raise IntegrityError(
-                f"tokenizer config: {self.tokens} tokens per frame, expected at most {_MOST_TOKENS}"
-            )
+        if self.tokens > MOST_TOKENS:
+            raise wrong_config(f"{self.tokens} tokens per frame, expected at most {MOST_TOKENS}")
 
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches."""
         return -(-self.image_height // self.patch_size), -(-self.image_width // self.patch_size)
-
-    @property
-    def tokens(self) -> int:
-        """Tokens per frame, row-major over the grid."""
-        rows, columns = self.grid
-        return rows * columns
 
     @property
     def patch_values(self) -> int:
@@ -109,18 +89,3 @@ class ViTConfig:
             shapes[f"{side}.output_proj.weight"] = (outward, width)
             shapes[f"{side}.output_proj.bias"] = (outward,)
         return shapes
-
-    def to_json(self) -> str:
-        """The canonical text of the configuration: sorted keys, one per line."""
-        return config_json(FAMILY, asdict(self))
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, object], where: Path) -> ViTConfig:
-        """The configuration in a parsed `config.json`.
-
-        Raises:
-            IntegrityError: another family, a key missing or unknown, or a value out of bounds.
-        """
-        names = {field.name for field in fields(cls)}
-        given = config_values(values, FAMILY, names, where)
-        return cls(**given)  # type: ignore[arg-type]  # checked when built

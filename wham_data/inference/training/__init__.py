@@ -1,1 +1,1 @@
-"""Training of tokenizers and world models, and what they are judged by."""
+"""Training of tokenizers and world models, and the figures that judge them."""

@@ -1,7 +1,7 @@
-"""What predictors without a model reach, in nats per image token: what a world model has to beat.
+"""The losses of two predictors without a model, nats per image token. A world model must beat them.
 
 unigram   each token by how often it occurs
-copy      the token that stood there a step before with probability c, else the unigram's
+copy      with probability c the token at the same place one step before, otherwise as unigram
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Baselines:
 
     unigram   of the unigram predictor
     copy      of the mixture with copying
-    copied    c, the share of copying that suits the training windows best
+    copied    c, the probability of copying that fits the training windows best
     """
 
     unigram: float

@@ -1,10 +1,12 @@
-"""How a codebook is found and kept alive while its tokenizer is trained: functions of arrays alone.
+"""How a codebook is made and kept in use while its tokenizer is trained: pure functions of arrays.
 
-A ViT-VQGAN's rows are directions: its vectors lie on the unit sphere, and so do the rows that are
-made here (`spherical`). A Taming VQGAN's are points. "Nearest" is by distance in both, which on the
-sphere is the largest cosine. A gradient through the codebook leaves most of its rows unused. These rules do not:
-the book starts from k-means on the encoder's own outputs, each row then follows the running mean of
-the vectors that choose it, and a row that hardly any vector chooses moves to where vectors are.
+The rows of a ViT-VQGAN are directions (`spherical`): its vectors and its rows lie on the unit sphere.
+The rows of a Taming VQGAN are points. In both the nearest row has the smallest distance, which on the
+sphere is the largest cosine.
+
+If a codebook learns by gradient, most of its rows are never used. These rules avoid that: the
+codebook starts from k-means on the encoder's outputs, then each row follows the running mean of the
+vectors that choose it, and a row that hardly any vector chooses moves onto a vector.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from torch import Tensor
 from wham_data.inference.tokenizers.vit_vqgan import on_sphere
 
 _FAINTEST = 1e-5
-"""Uses per step below which a row fades no further."""
+"""Uses per step below which the running means of a row do not decay any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def start_codebook(rows: Tensor, uses_per_step: float, spherical: bool = True) -
 def follow(state: CodebookState, vectors: Tensor, chosen: Tensor, decay: float) -> CodebookState:
     """One step of the running means, with vectors [M, e] and the ids [M] of the rows they chose.
 
-    The memory of a row that has all but faded is kept, or its direction would be lost to rounding.
+    A row that is almost never used keeps its means, because rounding would destroy its direction.
     """
     counts = torch.bincount(chosen, minlength=len(state.uses)).to(state.uses.dtype)
     sums = torch.zeros_like(state.sums).index_add_(0, chosen, vectors)
@@ -91,8 +93,8 @@ def revive(
 ) -> CodebookState:
     """Move the rows used less than `least_share` of an equal share onto drawn vectors [M, e].
 
-    A moved row is credited with half an equal share, so that it has time to be chosen before it is
-    judged again.
+    A moved row starts with half an equal share, so that vectors have time to choose it before it
+    counts as dead again.
     """
     equal_share = state.uses.sum() / len(state.uses)
     dead = state.uses < least_share * equal_share

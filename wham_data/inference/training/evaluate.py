@@ -1,4 +1,4 @@
-"""How well frames survive a tokenizer, and how much of its codebook they use. No torch here."""
+"""How close decoded frames are to the originals, and how much of the codebook they use. No torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TokenizerFigures:
 
     psnr_db      mean over the frames of the peak signal-to-noise ratio, decibels
     codes_used   distinct ids that occur
-    perplexity   of the distribution of ids: how many equally frequent ids would be as varied
+    perplexity   number of equally frequent ids that would have the same entropy
     """
 
     psnr_db: float

@@ -1,12 +1,11 @@
-"""What the trainers share: the learning rate's course, and files that are there whole or not at all."""
+"""The files of a training run: each is written whole or not at all."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,39 +18,47 @@ from wham_data.schemas.errors import IntegrityError, MismatchError
 CHECKPOINT_FILE = "training.safetensors"
 CURVES_FILE = "curves.json"
 
-Named = Sequence[tuple[str, nn.Parameter]]
+Restored = TypeVar("Restored")
 
 _LENGTHS = ("steps", "minutes")
-"""The settings that may differ when a run is resumed."""
+"""The settings that may change when a run is resumed."""
 
 
-def rate_factor(step: int, share_done: float, warm_up: int) -> float:
-    """The learning rate by its peak: a linear rise over `warm_up` steps, a cosine down to 2 %."""
-    return min((step + 1) / warm_up, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share_done)))
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The weights of a model as a checkpoint holds them, on the CPU, under names with `model.` first."""
+    return {f"model.{name}": tensor.cpu() for name, tensor in model.state_dict().items()}
 
 
-def share_done(step: int, minutes: float, of_steps: int | None, of_minutes: float | None) -> float:
-    """How much of a run is behind it, whose length is given in steps or else in minutes."""
-    if of_steps is not None:
-        return step / of_steps
-    assert of_minutes is not None, "one of the two is given"
-    return minutes / of_minutes
+def restore_model(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Give a model back what `model_tensors` took."""
+    model.load_state_dict({name: tensors[f"model.{name}"] for name in model.state_dict()})
 
 
-def moments_of(optimizer: torch.optim.AdamW, learned: Named) -> dict[str, Tensor]:
-    """Adam's running means, by the names of what it moves, which are in the optimizer's order."""
+def half_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The weights of a model in float16 on the CPU: half the bytes, and no loss that shows."""
+    return {
+        name: tensor.detach().cpu().half().contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+
+
+def moments_of(optimizer: torch.optim.AdamW, model: nn.Module) -> dict[str, Tensor]:
+    """Adam's running means after at least one step, on the CPU.
+
+    The names are `exp_avg.` and `exp_avg_sq.` with the name of the parameter in the model.
+    """
     state = optimizer.state_dict()["state"]
     return {
         f"{kind}.{name}": state[index][kind].cpu()
-        for index, (name, _) in enumerate(learned)
+        for index, name in enumerate(_moved(optimizer, model))
         for kind in ("exp_avg", "exp_avg_sq")
     }
 
 
 def restore_moments(
-    optimizer: torch.optim.AdamW, learned: Named, tensors: dict[str, Tensor], step: int
+    optimizer: torch.optim.AdamW, model: nn.Module, tensors: dict[str, Tensor], step: int
 ) -> None:
-    """Give the optimizer back what `moments_of` took, as of after `step` steps."""
+    """Give the optimizer back what `moments_of` took after `step` steps."""
     state = optimizer.state_dict()
     state["state"] = {
         index: {
@@ -59,13 +66,19 @@ def restore_moments(
             "exp_avg": tensors[f"exp_avg.{name}"],
             "exp_avg_sq": tensors[f"exp_avg_sq.{name}"],
         }
-        for index, (name, _) in enumerate(learned)
+        for index, name in enumerate(_moved(optimizer, model))
     }
     optimizer.load_state_dict(state)
 
 
+def _moved(optimizer: torch.optim.AdamW, model: nn.Module) -> list[str]:
+    """The names of the parameters that the optimizer moves, in its own order."""
+    names = {weight: name for name, weight in model.named_parameters()}
+    return [names[weight] for group in optimizer.param_groups for weight in group["params"]]
+
+
 def write_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Everything a resumed run needs, in one file. `state` holds its `settings`."""
+    """Write everything that a resumed run needs into one file. `state` is for JSON, with `settings`."""
     replace_tensors(path, tensors, {"state": json.dumps(state)})
 
 
@@ -73,20 +86,20 @@ def read_checkpoint(
     path: Path,
     settings: dict[str, Any],
     device: str,
-    restore: Callable[[dict[str, Tensor], dict[str, Any]], None],
-) -> None:
-    """Hand a checkpoint's tensors and state to `restore`.
+    restore: Callable[[dict[str, Tensor], dict[str, Any]], Restored],
+) -> Restored:
+    """Give a checkpoint's tensors (on `device`) and state to `restore`; returns what it returns.
 
     Raises:
         MismatchError: it was made with other settings; only the length of the run may differ.
-        IntegrityError: it is damaged, or `restore` can't use it.
+        IntegrityError: it is damaged, or `restore` cannot use it.
     """
     try:
         with safe_open(path, framework="pt", device=device) as file:
             state: dict[str, Any] = json.loads(file.metadata()["state"])
             names: list[str] = list(file.keys())
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in names}
-        wanted = json.loads(json.dumps(settings))  # tuples as lists, as they were stored
+        wanted = json.loads(json.dumps(settings))  # tuples become lists, as in the file
         made_with: dict[str, Any] = state["settings"]
         changed = sorted(key for key in wanted if wanted[key] != made_with.get(key))
         if changed := [key for key in changed if key not in _LENGTHS]:
@@ -94,7 +107,7 @@ def read_checkpoint(
                 f"{path}: made with other settings ({', '.join(changed)}). "
                 "Give the same ones, or another folder."
             )
-        restore(tensors, state)
+        return restore(tensors, state)
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as damaged:
         raise IntegrityError(
             f"{path}: no usable checkpoint ({damaged}). Remove it to start afresh."

@@ -1,23 +1,18 @@
-"""Training of a tokenizer of either family, small enough for a laptop and resumable on a bigger machine.
+"""Training of a tokenizer of either family, small enough for a laptop.
 
-Most steps see *crops* of whole patches, a ViT's with the crop's own rows of the position table, which
-cost a ninth of a frame; in the second half more and more steps see whole frames, so that attention
-over all patches is learned too. The learning rate falls along a cosine over the planned steps, or over
-the planned minutes where those are given.
+Most steps see *crops* of whole patches, which cost a ninth of a frame; a ViT sees them with their own
+rows of its position table. In the second half more and more steps see whole frames, so that the
+tokenizer learns attention over all patches too.
 
-What step k draws depends on the seed and on k alone, and a checkpoint holds everything else
-(weights, Adam's moments, codebook statistics), so a resumed run is the run that was never
-interrupted. That holds for `steps`; with `minutes` the schedule follows the clock.
+The loop (`training/loop.py`) does the rest: learning rate, checkpoints, resuming.
 """
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -31,20 +26,11 @@ from wham_data.inference.tokenizers.frame_tokenizer import ImageModel, image_mod
 from wham_data.inference.tokenizers.vit_config import ViTConfig
 from wham_data.inference.tokenizers.vit_vqgan import on_sphere
 from wham_data.inference.training import codebook as codebook_fit
+from wham_data.inference.training import loop
 from wham_data.inference.training.codebook import CodebookState
 from wham_data.inference.training.evaluate import TokenizerFigures, tokenizer_figures
-from wham_data.inference.training.files import (
-    CHECKPOINT_FILE,
-    CURVES_FILE,
-    moments_of,
-    rate_factor,
-    read_checkpoint,
-    replace_tensors,
-    replace_text,
-    restore_moments,
-    share_done,
-    write_checkpoint,
-)
+from wham_data.inference.training.files import half_weights, replace_tensors, replace_text
+from wham_data.inference.training.loop import CurvePoint
 from wham_data.schemas.errors import UsageError
 
 WHAM_TINY = ViTConfig(
@@ -60,26 +46,26 @@ WHAM_TINY = ViTConfig(
 """1.4 million parameters a side; 540 tokens for a frame of 300x180."""
 
 _LAST_REVIVAL = 0.9
-"""Share of the run after which no codebook row is moved any more: the last ones need time to settle."""
+"""Part of the run after which no dead row is revived any more: the last ones need time to settle."""
 
 
 class FrameSource(Protocol):
-    """Frames to learn from and to be judged by, uint8 [N, H, W, 3] RGB, arrays or memory maps."""
+    """Frames, uint8 [N, H, W, 3] RGB, as arrays or memory maps."""
 
     @property
     def train(self) -> NDArray[np.uint8]:
-        """To learn from."""
+        """Frames to learn from."""
         ...
 
     @property
     def held_out(self) -> NDArray[np.uint8]:
-        """To be judged by; never learned from."""
+        """Frames to judge by; the tokenizer never learns from them."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """Everything that decides what is learned. Either `steps` or `minutes` says how long.
+    """Everything that decides what is learned. Give either `steps` or `minutes`.
 
     steps, minutes        length of the whole run; a resumed run counts from its beginning
     patches_per_step      patches in a batch, cut into as many crops or frames as fit
@@ -91,16 +77,16 @@ class TrainSettings:
     kmeans_frames         frames whose vectors k-means sees
     edge_weight           weight of the error in the differences between neighbouring pixels
     commitment            weight of the encoder's squared distance to the codebook
-    codebook_decay        of the running means that codebook rows follow
+    codebook_decay        decay per step of the running means that codebook rows follow
     revive_every          steps between searches for dead rows
-    least_share           a row used less than this part of an equal share is dead
-    bfloat16              matrix products in bfloat16
+    least_share           a row is dead if it is used less than this part of an equal share
+    bfloat16              whether matrix products are in bfloat16
     checkpoint_every      steps between checkpoints, each with figures on held-out frames
     held_out_frames       number of those frames, spread evenly over what there is
 
     Raises:
-        UsageError: both or neither of `steps` and `minutes`; a crop larger than the frame; a frame
-            that is not made of whole patches.
+        UsageError: both or neither of `steps` and `minutes`, or one that is not above 0; a crop
+            larger than the frame; a frame that is not made of whole patches.
     """
 
     model: ImageConfig = WHAM_TINY
@@ -125,8 +111,7 @@ class TrainSettings:
     held_out_frames: int = 64
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise UsageError("length of the training: give either steps or minutes")
+        loop.check_length(self)
         if any(size > limit for size, limit in zip(self.crop, self.model.grid, strict=True)):
             raise UsageError(f"crop {self.crop}: the frame has only {self.model.grid} patches")
         sides = (self.model.image_width, self.model.image_height)
@@ -136,15 +121,9 @@ class TrainSettings:
             raise UsageError(f"full_frames_from is {self.full_frames_from}, expected [0, 1)")
 
 
-CurvePoint = dict[str, float]
-"""One checkpoint of the learning curve: `step`, `minutes`, `loss` (mean over the steps since the
-last
-one), and `psnr_db`, `codes_used`, `perplexity` over the held-out frames."""
-
-
 @dataclass(frozen=True, slots=True)
 class TrainReport:
-    """What a run came to: the figures of its last checkpoint and the curve that led there."""
+    """The result of a run: the figures of its last checkpoint, and the curve up to it."""
 
     steps: int
     minutes: float
@@ -167,15 +146,60 @@ class CropBatch:
 
 
 @dataclass(slots=True)
-class Training:
-    """A run between two steps: what a checkpoint holds. `codebook` is None before k-means."""
+class TokenizerLearner:
+    """A tokenizer between two steps of its training, for the loop.
+
+    codebook   statistics of its rows; None before k-means
+    judged     the held-out frames to judge by, uint8 [B, H, W, 3]
+    """
 
     model: ImageModel
     optimizer: torch.optim.AdamW
-    codebook: CodebookState | None
-    step: int
-    minutes: float
-    curve: list[CurvePoint]
+    settings: TrainSettings
+    train: NDArray[np.uint8]
+    judged: NDArray[np.uint8]
+    device: str
+    codebook: CodebookState | None = None
+
+    def learn(self, step: int, share_done: float) -> float:
+        """One step of AdamW and of the codebook's running means."""
+        if step == self.settings.quantise_from:
+            self.codebook = first_codebook(self.model, self.train, self.settings)
+        batch = draw_batch(self.train, self.settings, step, share_done, self.device)
+        loss, latents, chosen = _loss(self.model, self.codebook, batch, self.settings)
+        before = loop.descend(self, loss)
+        if self.codebook is not None and chosen is not None:
+            may_revive = share_done < _LAST_REVIVAL
+            self.codebook = _moved(
+                self.codebook, latents, chosen, step + 1, may_revive, self.settings
+            )
+            self.model.codebook.set_rows(self.codebook.rows)
+        return before
+
+    def save(self, out: Path) -> None:
+        """Write the tokenizer in float16, which costs less than 0.01 dB."""
+        replace_text(out / CONFIG_FILE, self.model.config.to_json())
+        replace_tensors(out / WEIGHTS_FILE, half_weights(self.model), {})
+
+    def judge(self, out: Path) -> CurvePoint:
+        """Figures of the tokenizer that was saved, so float16 is judged too."""
+        return asdict(tokenizer_figures(load_tokenizer(str(out), self.device), self.judged))
+
+    def more_tensors(self) -> dict[str, Tensor]:
+        """The statistics of the codebook, if there is one."""
+        if self.codebook is None:
+            return {}
+        return {
+            "codebook.uses": self.codebook.uses.cpu(),
+            "codebook.sums": self.codebook.sums.cpu(),
+        }
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take the statistics of the codebook back, if there are any."""
+        if "codebook.uses" in tensors:
+            self.codebook = CodebookState(
+                tensors["codebook.uses"], tensors["codebook.sums"], self.model.spherical
+            )
 
 
 def train_tokenizer(
@@ -188,17 +212,13 @@ def train_tokenizer(
     device: str = "cpu",
     stop_at: int | None = None,
 ) -> TrainReport:
-    """Train a tokenizer into the folder `out`, which `load_tokenizer` reads from the first
-    checkpoint on.
+    """Train a tokenizer into the folder `out`.
 
-    Beside the tokenizer lie `curves.json` and the checkpoint `training.safetensors`.
+    After the first checkpoint `load_tokenizer` can read the folder. The files `curves.json` and
+    `training.safetensors` (to resume from) are in it too.
 
     Args:
-        progress: called at every checkpoint.
-        resume: go on from the checkpoint in `out`; where there is none, start afresh. Only the
-            length of the run may have changed since.
-        device: where to train, as torch names it.
-        stop_at: leave off at this step, with a checkpoint, as if interrupted there.
+        progress, resume, device, stop_at: as in `loop.train`.
 
     Raises:
         UsageError: frames of another size than the model's, or none.
@@ -207,34 +227,10 @@ def train_tokenizer(
     """
     _check_frames(frames, settings.model)
     out.mkdir(parents=True, exist_ok=True)
-    checkpoint = out / CHECKPOINT_FILE
-    resumed = resume and checkpoint.exists()
-    run = _restored(checkpoint, settings, device) if resumed else _fresh(settings, device)
-    judged = _evenly(frames.held_out, settings.held_out_frames)
-    started = time.monotonic() - 60 * run.minutes
-    losses: list[float] = []
-    finished = _share_done(run, settings) >= 1
-    while not finished:
-        share = _share_done(run, settings)
-        if run.step == settings.quantise_from:
-            run.codebook = first_codebook(run.model, frames.train, settings)
-        batch = draw_batch(frames.train, settings, run.step, share, device)
-        losses.append(training_step(run, batch, settings, share))
-        run.minutes = (time.monotonic() - started) / 60
-        finished = _share_done(run, settings) >= 1 or run.step == stop_at
-        if finished or run.step % settings.checkpoint_every == 0:
-            _save_tokenizer(run.model, out)
-            figures = tokenizer_figures(load_tokenizer(str(out), device), judged)
-            point: CurvePoint = {
-                "step": run.step,
-                "minutes": round(run.minutes, 3),
-                "loss": float(np.mean(losses)),
-                **asdict(figures),
-            }
-            run.curve.append(point)
-            losses.clear()
-            _save_checkpoint(run, settings, out)
-            progress(point)
+    learner = _fresh(frames, settings, device)
+    run = loop.train(
+        learner, settings, out, progress, resume=resume, device=device, stop_at=stop_at
+    )
     last = run.curve[-1]
     figures = TokenizerFigures(last["psnr_db"], int(last["codes_used"]), last["perplexity"])
     return TrainReport(run.step, run.minutes, figures, tuple(run.curve))
@@ -247,7 +243,7 @@ def draw_batch(
     share_done: float,
     device: str = "cpu",
 ) -> CropBatch:
-    """The batch of one step, drawn by the seed and the step.
+    """The batch of one step; it depends only on the seed, the step and `share_done`.
 
     Crops at first; whole frames more and more often once `full_frames_from` of the run is done.
     """
@@ -274,33 +270,24 @@ def draw_batch(
     )
 
 
-def training_step(
-    run: Training, batch: CropBatch, settings: TrainSettings, share_done: float
-) -> float:
-    """One step of AdamW and of the codebook's running means. Returns the loss before the step."""
-    for group in run.optimizer.param_groups:
-        group["lr"] = settings.learning_rate * rate_factor(run.step, share_done, settings.warm_up)
-    target = run.model.prepared(batch.frames)
+def _loss(
+    model: ImageModel, codebook: CodebookState | None, batch: CropBatch, settings: TrainSettings
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The loss, the encoder's vectors [M, e], and the ids [M] that they chose (see `_quantised`)."""
+    target = model.prepared(batch.frames)
     half = torch.autocast(batch.frames.device.type, torch.bfloat16, enabled=settings.bfloat16)
     with half:
-        latents = run.model.latents_of(target, batch.places).float()
-    if run.model.spherical:
+        latents = model.latents_of(target, batch.places).float()
+    if model.spherical:
         latents = on_sphere(latents)
-    codes, chosen = _quantised(latents, run.codebook)
+    codes, chosen = _quantised(latents, codebook)
     with half:
-        decoded = run.model.image_of(codes, batch.places, batch.grid)
+        decoded = model.image_of(codes, batch.places, batch.grid)
     error = decoded.float() - target
     edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
     commitment = (latents - codes.detach()).square().sum(-1).mean()
     loss = error.square().mean() + settings.edge_weight * edges + settings.commitment * commitment
-    run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]  # torch's own
-    nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
-    run.optimizer.step()
-    run.step += 1
-    if chosen is not None:
-        _move_codebook(run, latents.detach().flatten(0, 1), chosen, settings, share_done)
-    return float(loss.detach())
+    return loss, latents.detach().flatten(0, 1), chosen
 
 
 def _quantised(latents: Tensor, codebook: CodebookState | None) -> tuple[Tensor, Tensor | None]:
@@ -317,16 +304,23 @@ def _quantised(latents: Tensor, codebook: CodebookState | None) -> tuple[Tensor,
     return latents + (rows - latents).detach(), chosen
 
 
-def _move_codebook(
-    run: Training, vectors: Tensor, chosen: Tensor, settings: TrainSettings, share_done: float
-) -> None:
-    """Let the rows follow the vectors [M, e] that chose them, and now and then revive dead ones."""
-    assert run.codebook is not None, "ids were chosen from it"
-    run.codebook = codebook_fit.follow(run.codebook, vectors, chosen, settings.codebook_decay)
-    if run.step % settings.revive_every == 0 and share_done < _LAST_REVIVAL:
-        rng = np.random.default_rng((settings.seed, run.step, 1))
-        run.codebook = codebook_fit.revive(run.codebook, vectors, rng, settings.least_share)
-    run.model.codebook.set_rows(run.codebook.rows)
+def _moved(
+    codebook: CodebookState,
+    vectors: Tensor,
+    chosen: Tensor,
+    steps: int,
+    may_revive: bool,
+    settings: TrainSettings,
+) -> CodebookState:
+    """The codebook after `steps` steps: rows follow the vectors [M, e] that chose them.
+
+    Now and then, if they may, dead rows are revived.
+    """
+    codebook = codebook_fit.follow(codebook, vectors, chosen, settings.codebook_decay)
+    if may_revive and steps % settings.revive_every == 0:
+        rng = np.random.default_rng((settings.seed, steps, 1))
+        codebook = codebook_fit.revive(codebook, vectors, rng, settings.least_share)
+    return codebook
 
 
 def first_codebook(
@@ -347,11 +341,7 @@ def first_codebook(
     return codebook_fit.start_codebook(rows, settings.patches_per_step, model.spherical)
 
 
-def _share_done(run: Training, settings: TrainSettings) -> float:
-    return share_done(run.step, run.minutes, settings.steps, settings.minutes)
-
-
-def _fresh(settings: TrainSettings, device: str) -> Training:
+def _fresh(frames: FrameSource, settings: TrainSettings, device: str) -> TokenizerLearner:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = image_model(settings.model)
@@ -362,66 +352,15 @@ def _fresh(settings: TrainSettings, device: str) -> Training:
                 nn.init.normal_(weight, std=0.02)
     model.codebook.requires_grad_(False)
     model.to(device)
-    learned = [weight for _, weight in _learned(model)]
     optimizer = torch.optim.AdamW(
-        learned, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
+        [weight for weight in model.parameters() if weight.requires_grad],
+        lr=settings.learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=settings.weight_decay,
     )
-    return Training(model, optimizer, None, 0, 0.0, [])
-
-
-def _learned(model: ImageModel) -> list[tuple[str, nn.Parameter]]:
-    """The parameters that the optimizer moves, in its order."""
-    return [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
-
-
-def _save_tokenizer(model: ImageModel, out: Path) -> None:
-    """Write the tokenizer in float16: half the bytes, and less than 0.01 dB."""
-    weights = {
-        name: tensor.detach().cpu().half().contiguous()
-        for name, tensor in model.state_dict().items()
-    }
-    replace_text(out / CONFIG_FILE, model.config.to_json())
-    replace_tensors(out / WEIGHTS_FILE, weights, {})
-
-
-def _save_checkpoint(run: Training, settings: TrainSettings, out: Path) -> None:
-    tensors = {f"model.{name}": tensor.cpu() for name, tensor in run.model.state_dict().items()}
-    tensors |= moments_of(run.optimizer, _learned(run.model))
-    if run.codebook is not None:
-        tensors["codebook.uses"] = run.codebook.uses.cpu()
-        tensors["codebook.sums"] = run.codebook.sums.cpu()
-    state = {
-        "settings": asdict(settings),
-        "step": run.step,
-        "minutes": run.minutes,
-        "curve": run.curve,
-    }
-    write_checkpoint(out / CHECKPOINT_FILE, tensors, state)
-    replace_text(out / CURVES_FILE, json.dumps(run.curve, indent=1) + "\n")
-
-
-def _restored(checkpoint: Path, settings: TrainSettings, device: str) -> Training:
-    run = _fresh(settings, device)
-
-    def restore(tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        run.model.load_state_dict(
-            {name: tensors[f"model.{name}"] for name in run.model.state_dict()}
-        )
-        restore_moments(run.optimizer, _learned(run.model), tensors, state["step"])
-        if "codebook.uses" in tensors:
-            run.codebook = CodebookState(
-                tensors["codebook.uses"], tensors["codebook.sums"], run.model.spherical
-            )
-        run.step, run.minutes, run.curve = state["step"], state["minutes"], state["curve"]
-
-    read_checkpoint(checkpoint, asdict(settings), device, restore)
-    return run
-
-
-def _evenly(frames: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
-    """At most `count` of the frames, spread evenly over them."""
-    picked = np.linspace(0, len(frames) - 1, count).round().astype(np.int64)
-    return np.asarray(frames[np.unique(picked)])
+    picked = loop.evenly(len(frames.held_out), settings.held_out_frames)
+    judged = np.asarray(frames.held_out[picked])
+    return TokenizerLearner(model, optimizer, settings, frames.train, judged, device)
 
 
 def _check_frames(frames: FrameSource, model: ImageConfig) -> None:

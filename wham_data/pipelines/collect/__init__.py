@@ -1,9 +1,9 @@
 """Recordings of real engines, played by seeded players: `video-log` files that `ingest` reads.
 
-engine    what an engine must be able to do, and what hands can do in it
-engines/  those that there are
-policies  players: which action, and for how long
-recorder  one game, recorded
-run       many, side by side
-report    how far a run is, and what came of it
+engine    the protocol of an engine, and the actions that a player has in it
+engines/  the engines
+policies  players: they choose the actions and how long each lasts
+recorder  records one game
+run       records many games, several at once
+report    the progress and the result of a run
 """

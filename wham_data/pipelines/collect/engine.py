@@ -1,4 +1,4 @@
-"""What a game must be able to do for `collect` to play it, and what a player's hands can do in it."""
+"""The protocol of a game that `collect` can play, and the actions that a player has in it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Action = NDArray[np.float32]
 class Option:
     """One thing that a finger can do.
 
-    name       what `--share` and the account call it
-    dimension  of the action space that it moves
-    value      of the dimension while it is held; of a motion, how fast it is at most, per second
-    useful     whether it is done without being asked for
+    name       its name in `--share` and in the report
+    dimension  the dimension of the action space that it changes
+    value      value of the dimension while it is held; for a motion, its highest speed per second
+    useful     whether players do it by default
     """
 
     name: str
@@ -39,9 +39,9 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Finger:
-    """Options of which a hand does one at a time.
+    """Options of which a player does one at a time.
 
-    rests  whether it may do none of them; an engine that wants an action at every tic has one finger
+    rests  whether it may do none of them. An engine that needs an action at every tic has one finger
            that never rests
     """
 
@@ -73,13 +73,14 @@ class Engine(Protocol):
     def fingers(self) -> tuple[Finger, ...]: ...  # noqa: D102
 
     def screen(self) -> Frames:
-        """What is on screen now, uint8 [H, W, 3] RGB, always of one size."""
+        """The picture on screen now, uint8 [H, W, 3] RGB, always of the same size."""
         ...
 
     def tic(self, action: Action) -> bool:
-        """Play one tic with the action held; whether the game goes on.
+        """Play one tic with the action held.
 
-        Where it does not, it has begun anew: the next screen is the first of a new game.
+        Returns:
+            Whether the game continues. If not, a new game has begun: the next screen is its first.
         """
         ...
 
@@ -99,7 +100,7 @@ class Start:
     scenario  map, level or game, in the engine's words
     seed      of the game: another seed, another game
     size      width and height of the picture, or None for the engine's usual one
-    scripted  whether reflexes will be asked for, which may cost the engine time
+    scripted  whether `reflex` will be called, which may cost the engine time
     """
 
     scenario: str
@@ -130,9 +131,9 @@ class EngineKind:
     start: Callable[[Start], Engine]
     script: Mapping[str, float] = field(default_factory=dict)
 
-    def no_such(self, what: str, wanted: str, known: Iterable[str]) -> UsageError:
+    def no_such(self, what: str, given: str, known: Iterable[str]) -> UsageError:
         """The error for a scenario or size that the engine does not have."""
-        return UsageError(f"{self.name}: no {what} {wanted[:60]!r}; known: {', '.join(known)}")
+        return UsageError(f"{self.name}: no {what} {given[:60]!r}; known: {', '.join(known)}")
 
     def check_installed(self) -> None:
         """Nothing, where the engine is installed.

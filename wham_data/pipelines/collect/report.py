@@ -1,4 +1,4 @@
-"""How far a run of `collect` is, and its report at the end. Nothing heavy is imported here."""
+"""The progress of `collect`, and its report at the end. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class CollectProgress(Progress):
 
 @dataclass(frozen=True, slots=True)
 class ActionShare:
-    """Share of the time that an action was to be held in this run, and was."""
+    """Share of the time that an action was to be held in this run, and the share it was held."""
 
     name: str
     asked: float

@@ -2,9 +2,11 @@
 
     recorded           what was done in the recording
     model              the model makes them
-    random             each button down in a tenth of the steps, each stick axis anywhere
+    random             each button down in a tenth of the steps, all else anywhere in its range
     fixed:NAME=V,...   the same at every step; what is not named rests
     FILE.csv           a row per dreamt step
+
+Actions are measured values in the action space of the model that dreams.
 
 Step 0 is the first dreamt one: its action is taken on seeing the first dreamt picture. Steps below 0
 are those that the dream starts from. A recording knows their actions; a picture has none, so it gets
@@ -24,14 +26,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.files.found import read_whole
-from wham_data.schemas.actions import ActionSpace, clamp, load_space, space_names
+from wham_data.pipelines.dream.model_steps import is_wham
+from wham_data.schemas.actions import (
+    UNKNOWN_RANGE,
+    ActionSpace,
+    Dimension,
+    clamp,
+    load_space,
+    space_names,
+)
 from wham_data.schemas.conversion import converts_to, find_conversion
 from wham_data.schemas.errors import RefusedInput, UsageError
-from wham_data.schemas.wham_tokens import ACTION_SIZE, BUTTONS, STICK_BINS, measured_from_bins
+from wham_data.schemas.wham_tokens import BUTTONS, STICK_BINS, measured_from_bins
 
 Actions = NDArray[np.float32]
 
-WHAM16: Final = "wham16"
 STEP: Final = "step"
 MOST_FILE_BYTES: Final = 8 << 20
 BUTTON_SHARE: Final = 0.1
@@ -52,7 +61,7 @@ class GivenActions(Protocol):
     def told(self) -> str: ...  # noqa: D102
 
     def future(self, steps: int, index: int) -> Actions | None:
-        """The actions of steps 0 to `steps` - 1, float32 [K, 16] measured in `wham16`.
+        """The actions of steps 0 to `steps` - 1, float32 [K, A] measured in the model's space.
 
         Args:
             steps: K.
@@ -95,10 +104,24 @@ BY_MODEL: Final = Undecided("model")
 
 @dataclass(frozen=True, slots=True)
 class Random:
-    """Every step another action. A longer dream begins with the actions of a shorter one."""
+    """Every step another action. A longer dream begins with the actions of a shorter one.
+
+    In `wham16` each of WHAM's stick bins is as likely as another.
+
+    Raises:
+        UsageError: the space does not say how large its numbers are.
+    """
 
     seed: int
+    space: ActionSpace
     kind: str = "random"
+
+    def __post_init__(self) -> None:
+        if np.abs(self.space.ranges()).max() >= UNKNOWN_RANGE:
+            raise UsageError(
+                f"--actions random: {self.space.name} does not say how large its numbers are. "
+                "Give fixed:NAME=VALUE,... or FILE.csv"
+            )
 
     @property
     def told(self) -> str:
@@ -107,10 +130,16 @@ class Random:
 
     def future(self, steps: int, index: int) -> Actions:
         """Drawn from the seed and the dream's index."""
-        chance = np.random.default_rng((self.seed, index)).random((steps, ACTION_SIZE))
-        binned = np.floor(chance * STICK_BINS)
-        binned[:, :BUTTONS] = chance[:, :BUTTONS] < BUTTON_SHARE
-        return measured_from_bins(binned)
+        chance = np.random.default_rng((self.seed, index)).random((steps, self.space.size))
+        if is_wham(self.space):
+            binned = np.floor(chance * STICK_BINS)
+            binned[:, :BUTTONS] = chance[:, :BUTTONS] < BUTTON_SHARE
+            return measured_from_bins(binned)
+        low, high = self.space.ranges().T
+        buttons = self.space.of_kind("button")
+        values = low + chance * (high - low)
+        values[:, buttons] = chance[:, buttons] < BUTTON_SHARE
+        return np.asarray(values, np.float32)
 
     def on_pictures(self, count: int) -> None:
         """Nothing is said of them."""
@@ -139,7 +168,7 @@ class Listed:
     """The rows of a file.
 
     first    the step of the first row, 0 or below
-    actions  float32 [n, 16] measured in `wham16`
+    actions  float32 [n, A] measured in the model's space
     """
 
     path: Path
@@ -169,8 +198,13 @@ class Listed:
         return self.actions[-self.first - count :][:count] if -self.first >= count else None
 
 
-def parse_actions(text: str, seed: int) -> GivenActions:
+def parse_actions(text: str, seed: int, space: ActionSpace) -> GivenActions:
     """What `--actions` says.
+
+    Args:
+        text: as on the command line.
+        seed: of random actions.
+        space: of the model.
 
     Raises:
         UsageError: it makes no sense, or the file can't be read as a list of actions.
@@ -178,31 +212,25 @@ def parse_actions(text: str, seed: int) -> GivenActions:
     if text in (RECORDED.kind, BY_MODEL.kind):
         return RECORDED if text == RECORDED.kind else BY_MODEL
     if text == "random":
-        return Random(seed)
+        return Random(seed, space)
     if text.startswith("fixed:"):
-        return _fixed(text)
+        return _fixed(text, space)
     if text.lower().endswith(".csv"):
-        return read_actions(Path(text))
+        return read_actions(Path(text), space)
     raise UsageError(
         f"--actions {text[:80]!r}: expected recorded, model, random, fixed:NAME=VALUE,... or a file "
         "that ends in .csv"
     )
 
 
-def _fixed(text: str) -> Fixed:
-    space = load_space(WHAM16)
+def _fixed(text: str, space: ActionSpace) -> Fixed:
     said: dict[int, float] = {}
     for part in text.removeprefix("fixed:").split(","):
         name, _, value = (piece.strip() for piece in part.partition("="))
         place, number = space.index(name), _number(value)
         dimension = space.dimensions[place]
-        whole = dimension.kind != "button" or number in (0, 1)
-        if not dimension.low <= number <= dimension.high or not whole:
-            expected = (
-                "0 or 1"
-                if dimension.kind == "button"
-                else f"{dimension.low:g} to {dimension.high:g}"
-            )
+        if not _possible(dimension, number):
+            expected = _expected(dimension)
             raise UsageError(f"--actions: {name} is {value[:20]!r}, expected {expected}")
         if place in said:
             raise UsageError(f"--actions: {name} is there twice")
@@ -213,12 +241,30 @@ def _fixed(text: str) -> Fixed:
     return Fixed(action, f"fixed:{told}")
 
 
-def read_actions(path: Path) -> Listed:
+def _possible(dimension: Dimension, number: float) -> bool:
+    """Whether a step can have this value. A delta is summed over the step, so it can have any."""
+    if dimension.kind == "button":
+        return number in (0, 1)
+    return bool(np.isfinite(number)) and (
+        dimension.kind == "delta" or dimension.low <= number <= dimension.high
+    )
+
+
+def _expected(dimension: Dimension) -> str:
+    usual = {"button": "0 or 1", "delta": "a number"}
+    return usual.get(dimension.kind, f"{dimension.low:g} to {dimension.high:g}")
+
+
+def read_actions(path: Path, target: ActionSpace) -> Listed:
     """The actions in a file: a header, then a row per step.
 
-    One column for each dimension of `wham16` (or of a space that converts to it), in any order, and
-    optionally `step`, which counts up by one and says which step the first row is: 0 unless said.
-    Other columns are left alone.
+    One column for each dimension of the model's space (or of a space that converts to it), in any
+    order, and optionally `step`, which counts up by one and gives the step of the first row. Without
+    it the first row is step 0. Other columns are ignored.
+
+    Args:
+        path: the file.
+        target: the model's space.
 
     Raises:
         UsageError: it is no such file, or an action is missing or out of its range.
@@ -235,7 +281,7 @@ def read_actions(path: Path) -> Listed:
     names = [name.strip() for name in header]
     if len(set(names)) < len(names):
         raise UsageError(f"{path}: two columns have the same name")
-    space = _space_of(path, names)
+    space = _space_of(path, names, target)
     wanted = (STEP, *space.names) if STEP in names else space.names
     try:
         numbers = [[_number(row[names.index(name)]) for name in wanted] for row in rows]
@@ -254,23 +300,33 @@ def read_actions(path: Path) -> Listed:
         row, column = (int(i) for i in np.argwhere(~np.isfinite(table))[0])
         raise UsageError(f"{path}: row {row + 1}: {space.names[column]} is missing or no number")
     try:
-        values, _ = clamp(space, table)
+        values = _clamped(space, table)
     except RefusedInput as error:
         raise UsageError(f"{path}: {error}") from None
-    actions = find_conversion(space, load_space(WHAM16)).apply(values).astype(np.float32)
+    actions = find_conversion(space, target).apply(values).astype(np.float32)
     return Listed(path, first, actions, hashlib.sha256(data).hexdigest())
 
 
-def _space_of(path: Path, names: list[str]) -> ActionSpace:
-    """The space whose dimensions are all among the columns."""
-    others = [name for name in space_names() if WHAM16 in converts_to(name)]
-    for space in map(load_space, (WHAM16, *others)):
+def _clamped(space: ActionSpace, table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same actions within their ranges. A delta is summed over a step and has no range here."""
+    deltas = space.of_kind("delta")
+    bounded = table.copy()
+    bounded[:, deltas] = 0
+    values, _ = clamp(space, bounded)
+    values[:, deltas] = table[:, deltas]
+    return values
+
+
+def _space_of(path: Path, names: list[str], target: ActionSpace) -> ActionSpace:
+    """The space whose dimensions are all among the columns: the model's, or one that converts."""
+    others = [load_space(name) for name in space_names() if target.name in converts_to(name)]
+    for space in (target, *others):
         if set(space.names) <= set(names):
             return space
-    lacking = [name for name in load_space(WHAM16).names if name not in names]
+    lacking = [name for name in target.names if name not in names]
     raise UsageError(
         f"{path}: no column {', '.join(lacking[:3])}{' and more' * (len(lacking) > 3)}; expected the "
-        f"16 of {WHAM16} (`wham-data schema show {WHAM16}`)"
+        f"{target.size} of {target.name} (`wham-data schema show {target.name}`)"
     )
 
 

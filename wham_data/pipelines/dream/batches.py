@@ -21,13 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.inference.dream import Context, Dream, dream_batch
-from wham_data.inference.session import DreamStats, ModelSpec
+from wham_data.inference.session import DreamStats
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.inference.world_model import WorldModel
 from wham_data.pipelines.dream.actions import RECORDED, Actions
 from wham_data.pipelines.dream.files import DreamFolder, DreamtSteps
+from wham_data.pipelines.dream.model_steps import ModelSteps, is_wham
 from wham_data.pipelines.dream.pictures import Provenance
-from wham_data.pipelines.dream.report import Kind
+from wham_data.pipelines.dream.report import FileKind
 from wham_data.pipelines.dream.settings import DreamSettings
 from wham_data.pipelines.dream.sources import Episode, SourceKind
 from wham_data.pipelines.dream.window import Window
@@ -41,7 +42,6 @@ from wham_data.schemas.errors import (
     WhamDataError,
     printable,
 )
-from wham_data.schemas.wham_tokens import ACTION_SIZE, NoTokenError, encode_actions
 
 Batch = tuple[Episode, ...]
 
@@ -56,22 +56,23 @@ class DreamTask:
     save         kinds of files
     fingerprint  of the world model
     source_kind  what the episodes are
-    space        the action space that they are recorded in
+    space        name of the action space that they are recorded in; of pictures the model's
     speculate    guess tokens ahead, which changes nothing but the time
     """
 
     root: Path
     agreed: Mapping[str, object]
     settings: DreamSettings
-    save: tuple[Kind, ...]
+    save: tuple[FileKind, ...]
     fingerprint: str
     source_kind: SourceKind
     space: str
     speculate: bool
 
-    def folder(self, tokenizer: Tokenizer) -> DreamFolder:
-        """The folder of the dreams, which this tokenizer makes pictures for."""
-        return DreamFolder(self.root, tokenizer, self.agreed, self.settings.look)
+    def folder(self, model: WorldModel) -> DreamFolder:
+        """The folder of this model's dreams."""
+        steps, tokenizer = ModelSteps.of(model), tokenizer_of(model)
+        return DreamFolder(self.root, steps, tokenizer, self.agreed, self.settings.look)
 
     def provenance(self, model: WorldModel, episode: Episode) -> Provenance:
         """What the pictures and videos say about where they come from."""
@@ -112,7 +113,7 @@ class Incomplete:
 
     episode: Episode
     start: int
-    missing: tuple[Kind, ...]
+    missing: tuple[FileKind, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,39 +124,37 @@ class DreamBatches:
 
     def __call__(self, model: WorldModel) -> Work[Batch, Dreamt]:
         """The work on one batch of episodes."""
-        tokenizer = tokenizer_of(model)
-        folder = self.task.folder(tokenizer)
+        tokenizer, folder = tokenizer_of(model), self.task.folder(model)
+        parts = ModelSteps.of(model)
 
         def work(batch: Batch, advance: Advance) -> Dreamt:
-            return _BatchRun(self.task, model, tokenizer, folder, advance).run(batch)
+            return _BatchRun(self.task, model, parts, tokenizer, folder, advance).run(batch)
 
         return work
 
 
 @dataclass(frozen=True, slots=True)
 class CompleteDreams:
-    """Set-up of the stage that makes the files that dreams lack, from their tokens."""
+    """Set-up of the stage that makes the files that dreams lack, from their steps."""
 
     task: DreamTask
 
     def __call__(self, model: WorldModel) -> Work[Incomplete, bool]:
         """The work on one dream: False if its tokens are not usable, so it has to be dreamt again."""
-        tokenizer = tokenizer_of(model)
-        folder = self.task.folder(tokenizer)
-        settings = self.task.settings
-        shape = (settings.taken + settings.steps, model.spec.tokens_per_step)
+        tokenizer, folder = tokenizer_of(model), self.task.folder(model)
+        settings, space = self.task.settings, ModelSteps.of(model).space
 
         def work(item: Incomplete, _: Advance) -> bool:
             name = item.episode.name
-            tokens = folder.tokens(name, shape)
-            if tokens is None:
+            arrays = folder.arrays(name, settings.taken + settings.steps)
+            if arrays is None:
                 return False
             need = replace(settings.need(item.missing), start=item.start)
             try:
-                window = item.episode.read(need, tokenizer)
+                window = item.episode.read(need, tokenizer, space)
             except IntegrityError as why:
                 raise RefusedInput(Reason.CORRUPT, str(why)) from None
-            dreamt = DreamtSteps(settings.taken, tokens, window.tokens, window.pictures)
+            dreamt = DreamtSteps(settings.taken, arrays, window.tokens, window.pictures)
             provenance = self.task.provenance(model, item.episode)
             folder.save(name, dreamt, item.missing, provenance, description=None)
             return True
@@ -190,7 +189,7 @@ class _Start:
     """A dream that is ready to begin.
 
     frames  uint16 [K, N] that the model is to act on, in mode policy
-    future  float32 [K, 16] given actions, in mode world
+    future  float32 [K, A] given actions, in mode world
     """
 
     episode: Episode
@@ -208,6 +207,7 @@ class _BatchRun:
 
     task: DreamTask
     model: WorldModel
+    parts: ModelSteps
     tokenizer: Tokenizer
     folder: DreamFolder
     advance: Advance
@@ -242,7 +242,7 @@ class _BatchRun:
         settings = self.task.settings
         taken = settings.taken
         identity = episode.identity()
-        window = episode.read(settings.need(self.task.save), self.tokenizer)
+        window = episode.read(settings.need(self.task.save), self.tokenizer, self.parts.space)
         before, origin = self._before(window)
         future = settings.actions.future(settings.steps, chance_index(episode.title))
         if settings.actions == RECORDED:  # equal, not the same: it has travelled
@@ -252,12 +252,9 @@ class _BatchRun:
             self.notes.append(f"pictures of {width}x{height} are brought to {to_width}x{to_height}")
         if (largest := int(window.tokens.max())) >= self.model.spec.image_vocab:
             raise IntegrityError(f"token {largest} is none of this model's")
-        try:
-            for actions in (before, future):
-                if actions is not None:
-                    encode_actions(actions)
-        except NoTokenError as why:
-            raise RefusedInput(Reason.LOG_RANGE, f"actions out of range: {why}") from None
+        for actions in (before, future):
+            if actions is not None:
+                self.parts.check(actions)
         return _Start(
             episode=episode,
             identity=identity,
@@ -269,7 +266,7 @@ class _BatchRun:
         )
 
     def _before(self, window: Window) -> tuple[Actions, str]:
-        """The actions of the context, float32 [C, 16], and where they come from."""
+        """The actions of the context, float32 [C, A], and where they come from."""
         taken = self.task.settings.taken
         if self.task.source_kind != "pictures":
             return window.actions[:taken], "recorded"
@@ -277,7 +274,7 @@ class _BatchRun:
         if given is not None:
             return given, self.task.settings.actions.kind
         self.notes.append("what was done on the pictures is not known; they are taken as at rest")
-        return np.zeros((taken, ACTION_SIZE), np.float32), "at rest"
+        return np.tile(self.parts.space.null(), (taken, 1)), "at rest"
 
     def _dream(self, batch: Sequence[_Start]) -> list[Dream]:
         try:
@@ -306,11 +303,11 @@ class _BatchRun:
     def _save(self, start: _Start, dreamt: Dream, seconds_per_frame: float) -> None:
         """Keep a dream."""
         taken = self.task.settings.taken
-        before = _joint(self.model.spec, start.window.tokens[:taken], start.context)
-        after = _joint(self.model.spec, dreamt.tokens, dreamt)
-        steps = DreamtSteps(
-            taken, np.concatenate([before, after]), start.window.tokens, start.window.pictures
+        images = np.concatenate([start.window.tokens[:taken], dreamt.tokens])
+        arrays = self.parts.to_arrays(
+            images, np.concatenate([start.context.actions, dreamt.actions])
         )
+        steps = DreamtSteps(taken, arrays, start.window.tokens, start.window.pictures)
         self.folder.save(
             start.episode.name,
             steps,
@@ -336,6 +333,7 @@ class _BatchRun:
                 "wham": self.model.wham,
                 "dtype": self.model.dtype,
                 "device": self.model.device,
+                **self._action_space(),
             },
             "mode": self.task.settings.mode,
             "context": {
@@ -361,10 +359,6 @@ class _BatchRun:
             },
         }
 
-
-def _joint(
-    spec: ModelSpec, images: NDArray[np.integer], acted: Context | Dream
-) -> NDArray[np.int32]:
-    """Steps in the joint vocabulary, int32 [n, N + 16]."""
-    actions, _ = encode_actions(acted.actions)
-    return np.concatenate([images, actions + spec.image_vocab], axis=1).astype(np.int32)
+    def _action_space(self) -> dict[str, object]:
+        """The model's action space; not told of WHAM's, which is what it is where none is told."""
+        return {} if is_wham(self.parts.space) else {"action_space": self.parts.space.name}

@@ -8,6 +8,7 @@
     OUT/NAME/overlay.mp4       truth left, dream right, the pad below
     OUT/NAME/actions.csv       what was done at each dreamt step
     OUT/NAME/tokens.npy        what the model read and wrote; every other file can be made from it
+    OUT/NAME/actions.npy       the actions, where tokens.npy does not hold them (see model_steps.py)
     OUT/NAME/dream.json        what the dream was made of and with; written last
 
 A dream whose `dream.json` is there is done. All files of one are written into a folder of their own
@@ -37,7 +38,8 @@ from wham_data.corpus.storage.contract import one_line
 from wham_data.corpus.storage.locations import open_storage
 from wham_data.files.whole import private_folder, put_in_place, read_object
 from wham_data.inference.tokenizer import Tokenizer
-from wham_data.pipelines.dream.actions import STEP, WHAM16
+from wham_data.pipelines.dream.actions import STEP
+from wham_data.pipelines.dream.model_steps import ModelSteps
 from wham_data.pipelines.dream.pictures import (
     Provenance,
     write_dream_gif,
@@ -45,15 +47,15 @@ from wham_data.pipelines.dream.pictures import (
     write_dream_video,
     write_overlay,
 )
-from wham_data.pipelines.dream.report import KINDS, Kind
-from wham_data.schemas.actions import load_space
+from wham_data.pipelines.dream.report import FILE_KINDS, FileKind
+from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.errors import IntegrityError, MismatchError
 from wham_data.schemas.recording import Frames
-from wham_data.schemas.wham_tokens import decode_bins, measured_from_bins
+from wham_data.schemas.wham_tokens import bins_from_measured
 
 DREAMS: Final = "dreams.json"
 PICTURES: Final = "pictures.json"
-WATCHED: Final[frozenset[Kind]] = frozenset({"mp4", "gif", "png", "overlay"})
+WATCHED: Final[frozenset[FileKind]] = frozenset({"mp4", "gif", "png", "overlay"})
 STAGING: Final = ".dream-"
 DAY_SECONDS: Final = 86_400
 MOST_JSON_BYTES: Final = 4 << 20
@@ -67,6 +69,7 @@ _PLACES: Final[Mapping[str, str]] = {
     "overlay": "/overlay.mp4",
     "csv": "/actions.csv",
     "tokens": "/tokens.npy",
+    "actions": "/actions.npy",
     "json": "/dream.json",
 }
 """What follows the dream's name."""
@@ -77,13 +80,13 @@ class DreamtSteps:
     """A dream with what it started from.
 
     context   C
-    tokens    int32 [C + K, N + 16] in the joint vocabulary, as the model read and wrote them
+    arrays    the C + K steps as the model read and wrote them; see `ModelSteps.to_arrays`
     truth     uint16 [C + F, N], the recorded pictures as tokens, as far as there are any; F <= K
     pictures  uint8 [C, H, W, 3] the context as recorded; None: as decoded from its tokens
     """
 
     context: int
-    tokens: NDArray[np.int32]
+    arrays: Mapping[str, NDArray[Any]]
     truth: NDArray[np.uint16]
     pictures: Frames | None
 
@@ -120,7 +123,7 @@ class SavedDream:
 
 
 def dream_path(out: Path, name: str, what: str) -> Path:
-    """Where a file of a dream lies: a kind, "tokens" or "json"."""
+    """Where a file of a dream lies: a kind, "tokens", "actions" or "json"."""
     return out / f"{name}{_PLACES[what]}"
 
 
@@ -132,17 +135,24 @@ class DreamFolder:
     """
 
     def __init__(
-        self, root: Path, tokenizer: Tokenizer, settings: Mapping[str, object], look: Look
+        self,
+        root: Path,
+        steps: ModelSteps,
+        tokenizer: Tokenizer,
+        settings: Mapping[str, object],
+        look: Look,
     ) -> None:
         """Look at a folder; nothing is made.
 
         Args:
             root: its path.
+            steps: what the model's steps are made of.
             tokenizer: the model's, which decodes.
             settings: plain values that all dreams in there have to agree on.
             look: how the files that one watches are made.
         """
         self.root = root
+        self._steps = steps
         self._tokenizer = tokenizer
         self._settings = settings
         self._look = look
@@ -157,7 +167,7 @@ class DreamFolder:
             if time.time() - left.stat().st_mtime > DAY_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
 
-    def check(self, kinds: Sequence[Kind]) -> None:
+    def check(self, kinds: Sequence[FileKind]) -> None:
         """Compare what is noted of the dreams in here with what is to be made now.
 
         Raises:
@@ -181,13 +191,13 @@ class DreamFolder:
                     f"({'; '.join(changed)}). Use the same settings, or another --out"
                 )
 
-    def _notes(self, kinds: Sequence[Kind]) -> Iterator[tuple[str, Mapping[str, object]]]:
+    def _notes(self, kinds: Sequence[FileKind]) -> Iterator[tuple[str, Mapping[str, object]]]:
         """The notes that these kinds of files have to agree with."""
         yield DREAMS, self._settings
         if WATCHED & set(kinds):
             yield PICTURES, self._look.to_dict()
 
-    def _note(self, kinds: Sequence[Kind]) -> None:
+    def _note(self, kinds: Sequence[FileKind]) -> None:
         """Note what the files that are about to be put in here agree on, if that is not noted."""
         for name, wanted in self._notes(kinds):
             text = json.dumps(wanted, indent=2, ensure_ascii=False) + "\n"
@@ -205,25 +215,24 @@ class DreamFolder:
                 return SavedDream(identity, source, start)
         return None
 
-    def missing(self, name: str, kinds: Sequence[Kind]) -> tuple[Kind, ...]:
+    def missing(self, name: str, kinds: Sequence[FileKind]) -> tuple[FileKind, ...]:
         """Those of the kinds that a dream lacks."""
         return tuple(kind for kind in kinds if not self.path(name, kind).exists())
 
-    def tokens(self, name: str, shape: tuple[int, int]) -> NDArray[np.int32] | None:
-        """A dream's `tokens.npy`; None if it is not whole."""
-        try:
-            tokens = np.load(self.path(name, "tokens"), mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            return None
-        if not isinstance(tokens, np.ndarray) or (tokens.dtype, tokens.shape) != (np.int32, shape):
-            return None
-        return np.array(tokens)
+    def arrays(self, name: str, steps: int) -> dict[str, NDArray[Any]] | None:
+        """The saved steps of a dream, as `ModelSteps.to_arrays` made them; None if not whole."""
+        found = {
+            what: _array(self.path(name, what), shape, dtype)
+            for what, (shape, dtype) in self._steps.shapes(steps).items()
+        }
+        whole = {what: array for what, array in found.items() if array is not None}
+        return whole if len(whole) == len(found) else None
 
     def save(
         self,
         name: str,
         dreamt: DreamtSteps,
-        kinds: Sequence[Kind],
+        kinds: Sequence[FileKind],
         provenance: Provenance,
         description: Mapping[str, object] | None,
     ) -> None:
@@ -243,13 +252,17 @@ class DreamFolder:
         self._note(kinds)
         with one_line(self.root), private_folder(self.root, STAGING) as folder:
             _staged(folder, "json").parent.mkdir()
-            made = [kind for kind in KINDS if kind in kinds]
-            _write_kinds(folder, dreamt, made, self._tokenizer, provenance, self._look)
+            made = [kind for kind in FILE_KINDS if kind in kinds]
+            staged = _StagedFiles(
+                folder, dreamt, self._steps, self._tokenizer, provenance, self._look
+            )
+            staged.write(made)
             places: list[str] = list(made)
             if description is not None:
-                places += ["tokens", "json"]
-                with _staged(folder, "tokens").open("wb") as file:
-                    np.save(file, dreamt.tokens)
+                places += [*self._steps.files, "json"]
+                for what in self._steps.files:
+                    with _staged(folder, what).open("wb") as file:
+                        np.save(file, dreamt.arrays[what])
                 text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
                 _staged(folder, "json").write_bytes(text.encode("utf-8", "backslashreplace"))
             for what in places:
@@ -261,43 +274,74 @@ def _staged(folder: Path, what: str) -> Path:
     return dream_path(folder, "dream", what)
 
 
-def _write_kinds(
-    folder: Path,
-    dreamt: DreamtSteps,
-    kinds: Sequence[Kind],
-    tokenizer: Tokenizer,
-    provenance: Provenance,
-    look: Look,
-) -> None:
-    """Write files into a folder. Every picture is decoded once, into a file that is mapped."""
-    steps, (rows, columns) = dreamt.context, tokenizer.grid
-    images, actions = np.split(dreamt.tokens, [rows * columns], axis=1)
-    bins = decode_bins(actions - tokenizer.vocab_size)
-    shown = set(kinds) - {"csv"}
-    compared = shown & {"npz", "overlay"} or (shown and dreamt.pictures is None)
-    dream = decoded(images[steps:] if shown else images[:0], tokenizer, folder / "dream.npy")
-    truth = decoded(dreamt.truth[: None if compared else 0], tokenizer, folder / "truth.npy")
-    pictures = truth[:steps] if dreamt.pictures is None else dreamt.pictures
-    for kind in kinds:
-        path = _staged(folder, kind)
+def _array(path: Path, shape: tuple[int, int], dtype: type) -> NDArray[Any] | None:
+    """An array in a file; None if it is not whole, or of another shape or dtype."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    if not isinstance(array, np.ndarray) or (array.dtype, array.shape) != (dtype, shape):
+        return None
+    return np.array(array)
+
+
+@dataclass(frozen=True, slots=True)
+class _StagedFiles:
+    """Files of a dream in a folder of their own. Every picture is decoded once."""
+
+    folder: Path
+    dreamt: DreamtSteps
+    parts: ModelSteps
+    tokenizer: Tokenizer
+    provenance: Provenance
+    look: Look
+
+    def write(self, kinds: Sequence[FileKind]) -> None:
+        """Write these kinds. Decoded pictures go into files that are mapped."""
+        dreamt, steps = self.dreamt, self.dreamt.context
+        images, actions = self.parts.from_arrays(dreamt.arrays)
+        shown = set(kinds) - {"csv"}
+        compared = shown & {"npz", "overlay"} or (shown and dreamt.pictures is None)
+        dream = self._decoded(images[steps:] if shown else images[:0], "dream.npy")
+        truth = self._decoded(dreamt.truth[: None if compared else 0], "truth.npy")
+        pictures = truth[:steps] if dreamt.pictures is None else dreamt.pictures
+        for kind in kinds:
+            if kind == "npz":
+                bins, _ = bins_from_measured(actions)
+                write_npz(_staged(self.folder, kind), pictures, dream, bins, truth)
+            elif kind == "csv":
+                text = actions_csv(actions[steps:], self.parts.space)
+                _staged(self.folder, kind).write_text(text, encoding="utf-8")
+            else:
+                recorded = iter(truth[steps:]) if len(truth) > steps else None
+                self._watched(kind, pictures, dream, recorded, actions[steps:])
+
+    def _decoded(self, tokens: NDArray[np.integer], name: str) -> Frames:
+        return decoded(tokens, self.tokenizer, self.folder / name)
+
+    def _watched(
+        self,
+        kind: FileKind,
+        pictures: Frames,
+        dream: Frames,
+        recorded: Iterator[Frames] | None,
+        actions: NDArray[np.float32],
+    ) -> None:
+        """A file to look at: the context's `pictures`, then the dream."""
+        path, said, look = _staged(self.folder, kind), self.provenance, self.look
+        film = chain(pictures, dream)
         match kind:
-            case "npz":
-                write_npz(path, pictures, dream, bins, truth)
-            case "csv":
-                path.write_text(actions_csv(measured_from_bins(bins[steps:])), encoding="utf-8")
             case "mp4":
-                film = chain(pictures, dream)
                 write_dream_video(
-                    path, film, provenance, interpolate=look.interpolate, upscale=look.upscale
+                    path, film, said, interpolate=look.interpolate, upscale=look.upscale
                 )
             case "gif":
-                write_dream_gif(path, chain(pictures, dream), provenance, upscale=look.upscale)
+                write_dream_gif(path, film, said, upscale=look.upscale)
             case "png":
-                write_dream_pngs(path, dream, provenance, upscale=look.upscale)
+                write_dream_pngs(path, dream, said, upscale=look.upscale)
             case "overlay":
-                recorded = iter(truth[steps:]) if len(truth) > steps else None
-                done = measured_from_bins(bins[steps:])
-                write_overlay(path, recorded, dream, done, provenance, upscale=look.upscale)
+                space = self.parts.space
+                write_overlay(path, recorded, dream, actions, space, said, upscale=look.upscale)
 
 
 def decoded(tokens: NDArray[np.integer], tokenizer: Tokenizer, path: Path) -> Frames:
@@ -343,15 +387,16 @@ def write_npz(
                     member.write(part.tobytes())
 
 
-def actions_csv(actions: NDArray[np.float32]) -> str:
-    """A header and a row per step: `step`, then the 16 dimensions of `wham16`, measured.
+def actions_csv(actions: NDArray[np.float32], space: ActionSpace) -> str:
+    """A header and a row per step: `step`, then the dimensions of the model's space, measured.
 
     Args:
-        actions: float32 [K, 16].
+        actions: float32 [K, A].
+        space: the model's.
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow([STEP, *load_space(WHAM16).names])
+    table.writerow([STEP, *space.names])
     table.writerows([step, *(f"{value:g}" for value in row)] for step, row in enumerate(actions))
     return text.getvalue()
 

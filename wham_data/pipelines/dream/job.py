@@ -35,9 +35,10 @@ from wham_data.pipelines.dream.batches import (
     tokenizer_of,
 )
 from wham_data.pipelines.dream.files import DreamFolder
-from wham_data.pipelines.dream.report import DreamProgress, DreamReport, Kind
+from wham_data.pipelines.dream.model_steps import ModelSteps, check_kinds, is_wham
+from wham_data.pipelines.dream.report import DreamProgress, DreamReport, FileKind
 from wham_data.pipelines.dream.settings import DreamSettings
-from wham_data.pipelines.dream.sources import Episode, Source
+from wham_data.pipelines.dream.sources import DreamSource, Episode
 from wham_data.pipelines.run.progress import Failed, ProgressListener, Silent
 from wham_data.pipelines.run.runner import LocalRunner, Outcome, Runner, Service, Stage, Work
 from wham_data.pipelines.video import SMALLEST_SIDE
@@ -71,12 +72,12 @@ class DreamWorkers:
 
 
 def run_dreams(
-    source: Source,
+    source: DreamSource,
     out: str | Path,
     model: WorldModel,
     settings: DreamSettings,
     *,
-    save: Sequence[Kind] = ("csv", "npz"),
+    save: Sequence[FileKind] | None = None,
     batch_size: int | None = None,
     speculate: bool = True,
     workers: DreamWorkers | None = None,
@@ -85,19 +86,21 @@ def run_dreams(
     """Dream from every episode of a source. Running it again makes only what is missing.
 
     Args:
-        source: see `sources.open_source`.
+        source: see `sources.open_dream_source`.
         out: where the dreams are kept; see `files`.
         model: with its tokenizer.
         settings: see `Asked.settle`.
-        save: kinds of files.
+        save: kinds of files; None: `usual_files`.
         batch_size: dreams side by side; None: as many as fit `BATCH_BYTES`, at most `MOST_BATCH`.
         speculate: guess ahead, which changes nothing but the time.
         workers: who dreams; None: this process. The dreams are the same.
         watch: is shown how far the run is.
 
     Raises:
-        UsageError: the model has no tokenizer, `out` lies in the source, or no such batch size.
-        MismatchError: the corpus has other tokens; or `out` holds dreams of other settings or of
+        UsageError: the model has no tokenizer, its action space is not declared or does not fit the
+            files to save, `out` lies in the source, or no such batch size.
+        MismatchError: the corpus has other tokens, or actions that no declared conversion takes to
+            the model's space; or `out` holds dreams of other settings or of
             another episode.
         WhamDataError: the disk fails, or the batch is too large for the GPU.
     """
@@ -105,6 +108,9 @@ def run_dreams(
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"batch size {batch_size}: expected at least 1")
     started = time.monotonic()
+    space = ModelSteps.of(model).space
+    save = save or usual_files(model)
+    check_kinds(space, save, model.name)
     if settings.look.interpolate and min(tokenizer.frame_size) < SMALLEST_SIDE:
         raise UsageError(f"--interpolate: the model's pictures are below {SMALLEST_SIDE} pixels")
     fingerprint = model.fingerprint()
@@ -120,15 +126,15 @@ def run_dreams(
         save=tuple(save),
         fingerprint=fingerprint,
         source_kind=source.kind,
-        space=source.space,
+        space=(source.space or space).name,
         speculate=speculate,
     )
-    folder = task.folder(tokenizer)
+    folder = task.folder(model)
     _check_apart(source, folder)
     folder.check(save)
     folder.sweep()
     watch = watch or Silent()
-    for note in source.check(tokenizer):
+    for note in source.check(tokenizer, space):
         watch.message(note, warning=True)
     if model.unexpected:
         some = ", ".join(model.unexpected[:3])
@@ -139,6 +145,11 @@ def run_dreams(
     run.complete()
     run.dream_all(batch_size or usual_batch(model, settings.context))
     return run.report(str(out), time.monotonic() - started)
+
+
+def usual_files(model: WorldModel) -> tuple[FileKind, ...]:
+    """Kinds of files that hold a dream's numbers: csv, and WHAM's npz of a model in `wham16`."""
+    return ("csv", "npz") if is_wham(ModelSteps.of(model).space) else ("csv",)
 
 
 def usual_batch(model: WorldModel, context: int) -> int:
@@ -165,7 +176,7 @@ def open_same(open: Callable[[str], WorldModel], fingerprint: str, device: str) 
 class _Run:
     """One run in the driver: what is still to do, and what came of it."""
 
-    source: Source
+    source: DreamSource
     folder: DreamFolder
     model: WorldModel
     task: DreamTask
@@ -323,7 +334,7 @@ def _share(part: int, whole: int) -> float:
     return round(part / whole, 4) if whole else 0.0
 
 
-def _check_apart(source: Source, folder: DreamFolder) -> None:
+def _check_apart(source: DreamSource, folder: DreamFolder) -> None:
     """Refuse to write into the source of the dreams, or over one of its files."""
     out = Path(os.path.realpath(folder.root))
     if source.root is not None and out.is_relative_to(source.root):

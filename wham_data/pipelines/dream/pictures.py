@@ -1,4 +1,4 @@
-"""Files a dream is watched in: mp4, GIF, PNGs, and an overlay of truth, dream and pad.
+"""Files a dream is watched in: mp4, GIF, PNGs, and an overlay of truth, dream and controls.
 
     what                mp4, overlay.mp4        GIF                     PNG
     mark                on every picture        on every picture        on the picture
@@ -36,10 +36,10 @@ from wham_data.pipelines.dream.overlay import Overlay
 from wham_data.pipelines.dream.provenance import Provenance
 from wham_data.pipelines.dream.watermark import Watermark
 from wham_data.pipelines.video import SMALLEST_SIDE, interpolated, write_gif, write_video
+from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import TEN_HZ
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.recording import Frames
-from wham_data.schemas.wham_tokens import ACTION_SIZE
 
 __all__ = [
     "Provenance",
@@ -144,17 +144,19 @@ def write_overlay(
     truth: Iterable[Frames] | None,
     dream: Iterable[Frames],
     actions: NDArray[np.float32],
+    space: ActionSpace,
     provenance: Provenance,
     *,
     upscale: int = 1,
 ) -> int:
-    """Write truth and dream side by side over the pad, at 10 fps, one picture a step; returns K.
+    """Write truth and dream side by side over the controls, at 10 fps, one picture a step; returns K.
 
     Args:
         path: the mp4 to make or replace.
         truth: what was recorded, for as long as there is any; None if nothing was.
         dream: K frames, uint8 [H, W, 3] RGB, like `truth` of any one size.
-        actions: float32 [K, 16] measured, in `wham16`; NaN where not known.
+        actions: float32 [K, A] measured; NaN where not known.
+        space: of the actions.
         provenance: what the file and the dream say of themselves.
         upscale: times 640x360, 1 to 8.
 
@@ -162,11 +164,11 @@ def write_overlay(
         UsageError: as for `write_dream_video`, and where dream and actions differ in length.
     """
     changes = [*_upscaling(upscale), "laid out beside what was recorded"]
-    if actions.ndim != 2 or actions.shape[1] != ACTION_SIZE:
+    if actions.ndim != 2 or actions.shape[1] != space.size:
         raise UsageError(
-            f"{path}: actions of shape {actions.shape}; expected [K, {ACTION_SIZE}], in wham16"
+            f"{path}: actions of shape {actions.shape}; expected [K, {space.size}], in {space.name}"
         )
-    overlay = Overlay(actions, provenance.short, upscale)
+    overlay = Overlay(actions, space, provenance.short, upscale)
     recorded = map(overlay.fitted, _checked(() if truth is None else truth, path))
     dreamt = _marked(map(overlay.fitted, _one_size(dream, path)), provenance)
     sheets = (

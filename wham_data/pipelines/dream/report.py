@@ -9,7 +9,7 @@ from wham_data.pipelines.run.progress import Failed, Figure, Progress
 from wham_data.schemas.errors import NoInputsError, RefusedInput
 
 DreamMode = Literal["world", "policy", "full"]
-Kind = Literal["npz", "mp4", "gif", "png", "csv", "overlay"]
+FileKind = Literal["npz", "mp4", "gif", "png", "csv", "overlay"]
 
 MODES: Final[dict[str, DreamMode]] = {
     "world": "world",
@@ -20,7 +20,7 @@ MODES: Final[dict[str, DreamMode]] = {
 }
 """What a mode may be called; the last two are the published protocols."""
 
-KINDS: Final[tuple[Kind, ...]] = ("png", "gif", "mp4", "overlay", "csv", "npz")
+FILE_KINDS: Final[tuple[FileKind, ...]] = ("png", "gif", "mp4", "overlay", "csv", "npz")
 """Kinds of files that a dream can be saved as, in the order in which they are put in place."""
 
 

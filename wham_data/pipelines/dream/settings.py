@@ -7,12 +7,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Final
 
 from wham_data.inference.sampling import Sampling
+from wham_data.inference.session import WorldModel
 from wham_data.pipelines.dream.actions import BY_MODEL, RECORDED, GivenActions, parse_actions
 from wham_data.pipelines.dream.files import Look
 from wham_data.pipelines.dream.pictures import FASTEST, LARGEST_UPSCALE
-from wham_data.pipelines.dream.report import MODES, DreamMode, Kind
-from wham_data.pipelines.dream.sources import Source
+from wham_data.pipelines.dream.report import MODES, DreamMode, FileKind
+from wham_data.pipelines.dream.sources import DreamSource
 from wham_data.pipelines.dream.window import Need
+from wham_data.schemas.actions import load_space
 from wham_data.schemas.clock import TEN_HZ
 from wham_data.schemas.errors import UsageError
 
@@ -57,7 +59,7 @@ class DreamSettings:
                 f"interpolate {rate}: expected a multiple of {TEN_HZ} above it and up to {FASTEST}"
             )
 
-    def need(self, save: Sequence[Kind]) -> Need:
+    def need(self, save: Sequence[FileKind]) -> Need:
         """What each dream takes of its episode, if it is to be saved like this."""
         return Need(
             context=self.taken,
@@ -95,16 +97,18 @@ class Asked:
     seed: int = 0
     look: Look = field(default_factory=Look)
 
-    def settle(self, source: Source, holds: int) -> DreamSettings:
-        """The settings for this source and a model that holds so many steps.
+    def settle(self, source: DreamSource, model: WorldModel) -> DreamSettings:
+        """The settings for this source and this model.
 
-        A recording knows its actions, so it is dreamt in mode world unless said. Pictures don't:
-        the model makes the actions unless they are given.
+        A recording knows its actions, so the mode is world by default. Pictures don't: the model
+        makes the actions unless they are given.
 
         Raises:
             UsageError: what is asked for does not go together, or not with the source or model.
         """
-        given = None if self.actions is None else parse_actions(self.actions, self.seed)
+        given, holds = None, model.spec.steps
+        if self.actions is not None:
+            given = parse_actions(self.actions, self.seed, load_space(model.action_space))
         mode = self._mode(source, given)
         if given is None:
             given = RECORDED if mode == "world" else BY_MODEL
@@ -131,7 +135,7 @@ class Asked:
             mode, context, taken, steps, given, self.start, self.sampling, self.seed, self.look
         )
 
-    def _mode(self, source: Source, given: GivenActions | None) -> DreamMode:
+    def _mode(self, source: DreamSource, given: GivenActions | None) -> DreamMode:
         if self.mode is not None and self.mode not in MODES:
             raise UsageError(f"mode {self.mode[:40]!r}: expected one of {', '.join(MODES)}")
         by_model = given is BY_MODEL or (given is None and source.kind == "pictures")

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -26,13 +27,12 @@ from wham_data.corpus.shards import RowRange
 from wham_data.corpus.storage.locations import is_url
 from wham_data.files.found import read_whole, walk
 from wham_data.inference.tokenizer import Tokenizer
-from wham_data.pipelines.dream.actions import WHAM16
 from wham_data.pipelines.dream.window import Need, Window, place, read_window
 from wham_data.pipelines.readers import discover
 from wham_data.pipelines.readers.kit.resize import resize
 from wham_data.pipelines.readers.wham_npz import open_wham_npz
 from wham_data.pipelines.video import VideoLimits, decode_image
-from wham_data.schemas.actions import load_space
+from wham_data.schemas.actions import ActionSpace, load_space
 from wham_data.schemas.conversion import Conversion, find_conversion
 from wham_data.schemas.errors import (
     IntegrityError,
@@ -44,7 +44,7 @@ from wham_data.schemas.errors import (
 from wham_data.schemas.manifest import SPLITS
 from wham_data.schemas.recording import Frames
 from wham_data.schemas.steps import FLOAT, TOKEN
-from wham_data.schemas.wham_tokens import ACTION_SIZE
+from wham_data.schemas.wham_tokens import ACTION_SPACE
 
 SourceKind = Literal["corpus", "wham-npz", "pictures"]
 
@@ -82,8 +82,8 @@ class Episode(Protocol):
         """
         ...
 
-    def read(self, need: Need, tokenizer: Tokenizer) -> Window:
-        """The window that a dream needs.
+    def read(self, need: Need, tokenizer: Tokenizer, space: ActionSpace) -> Window:
+        """The window that a dream needs, in the tokens and the action space of the model.
 
         Raises:
             RefusedInput: there is none, or it can't be read.
@@ -93,7 +93,7 @@ class Episode(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class DreamSource:
     """What there is to dream from, in a fixed order.
 
     root      the folder that the inputs lie in; None where single files were named
@@ -110,24 +110,26 @@ class Source:
     corpus: Corpus | None = None
 
     @property
-    def space(self) -> str:
-        """The action space that it is recorded in."""
-        return WHAM16 if self.corpus is None else self.corpus.info.action_space.name
+    def space(self) -> ActionSpace | None:
+        """The action space that it is recorded in; None where no actions are recorded."""
+        if self.kind == "pictures":
+            return None
+        return load_space(ACTION_SPACE) if self.corpus is None else self.corpus.info.action_space
 
-    def check(self, tokenizer: Tokenizer) -> list[str]:
-        """Whether this tokenizer can read it; a line for everything that is not taken as it is.
+    def check(self, tokenizer: Tokenizer, space: ActionSpace) -> list[str]:
+        """Whether a model can read it; a line for everything that has to be changed for it.
+
+        Args:
+            tokenizer: the model's.
+            space: of the model's actions.
 
         Raises:
-            MismatchError: the corpus has other tokens and no pictures.
+            MismatchError: no conversion to the model's space is declared, or the corpus has other
+                tokens and no pictures.
         """
+        notes = self._check_space(space)
         if self.corpus is None:
-            return []
-        notes = []
-        if self.space != WHAM16:
-            notes.append(
-                f"{self.told}: its actions are converted from {self.space} "
-                f"(`wham-data schema convert {self.space} {WHAM16}` says how)"
-            )
+            return notes
         mine, theirs = tokenizer.info, self.corpus.info.tokenizer
         if theirs is not None and theirs.fingerprint == mine.fingerprint:
             return notes
@@ -145,13 +147,30 @@ class Source:
         own = "its pictures are encoded with the model's own tokenizer"
         return [*notes, f"{self.told}: holds {found}; {own}"]
 
+    def _check_space(self, target: ActionSpace) -> list[str]:
+        """The same for the model's action space alone."""
+        if self.space is None or self.space == target:
+            return []
+        try:
+            _conversion(self.space, target)
+        except UsageError as error:
+            raise MismatchError(
+                f"{self.told}: its actions are in {self.space.name}, a world model's in "
+                f"{target.name}: {error}"
+            ) from None
+        names = f"{self.space.name} {target.name}"
+        return [
+            f"{self.told}: its actions are converted from {self.space.name} "
+            f"(`wham-data schema convert {names}` says how)"
+        ]
 
-def open_source(
+
+def open_dream_source(
     sources: Sequence[str | Path],
     *,
     split: Sequence[str] = (),
     limit: int | None = None,
-) -> Source:
+) -> DreamSource:
     """Find out what there is.
 
     Args:
@@ -163,7 +182,6 @@ def open_source(
     Raises:
         UsageError: a source does not exist, or they do not go together.
         NoInputsError: there is nothing to dream from.
-        MismatchError: the actions of the corpus are in a space that does not convert to `wham16`.
     """
     paths = [Path(os.path.realpath(source)) for source in sources]
     told = ", ".join(map(str, sources))
@@ -181,7 +199,7 @@ def open_source(
         raise UsageError(f"{told}: dream from .npz files and from pictures one after the other")
     root = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
     if found:
-        return Source("wham-npz", told, root, tuple(found[:limit]))
+        return DreamSource("wham-npz", told, root, tuple(found[:limit]))
     pictures = list(itertools.chain.from_iterable(map(_pictures_at, paths)))
     if not pictures:
         raise NoInputsError(
@@ -189,7 +207,7 @@ def open_source(
         )
     title = pictures[0].stem if root is None else root.name
     episode = PictureEpisode(safe_name((title,)), title, tuple(pictures))
-    return Source("pictures", told, root, (episode,), len(pictures))
+    return DreamSource("pictures", told, root, (episode,), len(pictures))
 
 
 def safe_name(parts: Sequence[str]) -> str:
@@ -226,9 +244,9 @@ class RefusedEpisode:
         """Refuses."""
         raise self.why
 
-    def read(self, need: Need, tokenizer: Tokenizer) -> Window:
+    def read(self, need: Need, tokenizer: Tokenizer, space: ActionSpace) -> Window:
         """Refuses."""
-        del need, tokenizer
+        del need, tokenizer, space
         raise self.why
 
 
@@ -238,7 +256,6 @@ class CorpusEpisode:
 
     corpus: Corpus
     row: Mapping[str, Any]
-    conversion: Conversion
 
     @property
     def title(self) -> str:
@@ -259,7 +276,7 @@ class CorpusEpisode:
         """The recording's hash and the settings that made steps of it, wherever they lie by now."""
         return f"{self.row['recording']}-{self.row['settings']}"
 
-    def read(self, need: Need, tokenizer: Tokenizer) -> Window:
+    def read(self, need: Need, tokenizer: Tokenizer, space: ActionSpace) -> Window:
         """Read the tokens, or encode the pictures, of the steps that are needed and no others."""
         view = self.corpus.open_shard(self.row["shard"])
         n_steps, first_row = self.row["n_steps"], self.row["row_start"]
@@ -278,20 +295,23 @@ class CorpusEpisode:
             used[kept["start"] : kept["end"]] = True
         start = place(good & used, need)
         all_rows = range(first_row, first_row + n_steps)
-        with_actions, shown = (
+        action_rows, picture_rows = (
             all_rows[steps.start : steps.stop]
-            for steps in (need.with_actions(start, n_steps), need.with_pictures(start, n_steps))
+            for steps in (need.action_steps(start, n_steps), need.picture_steps(start, n_steps))
         )
-        actions = self.conversion.apply(_matrix(view, with_actions, "actions", FLOAT))
         info = self.corpus.info
+        stored_actions = _matrix(view, action_rows, "actions", FLOAT)
+        actions = _conversion(info.action_space, space).apply(stored_actions)
         if info.tokenizer is None or info.tokenizer.fingerprint != tokenizer.fingerprint:
-            pictures = self._pictures(view, shown)
+            pictures = self._pictures(view, picture_rows)
             return read_window(start, pictures, actions, need.context, tokenizer)
         stored = None
         if info.frames != "none":
-            stored = np.stack(list(self._pictures(view, shown[: need.context])))
+            stored = np.stack(list(self._pictures(view, picture_rows[: need.context])))
             stored = resize(stored, tokenizer.frame_size, "stretch")
-        return Window(start, _matrix(view, shown, "tokens", TOKEN), actions, stored, encoded=False)
+        return Window(
+            start, _matrix(view, picture_rows, "tokens", TOKEN), actions, stored, encoded=False
+        )
 
     def _pictures(self, view: ShardView, rows: range) -> Iterator[Frames]:
         """The stored pictures of these rows, one by one."""
@@ -329,20 +349,19 @@ class NpzEpisode:
         """The checksums of pictures and actions."""
         return open_wham_npz(self.path, self.limits).identity
 
-    def read(self, need: Need, tokenizer: Tokenizer) -> Window:
+    def read(self, need: Need, tokenizer: Tokenizer, space: ActionSpace) -> Window:
         """Encode the pictures that are needed."""
         recording = open_wham_npz(self.path, self.limits)
         assert recording.actions is not None
-        actions = recording.actions.values.astype(np.float32)
+        recorded = recording.actions.values.astype(np.float32)
+        actions = _conversion(load_space(ACTION_SPACE), space).apply(recorded)
         start = place(np.array(np.isfinite(actions).all(axis=1)), need)
-        shown, with_actions = (
-            need.with_pictures(start, len(actions)),
-            need.with_actions(start, len(actions)),
+        picture_rows, action_rows = (
+            need.picture_steps(start, len(actions)),
+            need.action_steps(start, len(actions)),
         )
-        pictures = (each for each in recording.pictures(np.array(shown)) if each is not None)
-        return read_window(
-            start, pictures, actions[np.array(with_actions)], need.context, tokenizer
-        )
+        pictures = (each for each in recording.pictures(np.array(picture_rows)) if each is not None)
+        return read_window(start, pictures, actions[np.array(action_rows)], need.context, tokenizer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,7 +382,7 @@ class PictureEpisode:
         digests = [hashlib.sha256(_picture_bytes(path)).digest() for path in self.files]
         return hashlib.sha256(b"".join(digests)).hexdigest()
 
-    def read(self, need: Need, tokenizer: Tokenizer) -> Window:
+    def read(self, need: Need, tokenizer: Tokenizer, space: ActionSpace) -> Window:
         """Encode the first C and, where pictures are to follow, the next K; else the last C."""
         if need.frames:
             start = place(np.ones(len(self.files), np.bool_), need)
@@ -372,29 +391,30 @@ class PictureEpisode:
             start = len(self.files) - need.context
             files = self.files[start:]
         pictures = (decode_image(_picture_bytes(path)) for path in files)
-        unknown = np.full((len(files), ACTION_SIZE), np.nan, np.float32)
+        unknown = np.full((len(files), space.size), np.nan, np.float32)
         return read_window(start, pictures, unknown, need.context, tokenizer)
 
 
-def _corpus_source(corpus: Corpus, told: str, split: Sequence[str], limit: int | None) -> Source:
+def _corpus_source(
+    corpus: Corpus, told: str, split: Sequence[str], limit: int | None
+) -> DreamSource:
     unknown = [name for name in split if name not in SPLITS]
     if unknown:
         raise UsageError(f"--split {unknown[0][:40]!r}: expected {', '.join(SPLITS)}")
-    space = corpus.info.action_space
-    try:
-        conversion = find_conversion(space, load_space(WHAM16))
-    except UsageError as error:
-        raise MismatchError(
-            f"{told}: its actions are in {space.name}, a world model's in {WHAM16}: {error}"
-        ) from None
     rows = corpus.episodes.filter(pl.col("split").is_in(split) if split else pl.lit(True))
     if not len(rows):
         where = f" in {' or '.join(split)}" if split else ""
         raise NoInputsError(f"{told}: no episodes{where} among {corpus.n_episodes}")
     chosen = rows if limit is None else rows.head(limit)
-    episodes = [CorpusEpisode(corpus, row, conversion) for row in chosen.rows(named=True)]
+    episodes = [CorpusEpisode(corpus, row) for row in chosen.rows(named=True)]
     root = None if is_url(corpus.location) else Path(corpus.location)
-    return Source("corpus", told, root, tuple(episodes), corpus=corpus)
+    return DreamSource("corpus", told, root, tuple(episodes), corpus=corpus)
+
+
+@cache
+def _conversion(source: ActionSpace, target: ActionSpace) -> Conversion:
+    """As `find_conversion`, which reads a file: once for all episodes."""
+    return find_conversion(source, target)
 
 
 def _npz_episodes(paths: Sequence[Path]) -> list[Episode]:

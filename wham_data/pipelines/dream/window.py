@@ -38,12 +38,12 @@ class Need:
     frames: bool = False
     truth: bool = False
 
-    def with_pictures(self, start: int, length: int) -> range:
+    def picture_steps(self, start: int, length: int) -> range:
         """The steps, of an episode of this length, whose pictures a window holds."""
         after = self.steps if self.frames or self.truth else 0
         return range(start, min(start + self.context + after, length))
 
-    def with_actions(self, start: int, length: int) -> range:
+    def action_steps(self, start: int, length: int) -> range:
         """The steps whose actions a window holds."""
         return range(start, min(start + self.context + self.steps, length))
 
@@ -54,7 +54,8 @@ class Window:
 
     start     the step of the episode that it begins with
     tokens    uint16 [C + F, N] in the model's tokens; F <= K
-    actions   float32 [C + A, 16] measured in `wham16`, NaN where not known; A <= K
+    actions   float32 [C + A, D] measured in the model's space of D numbers, NaN where not known;
+              A <= K
     pictures  uint8 [C, H, W, 3] as recorded; None: the source holds tokens alone
     encoded   the tokens were made here, from the source's pictures
     size      (width, height) of the source's pictures, before they were brought to the model's
@@ -124,7 +125,7 @@ def read_window(
     Args:
         start: the step that they begin with.
         pictures: uint8 [h, w, 3] each, C + F in all; only the first C are kept.
-        actions: float32 [C + A, 16].
+        actions: float32 [C + A, D].
         context: C.
         tokenizer: the model's.
     """

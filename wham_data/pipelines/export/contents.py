@@ -1,4 +1,4 @@
-"""What an export is to hold, decided before anything is written: rows, actions, pictures, settings."""
+"""Decides what an export holds before anything is written: rows, actions, pictures, settings."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def chosen_rows(corpus: Corpus, split: Sequence[str], limit: int | None) -> list
 
 
 def conversion_for(corpus: Corpus, writer: Writer, mapping: Path | None) -> Conversion:
-    """How the actions of the corpus become those of the format."""
+    """The conversion from the corpus' actions to the format's actions."""
     native = corpus.info.action_space
-    wanted = writer.space(native)
+    needed = writer.space(native)
     if mapping is None:
         try:
-            return find_conversion(native, wanted)
+            return find_conversion(native, needed)
         except UsageError as error:
             raise UsageError(
-                f"{writer.name} needs actions in {wanted.name}, the corpus has them in "
+                f"{writer.name} needs actions in {needed.name}, the corpus has them in "
                 f"{native.name}: {error} Give that file here with --mapping too"
             ) from None
     conversion = load_conversion(mapping)
@@ -69,10 +69,10 @@ def content_of(
     *,
     pictured: bool,
 ) -> Content:
-    """What every exported step holds.
+    """The content that every exported step has.
 
     Raises:
-        UsageError: pictures are needed and there are none, or a tokenizer is given for nothing.
+        UsageError: pictures are needed and there are none, or a tokenizer is given but not needed.
     """
     info = corpus.info
     size = info.size
@@ -105,7 +105,7 @@ def content_of(
 
 
 def notes_on(writer: Writer, content: Content, licences: Mapping[str, int]) -> Iterator[str]:
-    """What a person should know, whatever the format."""
+    """Notes for the user that do not depend on the format."""
     if writer.demands.steady and content.rate is None:
         raise UsageError(
             f"{writer.name} has one rate for all episodes, but the corpus keeps those of its "
@@ -121,8 +121,8 @@ def decoder_for(corpus: Corpus, ref: str | None, device: str) -> Service:
     """The decoder of the tokenizer that made the tokens.
 
     Raises:
-        UsageError: nobody says where that lies.
-        MismatchError: `ref` is another one.
+        UsageError: the location of the tokenizer is not known.
+        MismatchError: `ref` is another tokenizer.
     """
     info = corpus.info.tokenizer
     assert info is not None
@@ -147,13 +147,13 @@ def agreed_by(
     conversion: Conversion,
     content: Content,
 ) -> dict[str, object]:
-    """What all that is in one folder has to agree on."""
+    """The settings that everything in one export folder must share."""
     rate = content.rate
     agreed: dict[str, object] = {
         "format": writer.name,
         "options": option_settings((writer,)),
         "corpus": corpus.info.settings_hash,
-        "actions": content_hash(conversion.said),
+        "actions": content_hash(conversion.rules_json),
         "action_space": conversion.target.name,
         "pictures": content.pictures,
         "rate": str(rate) if isinstance(rate, Fraction) else None,

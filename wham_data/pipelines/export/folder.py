@@ -1,13 +1,13 @@
-"""What an export leaves on disk, and how it is known what of it is there.
+"""The folder of an export, and the records of its finished parts.
 
-    OUT/...                  what the format asks for
-    OUT/LICENCES.txt         each licence, and the sources it holds for
-    OUT/episodes.jsonl       where each episode lies and where it comes from
-    OUT/export.json          what all of it agrees on
-    OUT/.export/<part>.json  what became of a part; written last
-    OUT/.export/making/...   what is being written, a folder for each part; renamed into place file by file
+    OUT/...                  the files of the format
+    OUT/LICENCES.txt         each licence, and the sources under it
+    OUT/episodes.jsonl       the files and the source of each episode
+    OUT/export.json          the settings that all parts share
+    OUT/.export/<part>.json  the record of a finished part; written last
+    OUT/.export/making/...   unfinished files, a folder for each part; later renamed file by file
 
-A part whose record is there is done. A file under its own name is whole.
+A part is finished when its record exists. A file under its final name is always complete.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ MOST_JSON_BYTES: Final = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class PartRecord:
-    """What became of a part.
+    """The record of a finished part.
 
-    identity  of what went into it
-    failed    its episodes that are not in it
+    identity  the identity of its content, see `Part.identity`
+    failed    its episodes that could not be written
     """
 
     identity: str
@@ -50,27 +50,27 @@ class PartRecord:
 
 
 class ExportFolder:
-    """OUT, to which one process at a time writes.
+    """The folder OUT. Only one process at a time writes to it.
 
     Attributes:
         root: its path; made when `opened` is entered.
     """
 
     def __init__(self, root: Path) -> None:
-        """Look at a folder; nothing is made."""
+        """Use a folder. Nothing is written yet."""
         self.root = root
         self._notes = root / RECORDS
 
     @contextmanager
     def opened(self, agreed: Mapping[str, object]) -> Iterator[None]:
-        """Have the folder to oneself; what a run that was killed left half-made is removed.
+        """Lock the folder for this process, and remove unfinished files of a run that was killed.
 
         Args:
-            agreed: plain values that all that is written to it has to agree on.
+            agreed: the settings that all parts in the folder must share, as plain values.
 
         Raises:
-            UsageError: another process is writing to it, or it holds something else.
-            MismatchError: what is in it was made with other settings; the line lists them.
+            UsageError: another process is writing to it, or it holds other files.
+            MismatchError: its export was made with other settings. The message lists them.
         """
         self._check_ours()
         with one_line(self.root):
@@ -88,10 +88,10 @@ class ExportFolder:
                     shutil.rmtree(self._notes / MAKING, ignore_errors=True)
 
     def record_of(self, part: Part) -> PartRecord | None:
-        """What an earlier run made of a part; None if it is not done.
+        """The record of a part from an earlier run; None if the part is not finished.
 
         Raises:
-            MismatchError: it was made of something else.
+            MismatchError: the part was made from other episodes.
         """
         record = _record_of(read_object(self._notes / f"{part.name}.json", MOST_JSON_BYTES))
         if record is not None and record.identity != part.identity:
@@ -102,10 +102,10 @@ class ExportFolder:
         return record
 
     def check_only(self, parts: Iterable[Part]) -> None:
-        """See that nothing is in the folder but what these parts become.
+        """Check that the folder holds no parts other than these.
 
         Raises:
-            MismatchError: something is, which the files that describe the export would not name.
+            MismatchError: there is another part, which the files that describe the export would omit.
         """
         there = {path.stem for path in self._notes.glob("*.json")}
         if others := sorted(there - {part.name for part in parts}):
@@ -115,11 +115,15 @@ class ExportFolder:
             )
 
     def staging(self, name: str) -> Path:
-        """Where the files of a part are written before they are published; not made yet."""
+        """The folder in which the files of a part are written before they are published."""
         return self._notes / MAKING / name
 
     def publish(self, staged: Path) -> tuple[tuple[str, ...], int]:
-        """Put the files of a folder in place; what is there gives way. Their names, and their bytes."""
+        """Move the files of a folder to their final names; existing files are replaced.
+
+        Returns:
+            Their names, and their size in bytes.
+        """
         files = sorted(path for path in staged.rglob("*") if path.is_file())
         size = sum(path.stat().st_size for path in files)
         with one_line(self.root):

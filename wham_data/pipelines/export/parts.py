@@ -1,7 +1,7 @@
-"""A part of an export is written: the work that a runner shares out.
+"""Writes a part of an export: the work that a runner distributes.
 
-Each part is written into a private folder of its own; the job puts it in place. Nothing here knows
-where it runs. An episode that cannot be written is left out of its part, which is then written again.
+Each part is written into its own private folder; the job then publishes it. Nothing here knows where
+it runs. An episode that cannot be written is left out, and its part is then written again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class PartToWrite:
 
 @dataclass(frozen=True, slots=True)
 class WrittenPart:
-    """What lies in the folder of a part.
+    """The content of the folder of a part.
 
     episodes  names of the episodes in it
     steps     of each of them
@@ -106,7 +106,7 @@ class WriteParts:
 
 
 def failure_of(stretch: Stretch, why: Exception) -> Failed:
-    """What the report says of an episode that is not written."""
+    """The entry of the report for an episode that could not be written."""
     reason = why.reason if isinstance(why, RefusedInput) else Reason.CORRUPT
     return Failed(stretch.name, printable(stretch.row.source), str(reason), printable(str(why)))
 

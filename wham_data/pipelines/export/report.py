@@ -1,4 +1,4 @@
-"""How far an export is, and its report at the end."""
+"""The progress of an export, and its report at the end."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ FORMATS: Final = (
 
 @dataclass(slots=True)
 class ExportProgress(Progress):
-    """How far a run is.
+    """The progress of a run.
 
-    episodes, steps  to be written
-    done             episodes that are written
-    steps_done       steps so far
+    episodes, steps  number to be written
+    done             number of episodes written so far
+    steps_done       number of steps written so far
     """
 
     unit: ClassVar[str] = "episodes"

@@ -16,7 +16,7 @@ from wham_data.pipelines.readers.kit.options import option_settings
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
 from wham_data.schemas.errors import NoInputsError, RefusedInput, UsageError
-from wham_data.schemas.mask import masks_said
+from wham_data.schemas.mask import masks_text
 from wham_data.schemas.player_key import SETTING, PlayerKey, check_player_key
 from wham_data.schemas.recording import OpenRecording
 
@@ -66,9 +66,9 @@ def corpus_info(
             "split": ",".join(f"{share:g}" for share in settings.split),
             "split_seed": settings.split_seed,
             **option_settings(readers),
-            **({} if settings.mapping is None else {"mapping": settings.mapping.said}),
+            **({} if settings.mapping is None else {"mapping": settings.mapping.rules_json}),
             **({} if player_key is None else {SETTING: player_key.check}),
-            **({"masks": masks_said(settings.masks)} if settings.masks else {}),
+            **({"masks": masks_text(settings.masks)} if settings.masks else {}),
         },
     )
 

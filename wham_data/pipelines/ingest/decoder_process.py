@@ -1,4 +1,4 @@
-"""Recordings are opened and decoded in a process of their own, which a bad one may take with it.
+"""Opens and decodes recordings in a separate process, so that a bad recording cannot crash the job.
 
     this process            decoder process (`decoder_child.py`)
     open a recording  --->  reads its clocks and its log with its reader
@@ -11,8 +11,8 @@ the kernel lets it go without one, and is killed when it is silent for too long 
 for what the recording holds. Whatever happens to it, that recording is refused and the next one
 gets a fresh process. One that is well works on the next recording, and ends when it is left alone.
 
-It is a fence against crashes, hangs and bombs, not a jail: code that a decoder was tricked into
-running would have the rights of the user.
+This protects against crashes, hangs and decompression bombs. It is not a sandbox: if a file tricks a
+decoder into running code, that code has the rights of the user.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ GRACE_SECONDS: Final = 30.0
 INDEX_BYTES_PER_SECOND: Final = 20e6
 PIECE_FRAMES: Final = 8
 RECORDINGS_EACH: Final = 200
-"""After so many recordings a decoder process is replaced, whatever it may have leaked."""
+"""After this many recordings a decoder process is replaced, because it may leak memory."""
 SMALLEST_MEMORY_MB: Final = 256
 MOST_IDLE: Final = 1
 
@@ -65,13 +65,13 @@ QUIET: Final = {
 
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
-    """What one recording may cost before it is refused.
+    """The limits of memory and time for one recording, above which it is refused.
 
-    memory_mb  what the decoder process may allocate, in MB
+    memory_mb  memory that the decoder process may allocate, in MB
     slowness   seconds that decoding may take for each second of the recording, after the first
                GRACE_SECONDS; time in which pictures wait to be taken does not count
     silence_s  seconds without a picture after which it counts as hung
-    In neither does time count in which it is others that have the CPUs.
+    Time in which other processes use the CPUs does not count in either limit.
     """
 
     memory_mb: int = 1500
@@ -89,7 +89,7 @@ class DecodeLimits:
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """By what a file is known to be unchanged."""
+    """The values by which a changed file is recognised."""
 
     n_bytes: int
     modified_ns: int
@@ -175,7 +175,7 @@ def open_isolated(
 
 @dataclass(slots=True, kw_only=True)
 class IsolatedRecording(OpenedRecording):
-    """What was read of a recording; its pictures come from a decoder process when asked for."""
+    """A recording whose data was read. `frames` gets its pictures from a decoder process."""
 
     request: OpenRequest
     pictureless: bool = False
@@ -272,7 +272,7 @@ class DecoderProcess:
             yield pictures
 
     def kill(self) -> None:
-        """End it, whatever it does."""
+        """End the process at once."""
         self._process.kill()
         self._process.wait()
         self._connection.close()
@@ -298,13 +298,13 @@ class DecoderProcess:
         self._started, self._busy = True, False
 
     def _answer(self, seconds: float) -> Any:
-        """The next message of the decoder process; what it raised is raised here."""
+        """The next message of the decoder process. If it is an exception, it is raised here."""
         with self._alive():
             self._wait(seconds)
             answer = self._connection.recv()
         if isinstance(answer, Pictures):
             return answer
-        # Out of memory it may be in disorder, so it stays busy and is replaced.
+        # After running out of memory its state is uncertain, so it stays busy and is replaced.
         if not (isinstance(answer, RefusedInput) and answer.reason is Reason.OUT_OF_MEMORY):
             self._busy, self._last_use = False, time.monotonic()
         if isinstance(answer, WhamDataError):
@@ -369,7 +369,7 @@ os.register_at_fork(after_in_child=_idle.clear)
 
 
 def close_idle() -> None:
-    """End the decoder process that waits for the next recording; it would end by itself soon."""
+    """End the decoder process that waits for the next recording, instead of letting it time out."""
     with _idle_lock:
         while _idle:
             _idle.pop().kill()
@@ -377,7 +377,7 @@ def close_idle() -> None:
 
 @contextmanager
 def _borrowed() -> Iterator[DecoderProcess]:
-    """A decoder process for one request after the other, which goes back if it is well."""
+    """A decoder process for several requests. It is kept for reuse if it is still usable."""
     with _idle_lock:
         decoder = _idle.pop() if _idle else None
     if decoder is not None and not decoder.is_ready:

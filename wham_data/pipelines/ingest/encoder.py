@@ -17,7 +17,7 @@ Encoder = Hosted[Frames, ImageTokens]
 """uint8 [B, H, W, 3] in, uint16 [B, N] out."""
 
 FRAMES_TOGETHER: Final = 64
-"""Frames of several recordings that are encoded in one go, at most."""
+"""At most this many frames, from several recordings, are encoded together."""
 
 
 def encoder_service(tokenizer: str | None, device: str) -> Service | None:

@@ -178,7 +178,7 @@ def run_ingest(
         ended = error
         raise
     finally:
-        # Also when interrupted: what is done is kept, and what was not reached is counted.
+        # Also when interrupted: finished work is kept, and inputs not reached are counted.
         run.commit()
         report = run.report(time.monotonic() - started)
         players = {each.recording.provenance.player for each in plan.recordings}
@@ -217,7 +217,7 @@ def run_record(
     report: IngestReport,
     ended: BaseException | None,
 ) -> dict[str, object]:
-    """What `runs/` keeps of a run, however it ended."""
+    """The record of a run for `runs/`, also of a run that failed."""
     keys = [found.key for found in plan.recordings]
     return {
         "command": "ingest",
@@ -231,7 +231,7 @@ def run_record(
 
 
 def exit_code(ended: BaseException | None, report: IngestReport) -> int:
-    """The code with which the command leaves."""
+    """The exit code of the command."""
     match ended:
         case None:
             return report.exit_code
@@ -276,7 +276,7 @@ def decode_threads(recordings: int) -> int:
 
 @dataclass(slots=True)
 class _Run:
-    """The state of one run in the driver: what waits to be committed, and the counts."""
+    """The state of one run in the driver: results waiting to be committed, and the counts."""
 
     corpus: Corpus
     plan: IngestPlan
@@ -320,7 +320,7 @@ class _Run:
         self.watch.progressed(self.progress)
 
     def take(self, outcome: Outcome[Found, Ingested]) -> None:
-        """One recording is through: note what came of it, and commit if it is time."""
+        """Take the outcome of one recording, and commit if it is time."""
         found, result = outcome.item, outcome.result
         self.progress.done += 1
         self.progress.bytes_done += found.bytes
@@ -341,7 +341,7 @@ class _Run:
             self.commit()
 
     def commit(self) -> None:
-        """Bring what is done into the manifest."""
+        """Commit the finished recordings to the manifest."""
         rows, refused = list(self.rows), list(self.refused)
         settings = self.corpus.info.settings_hash
         report = self.corpus.commit(
@@ -360,7 +360,7 @@ class _Run:
             tie_to=self.choices.tie_to,
             allow_forgotten=self.choices.allow_forgotten,
         )
-        # Only now: interrupted in there, it is done again on the way out.
+        # Cleared only now: if the commit is interrupted, it is repeated at the end of the run.
         del self.rows[: len(rows)], self.refused[: len(refused)]
         self.committed.update(report.committed)
         self.came_first += len(report.already_there)

@@ -125,14 +125,14 @@ def make_plan(
     options: Mapping[str, str] = NO_OPTIONS,
     only: Collection[str] | None = None,
 ) -> IngestPlan:
-    """Look for recordings and tell copies apart; everything distinct is still to do.
+    """Find recordings and recognise copies. All distinct recordings are still to do.
 
     Args:
         sources: files and folders.
         reader: "auto", or the one reader to use.
         limit: take only so many recordings, the first by path.
         options: values of readers' options.
-        only: nothing but what the quarantine calls so.
+        only: take just these sources, named as in the quarantine; None: all.
 
     Raises:
         UsageError: a source that does not exist, or no such option.

@@ -1,7 +1,7 @@
-"""What a corpus says of whom its recordings are: names or pseudonyms, and licences.
+"""Names or pseudonyms of players in a corpus, and licences of its recordings.
 
-Names are replaced where the driver hands rows to the manifest, so a person at the terminal still
-reads the names of his files.
+Names are replaced when the driver adds rows to the manifest, so a person at the terminal still reads
+the names of their files.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from wham_data.schemas.player_key import PlayerKey
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """How a corpus calls players, and the licence of what comes without one.
+    """How a corpus names players, and the licence for recordings without one.
 
-    key      None: by name
-    license  for recordings whose source names none; None: they stay without one
+    key      key of the pseudonyms; None: players are stored by name
+    license  licence for recordings whose source names none; None: they stay without one
     """
 
     key: PlayerKey | None = None
@@ -34,11 +34,11 @@ class Naming:
         return Ties(found.key, who.match, self.player(who.player))
 
     def player(self, name: str | None) -> str | None:
-        """What the corpus calls a player."""
+        """The name or pseudonym of a player in the corpus."""
         return self.key.pseudonym(name) if self.key and name else name
 
     def row(self, row: EpisodeRow) -> EpisodeRow:
-        """A row as the manifest has it: no name in `player`, nor as a word in `source`."""
+        """A row for the manifest, with the player's name replaced in `player` and in `source`."""
         return replace(
             row,
             player=self.player(row.player),
@@ -54,7 +54,7 @@ class Naming:
         return text
 
     def barred(self, recordings: Iterable[Found], corpus: Corpus) -> dict[str, Kind]:
-        """The recordings that a corpus has forgotten, by key: for what each must stay out."""
+        """The recordings that must stay out because they were forgotten: the reason for each key."""
         forgotten = Forgotten.read(corpus.storage)
-        kinds = ((found.key, forgotten.bars(self.ties(found))) for found in recordings)
+        kinds = ((found.key, forgotten.blocks(self.ties(found))) for found in recordings)
         return {key: kind for key, kind in kinds if kind is not None}

@@ -1,4 +1,4 @@
-"""How far a run is, and its report at the end: every input and every frame is somewhere."""
+"""The progress of a run, and its report at the end, which counts every input and every frame."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from wham_data.schemas.errors import NoInputsError, RefusedInput
 
 @dataclass(slots=True)
 class IngestProgress(Progress):
-    """How far a run is. Frames are steps of the grid.
+    """The progress of a run. Frames are steps of the grid.
 
-    rate  steps per second; 0 where they differ, and hours are then not shown
+    rate  steps per second; 0 if rates differ: then hours are not shown
     """
 
     unit: ClassVar[str] = "recordings"
@@ -28,7 +28,7 @@ class IngestProgress(Progress):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Recordings that are through, and those to do."""
+        """Number of recordings done, and number of recordings in all."""
         return self.done, self.to_do
 
     @property
@@ -64,7 +64,7 @@ class IngestProgress(Progress):
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What became of every input of a run.
+    """The result for every input of a run.
 
     found = ingested + duplicates + quarantined + already_there + not_reached + forgotten
     frames_in = frames_used + the sum of frames_dropped, over the recordings ingested

@@ -1,4 +1,4 @@
-"""Refused inputs are tried again, with the settings of the corpus that refused them."""
+"""Tries refused inputs again, with the settings of the corpus that refused them."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def retry(
     player_key: PlayerKey | None = None,
     watch: ProgressListener | None = None,
 ) -> IngestReport:
-    """Ingest again what is in quarantine; what goes in leaves it.
+    """Ingest the inputs in quarantine again. An input that succeeds leaves the quarantine.
 
     Args:
-        location: of the corpus.
-        runner: where the work is done.
-        reason: only what was refused for this reason; None: everything.
-        tokenizer: where the corpus' tokenizer lies, if not under its name.
-        limits, decoding: what a video may be and cost, where the cause was a limit.
-        player_key: the key that the corpus' players are named with.
-        watch: is shown how far the run is.
+        location: location of the corpus.
+        runner: runs the work.
+        reason: try only inputs that were refused for this reason; None: all.
+        tokenizer: path of the corpus' tokenizer, if its name is not enough to find it.
+        limits, decoding: new limits, for inputs that were refused because of a limit.
+        player_key: the key of the pseudonyms of the corpus' players.
+        watch: receives progress and messages.
 
     Raises:
-        NoInputsError: there is nothing to try again, or it is no longer there.
-        MismatchError: the corpus has settings that its description does not tell in full.
+        NoInputsError: there is nothing to try again, or the inputs no longer exist.
+        MismatchError: the corpus has settings that its description does not store in full.
     """
     corpus = Corpus.open(location)
     table = corpus.quarantine
@@ -73,10 +73,10 @@ def retry(
 
 
 def settings_of(info: CorpusInfo, tokenizer: str | None = None) -> IngestSettings:
-    """The settings that a corpus was made with, as far as its description tells them.
+    """The settings with which a corpus was made, as far as its description stores them.
 
-    A mapping, or a file given as an option, is stored as a hash alone: it is left out here, and opening
-    the corpus then fails with MismatchError.
+    Of a mapping, or a file given as an option, only the hash is stored. It is left out here, and
+    opening the corpus then fails with MismatchError.
     """
     stored = info.settings
     train, val, test = map(float, str(stored["split"]).split(","))
@@ -105,9 +105,9 @@ def settings_of(info: CorpusInfo, tokenizer: str | None = None) -> IngestSetting
 
 
 def _roots_of(paths: set[str], corpus: Corpus) -> list[str]:
-    """What ingest was given when it came upon these inputs, as far as it is still there.
+    """The sources of the earlier runs that found these inputs, if they still exist.
 
-    An input may need its folder to be recognised, so its path alone will not always do.
+    An input may be recognised only together with its folder, so its path alone may not be enough.
     """
     files = {path.partition("#")[0] for path in paths}
     roots = set()

@@ -1,7 +1,7 @@
 """From one recording to one shard: open, place, decode, encode, write.
 
-Every function here works on one recording and knows nothing of where it runs. Only a batch of
-frames is ever held.
+Every function here works on one recording and does not know where it runs. Only one batch of frames
+is in memory at a time.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ HOUR_NS = 3600 * SECOND_NS
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """What came of one recording.
+    """The result of ingesting one recording.
 
-    episodes        its rows for the manifest; whoever commits them assigns the split
-    notes           what a person should know of it
-    hours           of play on the grid
+    episodes        its rows for the manifest; the split is assigned when they are committed
+    notes           notes for the user
+    hours           hours of play on the grid
     frames_in       distinct shown frames of the source = frames_used + the sum of frames_dropped
-    frames_dropped  by reason
+    frames_dropped  number of frames by reason
     """
 
     episodes: tuple[EpisodeRow, ...]
@@ -100,7 +100,7 @@ def ingest_recording(
             )
             break
         except _FramesLost as loss:
-            # Rare, so all is simply done again, without the steps that show a lost frame.
+            # Rare, so everything is done again, without the steps that show a lost frame.
             lost = np.union1d(lost, loss.frames)
             plans = without_frames(plans, lost)
     account = account_frames(times_ns, end_ns, span, plans, settings.max_gap_ns, lost)
@@ -142,7 +142,7 @@ def open_found(found: Found, settings: IngestSettings) -> OpenRecording:
             Reason.NO_FRAMES,
             "actions without pictures: take them with --tokenizer none and --frames none",
         )
-    # From here on the decoder notices; before, the recording was only listed and hashed.
+    # From here on the decoder notices changes; before, the recording was only listed and hashed.
     size = sum(path.stat().st_size for path in found.recording.files if path.is_file())
     if size != found.bytes:
         raise RefusedInput(
@@ -242,12 +242,12 @@ def _bare_batches(plans: Sequence[EpisodePlan]) -> Iterator[_Batch]:
 
 @dataclass(frozen=True, slots=True)
 class StepFacts:
-    """What the source tells of the steps of an episode besides pictures and actions.
+    """The data of the steps of an episode besides pictures and actions.
 
-    state   float32 [T, S]  as of the frame on screen at t_k
-    reward  float32 [T]     earned in [t_k, t_{k+1})
-    text    T texts         as of the frame on screen at t_k
-    None where the source does not tell, or the corpus does not keep it.
+    state   float32 [T, S]  of the frame on screen at t_k
+    reward  float32 [T]     sum of the rewards in [t_k, t_{k+1})
+    text    T texts         of the frame on screen at t_k
+    None if the source does not have the data, or the corpus does not keep it.
     """
 
     state: NDArray[np.float32] | None
@@ -256,7 +256,7 @@ class StepFacts:
 
 
 def step_facts(source: OpenRecording, plan: EpisodePlan, info: CorpusInfo) -> StepFacts:
-    """The facts that the corpus keeps, step by step."""
+    """The data of the source that the corpus keeps, step by step."""
     states, rewards, texts = source.states, source.rewards, source.texts
     if states is not None and states.shape[1] != info.state_size:
         states = None
@@ -272,7 +272,7 @@ def step_facts(source: OpenRecording, plan: EpisodePlan, info: CorpusInfo) -> St
 
 
 def not_kept(source: OpenRecording, info: CorpusInfo) -> tuple[str, ...]:
-    """What the source tells and the corpus has no column for, a phrase each."""
+    """Notes on data of the source for which the corpus has no column."""
     notes = []
     if source.states is not None and (size := source.states.shape[1]) != info.state_size:
         notes.append(
@@ -293,7 +293,7 @@ def _pieces(
     batches: Iterator[_Batch],
     advance: Advance,
 ) -> Iterator[EpisodeSteps]:
-    """Cut the batches where episodes begin, and put times and actions to them."""
+    """Cut the batches where episodes begin, and add times and actions."""
     ends = np.cumsum([len(plan.picks) for plan in plans])
     for batch in batches:
         start, stop = batch.start, batch.start + batch.count
@@ -367,13 +367,13 @@ def episode_rows(
 
 
 def no_actions(space: ActionSpace, n_steps: int) -> StepActions:
-    """The actions of a source without a log: none is known."""
+    """The actions of a source without a log: all are unknown."""
     values = np.full((n_steps, space.size), np.nan, np.float32)
     return StepActions(values, np.zeros(n_steps, np.bool_), n_steps)
 
 
 def without_frames(plans: Sequence[EpisodePlan], lost: Index) -> tuple[EpisodePlan, ...]:
-    """The plans cut where a step shows a lost frame; nothing else moves.
+    """The plans, cut where a step shows a lost frame. The other steps stay the same.
 
     Raises:
         RefusedInput: no step is left.

@@ -1,8 +1,8 @@
 """Readers: how recordings of each source format are recognised and opened.
 
-A reader is one file of this package: docs/add-a-reader.md says how to add one. Discovery walks files
-and folders, lets the readers claim what they recognise, and accounts for every video-like file that
-none of them takes.
+A reader is one file of this package: docs/add-a-reader.md says how to add one. Discovery lists files
+and folders, and each reader takes the files that it recognises. A file that looks like a video and
+that no reader takes is refused with a reason.
 """
 
 from __future__ import annotations
@@ -42,15 +42,16 @@ NO_OPTIONS: Final[Mapping[str, str]] = MappingProxyType({})
 
 @runtime_checkable
 class Reader(Protocol):
-    """How one source format is recognised and opened: a frozen dataclass, its options are fields.
+    """Recognises and opens one source format. A frozen dataclass; its options are its fields.
 
     Attributes:
-        name: what `--format` calls it.
+        name: the format's name for `--format`.
         about: one line for help and documentation.
 
-    A reader may also say its `order`, a number. Readers are asked one after the other, and what one
-    takes the next does not see: lower numbers first, 500 where a reader says nothing, equal ones by
-    name. `video-log`, which takes any video with a log beside it, is asked last (1000).
+    A reader may also have the attribute `order`, a number, 500 by default. Readers look for
+    recordings one after the other, and a later reader does not see files that an earlier one took.
+    Lower numbers come first; equal ones are sorted by name. `video-log`, which takes any video with
+    a log beside it, comes last (1000).
     """
 
     @property
@@ -62,21 +63,21 @@ class Reader(Protocol):
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
         """The recordings of this format among `files` (sorted, absolute, regular files).
 
-        Recognises by content and by the files beside it, never by one file's ending alone. Several
-        recordings may share files, each with its own `part`. A file that is surely of this format
-        and cannot be taken is given back as refused; `find` itself never raises.
+        Recognise a file by its content and the files beside it, never by its suffix alone. Several
+        recordings may share files; each then has its own `part`. For a file that is certainly of this
+        format but cannot be taken, yield a `RefusedFile`. `find` itself must never raise.
         """
         ...
 
     def open(self, recording: Recording, limits: VideoLimits) -> OpenRecording:
-        """Read clocks and actions of one recording.
+        """Read the times and actions of one recording.
 
         Args:
-            recording: one that `find` gave.
-            limits: how large and how long it may be.
+            recording: a result of `find`.
+            limits: the largest size and length.
 
         Raises:
-            RefusedInput: with the reason it goes to quarantine for.
+            RefusedInput: the recording goes to quarantine for this reason.
         """
         ...
 
@@ -84,16 +85,16 @@ class Reader(Protocol):
 READERS: Final = tuple(
     each for each in formats_in(sys.modules[__name__]) if isinstance(each, Reader)
 )
-"""Every reader, in the order in which they are asked. Found, not listed: see `kit/listing.py`."""
+"""Every reader, in the order in which they look. They are found, not listed: see `kit/listing.py`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What was found. Every file is in exactly one place.
+    """The result of a search. Every file is in exactly one of the three.
 
-    recordings  recognised, sorted by path
-    refused     inputs that cannot be taken, each with its reason, sorted by path
-    ignored     files that are no recordings and belong to none
+    recordings  the recordings that readers recognised, sorted by path
+    refused     inputs that cannot be used, each with its reason, sorted by path
+    ignored     files that do not belong to any recording
     """
 
     recordings: tuple[Recording, ...]
@@ -102,10 +103,10 @@ class Discovery:
 
 
 def reader_named(name: str) -> Reader:
-    """The reader that `--format` calls `name`.
+    """The reader with the name of `--format`.
 
     Raises:
-        UsageError: there is none; the message lists them.
+        UsageError: there is no such reader. The message lists all readers.
     """
     for reader in READERS:
         if reader.name == name:
@@ -115,14 +116,14 @@ def reader_named(name: str) -> Reader:
 
 
 def chosen_readers(format: str, options: Mapping[str, str] = NO_OPTIONS) -> tuple[Reader, ...]:
-    """The readers that look for recordings, in the order in which they are asked.
+    """The readers that look for recordings, in their order.
 
     Args:
-        format: a reader's name, or "auto" for all of them.
-        options: values of readers' options, as written.
+        format: a reader's name, or "auto" for all readers.
+        options: values of readers' options, as texts.
 
     Raises:
-        UsageError: there is no such format, or none of the readers takes one of the options.
+        UsageError: there is no such format, or no reader has one of the options.
     """
     return configured(READERS if format == "auto" else (reader_named(format),), options)
 
@@ -137,15 +138,15 @@ def open_recording(
     """Open a recording with the reader that recognised it.
 
     Args:
-        recording: one that `discover` found.
+        recording: a recording of `discover`.
         limits: by default `VideoLimits()`.
-        max_gap_ns: longest time without a new frame, or without a row of a sampled log, that is
-            no gap.
+        max_gap_ns: a time without a new frame, or without a row of a sampled log, is a gap if it is
+            longer than this.
         options: values of readers' options; those of other readers are ignored.
-        masks: black in every picture, besides those that the recording itself names.
+        masks: rectangles to blacken in every picture, besides those of the recording itself.
 
     Raises:
-        RefusedInput: with the reason it goes to quarantine for.
+        RefusedInput: the recording goes to quarantine for this reason.
     """
     reader = reader_named(recording.format)
     mine = {name: options[name] for name in options if name in options_of(reader)}
@@ -159,12 +160,12 @@ def open_recording(
 def discover(
     sources: Sequence[str | Path], format: str = "auto", options: Mapping[str, str] = NO_OPTIONS
 ) -> Discovery:
-    """Find the recordings in files and folders, in an order that depends on their names alone.
+    """Find the recordings in files and folders, in an order that depends only on their names.
 
     Args:
-        sources: files and folders. A file given by name brings the files beside it that it needs;
-            of a folder everything below is looked at.
-        format: a reader's name to look for that format only; "auto" lets every reader look.
+        sources: files and folders. With a file, the files beside it that it needs are found too. A
+            folder is searched with all its subfolders.
+        format: a reader's name to look for that format only; "auto" uses every reader.
         options: values of readers' options.
 
     Raises:
@@ -201,7 +202,7 @@ def discover(
 def _listed(
     sources: Sequence[str | Path],
 ) -> tuple[set[Path], dict[Path, RefusedInput], set[Path]]:
-    """Files asked for, what of it must not be opened, and files beside those given by name."""
+    """The files of the sources, the refused ones among them, and files beside sources that are files."""
     files: set[Path] = set()
     refused: dict[Path, RefusedInput] = {}
     neighbours: set[Path] = set()
@@ -239,7 +240,7 @@ def _regular_beside(path: Path) -> Iterator[Path]:
 
 
 def _refusal(path: Path, readers: tuple[Reader, ...], unclaimed: set[Path]) -> RefusedInput | None:
-    """Why a file that no reader took is refused; None for one that may be ignored."""
+    """The refusal of a file that no reader took; None for a file that can be ignored."""
     name = path.name.lower()
     looks_for_videos = any(isinstance(reader, VideoLog) for reader in readers)
     if looks_for_videos and is_video(path):

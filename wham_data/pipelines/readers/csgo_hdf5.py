@@ -3,9 +3,9 @@
     hdf5_<set>_<n>.hdf5    frame_<i>_x uint8 (150, 280, 3) BGR   frame_<i>_y float64 (51,)
                            frame_<i>_xaux float64 (54,)   frame_<i>_helperarr float64 (2,) kill, death
 
-`frame_<i>_y` acts after `frame_<i>_x`. Frames come 16 times a second; a number that is missing is a
-frame that was lost, and the others keep their times. What was read from the game's memory for a frame (`xaux`,
-then `helperarr`) is its state.
+`frame_<i>_y` acts after `frame_<i>_x`. There are 16 frames per second. A missing number is a lost
+frame; the other frames keep their times. The state of a frame is the data that was read from the
+game's memory: `xaux`, then `helperarr`.
 """
 
 from __future__ import annotations
@@ -132,15 +132,16 @@ class CsgoHdf5:
 
 
 def numbers_of(kind: str, names: Iterable[str]) -> Index:
-    """The frames of which a file holds `frame_<i>_<kind>`, int64, increasing."""
+    """The numbers i for which a file holds `frame_<i>_<kind>`, int64, increasing."""
     found = (match for name in names if (match := _NAME.fullmatch(name)) and match[2] == kind)
     return np.array(sorted(int(match[1]) for match in found), np.int64)
 
 
 def provenance_of(stem: str) -> Provenance:
-    """What the name of a recording's `.hdf5` file says; "" for a name that is not known.
+    """The provenance from the name of the recording's `.hdf5` file; "" if the name is not known.
 
-    The file is the match, whatever it was made into. The map is that of the sets that name one.
+    The match is the file, so a data set made from the file has the same match. The map is known for
+    sets whose name includes a map.
     """
     return Provenance(
         game="Counter-Strike: Global Offensive",
@@ -154,7 +155,7 @@ def _numbers(file: object, name: str, size: int) -> NDArray[np.float64]:
     """A row of `size` numbers.
 
     Raises:
-        RefusedInput: LOG_COLUMN, there are more or fewer; and as `read_array`.
+        RefusedInput: LOG_COLUMN, there are more or fewer numbers; and as for `read_array`.
     """
     row = read_array(file, name, most_bytes=MOST_NUMBERS_BYTES)
     if row.shape != (size,):
@@ -165,7 +166,7 @@ def _numbers(file: object, name: str, size: int) -> NDArray[np.float64]:
 
 
 def _pictures(path: Path, shape: tuple[int, ...], numbers: Index) -> Iterator[Picture | None]:
-    """See `kit.open_recordings.Pictures`; a frame that cannot be unpacked is None."""
+    """See `kit.open_recordings.Pictures`. A frame that cannot be unpacked is None."""
     with opened_hdf5(path) as file:
         for number in numbers.tolist():
             name = f"frame_{number}_x"

@@ -2,10 +2,10 @@
 
     <folder>/{000,100..900}/{00,10..90}/{0..9}/<id>.pt    obs, act, rew, end, trunc, info
 
-`act[k]` was taken on `obs[k]`: it acts after it, and `rew[k]` is what it earned. Frames come 15 times
-a second, each fourth one of a 60 Hz emulator. An action is a number into the game's own list of
-actions, and no file says which game it is: so actions are those of the space `discrete18`, unless
-the option `action_names` gives the list; then they are those of `atari18`.
+`act[k]` was chosen on seeing `obs[k]` and acts after it; `rew[k]` is its reward. There are 15 frames
+per second: every fourth frame of a 60 Hz emulator. An action is a number in the game's own list of
+actions, and the files do not name the game. So the action space is `discrete18`, unless the option
+`action_names` gives the list; then it is `atari18`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class DiamondAtari:
     )
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
-        """Every file of torch.save with the members of an episode and one number per action."""
+        """Every file of torch.save that holds an episode with one number per action."""
         for found in episodes_among(files, action_dimensions=1):
             if isinstance(found, RefusedFile):
                 yield found

@@ -2,9 +2,9 @@
 
     low_res/{train,test}/{000,100..}/{00,10..90}/{0..9}/<id>.pt    obs (T, 3, 30, 56), act (T, 51), ...
 
-They are Pearce and Zhu's recordings (see `csgo_hdf5`), made smaller: 16 frames a second, `act[k]`
-acts after `obs[k]`. `info` names the `.hdf5` file an episode was made from. That name is its match,
-so that both forms of one recording fall into one split.
+They are Pearce and Zhu's recordings (see `csgo_hdf5`) with smaller pictures: 16 frames per second,
+and `act[k]` acts after `obs[k]`. `info` names the `.hdf5` file from which an episode was made. That
+name is the match, so that both forms of a recording are in the same split.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class DiamondCsgo:
     frame_rate: Fraction = rate_option("16", about="frames per second")
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
-        """Every file of torch.save with the members of an episode and a row of numbers per action."""
+        """Every file of torch.save that holds an episode with a row of numbers per action."""
         for found in episodes_among(files, action_dimensions=2):
             if isinstance(found, RefusedFile):
                 yield found
@@ -60,6 +60,6 @@ class DiamondCsgo:
 
 
 def _made_from(info: object) -> str:
-    """Stem of the `.hdf5` file that an episode was made from; "" where its `info` names none."""
+    """Stem of the `.hdf5` file from which an episode was made; "" if its `info` names none."""
     name = info.get("original_file_id") if isinstance(info, dict) else None
     return Path(name).stem if isinstance(name, str) else ""

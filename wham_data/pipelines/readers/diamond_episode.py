@@ -1,9 +1,9 @@
-"""The `.pt` files that DIAMOND keeps episodes in, of Atari and of Counter-Strike alike.
+"""The `.pt` files in which DIAMOND stores episodes, for Atari and Counter-Strike.
 
     obs uint8 (T, 3, H, W) RGB   act (T,) or (T, A)   rew float32 (T,)   end, trunc uint8 (T,)   info
 
-`act[k]`, `rew[k]`, `end[k]` and `trunc[k]` belong to the transition from `obs[k]` to the next. Of
-`info` nothing is read.
+`act[k]`, `rew[k]`, `end[k]` and `trunc[k]` belong to the transition from `obs[k]` to `obs[k + 1]`.
+`info` is not read here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TENSORS: Final = ("obs", "act", "rew", "end", "trunc")
 
 
 def is_episode(content: object, *, action_dimensions: int) -> bool:
-    """Whether the content of a `.pt` file is an episode whose `act` has so many dimensions."""
+    """Whether the content of a `.pt` file is an episode whose `act` has this many dimensions."""
     if not isinstance(content, dict):
         return False
     tensors = [content.get(name) for name in TENSORS]
@@ -53,10 +53,10 @@ def is_episode(content: object, *, action_dimensions: int) -> bool:
 def episodes_among(
     files: tuple[Path, ...], action_dimensions: int
 ) -> Iterator[tuple[Path, Mapping[str, object]] | RefusedFile]:
-    """The files of torch.save that hold an episode, each with its content, or why it is refused.
+    """The files of torch.save that hold an episode, each with its content or its refusal.
 
     Args:
-        files: to look at.
+        files: the files to examine.
         action_dimensions: see `is_episode`.
     """
     for path in filter(looks_saved_by_torch, files):
@@ -71,10 +71,10 @@ def episodes_among(
 
 @dataclass(frozen=True, slots=True)
 class DiamondEpisode:
-    """An episode; its numbers are views of the mapped file.
+    """An episode. Its arrays are views of the mapped file.
 
-    times_ns  int64 [T]  when each observation came on screen
-    end_ns    when the last one went
+    times_ns  int64 [T]  the time at which each observation begins
+    end_ns    the time at which the last one ends
     """
 
     times_ns: Nanos
@@ -85,7 +85,7 @@ class DiamondEpisode:
 
     @classmethod
     def open(cls, path: Path, limits: VideoLimits, rate: Fraction) -> DiamondEpisode:
-        """Open a file of which `is_episode` is true.
+        """Open a file for which `is_episode` is true.
 
         Raises:
             RefusedInput: it is damaged, too large or too long, or its tensors differ in length.
@@ -101,8 +101,8 @@ class DiamondEpisode:
         if len(obs) != 4 or obs[1] != 3:
             raise RefusedInput(Reason.NOT_A_VIDEO, f"obs is {obs}, expected (T, 3, H, W)")
         if len({shape[:1] for shape in shapes.values()}) > 1:
-            told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-            raise RefusedInput(Reason.LOG_COVERAGE, f"of different lengths: {told}")
+            lengths = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+            raise RefusedInput(Reason.LOG_COVERAGE, f"of different lengths: {lengths}")
         times_ns, end_ns = even_times(obs[0], rate)
         check_length(obs[0], end_ns, limits)
         check_pixels(obs[3], obs[2], limits)

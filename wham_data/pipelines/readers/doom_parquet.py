@@ -1,12 +1,13 @@
-"""`doom-parquet`: Doom played by agents, as two communities that rebuilt GameNGen publish it.
+"""`doom-parquet`: Doom played by agents, as two community rebuilds of GameNGen publish it.
 
     episode_id, frames, actions, health, step_ids    `frames` are JPEG bytes; a file for each episode,
                                                      or many episodes in a few files
     image{bytes, path}, episode, frame_index, action
 
-In the first an action led to the frame of its row, which was grabbed after it, and the frame before
-the first action was never kept. Nothing says so of the second, and an action is taken to act after its
-frame. The engine runs at 35 Hz, and each fourth frame is kept: 8.75 a second.
+In the first layout, an action led to the frame of its row: the frame was grabbed after the action.
+The frame before the first action was not kept. The second layout does not document this; there an
+action is taken to act after its frame. The engine runs at 35 Hz, and every fourth frame is kept:
+8.75 frames per second.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ MOST_STEPS: Final = 1 << 23
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which columns hold what; `leads`: an action led to the frame of its row."""
+    """The names of the columns. `leads`: an action led to the frame of its row."""
 
     episode: str
     step: str
@@ -58,7 +59,7 @@ class Layout:
 
     @property
     def needed(self) -> frozenset[str]:
-        """Columns that make a file one of this layout."""
+        """The columns that a file of this layout must have."""
         return frozenset((self.episode, self.step, self.picture, self.action))
 
 
@@ -95,7 +96,7 @@ class DoomParquet:
     )
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
-        """Every episode; one that goes on in the next file of its folder is one recording."""
+        """Every episode. An episode that continues in the next file of its folder is one recording."""
         whole: list[tuple[Layout, int, list[Path]]] = []
         ended: dict[tuple[Path, Layout], tuple[int, int]] = {}
         for path in files:
@@ -146,7 +147,7 @@ class DoomParquet:
         values = one_hot(np.concatenate([part.actions for part in parts]), space.size)
         leads = layout.leads if self.timing == "usual" else self.timing == "leads"
         skipped = np.flatnonzero(np.diff(steps) > 1)
-        values[skipped + leads] = np.nan  # what acted while nothing was kept is not all known
+        values[skipped + leads] = np.nan  # some actions between the kept frames are not known
         states = [part.states for part in parts if part.states is not None]
 
         def pictures(picks: Index) -> Iterator[Picture | None]:
@@ -176,10 +177,10 @@ class DoomParquet:
 class _Part:
     """The rows of an episode in one file.
 
-    rows     int64 [N]       their numbers in the file
-    steps    int64 [N]       their steps in the episode
+    rows     int64 [N]       row numbers in the file
+    steps    int64 [N]       step numbers in the episode
     actions  int64 [N]
-    states   float32 [N, 1]  the player's health; None where the layout has none
+    states   float32 [N, 1]  the player's health; None if the layout has no health
     """
 
     path: Path
@@ -191,7 +192,11 @@ class _Part:
 
     @classmethod
     def read(cls, path: Path, episode: int) -> _Part:
-        """Raises RefusedInput: the file changed, or a column holds no whole numbers."""
+        """Read the rows of an episode.
+
+        Raises:
+            RefusedInput: the file changed, or a column holds no whole numbers.
+        """
         layout = _layout_of(path)
         if layout is None:
             raise RefusedInput(Reason.CHANGED_WHILE_READ, f"{path.name} changed while read")
@@ -218,7 +223,7 @@ def _layout_of(path: Path) -> Layout | None:
 
 
 def _episodes_in(path: Path, layout: Layout) -> dict[int, tuple[int, int]]:
-    """The episodes of a file in the order in which they begin: first step, and one past the last."""
+    """The episodes of a file in the order in which they begin: first step and one past the last."""
     table = read_columns(path, [layout.episode, layout.step])
     numbers, steps = (_whole(numbers_of(table[name], name), name) for name in table.column_names)
     found, first = np.unique(numbers, return_index=True)

@@ -1,12 +1,12 @@
-"""`dreamer-replay`: the replay chunks of DreamerV3, in which an episode may straddle files.
+"""`dreamer-replay`: the replay chunks of DreamerV3. An episode may continue in the next file.
 
     <time>-<uuid>-<uuid of the next chunk>-<length>.npz    image, action, reward, is_first, is_last, ...
 
-Every array has room for a whole chunk, but only its first `length` rows were ever written: the rest
-is whatever was in memory. Chunks follow one another by uuid, and an episode goes from one `is_first`
-to the next. `action[t]` was chosen on `image[t]` and acts after it; on `is_last` it is zeroed and
-means nothing. `reward[t]` came with `image[t]`: the action before it earned it. Nothing in the files
-tells the time: frames are taken as steady, at the rate of the option `frame_rate`.
+Every array has room for a whole chunk, but only its first `length` rows were written. The other rows
+are whatever was in memory. Each chunk names the next one by its uuid. An episode goes from one
+`is_first` to the next. `action[t]` was chosen on seeing `image[t]` and acts after it; with `is_last`
+it is zero and has no meaning. `reward[t]` arrived with `image[t]`: it belongs to the action before.
+The files store no times: frames are taken as steady, at the rate of the option `frame_rate`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _NAME: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One file: `length` of its rows were written."""
+    """One file. Its first `length` rows were written."""
 
     path: Path
     uuid: str
@@ -63,7 +63,7 @@ class Chunk:
 
     @classmethod
     def named(cls, path: Path) -> Chunk | None:
-        """What a file's name says; None for a file with another kind of name."""
+        """The chunk that a file's name describes; None if the name has another form."""
         found = _NAME.fullmatch(path.name)
         if found is None:
             return None
@@ -151,9 +151,9 @@ class DreamerReplay:
 
 
 def chains(chunks: Mapping[str, Chunk]) -> list[list[Chunk]]:
-    """The chunks in the order in which they follow one another, a list for each stream.
+    """The chunks in the order in which they follow one another, one list for each stream.
 
-    Chunks that only follow each other in a circle have no first one; each starts a chain of its own.
+    Chunks that follow one another in a circle have no first chunk: each is a chain of its own.
     """
     followers = {chunk.next for chunk in chunks.values() if chunk.next != chunk.uuid}
     found: list[list[Chunk]] = []
@@ -171,11 +171,11 @@ def chains(chunks: Mapping[str, Chunk]) -> list[list[Chunk]]:
 
 
 def episodes_in(chain: list[Chunk], firsts: Mapping[Path, Index]) -> Iterator[list[ChunkRows]]:
-    """The episodes of a chain, each in stretches of one or more chunks.
+    """The episodes of a chain, each as rows of one or more chunks.
 
     Args:
         chain: chunks that follow one another.
-        firsts: of each chunk the rows at which an episode begins, int64, increasing.
+        firsts: for each chunk, the rows at which an episode begins, int64, increasing.
     """
     episode: list[ChunkRows] = []
     for chunk in chain:
@@ -191,10 +191,10 @@ def episodes_in(chain: list[Chunk], firsts: Mapping[Path, Index]) -> Iterator[li
 
 
 def _episode_of(recording: Recording) -> tuple[list[ChunkRows], bool]:
-    """The stretches of a recording, and whether it begins where its episode does.
+    """The rows of a recording, and whether it includes the beginning of its episode.
 
     Raises:
-        RefusedInput: the files are no longer what they were.
+        RefusedInput: the files have changed.
     """
     chain = [chunk for path in recording.files if (chunk := Chunk.named(path)) is not None]
     firsts = {chunk.path: _first_rows(chunk) for chunk in chain}
@@ -217,7 +217,7 @@ def _first_rows(chunk: Chunk) -> Index:
 
 @dataclass(frozen=True, slots=True)
 class _Tables:
-    """Everything but the pictures of a stretch.
+    """Everything except the pictures of some rows of a chunk.
 
     actions  float32 [N, A]   rewards  float32 [N]   is_last  bool [N]   image_shape  (H, W, 3)
     """
@@ -229,7 +229,7 @@ class _Tables:
 
     @classmethod
     def read(cls, stretch: ChunkRows) -> _Tables:
-        """Read them.
+        """Read the rows.
 
         Raises:
             RefusedInput: the chunk is damaged or shorter than its name says, or pictures are not
@@ -265,7 +265,7 @@ def _table(archive: zipfile.ZipFile, name: str, chunk: Chunk) -> NDArray[np.floa
 
 
 def _column(archive: zipfile.ZipFile, name: str, chunk: Chunk) -> NDArray[np.float32]:
-    """As `_table`, of one number per row."""
+    """Like `_table`, for an array with one number per row."""
     table = _table(archive, name, chunk)
     if table.shape[1] != 1:
         raise RefusedInput(
@@ -275,7 +275,7 @@ def _column(archive: zipfile.ZipFile, name: str, chunk: Chunk) -> NDArray[np.flo
 
 
 def _is_one_hot(actions: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """For each row whether one number is 1 and all others are 0."""
+    """For each row, whether one number is 1 and all others are 0."""
     each = ((actions == 0) | (actions == 1)).all(axis=1) & (actions.sum(axis=1) == 1)
     return np.asarray(each, np.bool_)
 

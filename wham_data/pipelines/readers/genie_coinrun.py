@@ -1,10 +1,10 @@
-"""`genie-coinrun`: CoinRun as genie-bottle samples it: small videos without actions.
+"""`genie-coinrun`: videos of CoinRun that genie-bottle sampled, small and without actions.
 
     Coinrun/{train,val,test}/<seed>.mp4    64x64, MPEG-4 Part 2, 30 frames per second
 
-The sampler hands RGB pictures to a writer that takes them for BGR, so red and blue are exchanged in
-the files; they are exchanged back here. A random player plays on when a level ends, and nothing in a
-file marks where: the next level begins in the next frame.
+The sampler gives RGB pictures to a video writer that expects BGR, so red and blue are exchanged in
+the files. This reader exchanges them back. A random agent plays one level after another: the next
+level begins in the next frame, and nothing in the file marks the place.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from wham_data.schemas.recording import Frames, Provenance, Recording
 SIDE: Final = 64
 MOST_VIDEO_BYTES: Final = 64 << 20
 END_BYTES: Final = 1 << 20
-"""The index of an mp4 of a thousand frames lies in its last few kilobytes."""
+"""The index of an mp4 with a thousand frames is in the last few kilobytes of the file."""
 SAMPLE_ENTRY: Final = b"mp4v"
 SIZE_AT: Final = 28
 """Bytes from the name of a sample entry to its width and height, each of two bytes."""
@@ -89,7 +89,7 @@ def _exchange(frames: Frames, picks: Index, placement: Placement) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file is a small video of 64x64 in MPEG-4 Part 2, by its first and last bytes."""
+    """Whether the first and last bytes show a small video of 64x64 pixels in MPEG-4 Part 2."""
     if sniff(path) != "video":
         return False
     try:

@@ -1,11 +1,11 @@
 """`melting-pot-lmdb`: matches of several players in an LMDB with Self-Forcing's keys.
 
     <shard>/data.mdb    <array>_shape        the array's shape as text, the number of rows first
-                        <array>_<i>_data     row i of it as bytes, whose type is not told
+                        <array>_<i>_data     row i of it as bytes; the type is not stored
 
-A row is a match: frames that all players share, and an action of each player for each frame. Which
-array holds what is ActionParty's choice, told here by a TOML file (`--option mapping=FILE`); without
-one, `LmdbMapping`'s names are taken. Types follow from the number of bytes.
+A row is a match: frames that all players share, and an action of each player for each frame. A TOML
+file (`--option mapping=FILE`) says which array holds which data; without it, the names are those of
+`LmdbMapping`. The type of an array follows from its number of bytes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ INTEGERS: Final = {1: "u1", 2: "<i2", 4: "<i4", 8: "<i8"}
 
 @dataclass(frozen=True, slots=True)
 class LmdbMapping:
-    """Which array holds what; "" for what none does.
+    """The name of the array for each kind of data; "" if there is none.
 
     frames   (rows, T, H, W, 3) or (rows, T, 3, H, W) uint8 RGB
     actions  (rows, T or T - 1, players) whole numbers, or without the last axis
@@ -62,10 +62,10 @@ class LmdbMapping:
 
     @classmethod
     def read(cls, path: Path | None) -> LmdbMapping:
-        """What a TOML file says; the names it leaves out stay as they are.
+        """The mapping in a TOML file. A name that the file leaves out keeps its default.
 
         Raises:
-            UsageError: it is no TOML, or says something else.
+            UsageError: the file is not TOML, or has other content.
         """
         if path is None:
             return cls()
@@ -88,7 +88,7 @@ class MeltingPotLmdb:
     frame_rate: Fraction = rate_option("10", about="frames per second; the files do not say")
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
-        """Every player of every row of the LMDB files that hold actions or frames."""
+        """A recording for each player of each row of the LMDB files that hold actions or frames."""
         names = LmdbMapping.read(self.mapping)
         for path in files:
             if not is_lmdb(path):
@@ -132,15 +132,15 @@ class MeltingPotLmdb:
         _, row_name, *others = recording.part.split("_")
         row, player = int(row_name), int(others[1]) if others else None
         shown = _checked_frames(shape_of(shard, names.frames), limits)
-        acted = _numbers(shard, names.actions, row, INTEGERS)
-        count = shown[0] if shown else len(acted) if acted is not None else 0
+        actions = _numbers(shard, names.actions, row, INTEGERS)
+        count = shown[0] if shown else len(actions) if actions is not None else 0
         check_length(count, math.ceil(count * SECOND_NS / self.frame_rate), limits)
         codes = np.full(count, -1, np.int64)
-        if acted is not None:
-            mine = _of_player(acted, player)
+        if actions is not None:
+            mine = _of_player(actions, player)
             if mine.ndim != 1 or not count - 1 <= len(mine) <= count:
                 raise RefusedInput(
-                    Reason.LOG_COVERAGE, f"actions of the shape {acted.shape} for {count} frames"
+                    Reason.LOG_COVERAGE, f"actions of the shape {actions.shape} for {count} frames"
                 )
             if (mine < 0).any():
                 raise RefusedInput(Reason.LOG_RANGE, f"action {mine.min()}, expected 0 or more")
@@ -173,20 +173,20 @@ class MeltingPotLmdb:
 
 
 def shape_of(shard: LmdbFile, name: str) -> tuple[int, ...]:
-    """The shape of an array, () for one that is not there.
+    """The shape of an array; () if the array does not exist.
 
     Raises:
-        RefusedInput: METADATA, it is no shape.
+        RefusedInput: METADATA, the stored text is not a shape.
     """
-    said = shard.value(f"{name}_shape", MOST_SHAPE_BYTES) if name else None
-    words = (said or b"").split()
+    stored = shard.value(f"{name}_shape", MOST_SHAPE_BYTES) if name else None
+    words = (stored or b"").split()
     if not all(word.isdigit() and len(word) < 10 for word in words) or len(words) > 8:
-        raise RefusedInput(Reason.METADATA, f"{name}_shape is {ascii(said)[:60]}")
+        raise RefusedInput(Reason.METADATA, f"{name}_shape is {ascii(stored)[:60]}")
     return tuple(int(word) for word in words)
 
 
 def _checked_frames(shape: tuple[int, ...], limits: VideoLimits) -> tuple[int, ...]:
-    """The shape of one row of frames, (T, H, W, 3) or (T, 3, H, W); () where there are none.
+    """The shape of one row of frames, (T, H, W, 3) or (T, 3, H, W); () if there are no frames.
 
     Raises:
         RefusedInput: NOT_A_VIDEO or TOO_MANY_PIXELS.
@@ -203,10 +203,10 @@ def _checked_frames(shape: tuple[int, ...], limits: VideoLimits) -> tuple[int, .
 
 
 def _place(shard: LmdbFile, name: str, row: int, size: int) -> int:
-    """Where the bytes of a row start.
+    """The position at which the bytes of a row start.
 
     Raises:
-        RefusedInput: LOG_COLUMN, there is no such row; CORRUPT, it is not of that size.
+        RefusedInput: LOG_COLUMN, there is no such row; CORRUPT, the row has another size.
     """
     place = shard.places.get(f"{name}_{row}_data".encode())
     if place is None:
@@ -219,7 +219,7 @@ def _place(shard: LmdbFile, name: str, row: int, size: int) -> int:
 
 
 def _numbers(shard: LmdbFile, name: str, row: int, types: dict[int, str]) -> NDArray[Any] | None:
-    """A row of an array of numbers; None for an array that is not there.
+    """A row of an array of numbers; None if the array does not exist.
 
     Raises:
         RefusedInput: LOG_COLUMN, LOG_TYPE or TOO_LARGE.
@@ -237,7 +237,7 @@ def _numbers(shard: LmdbFile, name: str, row: int, types: dict[int, str]) -> NDA
 
 
 def _of_player(values: NDArray[Any], player: int | None) -> NDArray[Any]:
-    """The values [T, players, ...] of one of them; of everybody where `player` is None."""
+    """The values of one player in [T, players, ...]; all values if `player` is None."""
     if player is None:
         return values
     if values.ndim < 2 or player >= values.shape[1]:
@@ -254,7 +254,7 @@ def _text(shard: LmdbFile, name: str, row: int) -> str | None:
 
 
 def _pictures(path: Path, start: int, shape: tuple[int, ...], picks: Index) -> Iterator[Picture]:
-    """See `kit.open_recordings.Pictures`: frames of a shape (T, H, W, 3) or (T, 3, H, W) from a place on."""
+    """See `kit.open_recordings.Pictures`. Frames of shape (T, H, W, 3) or (T, 3, H, W), from `start`."""
     size = math.prod(shape[1:])
     with open_regular(path) as file:
         for pick in picks.tolist():

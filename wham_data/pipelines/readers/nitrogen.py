@@ -1,13 +1,13 @@
-"""`nitrogen`: NVIDIA's NitroGen labels, with the videos that users fetched themselves.
+"""`nitrogen`: NVIDIA's NitroGen labels, with videos that the user has downloaded.
 
-    <video id>/<video id>_chunk_0000/metadata.json           where the chunk lies in which video
+    <video id>/<video id>_chunk_0000/metadata.json           the video, and the chunk's place in it
     <video id>/<video id>_chunk_0000/actions_raw.parquet     a row for each of its frames
     <video id>/<video id>_chunk_0000/<any name>.mp4          a clip of the chunk, or
     anywhere/<video id>.mp4                                  the whole video
 
-A row was read off a picture of the pad that the streamer shows in the frame: it tells what was
-already in effect when the frame came on screen, so row i led to frame i. That picture gives the
-action away, and is painted over. Videos may have any frame rate: rows are laid out by time.
+Each row was read from a picture of the pad that the streamer shows in the frame. The row gives the
+input that was already in effect when the frame began, so row i led to frame i. The picture of the
+pad reveals the action, and is blackened. Videos may have any frame rate: rows are placed by time.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ TABLES: Final = {"raw": "actions_raw.parquet", "processed": "actions_processed.p
 
 @dataclass(frozen=True, slots=True)
 class LabelledChunk:
-    """What `metadata.json` tells.
+    """The content of `metadata.json`.
 
-    rows      how many frames the labels are of
+    rows      number of frames that have labels
     overlay   left, top, right and bottom of the pad's picture, as fractions of the frame's size
     """
 
@@ -83,10 +83,10 @@ class LabelledChunk:
 
     @classmethod
     def read(cls, path: Path) -> LabelledChunk | None:
-        """The chunk of a `metadata.json`; None for one of something else.
+        """The chunk of a `metadata.json`; None if the file describes something else.
 
         Raises:
-            RefusedInput: METADATA, it says what makes no sense; and as `read_json`.
+            RefusedInput: METADATA, a value is invalid; and as for `read_json`.
         """
         metadata = read_json(path, 1 << 20)
         video = metadata.get("original_video") if isinstance(metadata, dict) else None
@@ -130,7 +130,7 @@ class NitroGen:
     overlay: str = choice("masked", "shown", about="the pad's picture that gives the action away")
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
-        """Every chunk with a table; its video is looked for by name."""
+        """Every chunk with a table. Its video is found by name."""
         videos: dict[str, list[Path]] = {}
         for path in files:
             if path.suffix.lower() in VIDEO_ENDINGS:
@@ -173,7 +173,7 @@ class NitroGen:
     def open(
         self, recording: Recording, limits: VideoLimits
     ) -> VideoRecording | PicturelessRecording:
-        """Read the labels and index the video, if there is one."""
+        """Read the labels, and index the video if there is one."""
         *videos, table, metadata = recording.files
         chunk = LabelledChunk.read(metadata)
         assert chunk is not None
@@ -212,7 +212,7 @@ class NitroGen:
 
 
 def _is_clip(video: Path, chunk: LabelledChunk) -> bool:
-    """Whether a video begins where the chunk does."""
+    """Whether a video is a clip of the chunk, not the whole video."""
     return video.stem != chunk.video
 
 
@@ -223,10 +223,10 @@ def _is_video(path: Path) -> bool:
 def _overlay(
     metadata: Mapping[str, Any], video: Mapping[str, Any]
 ) -> tuple[float, float, float, float] | None:
-    """Where the pad is shown. The box is x, y, width and height in pixels of the original video.
+    """The box of the pad's picture. In the file it is x, y, width, height in pixels of the video.
 
     Raises:
-        RefusedInput: METADATA, there is a box that cannot be placed.
+        RefusedInput: METADATA, the box is invalid, or the video's size is unknown.
     """
     box, size = metadata.get("bbox_controller_overlay"), video.get("resolution")
     if box is None:
@@ -245,7 +245,7 @@ def _overlay(
 
 
 def _mask(box: tuple[float, float, float, float], shown: tuple[int, int]) -> Retouch:
-    """Blackens a box in every frame, with a pixel around it for what scaling spreads."""
+    """Blackens a box in every frame, and one more pixel around it, because scaling spreads colours."""
 
     def paint(frames: Frames, picks: Index, placement: Placement) -> None:
         del picks
@@ -265,7 +265,7 @@ def _rows(table: Path) -> NDArray[np.float64]:
     """The labels in the space `nitrogen21`, float64 [N, 21].
 
     Raises:
-        RefusedInput: a column is missing or holds something else, or a value is out of range.
+        RefusedInput: a column is missing or has another type, or a value is out of range.
     """
     with opened_parquet(table) as file:
         if file.metadata.num_rows > MOST_ROWS:
@@ -281,10 +281,10 @@ def _rows(table: Path) -> NDArray[np.float64]:
 
 
 def snapped(times_ns: Nanos, frame_times_ns: Nanos, half_ns: int) -> Nanos:
-    """Times of rows, each moved to the frame that it belongs to: one less than half a row away.
+    """Times of rows, each moved to its frame: the frame that is less than half a row away.
 
     Args:
-        times_ns: int64 [N], rows at least 2 * half_ns apart.
+        times_ns: int64 [N], with at least 2 * half_ns from one row to the next.
         frame_times_ns: int64 [K], strictly increasing.
         half_ns: half the time between rows.
 
@@ -299,11 +299,11 @@ def snapped(times_ns: Nanos, frame_times_ns: Nanos, half_ns: int) -> Nanos:
 
 
 def _track(rows: NDArray[np.float64], times_ns: Nanos) -> ActionTrack:
-    """Row i led to frame i: it acted from the time of row i - 1 to its own.
+    """The track of the labels. Row i led to frame i: it acted from row i - 1 to row i.
 
     Args:
         rows: float64 [N, 21].
-        times_ns: int64 [N + 1], of the rows and of the end.
+        times_ns: int64 [N + 1], the times of the rows and of the end.
     """
     actions = np.full_like(rows, np.nan)
     actions[:-1] = rows[1:]

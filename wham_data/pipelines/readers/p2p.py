@@ -1,11 +1,11 @@
-"""`p2p`: Elefant's Pixels2Play recordings: a small video beside protobuf annotations.
+"""`p2p`: Elefant's Pixels2Play recordings, each a small video and protobuf annotations.
 
     <id>/192x192.mp4          20 frames per second; or video.mp4
     <id>/annotation.proto     a binary VideoAnnotation, an annotation for each frame
 
-Annotation i tells what led to frame i, so what acts after frame i is annotation i + 1. Where the
-system acted (an agent, a script) that is the action, otherwise what the user did; where neither is
-known, nothing is known.
+Annotation i is the input that led to frame i, so annotation i + 1 acts after frame i. The action is
+that of the system (an agent or a script) if there is one, otherwise that of the user. If neither is
+known, the action is unknown.
 """
 
 from __future__ import annotations
@@ -103,11 +103,11 @@ class P2p:
     ) -> VideoRecording | PicturelessRecording:
         """Read the annotations and index the video."""
         *videos, path = recording.files
-        told = Message.parse(read_whole(path, MOST_BYTES))
-        rate = told.message(METADATA).real(5) or RATE
+        annotation = Message.parse(read_whole(path, MOST_BYTES))
+        rate = annotation.message(METADATA).real(5) or RATE
         if not 1 <= rate <= 1000:
             raise RefusedInput(Reason.METADATA, f"{path.name}: {rate:g} frames per second")
-        labels = _Labels.read(told, rate)
+        labels = _Labels.read(annotation, rate)
         count = len(labels.rows)
         if not count:
             raise RefusedInput(Reason.LOG_EMPTY, f"{path.name}: no frame is annotated")
@@ -144,9 +144,9 @@ class P2p:
 
 
 def _metadata(path: Path) -> Message | None:
-    """The metadata of a file that begins like a VideoAnnotation; None for any other.
+    """The metadata of a file that begins like a VideoAnnotation; None for any other file.
 
-    Metadata come first, however long what follows is.
+    The metadata is at the beginning of the file, so only that part is read.
     """
     try:
         with open_regular(path) as file:
@@ -168,10 +168,10 @@ def _provenance(metadata: Message) -> Provenance:
 
 @dataclass(frozen=True, slots=True)
 class _Labels:
-    """What the annotations tell.
+    """The content of the annotations.
 
-    rows   float64 [N, A]  actions that led to each frame, NaN where none is known
-    texts  what was asked for at each frame
+    rows   float64 [N, A]  the action that led to each frame, NaN if it is unknown
+    texts  the instruction to the player at each frame
     """
 
     rows: NDArray[np.float64]
@@ -179,13 +179,13 @@ class _Labels:
     notes: tuple[str, ...]
 
     @classmethod
-    def read(cls, told: Message, rate: float) -> _Labels:
+    def read(cls, annotation: Message, rate: float) -> _Labels:
         """All annotations, one after the other."""
         rows: list[NDArray[np.float64]] = []
         spans: list[tuple[int, float, str]] = []
         strange: Counter[str] = Counter()
         unknown = by_system = 0
-        for frame in told.messages(FRAMES):
+        for frame in annotation.messages(FRAMES):
             user, system = frame.message(USER_ACTION), frame.message(SYSTEM_ACTION)
             by_system += _is_known(system)
             if _is_known(system) or _is_known(user):
@@ -193,9 +193,11 @@ class _Labels:
             else:
                 unknown += 1
                 rows.append(np.full(SPACE.size, np.nan))
-            for said in frame.messages(FRAME_TEXTS):
-                if said.text(1):
-                    spans.append((len(rows) - 1, said.real(3), said.text(1)[:MOST_TEXT]))
+            for instruction in frame.messages(FRAME_TEXTS):
+                if instruction.text(1):
+                    spans.append(
+                        (len(rows) - 1, instruction.real(3), instruction.text(1)[:MOST_TEXT])
+                    )
                     break
         texts: list[str | None] = [None] * len(rows)
         for start, seconds, text in spans:
@@ -215,7 +217,7 @@ def _is_known(action: Message) -> bool:
 
 
 def _action(action: Message, strange: Counter[str]) -> NDArray[np.float64]:
-    """A LowLevelAction in the space `p2p`; `strange` counts keys that it has no place for."""
+    """A LowLevelAction in the space `p2p`. `strange` counts keys that the space does not have."""
     row = np.zeros(SPACE.size)
 
     def put(name: str, value: float) -> None:

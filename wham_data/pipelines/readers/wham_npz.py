@@ -4,12 +4,12 @@
     actions  float32 (T, 16)           12 buttons 0 or 1, then four stick axes as bins 0..10
     states   float32 (T, S)            optional; game state, meaning not published
 
-There are no times: row k is k / 10 s after the first, and action k acts after image k. The sticks
-are read as the middles of their bins, from which the bins come back exactly. The arrays are read
-as a stream out of the zip file, and nothing in it is ever unpickled.
+There are no times: row k is k / 10 s after the first, and action k acts after image k. A stick gets
+the middle value of its bin, from which the bin can be computed exactly. The arrays are read as
+streams from the zip file, and nothing is unpickled.
 
-A file called FB<40 hex>_<n>Movie.pb_step-<s>_tick-<t>_data.npz tells its match (FB<40 hex>) and
-player (FB<40 hex>_<n>); the `_video.mp4` of the same name accompanies it and is not read.
+The name FB<40 hex>_<n>Movie.pb_step-<s>_tick-<t>_data.npz gives the match (FB<40 hex>) and the player
+(FB<40 hex>_<n>). The `_video.mp4` of the same name belongs to the recording but is not read.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ IMAGE_SHAPE: Final = (3, 180, 300)
 MAX_MISSING_SHARE: Final = 0.01
 
 LICENSE: Final = "Microsoft Research License"
-"""Of files that are named like Microsoft's sample."""
+"""The licence of files that have a name like those of Microsoft's sample."""
 NAME: Final = re.compile(
     r"(?P<match>FB[0-9A-Fa-f]{40})_(?P<player>\d+)Movie\.pb_step-\d+_tick-\d+_data\.npz"
 )
@@ -60,7 +60,7 @@ class WhamNpz:
     order: ClassVar[int] = 10
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
-        """Every zip file with members images.npy and actions.npy, whatever its name."""
+        """Every zip file with members images.npy and actions.npy, under any name."""
         present = set(files)
         for path in files:
             if path.suffix.lower() in VIDEO_ENDINGS or sniff(path) != "zip":
@@ -98,11 +98,11 @@ def open_wham_npz(
 
     Args:
         path: an .npz file.
-        limits: what it may hold.
+        limits: the largest size and length.
         image_shape: (3, height, width) that the pictures must have; None: any.
 
     Raises:
-        RefusedInput: it is damaged, or no file of this layout.
+        RefusedInput: the file is damaged, or has another layout.
     """
     with opened_npz(path) as archive:
         if missing := {"images.npy", "actions.npy"} - set(archive.namelist()):
@@ -149,10 +149,10 @@ def _check_images(
     limits: VideoLimits,
     image_shape: tuple[int, int, int] | None,
 ) -> None:
-    wanted = image_shape or (3, "H", "W")
+    shape_text = image_shape or (3, "H", "W")
     fits = len(shape) == 4 and shape[1] == 3 and min(shape[2:]) > 0
     if dtype != np.uint8 or not fits or (image_shape is not None and shape[1:] != image_shape):
-        expected = f"uint8 (T, {', '.join(map(str, wanted))})"
+        expected = f"uint8 (T, {', '.join(map(str, shape_text))})"
         raise RefusedInput(Reason.NOT_A_VIDEO, f"images are {dtype} {shape}, expected {expected}")
     check_pixels(shape[3], shape[2], limits)
     check_length(shape[0], shape[0] * STEP_NS, limits)
@@ -160,16 +160,16 @@ def _check_images(
 
 @dataclass(slots=True, kw_only=True)
 class WhamNpzRecording(PictureRecording):
-    """An open file. `identity` changes with any picture or action: the checksums of both."""
+    """An open file. `identity` is made of checksums: it changes with any picture or action."""
 
     identity: str
 
 
 def measured_actions(actions: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Actions with bins as measured ones; rows that are not finite stay unknown (NaN).
+    """Actions with stick bins turned into stick values; rows that are not finite are unknown (NaN).
 
     Raises:
-        RefusedInput: LOG_NOT_FINITE for too many such rows, LOG_RANGE for what is no bin.
+        RefusedInput: LOG_NOT_FINITE, there are too many such rows; LOG_RANGE, a value is not a bin.
     """
     sound = np.isfinite(actions).all(axis=1)
     lost = int(len(actions) - sound.sum())

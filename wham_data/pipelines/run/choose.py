@@ -1,4 +1,4 @@
-"""Which runner a person asks for."""
+"""Chooses the runner from the options of the command line."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from wham_data.schemas.errors import UsageError
 
 
 def choose_runner(workers: int | None, ray_address: str | None) -> Runner:
-    """In this process for 0 workers, else on Ray; None is a worker for every CPU."""
+    """A runner in this process for 0 workers, else one on Ray; None: a worker for each CPU."""
     return LocalRunner() if workers == 0 else RayRunner(workers, ray_address)
 
 
 def choose_workers(workers: int | None, ray_address: str | None) -> Runner | None:
-    """Ray for those who ask for it, by a number of workers or an address; else None: this process.
+    """A runner on Ray if there is a number of workers or an address; None: use this process.
 
     Raises:
-        UsageError: no workers, but an address.
+        UsageError: 0 workers together with an address.
     """
     if workers == 0 and ray_address is not None:
         raise UsageError("--workers 0 runs without Ray, so --ray-address makes no sense with it")

@@ -1,4 +1,4 @@
-"""How far a long job is, who is shown it, and what failed. Nothing heavy is imported here."""
+"""Progress of a long job, listeners that show it, and failures. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 Figure = tuple[str, str]
-"""A label and a text, such as ("failed", "2"); the label is empty where the text names its unit."""
+"""A label and a text, such as ("failed", "2"). The label is empty if the text includes its unit."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Progress(ABC):
-    """How far a job is: what every job can tell, and what the command line draws.
+    """Progress of a job, in the form that the command line draws for every job.
 
     Each job has one subclass, which adds its own counts.
 
-    unit     what is counted, such as "recordings"
-    started  when the job began, by `time.monotonic`
+    unit     the unit of the counts, such as "recordings"
+    started  start time of the job, from `time.monotonic`
     """
 
     unit: ClassVar[str]
@@ -27,7 +27,7 @@ class Progress(ABC):
     @property
     @abstractmethod
     def counts(self) -> tuple[int, int]:
-        """How many units are done, and how many there are to do."""
+        """Number of units done, and number of units in all."""
 
     @property
     @abstractmethod
@@ -37,7 +37,7 @@ class Progress(ABC):
     @property
     @abstractmethod
     def figures(self) -> tuple[Figure, ...]:
-        """What else a person waits for, most important first."""
+        """More figures for the user, the most important first."""
 
     @property
     def seconds(self) -> float:
@@ -46,20 +46,20 @@ class Progress(ABC):
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds left at the pace so far; None before anything is done."""
+        """Estimated seconds left, at the speed so far; None before anything is done."""
         share = self.share
         return self.seconds * (1 / share - 1) if share else None
 
 
 class ProgressListener(Protocol):
-    """Whoever shows a job to a person."""
+    """Shows the progress and messages of a job to a person."""
 
     def progressed(self, progress: Progress) -> None:
-        """The job is further than before. Called often."""
+        """Called often, whenever the job has made progress."""
         ...
 
     def message(self, text: str, *, warning: bool) -> None:
-        """One line about one input or output, or about the run."""
+        """Called with one line about an input, an output or the run."""
         ...
 
 
@@ -75,7 +75,7 @@ class Silent:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An episode that nothing was made of.
+    """An episode for which the job failed.
 
     reason   a stable code, as in quarantine
     message  one line

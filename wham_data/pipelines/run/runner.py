@@ -1,6 +1,6 @@
-"""Where a stage runs: here, or on Ray (`ray_jobs.py`). Both yield the same outcomes.
+"""Runners run a stage: in this process, or on Ray (`ray_jobs.py`). Both yield the same outcomes.
 
-A stage is a function from one item to one result that tells how far it is while it works:
+A stage is a function from one item to one result. It reports its progress while it works:
 
     def double(n: int, advance: Advance) -> int:
         advance(1)
@@ -8,11 +8,12 @@ A stage is a function from one item to one result that tells how far it is while
 
     LocalRunner().run(Stage("double", setup=lambda service: double), [1, 2, 3], advance)
 
-What a stage raises as `RefusedInput` is that item's outcome and the rest goes on: one bad recording
-must not sink a job. Anything else is a bug or a broken machine and ends the run.
+If a stage raises `RefusedInput`, this is the outcome of that item, and the run continues: one bad
+recording must not stop a job. Any other exception is a bug or a broken machine, and ends the run.
 
 A stage that needs something heavy (a tokenizer, a metric network, a world model) names it as its
-`Service`. The runner opens it, on an accelerator where there is one, and does not know what it does.
+`Service`. The runner opens the service, on an accelerator if there is one, and knows nothing else
+about it.
 """
 
 from __future__ import annotations
@@ -30,21 +31,22 @@ Answer = TypeVar("Answer", covariant=True)
 
 
 Advance = Callable[[int], None]
-"""Called by whoever works, with how many more frames are done; negative when some are done again."""
+"""Called by the work with the number of frames done since the last call. Negative if frames must be
+done again."""
 Work = Callable[[In, Advance], Out]
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Something heavy that a stage needs and a runner hosts. It travels to workers, so it pickles.
+    """Something heavy that a stage needs and a runner hosts. It is sent to workers, so it pickles.
 
-    name           for messages
-    open           opens it on a device; a service that is shared is then called with one request
-                   after the other
-    device         where it shall run: "auto", "cpu" or "cuda"
-    rows_together  requests and answers are arrays, and those that wait may be joined along their
-                   first axis up to this many rows; 0: each request is answered alone
-    per_gpu        how many of it share a GPU
+    name           its name in messages
+    open           opens it on a device. A shared service is then called with one request after the
+                   other
+    device         where it runs: "auto", "cpu" or "cuda"
+    rows_together  requests and answers are arrays, and waiting requests may be joined along their
+                   first axis, up to this many rows; 0: each request is answered alone
+    per_gpu        number of instances that share a GPU
     """
 
     name: str
@@ -55,14 +57,14 @@ class Service:
 
 
 class Hosted(Protocol[Request, Answer]):
-    """A shared service, as a stage sees it."""
+    """A shared service, for use in a stage."""
 
     def ask(self, request: Request) -> Answer:
         """The answer to one request."""
         ...
 
     def stream(self, requests: Iterator[Request]) -> Iterator[Answer]:
-        """The answers in order, one for one; reads a few requests ahead at most."""
+        """One answer for each request, in order. Reads only a few requests ahead."""
         ...
 
 
@@ -70,12 +72,12 @@ class Hosted(Protocol[Request, Answer]):
 class Stage(Generic[In, Out]):
     """One kind of work.
 
-    name     for messages
-    setup    called in every worker before its items, with the service as a `Hosted`; None where
-             the stage has none
-    service  what the stage needs
-    owns     every worker opens the service for itself, and `setup` is called with what `open`
-             returned: for a stage whose work is the service's. Else workers share it
+    name     its name in messages
+    setup    called in every worker before its items, with the service as a `Hosted`, or with None
+             if the stage has no service
+    service  the service that the stage needs
+    owns     True: every worker opens the service for itself, and `setup` is called with the result
+             of `open`, for a stage that mostly uses its service. False: workers share the service
     """
 
     name: str
@@ -86,7 +88,7 @@ class Stage(Generic[In, Out]):
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[In, Out]):
-    """What came of one item: its result, or the reason it was refused."""
+    """The outcome of one item: its result, or the reason of its refusal."""
 
     item: In
     result: Out | RefusedInput
@@ -98,7 +100,7 @@ class Runner(Protocol):
     def run(
         self, stage: Stage[In, Out], items: Sequence[In], advance: Advance
     ) -> Iterator[Outcome[In, Out]]:
-        """Yield one outcome for every item; `advance` is called in between, in this process."""
+        """Yield one outcome for every item. `advance` is called in this process in the meantime."""
         ...
 
 

@@ -1,9 +1,9 @@
-"""Writers: how a corpus is written in each format that others train from.
+"""Writers: how a corpus is exported to each format.
 
-A writer is one file of this package: docs/add-a-writer.md says how to add one. It says what it asks of the steps
-(`Demands`), cuts them into parts, and writes one part after the other into an empty folder; where
-that is published, what is there already, and what to do with an episode that is bad is
-`pipelines/export/job.py`'s business.
+A writer is one file of this package: docs/add-a-writer.md says how to add one. It declares what it
+needs of the steps (`Demands`), divides them into parts, and writes each part into an empty folder.
+`pipelines/export/job.py` does the rest: it publishes the files, skips the parts that exist already
+and handles bad episodes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from wham_data.schemas.errors import UsageError
 
 @runtime_checkable
 class Writer(Protocol):
-    """How one format is written: a frozen dataclass, its options are fields (`readers/kit/options.py`).
+    """Writes one format. A frozen dataclass; its options are its fields (`readers/kit/options.py`).
 
     Attributes:
-        name: what `--to` calls it.
+        name: the format's name for `--to`.
         about: one line for help and documentation.
-        demands: what it asks of the steps; may depend on the options.
+        demands: what it needs of the steps; may depend on the options.
     """
 
     @property
@@ -41,37 +41,37 @@ class Writer(Protocol):
     def demands(self) -> Demands: ...  # noqa: D102
 
     def space(self, native: ActionSpace) -> ActionSpace:
-        """The space that the actions of a corpus are written in: its own, or the one it must have.
+        """The action space of the export: that of the corpus (`native`), or the one the format needs.
 
-        Where the two differ a declared conversion is looked for.
+        If the two differ, the job looks for a declared conversion.
         """
         ...
 
     def check(self, content: Content) -> Sequence[str]:
-        """What the user should know of such content in this format, one line each.
+        """Notes for the user about this content in this format, one line each.
 
         Raises:
-            UsageError: it cannot be written so; the line says what to do.
+            UsageError: the format cannot hold this content. The message says what to do.
         """
         ...
 
     def parts(self, stretches: Sequence[Stretch]) -> Iterator[Part]:
-        """The episodes, each in one part, always in the same order; see `parts.one_each`."""
+        """Divide the episodes into parts, always in the same order; see `parts.one_each`."""
         ...
 
     def write(self, part: Part, place: Place, content: Content, folder: Path) -> Mapping[str, Any]:
         """Write a part.
 
         Args:
-            part: what to write; an episode that cannot be is named by `Stretch.refuse`, and the
-                part is then written again without it.
-            place: how much lies before it.
+            part: the episodes to write. For an episode that cannot be written, raise
+                `Stretch.refuse`: the part is then written again without it.
+            place: number of episodes and steps before the part.
             content: what its steps hold.
-            folder: empty; what is put into it keeps its relative path in the export. Several parts
-                must not make files of one path.
+            folder: an empty folder. A file in it keeps its relative path in the export. Two parts
+                must not write the same path.
 
         Returns:
-            Plain values for JSON, which `finish` is given.
+            Plain values for JSON. `finish` receives them as `Written.facts`.
 
         Raises:
             Unfit: an episode cannot be written.
@@ -79,7 +79,7 @@ class Writer(Protocol):
         ...
 
     def finish(self, written: Sequence[Written], content: Content, folder: Path) -> None:
-        """Write the files that describe the whole export into an empty folder; they replace.
+        """Write the files that describe the whole export. They replace those of an earlier run.
 
         Args:
             written: every part with at least one episode, in order.
@@ -92,14 +92,14 @@ class Writer(Protocol):
 WRITERS: Final = tuple(
     each for each in formats_in(sys.modules[__name__]) if isinstance(each, Writer)
 )
-"""Every writer, in the order in which they are asked. Found, not listed: see `kit/listing.py`."""
+"""Every writer, in a fixed order. They are found, not listed: see `kit/listing.py`."""
 
 
 def chosen_writer(name: str, options: Mapping[str, str]) -> Writer:
-    """The writer that `--to` calls `name`, with these options.
+    """The writer with the name of `--to`, with these options.
 
     Raises:
-        UsageError: there is none, or it has no such option or value; the message lists them.
+        UsageError: there is no such format, option or value. The message lists those that exist.
     """
     for writer in WRITERS:
         if writer.name == name:

@@ -1,4 +1,4 @@
-"""What writers of videos share."""
+"""An option that all writers of videos share."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""`coinrun`: videos as genie-bottle's sampler leaves them, without actions.
+"""`coinrun`: videos in the format of genie-bottle's sampler, without actions.
 
     Coinrun/<split>/<number>.mp4    64x64, MPEG-4 Part 2
 
-The sampler hands RGB pictures to a writer that takes them for BGR, so red and blue are exchanged in
-its files; they are exchanged here too, as models that were trained on those saw them so.
+The sampler gives RGB pictures to a video writer that expects BGR, so red and blue are exchanged in
+its files. This writer exchanges them too, because models trained on those files learned such colours.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class CoinrunWriter:
     )
 
     def space(self, native: ActionSpace) -> ActionSpace:
-        """Any: actions are not written."""
+        """Any space: actions are not written."""
         return native
 
     def check(self, content: Content) -> Sequence[str]:
@@ -63,4 +63,4 @@ class CoinrunWriter:
         return {}
 
     def finish(self, written: Sequence[Written], content: Content, folder: Path) -> None:
-        """Nothing: every video speaks for itself."""
+        """Does nothing: no file describes the whole export."""

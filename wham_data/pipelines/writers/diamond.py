@@ -1,11 +1,11 @@
-"""`diamond`: what DIAMOND trains its world models from, of Atari and of Counter-Strike alike.
+"""`diamond`: the episodes that DIAMOND trains its world models on, for Atari and Counter-Strike.
 
     <split>/{000,100..}/{00,10..}/{0..9}/<id>.pt    obs (T, 3, H, W), act, rew, end, trunc, info
-    <split>/info.pt                                 how many episodes and steps, and how long each is
+    <split>/info.pt                                 number of episodes and steps, length of each
 
-Where the actions are numbered (`atari18`, `procgen15`, `discrete...`), `act` holds their numbers, int64
-(T,); else it holds the vector, (T, A). In `csgo51` no episode has more than 1000 steps, and `info` names
-the file that `hdf5-csgo` makes of the same steps, as DIAMOND's upsampler wants.
+If the actions are numbered (`atari18`, `procgen15`, `discrete...`), `act` holds their numbers, int64
+(T,); otherwise it holds the vectors, (T, A). In `csgo51` no episode has more than 1000 steps, and
+`info` names the file that `hdf5-csgo` writes for the same steps, because DIAMOND's upsampler needs it.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class DiamondWriter:
     demands: ClassVar[Demands] = Demands(numbered=True)
 
     def space(self, native: ActionSpace) -> ActionSpace:
-        """Any."""
+        """Any space."""
         return native
 
     def check(self, content: Content) -> Sequence[str]:
-        """Nothing is refused; a note says what DIAMOND expects."""
+        """Refuses nothing. Notes say what DIAMOND expects."""
         width, height = content.size
         notes = [f"the files keep no rate; steps are {content.rate} a second"]
         if content.space == CSGO and (width, height) != (56, 30):
@@ -68,7 +68,7 @@ class DiamondWriter:
             yield from one_each(cut([stretch], FILE_FRAMES) if csgo else [stretch])
 
     def write(self, part: Part, place: Place, content: Content, folder: Path) -> Mapping[str, Any]:
-        """Write one `.pt` file, its pictures as a stream."""
+        """Write one `.pt` file. Its pictures are written as a stream."""
         (stretch,) = part.stretches
         count, (width, height) = stretch.n_steps, content.size
         csgo = content.space == CSGO
@@ -94,7 +94,7 @@ class DiamondWriter:
         return {"rewards": list(zip(signs.tolist(), counts.tolist(), strict=True))}
 
     def finish(self, written: Sequence[Written], content: Content, folder: Path) -> None:
-        """Write `info.pt` of each split, as DIAMOND's own data set does."""
+        """Write `info.pt` of each split, as in DIAMOND's own data set."""
         del content
         for split in SPLITS:
             mine = [each for each in written if each.split == split]
@@ -120,6 +120,6 @@ class DiamondWriter:
 
 
 def place_of(number: int) -> Path:
-    """Where the episode of a number lies, below its split: 123 in 100/20/3/123.pt."""
+    """The path of an episode by its number, below the split's folder: 123 is 100/20/3/123.pt."""
     hundreds, tens, ones = (number % 10**n // 10 ** (n - 1) * 10 ** (n - 1) for n in (3, 2, 1))
     return Path(f"{hundreds:03d}/{tens:02d}/{ones}/{number}.pt")

@@ -3,8 +3,8 @@
     <split>/hdf5_<episode>_<first step>.hdf5    frame_<i>_x uint8 (H, W, 3) BGR   frame_<i>_y float64 (51,)
     test_split.txt                              names of the files of the test split, as DIAMOND lists them
 
-A file has 1000 frames, of which both programs are certain; an episode's last may have fewer. A file
-that was read from this layout keeps its name, and gets its `frame_<i>_xaux` and `frame_<i>_helperarr` back.
+A file has 1000 frames, as both programs assume; the last file of an episode may have fewer. A file
+that was read from this layout keeps its name, and its `frame_<i>_xaux` and `frame_<i>_helperarr`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Hdf5CsgoWriter:
         return CSGO
 
     def check(self, content: Content) -> Sequence[str]:
-        """The files don't tell their rate."""
+        """A note if the rate is not 16 Hz, because the files do not record it."""
         notes = []
         if content.rate != USUAL_RATE:
             notes.append(
@@ -68,14 +68,18 @@ class Hdf5CsgoWriter:
         (stretch,) = part.stretches
         actions = stretch.actions().astype(np.float64)
         states = stretch.states()
-        told = states is not None and stretch.row.format == "csgo-hdf5"
+        from_game = states is not None and stretch.row.format == "csgo-hdf5"
         path = folder / file_id(stretch)
         path.parent.mkdir()
         with created_hdf5(path) as file:
             for number, frame in enumerate(stretch.frames()):
                 file[f"frame_{number}_x"] = frame[:, :, ::-1]
                 file[f"frame_{number}_y"] = actions[number]
-                if told and states is not None and content.state_size == sum(GAME_MEMORY.values()):
+                if (
+                    from_game
+                    and states is not None
+                    and content.state_size == sum(GAME_MEMORY.values())
+                ):
                     parts = np.split(states[number].astype(np.float64), [GAME_MEMORY["xaux"]])
                     for name, values in zip(GAME_MEMORY, parts, strict=True):
                         file[f"frame_{number}_{name}"] = values
@@ -89,9 +93,9 @@ class Hdf5CsgoWriter:
 
 
 def file_id(stretch: Stretch) -> str:
-    """The folder and name of the file of a stretch of up to 1000 steps, by which DIAMOND finds it.
+    """Folder and name of the file for a stretch of up to 1000 steps. DIAMOND finds the file by it.
 
-    It ends in a number, as DIAMOND sorts by that.
+    The name ends in a number, because DIAMOND sorts by that number.
     """
     own = Path(stretch.row.source).stem
     whole = stretch.n_steps == stretch.row.n_steps

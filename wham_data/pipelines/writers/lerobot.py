@@ -6,8 +6,8 @@
           meta/episodes.jsonl   meta/episodes_stats.jsonl   meta/tasks.jsonl
     both  meta/info.json   meta/stats.json
 
-Episodes are numbered split after split, so that a split is a range of them, as `info.json` says it. With
-the option `pictures=image` the stored pictures lie in the rows as they are, and nothing is lost.
+Episodes are numbered split after split, because `info.json` describes a split as a range of episodes.
+With the option `pictures=image` the rows contain the stored pictures unchanged, without any loss.
 """
 
 from __future__ import annotations
@@ -85,21 +85,21 @@ class LeRobotWriter:
 
     @property
     def demands(self) -> Demands:
-        """Known actions at one rate; pictures, unless they are left out."""
+        """Known actions at one rate, and pictures unless the option leaves them out."""
         return Demands(pictures=self.pictures != "none", numbered=True)
 
     def space(self, native: ActionSpace) -> ActionSpace:
-        """Any."""
+        """Any space."""
         return native
 
     def check(self, content: Content) -> Sequence[str]:
-        """LeRobot's rates are whole numbers."""
+        """A note if the rate is not a whole number, as LeRobot expects."""
         if content.steady_rate.denominator == 1:
             return []
         return [f"LeRobot expects a whole number of frames per second, not {content.rate}"]
 
     def parts(self, stretches: Sequence[Stretch]) -> Iterator[Part]:
-        """v3.0: some episodes in a file; v2.1: a file each. All share the list of tasks."""
+        """v3.0: several episodes in a file; v2.1: a file for each. All share the list of tasks."""
         ordered = [each for _, members in by_split(stretches) for each in members]
         tasks: dict[str, int] = {}
         for stretch in ordered:
@@ -107,13 +107,13 @@ class LeRobotWriter:
                 for text in tasks_of(stretch):
                     tasks.setdefault(text, len(tasks))
             except Unfit:
-                continue  # which writing it will find out too
+                continue  # `write` fails on the same episode, and reports it
         made = grouped(ordered) if self.version == "3.0" else one_each(ordered)
         for number, part in enumerate(made):
             yield replace(part, name=f"file-{number:06d}", shared=tasks)
 
     def write(self, part: Part, place: Place, content: Content, folder: Path) -> Mapping[str, Any]:
-        """Write the rows of a part, and its video."""
+        """Write the rows of a part and its video."""
         number = int(part.name.removeprefix("file-"))
         chunk, file = divmod(number, CHUNK)
         slots = {"chunk_index": chunk, "file_index": file, "video_key": CAMERA}
@@ -210,14 +210,14 @@ class LeRobotWriter:
 
 
 def tasks_of(stretch: Stretch) -> list[str]:
-    """What was to be done at each step: the text of it, else to play the game."""
+    """The task at each step: the step's text, or "play" and the game's name if it has none."""
     play = f"play {stretch.row.game}" if stretch.row.game else "play"
     texts = stretch.texts()
     return [play] * stretch.n_steps if texts is None else [text or play for text in texts]
 
 
 def _columns(stretch: Stretch, content: Content, tasks: Mapping[str, int]) -> dict[str, Any]:
-    """The numbers of an episode, by feature, but for the counters that place it."""
+    """The values of an episode by feature, without the counters (index, episode, frame)."""
     columns: dict[str, Any] = {"action": stretch.actions()}
     for name, there, values in (
         ("observation.state", content.state_size > 0, stretch.states()),
@@ -236,7 +236,7 @@ def _columns(stretch: Stretch, content: Content, tasks: Mapping[str, int]) -> di
 def _tables(
     stretch: Stretch, columns: Mapping[str, Any], schema: pa.Schema, pictured: PictureStats
 ) -> Iterator[pa.Table]:
-    """The rows of an episode, some at a time."""
+    """The rows of an episode, a few at a time."""
     coded = stretch.coded_frames() if CAMERA in schema.names else None
     for start in range(0, stretch.n_steps, ROWS_AT_ONCE):
         stop = min(stretch.n_steps, start + ROWS_AT_ONCE)
@@ -252,7 +252,7 @@ def _tables(
 def _episodes(
     written: Sequence[Written], content: Content, tasks: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """What is known of each episode, in order."""
+    """The metadata of each episode, in order."""
     for part in written:
         into = 0
         for number, steps in enumerate(part.steps):
@@ -291,13 +291,13 @@ def _v3_row(episode: Mapping[str, Any], video: str | None) -> dict[str, Any]:
 
 
 def _task_list(written: Sequence[Written]) -> list[str]:
-    """The texts of the tasks by number; one that only episodes had which failed is blank."""
+    """The texts of the tasks by number. A task that only failed episodes have is blank."""
     texts = {number: text for each in written for number, text in each.facts["texts"]}
     return [texts.get(number, "") for number in range(max(texts) + 1)]
 
 
 def _splits(written: Sequence[Written]) -> dict[str, str]:
-    """`first:after` of the episodes of each split."""
+    """For each split, its range of episodes as `first:stop`."""
     counts = {s: sum(len(each.episodes) for each in written if each.split == s) for s in SPLITS}
     ends = np.cumsum(list(counts.values())).tolist()
     return {s: f"{end - n}:{end}" for (s, n), end in zip(counts.items(), ends, strict=True) if n}

@@ -1,4 +1,4 @@
-"""The tables of a LeRobot dataset: what a frame's row holds, and figures over its columns."""
+"""The tables of a LeRobot dataset: the columns of a frame's row, and statistics of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Pictures = Literal["video", "image", "none"]
 Stats = Mapping[str, Any]
 CAMERA: Final = "observation.images.game"
 SAMPLED_FRAMES: Final = 100
-"""About so many pictures of an episode are looked at for the figures, at every other pixel and row."""
+"""Statistics use about this many pictures of an episode, at every other pixel and row."""
 COUNTERS: Final = {
     "timestamp": "float32",
     "frame_index": "int64",
@@ -30,7 +30,7 @@ COUNTERS: Final = {
 
 
 def features_of(content: Content, pictures: Pictures) -> dict[str, dict[str, Any]]:
-    """What `info.json` says of each column and video."""
+    """The entries of `info.json` for each column and video."""
     features: dict[str, dict[str, Any]] = {}
     if pictures != "none":
         width, height = content.size
@@ -68,12 +68,12 @@ def _vector(names: Sequence[str]) -> dict[str, Any]:
 
 
 def plain_rate(rate: Fraction) -> int | float:
-    """A rate as JSON has it: a whole number where it is one."""
+    """A rate for JSON: an int if it is a whole number, else a float."""
     return int(rate) if rate.denominator == 1 else float(rate)
 
 
 def schema_of(features: Mapping[str, Mapping[str, Any]]) -> pa.Schema:
-    """Of the rows, as the package `datasets` reads them back."""
+    """The schema of the rows, with the metadata that the package `datasets` needs."""
     fields: list[pa.Field] = []
     told: dict[str, Any] = {}
     for name, feature in features.items():
@@ -96,7 +96,7 @@ def schema_of(features: Mapping[str, Mapping[str, Any]]) -> pa.Schema:
 
 
 def column(values: NDArray[Any] | Sequence[bytes], kind: pa.DataType) -> pa.Array:
-    """Rows of numbers, or coded pictures, as a column."""
+    """A column of numbers or of coded pictures."""
     if not isinstance(values, np.ndarray):
         paths = pa.nulls(len(values), pa.string())
         return pa.StructArray.from_arrays([pa.array(values, pa.binary()), paths], fields=list(kind))
@@ -107,7 +107,7 @@ def column(values: NDArray[Any] | Sequence[bytes], kind: pa.DataType) -> pa.Arra
 
 
 def stats_of(values: NDArray[Any]) -> Stats:
-    """Figures over the rows of [T] or [T, n], a list of n each; of what is not finite nothing."""
+    """Statistics over the rows of [T] or [T, n], a list of n each. Skips values that are not finite."""
     rows = values.reshape(len(values), -1).astype(np.float64)
     rows = np.where(np.isfinite(rows), rows, np.nan)
     rows[:, np.isnan(rows).all(axis=0)] = 0.0
@@ -122,7 +122,7 @@ def stats_of(values: NDArray[Any]) -> Stats:
 
 @dataclass(slots=True)
 class PictureStats:
-    """Figures over some pictures of an episode, per channel, in 0..1; each is looked at once."""
+    """Statistics over a few pictures of an episode, per channel, in 0..1. Each is read once."""
 
     every: int
     seen: int = 0
@@ -134,7 +134,7 @@ class PictureStats:
 
     @classmethod
     def of(cls, n_steps: int) -> PictureStats:
-        """For an episode of so many steps."""
+        """Empty statistics for an episode of `n_steps` steps."""
         return cls(every=max(1, n_steps // SAMPLED_FRAMES))
 
     @property
@@ -149,7 +149,7 @@ class PictureStats:
             yield frame
 
     def add(self, frame: Frames | None) -> None:
-        """Look at the next picture, which may be None if it isn't wanted."""
+        """Add the next picture. It may be None if the statistics skip it."""
         if self.wants_next and frame is not None:
             pixels = frame[::2, ::2].reshape(-1, 3)
             self.low = np.minimum(self.low, pixels.min(axis=0))
@@ -161,7 +161,7 @@ class PictureStats:
 
     @property
     def stats(self) -> Stats:
-        """As LeRobot has them, shaped (3, 1, 1)."""
+        """The statistics in LeRobot's shape (3, 1, 1)."""
         mean = self.total / self.count
         spread = np.sqrt(np.maximum(self.squares / self.count - mean**2, 0))
         figures = {"min": self.low, "max": self.high, "mean": mean, "std": spread}
@@ -172,7 +172,7 @@ class PictureStats:
 
 
 def together(stats: Sequence[Stats]) -> Stats:
-    """Figures over all episodes, of figures over each."""
+    """Statistics over all episodes, computed from those of each episode."""
     means, spreads = (np.array([each[name] for each in stats]) for name in ("mean", "std"))
     counts = np.array([each["count"][0] for each in stats], np.float64)
     weights = (counts / counts.sum()).reshape(-1, *[1] * (means.ndim - 1))
@@ -188,7 +188,7 @@ def together(stats: Sequence[Stats]) -> Stats:
 
 
 def tasks_table(tasks: Sequence[str]) -> pa.Table:
-    """`tasks.parquet`: what pandas reads as a frame with the texts as its index."""
+    """The table `tasks.parquet`. pandas reads it as a data frame with the texts as its index."""
     names = {"task_index": ("int64", "int64"), "task": ("unicode", "object")}
     said = {
         "index_columns": ["task"],

@@ -1,9 +1,9 @@
-"""`lmdb`: shards with Self-Forcing's keys, as ActionParty has its matches of Melting Pot.
+"""`lmdb`: shards with Self-Forcing's keys, the format of ActionParty's matches of Melting Pot.
 
     <split>/<part>/data.mdb    <array>_shape       the array's shape as text, the number of rows first
                                <array>_<i>_data    row i of it as bytes
 
-A row is a clip of a fixed number of steps: arrays have one shape for all rows.
+A row is a clip of a fixed number of steps, because an array has the same shape in all rows.
 
     rgb            uint8   (rows, T, H, W, 3)
     actions        int64   (rows, T)        of Melting Pot: the number of each step's action
@@ -32,7 +32,7 @@ from wham_data.schemas.errors import MissingPartError, Reason, UsageError
 MOST_STEPS: Final = 100_000
 MOST_ROW_BYTES: Final = 1 << 30
 ROOM_BYTES: Final = 1 << 20
-"""Address space for what goes with a row: its keys, texts and pages that are not full."""
+"""Address space per row for keys, texts and partly filled pages, in bytes."""
 
 
 def _count(text: str) -> int:
@@ -55,11 +55,11 @@ class LmdbWriter:
     )
 
     def space(self, native: ActionSpace) -> ActionSpace:
-        """Any."""
+        """Any space."""
         return native
 
     def check(self, content: Content) -> Sequence[str]:
-        """A row is held in memory."""
+        """Refuses pictures too large for a row, which is held in memory; notes what is lost."""
         size = self._picture_bytes(content)
         if size > MOST_ROW_BYTES:
             raise UsageError(
@@ -73,7 +73,7 @@ class LmdbWriter:
         ]
 
     def parts(self, stretches: Sequence[Stretch]) -> Iterator[Part]:
-        """A shard of some thousand steps each."""
+        """A shard for each part; a part has a few thousand steps."""
         return grouped(stretches)
 
     def write(self, part: Part, place: Place, content: Content, folder: Path) -> Mapping[str, Any]:
@@ -95,10 +95,10 @@ class LmdbWriter:
         return {"rows": rows}
 
     def finish(self, written: Sequence[Written], content: Content, folder: Path) -> None:
-        """Nothing: every shard speaks for itself."""
+        """Does nothing: no file describes the whole export."""
 
     def _clips(self, stretch: Stretch, content: Content) -> Iterator[dict[str, Any]]:
-        """What each row of an episode holds, by the name of the array."""
+        """The values of each row of an episode, by the name of the array."""
         actions, states, texts = stretch.actions(), stretch.states(), stretch.texts()
         codes = _codes(stretch, actions) if _is_melting_pot(content) else None
         frames = stretch.frames()
@@ -122,12 +122,12 @@ class LmdbWriter:
 
 
 class _Shard:
-    """A new LMDB environment, to which rows are appended.
+    """A new LMDB environment. Rows are appended to it.
 
     Args:
-        folder: made for it.
-        rows: how many there will be.
-        row_bytes: of the pictures of each.
+        folder: the folder to make for it.
+        rows: number of rows to append.
+        row_bytes: size of the pictures of one row, in bytes.
 
     Raises:
         MissingPartError: the package is not installed.
@@ -144,7 +144,7 @@ class _Shard:
         self._rows, self._written = rows, 0
 
     def append(self, arrays: Mapping[str, NDArray[Any] | str]) -> None:
-        """Put a row into the file."""
+        """Append a row to the file."""
         with self._environment.begin(write=True) as transaction:
             for name, row in arrays.items():
                 if isinstance(row, str):
@@ -169,7 +169,7 @@ def _codes(stretch: Stretch, actions: Numbers) -> NDArray[np.int64]:
     """The number of each step's action, int64 [T].
 
     Raises:
-        Unfit: a step has none or several.
+        Unfit: a step has no action or several.
     """
     if (several := np.flatnonzero(actions.sum(axis=1) != 1)).size:
         raise stretch.refuse(

@@ -1,11 +1,11 @@
-"""`mds`: shards of MosaicML's streaming, of which a sample is a step.
+"""`mds`: shards of MosaicML's streaming, in which each step is a sample.
 
     <split>/index.json           the shards, in order
     <split>/<part>.<number>.mds  up to 1024 samples
 
-A shard is the number of its samples, where each of them starts and the last one ends (all uint32),
-a description of the columns as JSON, and the samples: the lengths of a sample's columns that have no
-fixed one (uint32), then the columns. They are ordered by name.
+A shard holds, in this order: the number of its samples; the position where each sample starts, and
+where the last one ends (all uint32); a description of the columns as JSON; the samples. A sample
+holds the lengths of its columns that have no fixed length (uint32), then the columns, by name.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from wham_data.schemas.actions import ActionSpace
 INDEX: Final = "index.json"
 MOST_SAMPLES: Final = 1024
 MOST_PIXELS: Final = 1 << 26
-"""In the pictures of a shard, so that it is a few hundred MB at most and offsets have 32 bits."""
+"""Most pixels in a shard, so that it has at most a few hundred MB and offsets fit in 32 bits."""
 SCALARS: Final = {"int32": 4, "int64": 8, "uint8": 1, "float32": 4}
 
 
@@ -41,20 +41,20 @@ class MdsWriter:
     demands: ClassVar[Demands] = Demands(pictures=False, known=False, steady=False, numbered=True)
 
     def space(self, native: ActionSpace) -> ActionSpace:
-        """Any."""
+        """Any space."""
         return native
 
     def check(self, content: Content) -> Sequence[str]:
-        """Says what the columns cannot."""
+        """Notes on what the columns cannot hold."""
         del content
         return ["mds has no null: numbers that are not known are NaN, a text that is not is empty"]
 
     def parts(self, stretches: Sequence[Stretch]) -> Iterator[Part]:
-        """Some thousand steps each."""
+        """Parts of a few thousand steps each."""
         return grouped(stretches)
 
     def write(self, part: Part, place: Place, content: Content, folder: Path) -> Mapping[str, Any]:
-        """Write the shards of a part; their entries of the index."""
+        """Write the shards of a part. Returns their entries for the index."""
         del place
         columns = columns_of(content)
         samples = chain.from_iterable(samples_of(each, content) for each in part.stretches)
@@ -108,7 +108,7 @@ def columns_of(content: Content) -> dict[str, str]:
 
 
 def _size_of(encoding: str) -> int | None:
-    """Bytes of every value of an encoding; None where they differ."""
+    """Size of every value of an encoding in bytes; None if sizes differ."""
     if not encoding.startswith("ndarray:"):
         return SCALARS.get(encoding)
     _, dtype, shape = encoding.split(":")
@@ -116,7 +116,7 @@ def _size_of(encoding: str) -> int | None:
 
 
 def _described(columns: Mapping[str, str]) -> dict[str, Any]:
-    """What each shard says of itself."""
+    """The description in the header of each shard."""
     return {
         "column_encodings": list(columns.values()),
         "column_names": list(columns),
@@ -149,7 +149,7 @@ def _row(sample: Sample, columns: Mapping[str, str]) -> bytes:
 def _write_shard(
     path: Path, rows: Iterable[bytes], count: int, described: Mapping[str, Any]
 ) -> None:
-    """Write rows as they come; where they start is put in at the end."""
+    """Write rows one by one. The table of their positions is filled in at the end."""
     config = json.dumps(described, sort_keys=True).encode()
     starts = [4 + 4 * (count + 1) + len(config)]
     with path.open("wb") as file:

@@ -3,9 +3,9 @@
     <name>/<split>-v0/data/main_data.hdf5    episode_<i>/{observations, actions, rewards, ...}
     <name>/<split>-v0/data/metadata.json     what observations and actions are
 
-With `MINARI_DATASETS_PATH` at the folder of the export, `minari.load_dataset("<name>/train-v0")` finds
-it. An episode of T steps has T observations and T - 1 actions: the last action led nowhere that was
-seen, and the format wants an observation after each.
+If `MINARI_DATASETS_PATH` is the folder of the export, `minari.load_dataset("<name>/train-v0")` finds
+the data set. An episode of T steps has T observations and T - 1 actions: the format needs an
+observation after each action, and there is none after the last.
 """
 
 from __future__ import annotations
@@ -55,18 +55,18 @@ class MinariWriter:
     )
 
     def space(self, native: ActionSpace) -> ActionSpace:
-        """Any."""
+        """Any space."""
         return native
 
     def check(self, content: Content) -> Sequence[str]:
-        """Says what the format has no place for."""
+        """Notes on what the format cannot hold."""
         return [
             "the last action of each episode is not written: minari wants an observation after each",
             f"minari has no clock: steps are {content.steady_rate} a second",
         ]
 
     def parts(self, stretches: Sequence[Stretch]) -> Iterator[Part]:
-        """All episodes of a split are in one file."""
+        """One part for each split: all its episodes are in one file."""
         return a_split_each(stretches)
 
     def write(self, part: Part, place: Place, content: Content, folder: Path) -> Mapping[str, Any]:
@@ -82,7 +82,7 @@ class MinariWriter:
         return {}
 
     def finish(self, written: Sequence[Written], content: Content, folder: Path) -> None:
-        """Write what each data set declares."""
+        """Write the metadata of each data set."""
         for each in written:
             data = self._data_folder(folder, each.split)
             data.mkdir(parents=True)
@@ -127,15 +127,15 @@ def _write_episode(group: Any, stretch: Stretch, content: Content) -> None:
         states = stretch.states()
         missing = np.full((count, content.state_size), np.nan, np.float32)
         seen[STATE] = missing if states is None else states
-    group["actions"] = _acted(stretch, content.space)[:-1]
+    group["actions"] = _actions_of(stretch, content.space)[:-1]
     rewards = stretch.rewards()
     group["rewards"] = (np.zeros(count) if rewards is None else rewards.astype(np.float64))[:-1]
     group["terminations"] = np.zeros(count - 1, np.bool_)
     group["truncations"] = np.arange(count - 1) == count - 2
 
 
-def _acted(stretch: Stretch, space: ActionSpace) -> NDArray[np.int64] | Numbers:
-    """Actions as declared: numbers of actions int64 [T], or all values float32 [T, A]."""
+def _actions_of(stretch: Stretch, space: ActionSpace) -> NDArray[np.int64] | Numbers:
+    """Actions in the form of the metadata: their numbers, int64 [T], or all values, float32 [T, A]."""
     actions = stretch.actions()
     if not _is_numbered(space):
         return actions
@@ -147,7 +147,7 @@ def _acted(stretch: Stretch, space: ActionSpace) -> NDArray[np.int64] | Numbers:
 
 
 def _is_numbered(space: ActionSpace) -> bool:
-    """Whether a source numbered its actions, of which each step has one."""
+    """Whether the source numbered its actions, with one action in each step."""
     return space.name.startswith("discrete") and space == generic_space(space.name)
 
 
@@ -183,5 +183,5 @@ def _shape(content: Content) -> tuple[int, int, int]:
 
 
 def _as_jpegs(content: Content) -> bool:
-    """Whether the corpus keeps JPEGs, which are then passed on as they are."""
+    """Whether the corpus keeps JPEGs. They are then copied unchanged."""
     return content.pictures == "stored" and content.coding == "jpeg"

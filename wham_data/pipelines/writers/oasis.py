@@ -3,7 +3,7 @@
     <split>/<episode>.mp4                    H.264, a frame per step
     <split>/<episode>.one_hot_actions.pt     a float32 tensor (T, 25); row k acts after frame k
 
-The camera's two columns are bins of half a degree, 0 to 80, of which 40 is rest, as (bin - 40) / 40.
+The two camera columns hold (bin - 40) / 40. A bin is half a degree wide, in 0..80; 40 is no motion.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class OasisWriter:
     crf: int = crf_option()
 
     def space(self, native: ActionSpace) -> ActionSpace:
-        """`oasis25`, or one in which the same numbers have the same names, as `vpt`."""
+        """`oasis25`, or a space such as `vpt` that has the same dimensions by name."""
         return native if set(OASIS.names) <= set(native.names) else OASIS
 
     def check(self, content: Content) -> Sequence[str]:
-        """A note for other rates and sizes."""
+        """A note if rate or size differ from those of Open-Oasis."""
         if (content.rate, content.size) == (USUAL_RATE, USUAL_SIZE):
             return []
         width, height = content.size
@@ -66,7 +66,7 @@ class OasisWriter:
         return one_each(stretches)
 
     def write(self, part: Part, place: Place, content: Content, folder: Path) -> Mapping[str, Any]:
-        """Write one clip and its actions."""
+        """Write one clip and the file of its actions."""
         del place
         (stretch,) = part.stretches
         rows, clamped = one_hot_rows(stretch.actions(), content.space)
@@ -77,17 +77,17 @@ class OasisWriter:
         return {"clamped": clamped}
 
     def finish(self, written: Sequence[Written], content: Content, folder: Path) -> None:
-        """Nothing: every clip speaks for itself."""
+        """Does nothing: no file describes the whole export."""
 
 
 def one_hot_rows(
     actions: NDArray[np.float32], space: ActionSpace
 ) -> tuple[NDArray[np.float32], int]:
-    """Actions as the files have them, and how many turns were cut at 20 degrees.
+    """Actions in the form of the files, and how many turns were limited to 20 degrees.
 
     Args:
         actions: float32 [T, A].
-        space: what they are; has the names of `oasis25`.
+        space: the space of `actions`; it has the names of `oasis25`.
     """
     rows = actions[:, [space.index(name) for name in OASIS.names]]
     camera = [OASIS.index(name) for name in CAMERA]

@@ -1,10 +1,10 @@
-"""What a writer is given: the steps to write, what they all agree on, and the share of one go.
+"""The data that a writer receives: the parts of an export, and what all its steps have in common.
 
 Content    what every exported step holds
-Demands    what a format asks of them
-Part       episodes of one split that are written in one go, whole or not at all
-Place      how much lies before a part: where its numbers begin
-Written    what an earlier part came to, for the files that describe all of an export
+Demands    what a format needs of the steps
+Part       episodes of one split that are written together, completely or not at all
+Place      number of episodes and steps before a part, where its numbering begins
+Written    the result of a part, for the files that describe the whole export
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from wham_data.schemas.manifest import SPLITS
 
 Pictures = Literal["stored", "decoded"]
 NUMBERED: Final = frozenset({"atari18", "meltingpot9", "procgen15"})
-"""Bundled spaces in which a frame has exactly one of the buttons; so has `discreteN`."""
+"""Bundled spaces in which exactly one button is down in each frame, as in `discreteN`."""
 MOST_PART_STEPS: Final = 10_000
-"""Steps of a part of several episodes, unless one alone has more."""
+"""Most steps of a part. An episode with more steps is a part of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
     """What every exported step holds.
 
-    space       of its action
-    rate        steps per second; None: the corpus keeps those of its sources, and they differ
+    space       the action space
+    rate        steps per second; None: the corpus keeps the rates of its sources, and they differ
     size        (width, height) of the pictures, in pixels
-    pictures    as the corpus stores them, or decoded from its tokens; None: there are none
-    coding      how a stored picture is coded, "png" or "jpeg"; decoded ones count as "png"
-    vocabulary  of the tokens; 0: there are none
+    pictures    "stored" in the corpus, or "decoded" from its tokens; None: no pictures
+    coding      format of the coded pictures, "png" or "jpeg"; decoded pictures are "png"
+    vocabulary  number of different tokens; 0: no tokens
     grid        (rows, columns) of tokens
-    state_size  numbers of the state; 0: there is none
+    state_size  how many numbers a state has; 0: no states
     """
 
     space: ActionSpace
@@ -58,19 +58,20 @@ class Content:
 
     @property
     def steady_rate(self) -> Fraction:
-        """The rate, for formats whose demands ask for one."""
+        """The rate, for formats that need one (`Demands.steady`)."""
         assert self.rate is not None
         return self.rate
 
 
 @dataclass(frozen=True, slots=True)
 class Demands:
-    """What a format asks of what is written in it.
+    """What a format needs of the steps written in it.
 
-    pictures  every step has its picture
-    known     the action of every step is known: episodes are cut where one is not
-    steady    steps are evenly spaced, at one rate throughout
-    numbered  episodes are numbered through, or share a file that can't grow: nothing joins later
+    pictures  every step has a picture
+    known     the action of every step is known: episodes are cut where an action is not known
+    steady    steps are evenly spaced, at one rate in the whole export
+    numbered  episodes have consecutive numbers, or share a file that can't grow: no episode can be
+              added later
     """
 
     pictures: bool = True
@@ -81,10 +82,10 @@ class Demands:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Episodes of one split that are written in one go.
+    """Episodes of one split that are written together.
 
-    name    of its account, a plain file name; no other part has it
-    shared  what the writer knows of all of them since it made the parts
+    name    name of the part's record, a plain file name; no other part has the same name
+    shared  values that the writer computed when it made the parts, for use in `Writer.write`
     """
 
     name: str
@@ -103,13 +104,13 @@ class Part:
 
     @property
     def identity(self) -> str:
-        """24 hex digits that change with what is in it."""
+        """24 hex digits that change when the content changes."""
         return content_hash([each.identity for each in self.stretches])
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How much lies before a part, in the export and in the part's split."""
+    """Number of episodes and steps before a part, in the whole export and in the part's split."""
 
     episodes: int = 0
     steps: int = 0
@@ -119,12 +120,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of a part.
+    """The result of writing a part.
 
-    episodes  names of those that are in it
-    steps     of each of them
-    files     that it was written to, relative to the folder of the export
-    facts     what the writer noted
+    episodes  names of the episodes in it
+    steps     number of steps of each episode
+    files     paths of its files, relative to the folder of the export
+    facts     the values that `Writer.write` returned
     """
 
     name: str
@@ -137,7 +138,7 @@ class Written:
 
 
 def cut(stretches: Sequence[Stretch], most_steps: int) -> Iterator[Stretch]:
-    """The same steps, none of the stretches longer than this."""
+    """The same steps in stretches of at most `most_steps`."""
     for each in stretches:
         for start in range(each.start, each.stop, most_steps):
             yield replace(each, start=start, stop=min(each.stop, start + most_steps))
@@ -150,7 +151,7 @@ def one_each(stretches: Iterable[Stretch]) -> Iterator[Part]:
 
 
 def grouped(stretches: Sequence[Stretch], most_steps: int = MOST_PART_STEPS) -> Iterator[Part]:
-    """Parts of whole episodes, split after split, each of `most_steps` at most where that can be."""
+    """Parts of whole episodes, split after split, each of `most_steps` at most if possible."""
     for split, members in by_split(stretches):
         number, waiting, steps = 0, list[Stretch](), 0
         for stretch in members:
@@ -169,7 +170,7 @@ def a_split_each(stretches: Sequence[Stretch]) -> Iterator[Part]:
 
 
 def by_split(stretches: Sequence[Stretch]) -> Iterator[tuple[str, list[Stretch]]]:
-    """The episodes of each split, train first; in their order."""
+    """The episodes of each split in their order; the split train comes first."""
     for split, members in groupby(
         sorted(stretches, key=lambda each: SPLITS.index(each.split)), lambda each: each.split
     ):
@@ -177,7 +178,7 @@ def by_split(stretches: Sequence[Stretch]) -> Iterator[tuple[str, list[Stretch]]
 
 
 def is_numbered(space: ActionSpace) -> bool:
-    """Whether an action of this space is one of some numbered ones: a button each, one of them down."""
+    """Whether an action of this space is one of N numbered actions: N buttons, exactly one down."""
     return space.name in NUMBERED or space == generic_space(f"discrete{space.size}")
 
 
@@ -185,11 +186,11 @@ def action_numbers(stretch: Stretch, actions: NDArray[np.float32]) -> NDArray[np
     """The number of each action, int64 [T].
 
     Args:
-        stretch: whose they are.
-        actions: float32 [T, A] in a space of which `is_numbered` is true.
+        stretch: the steps of the actions.
+        actions: float32 [T, A] in a space for which `is_numbered` is true.
 
     Raises:
-        Unfit: a step has none, or several.
+        Unfit: a step has no action, or several.
     """
     down = actions > 0
     if (wrong := np.flatnonzero(down.sum(axis=1) != 1)).size:

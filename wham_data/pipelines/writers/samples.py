@@ -1,4 +1,4 @@
-"""Steps as samples of their own, for formats whose samples are shuffled and batched one by one."""
+"""Each step as one sample, for formats that shuffle and batch single steps."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ class Sample:
     """One step.
 
     step     its number in the episode, from 0
-    actions  float32 [A]  NaN throughout where the action is not known
-    tokens   uint16 [N], frame a PNG or JPEG, state float32 [S]: None where the corpus has none
-    reward   NaN where the step has none; text None likewise
+    actions  float32 [A]  all NaN if the action is not known
+    tokens   uint16 [N]; frame: a PNG or JPEG; state: float32 [S]. None if the corpus has none
+    reward   NaN if the step has none
+    text     None if the step has none
     """
 
     episode: str
@@ -35,12 +36,12 @@ class Sample:
 
     @property
     def action_known(self) -> bool:
-        """Whether it is known what was done."""
+        """Whether the action of the step is known."""
         return not np.isnan(self.actions).any()
 
 
 def samples_of(stretch: Stretch, content: Content) -> Iterator[Sample]:
-    """The steps of an episode, in order; pictures and tokens are read as streams."""
+    """The steps of an episode, in order. Pictures and tokens are read as streams."""
     count = stretch.n_steps
     tokens = _rows(stretch.tokens()) if content.vocabulary else repeat(None, count)
     frames = stretch.coded_frames() if content.pictures else repeat(None, count)

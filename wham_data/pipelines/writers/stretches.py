@@ -1,7 +1,8 @@
-"""What is exported: episodes of a corpus, cut where a format cannot follow, read as a stream.
+"""The steps to export: stretches of a corpus's episodes, with their data read as streams.
 
-Numbers of an episode are read whole (a day of actions at 10 Hz is some 60 MB); its pictures and
-tokens come one after the other, and of those only some dozens are ever held.
+An episode is cut where it has steps that a format cannot hold. The numbers of a stretch are read
+whole (a day of actions at 10 Hz has about 60 MB). Its pictures and tokens are read as a stream:
+only a few dozen are in memory at once.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Decoder(Protocol):
 
 
 class Unfit(Exception):
-    """An episode that cannot be exported, and why."""
+    """Raised for an episode that cannot be exported, with the reason."""
 
     def __init__(self, stretch: Stretch, why: RefusedInput | IntegrityError) -> None:
         super().__init__(str(why))
@@ -54,10 +55,10 @@ class Unfit(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExportSource:
-    """A corpus as it is exported.
+    """The corpus to export.
 
-    conversion  from its action space to the one that is written
-    decoder     makes pictures of tokens; None: they are stored, or not needed
+    conversion  from its action space to the action space of the export
+    decoder     makes pictures from tokens; None if pictures are stored, or not needed
     advance     called with the number of pictures that were just read
     """
 
@@ -71,7 +72,7 @@ class ExportSource:
 class Stretch:
     """Consecutive steps of an episode that are exported as an episode of their own.
 
-    row    the episode in the manifest
+    row    the episode's row in the manifest
     start  its first step
     stop   the step after its last
     """
@@ -83,7 +84,7 @@ class Stretch:
 
     @property
     def name(self) -> str:
-        """A plain file name without an ending: the episode's, and the first step if that is not 0."""
+        """A plain file name without suffix: the episode's name, and the first step if it is not 0."""
         plain = self.row.episode
         if not _PLAIN.fullmatch(plain):
             plain = f"episode-{content_hash(plain)}"
@@ -91,7 +92,7 @@ class Stretch:
 
     @property
     def split(self) -> str:
-        """The split that the episode is in."""
+        """The split of the episode."""
         return self.row.split
 
     @property
@@ -101,13 +102,13 @@ class Stretch:
 
     @property
     def identity(self) -> str:
-        """A text that changes with what is in it, wherever it lies by now."""
+        """A text that changes when the content changes, but not when the shard is moved."""
         return (
             f"{self.row.recording}-{self.row.settings}-{self.row.episode}-{self.start}-{self.stop}"
         )
 
     def refuse(self, reason: Reason, message: str) -> Unfit:
-        """What a writer raises for steps that its format can't hold."""
+        """The exception that a writer raises for steps that its format can't hold."""
         return Unfit(self, RefusedInput(reason, message))
 
     def times_ns(self) -> Nanos:
@@ -115,7 +116,7 @@ class Stretch:
         return np.asarray(self._column("time_ns").to_numpy(), np.int64)
 
     def actions(self) -> Numbers:
-        """Actions in the space that is written, float32 [T, A]; NaN throughout where not known."""
+        """Actions in the action space of the export, float32 [T, A]. An unknown action is all NaN."""
         native = matrix_of(self._column("actions"), FLOAT)
         conversion = self.source.conversion
         seconds = None
@@ -127,36 +128,36 @@ class Stretch:
         return conversion.apply(native, seconds)
 
     def states(self) -> Numbers | None:
-        """float32 [T, S]; None where the corpus has none of the episode."""
+        """float32 [T, S]; None if the corpus has no states for this episode."""
         column = self._optional("state")
         return None if column is None or column.null_count else matrix_of(column, FLOAT)
 
     def rewards(self) -> Numbers | None:
-        """float32 [T]; None where the corpus has none of the episode."""
+        """float32 [T]; None if the corpus has no rewards for this episode."""
         column = self._optional("reward")
         if column is None or column.null_count:
             return None
         return np.asarray(column.to_numpy(), np.float32)
 
     def texts(self) -> list[str | None] | None:
-        """T texts; None where the corpus has none."""
+        """T texts; None if the corpus has no texts."""
         column = self._optional("text")
         return None if column is None else column.to_pylist()
 
     def tokens(self) -> Iterator[NDArray[np.uint16]]:
-        """Tokens in blocks of some steps, uint16 [n, N]."""
+        """Tokens in blocks of a few steps, uint16 [n, N]."""
         for table in self._tables("tokens"):
             yield matrix_of(table.column("tokens").combine_chunks(), TOKEN)
 
     def frames(self) -> Iterator[Frames]:
-        """Pictures one by one, uint8 [H, W, 3]: as stored, else as decoded from the tokens."""
+        """Pictures one by one, uint8 [H, W, 3]: the stored ones, or else decoded from the tokens."""
         with self._reading():
             for picture in self._decoded() if self.source.decoder else self._stored():
                 self.source.advance(1)
                 yield picture
 
     def coded_frames(self) -> Iterator[bytes]:
-        """Pictures one by one as `Content.coding` says: as stored, or decoded and made a PNG."""
+        """Image files one by one, coded as `Content.coding` says: stored, or decoded into a PNG."""
         if self.source.decoder is not None:
             yield from map(encode_png, self.frames())
             return
@@ -166,10 +167,10 @@ class Stretch:
                 yield coded.as_py()
 
     def check_steady(self, rate: Fraction) -> None:
-        """See that steps are evenly spaced, to less than half a step.
+        """Check that steps are evenly spaced, to less than half a step.
 
         Raises:
-            Unfit: they are not.
+            Unfit: a step is off by half a step or more.
         """
         times_ns = self.times_ns()
         step_ns = SECOND_NS / rate
@@ -209,7 +210,7 @@ class Stretch:
         return pa.concat_tables(tables).column(name).combine_chunks()
 
     def _tables(self, *columns: str) -> Iterator[pa.Table]:
-        """The rows, some at a time."""
+        """The rows, a few at a time."""
         with self._reading():
             view = self.source.corpus.open_shard(self.row.shard)
             if (
@@ -224,7 +225,7 @@ class Stretch:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Errors in reading become `Unfit`, which names the episode."""
+        """Turns errors in reading into `Unfit`, which names the episode."""
         try:
             yield
         except (RefusedInput, IntegrityError) as why:
@@ -232,10 +233,10 @@ class Stretch:
 
 
 def stretches_of(source: ExportSource, row: EpisodeRow, *, known: bool) -> list[Stretch]:
-    """The stretches of an episode that are kept, and with `known` whose actions are all known.
+    """The stretches of an episode inside its `keep` ranges; with `known`, only steps of known action.
 
     Raises:
-        Unfit: it can't be read.
+        Unfit: the episode can't be read.
     """
     whole = Stretch(source, row, 0, row.n_steps)
     good = np.zeros(row.n_steps, np.bool_)
@@ -247,13 +248,13 @@ def stretches_of(source: ExportSource, row: EpisodeRow, *, known: bool) -> list[
 
 
 def runs_of(good: NDArray[np.bool_]) -> Sequence[tuple[int, int]]:
-    """The half-open runs of what is true, in order."""
+    """The runs of True, in order, each as (first, one past the last)."""
     edges = np.flatnonzero(np.diff(good, prepend=False, append=False))
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
 def rate_of(corpus: Corpus, rows: Sequence[EpisodeRow]) -> Fraction | None:
-    """Steps per second of all these episodes; None where they differ."""
+    """Steps per second of all these episodes; None if they differ."""
     if isinstance(corpus.info.rate, Fraction):
         return corpus.info.rate
     rates = {Fraction(row.source_fps).limit_denominator(1001) for row in rows}

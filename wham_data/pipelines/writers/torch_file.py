@@ -1,9 +1,9 @@
-"""`.pt` files that `torch.load` reads, written without torch, value after value.
+"""Writes `.pt` files that `torch.load` reads, without torch and without holding them in memory.
 
     write_torch_file(path, {"obs": Tensor((600, 3, 64, 64), np.dtype("u1"), frames), "info": {}})
 
-The pickle has a handful of opcodes, all of protocol 2, and names nothing but what torch itself names
-for tensors (which `weights_only=True` allows), numpy's array and `Counter`. Equal content makes equal
+The pickle uses a few opcodes of protocol 2. The only names in it are those that torch itself uses for
+tensors (which `weights_only=True` allows), numpy's array and `Counter`. Equal content gives equal
 files.
 """
 
@@ -29,9 +29,9 @@ _KINDS: Final = {dtype: kind for kind, dtype in DTYPES.items()}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensor:
-    """A tensor whose values come in pieces.
+    """A tensor whose values are given in pieces.
 
-    pieces  arrays that lie one behind the other, `shape` in all
+    pieces  arrays in the order of the file; together they have the shape `shape`
     """
 
     shape: tuple[int, ...]
@@ -45,17 +45,17 @@ class Tensor:
 
 
 def write_torch_file(path: Path, content: Mapping[str, object]) -> None:
-    """Write what `torch.load` gives back as a dict.
+    """Write a file that `torch.load` reads as a dict.
 
     Args:
         path: the file to make.
-        content: by name: tensors, int64 arrays (numpy's own), counters, dicts, texts and numbers.
+        content: values by name: tensors, numpy arrays of int64, counters, dicts, texts and numbers.
     """
     _write(path, content)
 
 
 def write_torch_tensor(path: Path, tensor: Tensor) -> None:
-    """Write what `torch.load` gives back as a tensor."""
+    """Write a file that `torch.load` reads as a tensor."""
     _write(path, tensor)
 
 
@@ -73,12 +73,12 @@ def _write(path: Path, content: object) -> None:
 
 
 def _member(name: str) -> zipfile.ZipInfo:
-    """A member of a fixed date, so that equal content makes equal files."""
+    """A member with a fixed date, so that equal content gives equal files."""
     return zipfile.ZipInfo(f"{ROOT}/{name}")
 
 
 def _pickled(value: object, tensors: list[Tensor]) -> bytes:
-    """The opcodes that leave `value` on the stack; its tensors join `tensors`."""
+    """The opcodes that leave `value` on the stack. Its tensors are appended to `tensors`."""
     match value:
         case bool():
             return b"\x88" if value else b"\x89"
@@ -136,7 +136,7 @@ def _tensor(tensor: Tensor, tensors: list[Tensor]) -> bytes:
 
 
 def _array(array: NDArray[Any], tensors: list[Tensor]) -> bytes:
-    """A numpy array, under the names that every release of numpy knows."""
+    """A numpy array. The names in it exist in every release of numpy."""
     values = np.ascontiguousarray(array)
     empty = _call(
         "numpy.core.multiarray",
@@ -151,5 +151,5 @@ def _array(array: NDArray[Any], tensors: list[Tensor]) -> bytes:
 
 
 def _bytes(content: bytes) -> bytes:
-    """Bytes as protocol 2 has them."""
+    """Bytes in the form of protocol 2."""
     return _call("_codecs", "encode", _pickled((content.decode("latin1"), "latin1"), []))

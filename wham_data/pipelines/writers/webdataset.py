@@ -1,4 +1,4 @@
-"""`webdataset`: tar files of which a sample is a step.
+"""`webdataset`: tar files in which each step is a sample.
 
     <split>/<part>.tar    __wham_data__/shard.json            episodes, action space, rate
                           <episode>/<step>.png or .jpg        and so on for every step:
@@ -7,8 +7,8 @@
                           <episode>/<step>.state.npy          float32 (S,)
                           <episode>/<step>.step.json          time_ns, action_known, reward, text
 
-Libraries of WebDataset pass over the first member, whose name marks it as metadata. Whole episodes
-lie in a tar, step after step, so that windows can be put together while reading.
+Libraries for WebDataset skip the first member, because its name marks it as metadata. A tar file
+holds whole episodes, step after step, so that a loader can build windows while it reads.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ class WebdatasetWriter:
     demands: ClassVar[Demands] = Demands(pictures=False, known=False, steady=False, numbered=True)
 
     def space(self, native: ActionSpace) -> ActionSpace:
-        """Any."""
+        """Any space."""
         return native
 
     def check(self, content: Content) -> Sequence[str]:
-        """Nothing is lost but tokens, for our own reader."""
+        """No notes. Our own reader of this format reads back everything except tokens."""
         del content
         return []
 
     def parts(self, stretches: Sequence[Stretch]) -> Iterator[Part]:
-        """A tar of some thousand steps each."""
+        """A tar file for each part; a part has a few thousand steps."""
         return grouped(stretches)
 
     def write(self, part: Part, place: Place, content: Content, folder: Path) -> Mapping[str, Any]:
@@ -73,7 +73,7 @@ class WebdatasetWriter:
         return {}
 
     def finish(self, written: Sequence[Written], content: Content, folder: Path) -> None:
-        """Nothing: every tar speaks for itself."""
+        """Does nothing: no file describes the whole export."""
 
 
 def _episode(stretch: Stretch) -> ShardEpisode:

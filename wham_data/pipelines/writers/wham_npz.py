@@ -2,7 +2,7 @@
 
     <split>/<episode>.npz    images uint8 (T, 3, 180, 300)   actions float32 (T, 16)   states float32 (T, S)
 
-A recording that came from a file of WHAM's own naming keeps its name, which tells match and player.
+A recording from a file with one of WHAM's own names keeps that name, which gives match and player.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from wham_data.schemas.wham_tokens import NoTokenError, bins_from_measured
 
 @dataclass(frozen=True, slots=True)
 class WhamNpzWriter:
-    """Writer of WHAM's own .npz files."""
+    """Writer of .npz files in WHAM's layout."""
 
     name: ClassVar[str] = "wham-npz"
     about: ClassVar[str] = "a .npz of images and actions per episode, as WHAM's own"
@@ -41,7 +41,7 @@ class WhamNpzWriter:
         return load_space("wham16")
 
     def check(self, content: Content) -> Sequence[str]:
-        """10 Hz and 300x180, as the files say neither."""
+        """Demands 10 Hz and 300x180, because the files do not record rate or size."""
         width, height = content.size
         if content.rate != TEN_HZ or (3, height, width) != IMAGE_SHAPE:
             raise UsageError(
@@ -51,7 +51,7 @@ class WhamNpzWriter:
         return ["sticks are written as the 11 bins of WHAM"]
 
     def parts(self, stretches: Sequence[Stretch]) -> Iterator[Part]:
-        """A file each, which has the part's name."""
+        """One part and one file for each episode; the file has the part's name."""
         taken = set[str]()
         for stretch in stretches:
             own = _own_name(stretch)
@@ -60,7 +60,7 @@ class WhamNpzWriter:
             yield Part(name, stretch.split, (stretch,))
 
     def write(self, part: Part, place: Place, content: Content, folder: Path) -> Mapping[str, Any]:
-        """Write one .npz, its pictures as a stream."""
+        """Write one .npz. Its pictures are written as a stream."""
         del place
         (stretch,) = part.stretches
         try:
@@ -81,11 +81,11 @@ class WhamNpzWriter:
         return {"clamped": clamped}
 
     def finish(self, written: Sequence[Written], content: Content, folder: Path) -> None:
-        """Nothing: every file speaks for itself."""
+        """Does nothing: no file describes the whole export."""
 
 
 def _own_name(stretch: Stretch) -> str:
-    """What its file is called: as the recording, where that name tells match and player."""
+    """The name of the file: that of the recording if it gives match and player, else the stretch's."""
     source = Path(stretch.row.source)
     whole = stretch.start == 0 and stretch.row.episode.endswith("-0")
     return source.stem if whole and NAME.fullmatch(source.name) else stretch.name
@@ -98,7 +98,7 @@ def _write_rows(
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
 ) -> None:
-    """An array as a member, row by row."""
+    """Write an array as a member of the zip file, row by row."""
     header = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
         npy.write_array_header_1_0(member, header)

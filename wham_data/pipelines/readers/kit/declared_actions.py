@@ -1,11 +1,11 @@
-"""Actions, and pictures, as a source declares them: numbered choices, switches and numbers, one or several by name.
+"""Actions and pictures as a source declares them: numbered choices, switches, numbers; one or several.
 
     parts = (ActionPart.choice("", (5,)),)                        # one of five numbered actions
     space_of(parts, "toy")                                        # discrete5
     values_of(parts, {"": np.array([1, 4, 0])})                   # float64 [3, 5], a button each
 
-An action without names becomes `discreteN`, `vectorN` (all of it lies in -1..1) or `numbersN`; one of
-several parts gets a space of its own, in which every number is named for its part.
+An action without names becomes `discreteN`, `vectorN` (if all of it is in -1..1) or `numbersN`. An
+action of several parts gets a space of its own, in which each number is named after its part.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Numbers = NDArray[np.float64]
 
 
 class Named(Protocol):
-    """An entry of what a data set declares.
+    """An entry in the declaration of a data set.
 
     Attributes:
         path: where it lies: names joined with "/".
@@ -46,15 +46,15 @@ N = TypeVar("N", bound=Named)
 
 
 def chosen_picture(pictures: Sequence[N], path: str, where: str) -> N | None:
-    """The entry that is taken as the picture: the one of this path, or the first.
+    """The entry to use as the picture: the one with this path, or the first.
 
     Args:
-        pictures: the entries that can be one.
-        path: of the wanted entry; "": the first, or None where there is none.
-        where: what the entries are part of, for the message.
+        pictures: the entries that can be a picture.
+        path: path of the entry; "": the first entry, or None if there are no entries.
+        where: the name of the data set in error messages.
 
     Raises:
-        RefusedInput: METADATA, none has this path.
+        RefusedInput: METADATA, no entry has this path.
     """
     if not path:
         return pictures[0] if pictures else None
@@ -67,11 +67,11 @@ def chosen_picture(pictures: Sequence[N], path: str, where: str) -> N | None:
 
 @dataclass(frozen=True, slots=True)
 class ActionPart:
-    """One entry of an action; a step of it is `width` numbers in the source.
+    """One entry of an action. In the source it has `width` numbers in each step.
 
-    path    where it lies: names joined with "/"; "" for an action that is nothing else
-    kind    "choice": each number is one of `sizes[i]` actions, of which the first is `starts[i]`;
-            "switch": each number is 0 or 1; "number": each lies in [low[i], high[i]]
+    path    its place: names joined with "/"; "" if the action has no other entry
+    kind    "choice": number i is one of `sizes[i]` actions, of which the first is `starts[i]`;
+            "switch": each number is 0 or 1; "number": number i is in [low[i], high[i]]
     """
 
     path: str
@@ -86,27 +86,27 @@ class ActionPart:
     def choice(
         cls, path: str, sizes: Sequence[int], starts: Sequence[int] | None = None
     ) -> ActionPart:
-        """Numbers that each say which of some actions was taken."""
+        """Choices: each number is the number of the action that was taken."""
         first = tuple(starts) if starts is not None else (0,) * len(sizes)
         return cls(path, "choice", len(sizes), sizes=tuple(sizes), starts=first)
 
     @classmethod
     def switches(cls, path: str, width: int) -> ActionPart:
-        """Numbers that are 0 or 1."""
+        """Switches: each number is 0 or 1."""
         return cls(path, "switch", width)
 
     @classmethod
     def numbers(
         cls, path: str, low: Sequence[float] | float, high: Sequence[float] | float, width: int
     ) -> ActionPart:
-        """Numbers in a range, which may be infinite; one that lacks 0, where a hand rests, gets it."""
+        """Numbers in a range, which may be infinite. The range is extended to include 0, the rest."""
         lows = np.clip(np.nan_to_num(np.broadcast_to(low, width)), -UNKNOWN_RANGE, 0.0)
         highs = np.clip(np.nan_to_num(np.broadcast_to(high, width)), 0.0, UNKNOWN_RANGE)
         return cls(path, "number", width, low=tuple(lows.tolist()), high=tuple(highs.tolist()))
 
     @property
     def size(self) -> int:
-        """How many dimensions it has in the action space."""
+        """Number of its dimensions in the action space."""
         return sum(self.sizes) if self.kind == "choice" else self.width
 
 
@@ -114,11 +114,12 @@ def space_of(parts: Sequence[ActionPart], name: str) -> ActionSpace:
     """The action space of the parts, in their order.
 
     Args:
-        parts: one with the path "", or any number with names.
-        name: what to call a space that is made for them.
+        parts: one part with the path "", or any number of parts with names.
+        name: the name of a space that is made for several parts.
 
     Raises:
-        RefusedInput: METADATA, the parts make no space of 1 to 1024 dimensions with names of their own.
+        RefusedInput: METADATA, the parts do not give a space of 1 to 1024 dimensions with distinct
+            names.
     """
     size = sum(part.size for part in parts)
     if not 1 <= size <= MOST_DIMENSIONS:
@@ -147,12 +148,12 @@ def values_of(parts: Sequence[ActionPart], arrays: Mapping[str, NDArray[Any]]) -
     """Actions in the space of the parts, float64 [N, A].
 
     Args:
-        parts: as given to `space_of`.
+        parts: the same parts as for `space_of`.
         arrays: for each path, numbers or booleans [N, ...] of the part's width.
 
     Raises:
-        RefusedInput: LOG_COLUMN, rows of another width; LOG_TYPE, a choice that is no whole number;
-            LOG_RANGE, one that there is not; LOG_COVERAGE, parts of different lengths.
+        RefusedInput: LOG_COLUMN, rows have another width; LOG_TYPE, a choice is not a whole number;
+            LOG_RANGE, a choice does not exist; LOG_COVERAGE, parts have different lengths.
     """
     columns: list[Numbers] = []
     for part in parts:
@@ -197,7 +198,7 @@ def _dimensions(part: ActionPart) -> list[Dimension]:
     if part.kind == "switch":
         return [Dimension(name, "button", 0.0, 1.0) for name in names]
     return [
-        # A number that is always 0 still needs a range to lie in.
+        # A number that is always 0 still needs a range that is not empty.
         Dimension(name, "axis", low, high if high > low else 1.0)
         for name, low, high in zip(names, part.low, part.high, strict=True)
     ]

@@ -1,6 +1,6 @@
-"""Recordings of a source that keeps no times: rows at a fixed rate, with pictures or without.
+"""Recordings of a source that stores no times: rows at a fixed rate, with or without pictures.
 
-Most readers of arrays need nothing else: see docs/add-a-reader.md.
+This is enough for most readers of arrays: see docs/add-a-reader.md.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ def open_fixed_rate(
     size: tuple[int, int] = (1, 1),
     notes: tuple[str, ...] = (),
 ) -> OpenRecording:
-    """A recording whose rows follow one another at a fixed rate; a note says at which.
+    """A recording whose rows follow one another at a fixed rate. A note gives the rate.
 
     Args:
-        count: rows, which are frames or, without pictures, instants.
-        rate: of rows, in Hz.
-        limits: how long and how large it may be.
-        data: what else the source knows of each row; its `actions` come from `values`.
-        space: what the columns of `values` mean.
-        values: actions, float64 [count, A], or [count - 1, A] where the last row has none. Row i
-            acts after frame i; a row with a NaN is not known.
-        pictures: the pictures at some positions; None: actions alone.
+        count: number of rows. A row is a frame, or an instant if there are no pictures.
+        rate: rows per second, in Hz.
+        limits: the largest length and size.
+        data: other data of the source, one row each; its `actions` are replaced by `values`.
+        space: the action space of the columns of `values`.
+        values: actions, float64 [count, A], or [count - 1, A] if the last row has none. Row i
+            acts after frame i. A row with a NaN is an unknown action.
+        pictures: gives the pictures at some positions; None: actions without pictures.
         size: (width, height) of the pictures.
-        notes: what else a person should know.
+        notes: more notes for the user.
 
     Raises:
         RefusedInput: the recording is too long or too large, or its columns differ in length.

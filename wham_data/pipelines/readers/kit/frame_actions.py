@@ -1,4 +1,4 @@
-"""Actions that come one per frame, and frames that come at a steady rate."""
+"""Actions of which there is one per frame, and frames at a steady rate."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from wham_data.schemas.recording import ActionTrack
 
 
 def even_times(count: int, rate: Fraction, start_ns: int = 0) -> tuple[Nanos, int]:
-    """When each of `count` frames at a steady rate comes on screen, and when the last one ends.
+    """The time at which each of `count` frames at a steady rate begins, and the end of the last.
 
     Times are rounded up to whole nanoseconds: see `OpenRecording.frame_times_ns`.
 
     Returns:
-        int64 [count] and the end.
+        The times in nanoseconds, int64 [count], and the end.
     """
     edges_ns = Grid(start_ns, count, rate).edges_ns()
     return edges_ns[:-1], int(edges_ns[-1])
@@ -33,18 +33,18 @@ def per_frame_track(
     *,
     leads: bool = False,
 ) -> ActionTrack:
-    """A track with one row per frame: row k is what was done between frame k and frame k + 1.
+    """A track with one row per frame: row k is the action between frame k and frame k + 1.
 
-    Where the source has no action for the last frame, as where it keeps the observation after the
-    last action, that one is not known; it is a missing sample, not rest.
+    Some sources have no action for the last frame, because it is the observation after the last
+    action. That action is unknown: a missing sample, not rest.
 
     Args:
-        space: what the columns mean.
+        space: the action space of the columns.
         frame_times_ns: int64 [N].
         frame_end_ns: the frames cover [frame_times_ns[0], frame_end_ns).
         values: float64 [N, A] or [N - 1, A]; a row with a NaN is a missing sample.
-        leads: row i led to frame i, so that it acted between frame i - 1 and frame i. Takes N
-            rows, of which the first means nothing.
+        leads: row i led to frame i: it acted between frame i - 1 and frame i. `values` must then
+            have N rows, and the first one is ignored.
 
     Raises:
         RefusedInput: LOG_COVERAGE for another number of rows, LOG_COLUMN for another number of
@@ -61,22 +61,22 @@ def per_frame_track(
             Reason.LOG_COVERAGE,
             f"{len(values)} actions for {frames} frames: do they belong together?",
         )
-    acted = values[1:] if leads else values[:frames]
+    known = values[1:] if leads else values[:frames]
     rows = np.full((frames, space.size), np.nan)
-    rows[: len(acted)] = acted
+    rows[: len(known)] = known
     rows, clamped = clamp(space, rows)
     return ActionTrack(space, frame_times_ns, rows, frame_end_ns, None, clamped)
 
 
 def one_hot(codes: Index, size: int) -> NDArray[np.float64]:
-    """Numbers of actions as buttons of which one is down, float64 [N, size].
+    """Numbers of actions as buttons, of which exactly one is down, float64 [N, size].
 
     Args:
-        codes: int64 [N], each in [0, size), or -1 where the action is not known.
-        size: how many actions there are.
+        codes: int64 [N], each in [0, size), or -1 for an unknown action.
+        size: number of actions.
 
     Raises:
-        RefusedInput: LOG_RANGE, another number.
+        RefusedInput: LOG_RANGE, a code is out of range.
     """
     wrong = np.flatnonzero((codes < -1) | (codes >= size))
     if len(wrong):

@@ -1,7 +1,7 @@
-"""The longest gap, applied to a recording that a reader opened.
+"""Finds the gaps of a recording that a reader opened.
 
-A reader says what its source holds. How long a silence may last before it is a gap is a setting of
-the person who ingests, and it is needed in one place only: here, after the reader is done.
+A reader says what its source holds. The person who ingests sets how long the source may be silent
+before the silence is a gap. This setting is needed only here, after the reader is done.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.recording import ActionTrack, OpenRecording
 
 MENTIONED_NS: Final = SECOND_NS // 10
-"""A shorter lack of log is not worth a note."""
+"""If the log misses less time than this, there is no note about it, in nanoseconds."""
 MENTIONED_GAPS: Final = 3
-"""How many gaps of a log get a note each; the others are counted."""
+"""This many gaps of a log get a note each; the others are only counted."""
 
 
 def apply_max_gap(opened: OpenRecording, max_gap_ns: int) -> None:
-    """Count the gaps of the video, limit how long a row of a sampled log holds, check coverage.
+    """Count the gaps of the video, limit how long a row of a sampled log lasts, check coverage.
 
     Changes `clock.gaps`, `data.actions.max_hold_ns` and `notes` of the recording in place.
 
     Args:
-        opened: what a reader gave.
-        max_gap_ns: longest time without a new frame, or without a row of a sampled log, that is
-            no gap.
+        opened: a recording that a reader opened.
+        max_gap_ns: a time without a new frame, or without a row of a sampled log, is a gap if it is
+            longer than this.
 
     Raises:
         RefusedInput: LOG_COVERAGE, the log covers less of the video than `min_coverage`.
@@ -51,20 +51,20 @@ def apply_max_gap(opened: OpenRecording, max_gap_ns: int) -> None:
 def check_coverage(
     track: ActionTrack, frame_times_ns: Nanos, end_ns: int, max_gap_ns: int, min_coverage: float
 ) -> tuple[str, ...]:
-    """Refuse a log that leaves most of the video uncovered; say what a smaller lack is.
+    """Refuse a log that covers too little of the video; return notes about smaller gaps.
 
     Args:
         track: the log.
         frame_times_ns: int64 [N], N > 0.
         end_ns: the video covers [frame_times_ns[0], end_ns).
-        max_gap_ns: longest time without a new frame that is no gap. Gaps need no log.
+        max_gap_ns: a longer time without a new frame is a gap, for which no log is needed.
         min_coverage: least share of the video, without its gaps, that the log must cover.
 
     Returns:
-        Notes: what the log does not cover.
+        Notes on the parts that the log does not cover.
 
     Raises:
-        RefusedInput: LOG_COVERAGE.
+        RefusedInput: LOG_COVERAGE, the log covers less.
     """
     start_ns, steps_ns = int(frame_times_ns[0]), np.diff(frame_times_ns)
     unseen_ns = int(steps_ns[steps_ns > max_gap_ns].sum())
@@ -106,5 +106,5 @@ def _if_on_change(track: ActionTrack) -> str:
 
 
 def seconds_text(ns: int) -> str:
-    """A time in seconds for messages: one decimal, or two digits where that would say 0.0."""
+    """A time in seconds for messages: one decimal, or two digits if that would give 0.0."""
     return f"{ns / SECOND_NS:.1f}" if abs(ns) >= MENTIONED_NS or not ns else f"{ns / SECOND_NS:.2g}"

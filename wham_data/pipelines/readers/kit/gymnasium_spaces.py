@@ -1,4 +1,4 @@
-"""Gymnasium's spaces as Minari writes them down in JSON: what observations and actions are made of."""
+"""Gymnasium's spaces in Minari's JSON form: the parts of observations and actions."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from wham_data.schemas.errors import Reason, RefusedInput
 
 MOST_ENTRIES: Final = 256
 SMALLEST_SIDE: Final = 32
-"""Minari takes a table of bytes without channels for a picture from this size on."""
+"""Like Minari, treat a table of bytes without channels as a picture if it has at least this size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One entry of an observation or an action.
 
-    path   names joined with "/"; "" for an observation or action that is nothing else
-    space  Gymnasium's description of it, no Dict and no Tuple
+    path   names joined with "/"; "" if the observation or action has no other entry
+    space  Gymnasium's description of it, never a Dict or Tuple
     """
 
     path: str
@@ -35,7 +35,7 @@ class Entry:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of a Box; () for everything else."""
+        """The shape of a Box; () for other spaces."""
         shape = self.space.get("shape")
         if not isinstance(shape, list) or not all(isinstance(n, int) and n > 0 for n in shape):
             return ()
@@ -48,7 +48,7 @@ class Entry:
 
     @property
     def channels(self) -> Literal["last", "first", "none"] | None:
-        """Where the channels of a picture lie; None for what is no picture."""
+        """The axis of a picture's channels; None if the entry is not a picture."""
         if self.space.get("type") != "Box" or self.space.get("dtype") != "uint8":
             return None
         match self.shape:
@@ -70,7 +70,7 @@ class Entry:
         """A picture as uint8 [H, W, 3].
 
         Raises:
-            RefusedInput: NOT_A_VIDEO, it is not what was declared.
+            RefusedInput: NOT_A_VIDEO, the values differ from the declaration.
         """
         if values.shape != self.shape or values.dtype != np.uint8:
             raise RefusedInput(
@@ -84,13 +84,13 @@ class Entry:
         return np.ascontiguousarray(np.broadcast_to(values[:, :, :3], (*values.shape[:2], 3)))
 
 
-def space_in(said: Mapping[str, object], name: str) -> dict[str, Any]:
-    """What is declared under a name: an object, or JSON text of one.
+def space_in(declared: Mapping[str, object], name: str) -> dict[str, Any]:
+    """The space that is declared under a name, as an object or as the JSON text of an object.
 
     Raises:
-        RefusedInput: METADATA, neither.
+        RefusedInput: METADATA, it is neither.
     """
-    value = said.get(name)
+    value = declared.get(name)
     if isinstance(value, str):
         text = value.encode("utf-8", "replace")
         check_json_depth(text, f"{name}: ")
@@ -105,10 +105,10 @@ def space_in(said: Mapping[str, object], name: str) -> dict[str, Any]:
 
 
 def entries_of(space: Mapping[str, Any]) -> list[Entry]:
-    """What a space is made of, in the order of its declaration.
+    """The entries of a space, in the order of the declaration.
 
     Raises:
-        RefusedInput: METADATA, the declaration makes no sense or has over `MOST_ENTRIES` entries.
+        RefusedInput: METADATA, the declaration is invalid or has over `MOST_ENTRIES` entries.
     """
     found: list[Entry] = []
     for entry in _entries(space, ""):
@@ -137,10 +137,11 @@ def _entries(space: object, path: str) -> Iterator[Entry]:
 
 
 def action_part(entry: Entry) -> ActionPart:
-    """An entry of an action.
+    """The part of an action that an entry declares.
 
     Raises:
-        RefusedInput: METADATA, it is a text or the like, larger than any action, or makes no sense.
+        RefusedInput: METADATA, the entry is not made of numbers (such as a text), is too large for an
+            action, or is invalid.
     """
     space, path = entry.space, entry.path
     try:

@@ -1,4 +1,4 @@
-"""Keys as recorders name them, as buttons of the spaces `keyboard_mouse` and `desktop`."""
+"""Names of keys in recordings, and the buttons of `keyboard_mouse` and `desktop` that they mean."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _KNOWN: Final = frozenset(_CODES.values())
 
 
 def key_named(text: str) -> str | None:
-    """The button of a key's name, in any of the usual spellings; None for a key we do not know.
+    """The button for the name of a key, in any of the usual spellings; None for an unknown key.
 
     `w`, `KeyW`, `LeftShift`, `ShiftLeft`, `shift_l`, `Digit1`, `F11`, `UpArrow`, `ArrowUp`.
     """
@@ -59,6 +59,6 @@ def key_named(text: str) -> str | None:
 
 
 def key_of_code(code: int) -> str | None:
-    """The button of a Windows virtual-key code; None for a key we do not know."""
+    """The button for a Windows virtual-key code; None for an unknown key."""
     name = _CODES.get(code)
     return f"key_{name}" if name else None

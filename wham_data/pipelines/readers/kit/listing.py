@@ -1,6 +1,6 @@
-"""The readers and the writers that there are: found by looking through the modules of a package.
+"""Finds all readers and writers by importing the modules of their package.
 
-Nobody keeps a list: a file put into the package is a format more.
+There is no list to maintain: a new file in the package is a new format.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from types import ModuleType
 from typing import Final
 
 SHARED: Final = "kit"
-"""The folder of what readers share, in which no reader is looked for."""
+"""The folder of code that readers share. It contains no readers."""
 
 
 def formats_in(package: ModuleType) -> list[object]:
-    """One instance of every format of a package and its folders, in the order they are asked.
+    """One instance of every format in a package and its subfolders, in their order.
 
-    A format is a class, defined in the module itself, that says its `name` and `about`. Its
-    `order`, a number, says when it is asked: lower ones first, `DEFAULT_ORDER` where it says
-    nothing, equal ones by name.
+    A format is a class, defined in the module itself, with the attributes `name` and `about`. Its
+    attribute `order` is a number, by default `DEFAULT_ORDER`: lower numbers come first, equal ones
+    are sorted by name.
     """
     found = [kind() for module in _modules_of(package) for kind in _formats_of(module)]
     return sorted(found, key=lambda each: (order_of(each), each.name))
@@ -30,7 +30,7 @@ DEFAULT_ORDER: Final = 500
 
 
 def order_of(found: object) -> int:
-    """When a format is asked, see `formats_in`."""
+    """The number by which a format is sorted, see `formats_in`."""
     return int(getattr(found, "order", DEFAULT_ORDER))
 
 

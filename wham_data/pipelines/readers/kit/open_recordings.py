@@ -1,8 +1,8 @@
-"""What readers give back: open recordings whose pictures lie in a video, in arrays, or nowhere.
+"""The results of readers: open recordings with pictures in a video, in arrays, or without pictures.
 
-    VideoRecording        frames of a video file, all of them or a stretch
-    PictureRecording      arrays, or coded pictures, handed out by a function
-    PicturelessRecording  actions alone
+    VideoRecording        all frames of a video file, or a range of them
+    PictureRecording      pictures, as arrays or coded, from a function
+    PicturelessRecording  actions without pictures
 
 All three are `wham_data.schemas.recording.OpenRecording`s. docs/add-a-reader.md shows their use.
 """
@@ -38,7 +38,7 @@ NO_DATA: Final = FrameData()
 VARIABLE_NS, VARIABLE_SHARE = 2_100_000, 0.1
 INDEXES_KEPT: Final = 2
 COLOUR_REACH: Final = 2
-"""Videos store colour for 2 x 2 pixels, so a pixel's colour reaches so far beyond it."""
+"""Videos store one colour for 2 x 2 pixels, so a pixel's colour may extend this far beyond it."""
 
 Picture = NDArray[np.uint8]
 Pictures = Callable[[Index], Iterator[Picture | None]]
@@ -48,7 +48,7 @@ order; None for one that cannot be decoded."""
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a source picture's pixels lie in a frame: x goes to left + scale_x * x, y likewise."""
+    """The place of a source picture in a frame: x becomes left + scale_x * x, and y likewise."""
 
     scale_x: float
     scale_y: float
@@ -67,11 +67,11 @@ class Placement:
         )
 
     def black_out(self, frames: Frames, box: tuple[float, float, float, float]) -> None:
-        """Blacken every pixel, of uint8 [B, H, W, 3], into which one of a box was scaled.
+        """Blacken every pixel of the frames that a pixel of the box was scaled into.
 
         Args:
-            frames: painted on in place.
-            box: left, top, right and bottom in the source picture.
+            frames: uint8 [B, H, W, 3], changed in place.
+            box: left, top, right and bottom in pixels of the source picture.
         """
         left = self.left + math.floor((box[0] - COLOUR_REACH) * self.scale_x)
         top = self.top + math.floor((box[1] - COLOUR_REACH) * self.scale_y)
@@ -81,15 +81,15 @@ class Placement:
 
 
 Retouch = Callable[[Frames, Index, Placement], None]
-"""Paints on frames in place: uint8 [B, H, W, 3], their positions in the recording, where source
-pixels lie in them."""
+"""Paints on frames in place. Arguments: the frames, uint8 [B, H, W, 3]; their positions in the
+recording; the placement of the source picture."""
 
 
 @dataclass(slots=True, kw_only=True)
 class OpenedRecording:
-    """What every kind of open recording has: see `wham_data.schemas.recording.OpenRecording`.
+    """The parts that all open recordings share: see `wham_data.schemas.recording.OpenRecording`.
 
-    masks  what is black in every picture
+    masks  rectangles that are black in every picture
     """
 
     frame_times_ns: Nanos
@@ -123,7 +123,7 @@ class OpenedRecording:
         return self.data.texts
 
     def lost_frames(self) -> Index:
-        """Positions in `frame_times_ns` that the last `frames` could not decode."""
+        """Positions in `frame_times_ns` of the frames that the last `frames` could not decode."""
         return self._lost
 
 
@@ -131,7 +131,7 @@ class OpenedRecording:
 class VideoClip:
     """Frames [first, first + N) of a video.
 
-    times_ns  int64 [N]  when each comes on screen, on the recording's clock
+    times_ns  int64 [N]  the time at which each frame begins, on the recording's clock
     end_ns    the clip covers [times_ns[0], end_ns)
     """
 
@@ -149,16 +149,16 @@ class VideoClip:
     def between(
         cls, index: VideoIndex, start_ns: int, stop_ns: int, *, slack_ns: int = 0
     ) -> VideoClip:
-        """The frames that come on screen in [start_ns, stop_ns), on the video's own clock.
+        """The frames that begin in [start_ns, stop_ns), on the video's own clock.
 
         Args:
-            index: of the video.
-            start_ns, stop_ns: a stretch of its time.
-            slack_ns: a frame this much before an end of the stretch counts as after it, for times
-                that were rounded on their way here.
+            index: the index of the video.
+            start_ns, stop_ns: a range of its time.
+            slack_ns: a frame that begins up to this much before `start_ns` or `stop_ns` counts as
+                beginning after it, because the times may have been rounded.
 
         Raises:
-            RefusedInput: NO_FRAMES, there is none.
+            RefusedInput: NO_FRAMES, no frame begins in this range.
         """
         ends = np.array([start_ns, stop_ns], np.int64) - slack_ns
         first, stop = np.searchsorted(index.times_ns, ends).tolist()
@@ -166,10 +166,10 @@ class VideoClip:
 
     @classmethod
     def numbered(cls, index: VideoIndex, first: int, stop: int) -> VideoClip:
-        """Frames [first, stop) as shown, counted from 0, on the video's own clock.
+        """Frames [first, stop) in the order of display, counted from 0, on the video's own clock.
 
         Raises:
-            RefusedInput: NO_FRAMES, the video does not have one of them.
+            RefusedInput: NO_FRAMES, the video has no such frames.
         """
         count = len(index.times_ns)
         if not 0 <= first < min(stop, count):
@@ -192,7 +192,7 @@ class VideoClip:
         return open_clips((self,), data, notes=notes, offset_ns=offset_ns, drift_ppm=drift_ppm)
 
     def shifted(self, by_ns: int) -> VideoClip:
-        """The same frames, that much later."""
+        """The same frames, `by_ns` later."""
         return VideoClip(self.index, self.first, self.times_ns + by_ns, self.end_ns + by_ns)
 
 
@@ -208,11 +208,11 @@ def open_clips(
     """Clips that follow one another on one clock, as one open recording.
 
     Args:
-        clips: in order; none begins before the one before it ends.
-        data: what the source knows of the frames of all clips together.
-        notes: what a person should know, one short phrase each.
-        offset_ns, drift_ppm: error of the log's clock that was corrected, for the audit.
-        retouch: paints on the frames, such as over what must not be seen.
+        clips: in order of time; they must not overlap.
+        data: the data of the source for the frames of all clips together.
+        notes: notes for the user, one short phrase each.
+        offset_ns, drift_ppm: the error of the log's clock that was corrected, for the audit.
+        retouch: paints on the frames, for example over parts that must not be visible.
     """
     times_ns = np.concatenate([clip.times_ns for clip in clips])
     end_ns = clips[-1].end_ns
@@ -242,7 +242,7 @@ def open_clips(
 
 @dataclass(slots=True, kw_only=True)
 class VideoRecording(OpenedRecording):
-    """Frames of video files: the clips hold `frame_times_ns` one after the other."""
+    """Frames of video files. The times of the clips, joined in order, are `frame_times_ns`."""
 
     clips: tuple[VideoClip, ...]
     retouch: Retouch | None = None
@@ -296,9 +296,9 @@ class VideoRecording(OpenedRecording):
 
 @dataclass(slots=True, kw_only=True)
 class PictureRecording(OpenedRecording):
-    """Pictures that a function hands out one by one, so that only a batch is ever held.
+    """Pictures that a function gives one by one, so that only one batch is in memory.
 
-    limits  how large a picture may be, and how much of the recording must decode
+    limits  the largest size of a picture, and the least share of pictures that must decode
     """
 
     pictures: Pictures
@@ -331,11 +331,11 @@ class PictureRecording(OpenedRecording):
             yield np.stack(waiting)
         self._lost = np.array(lost, np.int64)
 
-    def _check_loss(self, lost: int, wanted: int) -> None:
-        if lost > (1 - self.limits.min_decoded) * wanted:
+    def _check_loss(self, lost: int, picked: int) -> None:
+        if lost > (1 - self.limits.min_decoded) * picked:
             raise RefusedInput(
                 Reason.CORRUPT,
-                f"{lost} or more of {wanted} pictures cannot be decoded, "
+                f"{lost} or more of {picked} pictures cannot be decoded, "
                 f"expected at least {self.limits.min_decoded:.1%}",
                 frames_expected=len(self.frame_times_ns),
             )
@@ -343,7 +343,7 @@ class PictureRecording(OpenedRecording):
 
 @dataclass(slots=True, kw_only=True)
 class PicturelessRecording(OpenedRecording):
-    """Actions without pictures: the instants of `frame_times_ns` are those of the actions."""
+    """Actions without pictures: `frame_times_ns` holds the times of the actions."""
 
     def __post_init__(self) -> None:
         self.pictureless = True
@@ -357,10 +357,10 @@ class PicturelessRecording(OpenedRecording):
 
 
 def blackened(picture: Picture, masks: Sequence[Mask]) -> Picture:
-    """A picture, uint8 [H, W, 3], with every pixel black of which a mask covers a part.
+    """A picture, uint8 [H, W, 3], in which every pixel that a mask touches is black.
 
     Raises:
-        RefusedInput: MASK_OUTSIDE.
+        RefusedInput: MASK_OUTSIDE, a mask extends beyond the picture.
     """
     if not masks:
         return picture
@@ -372,9 +372,10 @@ def blackened(picture: Picture, masks: Sequence[Mask]) -> Picture:
 
 
 def picture_in(value: object) -> NDArray[np.uint8] | None:
-    """A picture of a row, uint8 [H, W, 3] RGB: coded bytes, or `{bytes, path}` around them.
+    """The picture in a value of a table, uint8 [H, W, 3] RGB.
 
-    None for one that cannot be decoded, or lies in another file.
+    The value is a coded picture as bytes, or `{bytes, path}`. None for a picture that cannot be
+    decoded, or is stored in another file.
     """
     data = value.get("bytes") if isinstance(value, dict) else value
     try:
@@ -384,10 +385,10 @@ def picture_in(value: object) -> NDArray[np.uint8] | None:
 
 
 def read_video(path: Path, limits: VideoLimits) -> VideoIndex:
-    """`index_video`, remembered: the many episodes of one file are opened one after another.
+    """`index_video` with a cache, because the episodes of one file are opened one after another.
 
     Raises:
-        RefusedInput: as `index_video`.
+        RefusedInput: as for `index_video`.
     """
     try:
         found = path.stat()
@@ -411,12 +412,12 @@ def audit_clock(
     offset_ns: int = 0,
     drift_ppm: float = 0.0,
 ) -> ClockAudit:
-    """What the times of the frames look like. Gaps are counted later: see `kit/gaps.py`.
+    """The audit of the frames' times. Gaps are counted later: see `kit/gaps.py`.
 
     Args:
         times_ns: int64 [N], strictly increasing.
         duplicates, offset_ns, drift_ppm: as in `ClockAudit`.
-        frames_expected, frames_found: as in `ClockAudit`; None: N.
+        frames_expected, frames_found: as in `ClockAudit`; None means N.
     """
     found = len(times_ns) if frames_found is None else frames_found
     return ClockAudit(
@@ -431,7 +432,7 @@ def audit_clock(
 
 
 def is_variable(times_ns: Nanos) -> bool:
-    """Whether frame intervals differ by more than rounding to a container's tick explains."""
+    """Whether frame intervals differ by more than the rounding to a container's tick."""
     intervals = np.diff(times_ns)
     if not len(intervals):
         return False
@@ -440,7 +441,7 @@ def is_variable(times_ns: Nanos) -> bool:
 
 
 def check_pixels(width: int, height: int, limits: VideoLimits) -> None:
-    """Refuse pictures that are too large, or have no pixel at all.
+    """Refuse pictures that are too large or have no pixels.
 
     Raises:
         RefusedInput: TOO_MANY_PIXELS or NOT_A_VIDEO.
@@ -455,12 +456,12 @@ def check_pixels(width: int, height: int, limits: VideoLimits) -> None:
 
 
 def check_length(count: int, end_ns: int, limits: VideoLimits) -> None:
-    """Refuse recordings without frames, and those that go on for longer than allowed.
+    """Refuse recordings without frames, and recordings that are longer than allowed.
 
     Args:
-        count: frames.
-        end_ns: how long they last.
-        limits: how long they may.
+        count: number of frames.
+        end_ns: length of the recording.
+        limits: the largest length.
 
     Raises:
         RefusedInput: NO_FRAMES or TOO_LONG.

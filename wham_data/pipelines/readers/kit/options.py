@@ -1,13 +1,13 @@
-"""Options of readers: `--option NAME=VALUE`.
+"""Options of readers and writers: `--option NAME=VALUE`.
 
-A reader is a frozen dataclass, and its options are fields of it:
+A reader is a frozen dataclass, and its options are its fields:
 
     timing: str = choice("after", "leads", about="an action acts after its frame, or led to it")
     mapping: Path | None = file_option(about="TOML that says which key holds what")
     frame_rate: Fraction = rate_option("20", about="frames per second")
 
-`configured` gives a reader with the values that were asked for; `option_settings` says what of it
-shapes the steps, for the hash of the settings.
+`configured` gives readers with the values of the command line. `option_settings` gives the values
+that change the steps, for the hash of the settings.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class ReaderOption:
     """One option of a reader.
 
     about    one line for help and documentation
-    expects  what a value looks like, for messages
+    expects  the form of a value, for error messages
     default  the value without `--option`
-    parse    the value that a text means; raises ValueError for one that means none
+    parse    turns a text into a value; raises ValueError for an invalid text
     """
 
     about: str
@@ -50,14 +50,14 @@ def option(default: Any, *, about: str, expects: str, parse: Callable[[str], Any
     Args:
         default: the value without `--option`.
         about: one line for help and documentation.
-        expects: what a value looks like, for messages.
-        parse: the value that a text means; raises ValueError for one that means none.
+        expects: the form of a value, for error messages.
+        parse: turns a text into a value; raises ValueError for an invalid text.
     """
     return field(default=default, metadata={OPTION: ReaderOption(about, expects, default, parse)})
 
 
 def choice(*allowed: str, about: str) -> Any:
-    """A field that holds one of some words; the first is the default."""
+    """A field that holds one of the allowed words. The first is the default."""
 
     def parse(text: str) -> str:
         if text not in allowed:
@@ -81,7 +81,7 @@ def rate_option(default: str, *, about: str) -> Any:
 
 
 def names_option(*, about: str, allowed: Sequence[str] | None = None) -> Any:
-    """A field that holds a tuple of names, written with commas; () by default."""
+    """A field that holds a tuple of names, separated by commas in the text; () by default."""
 
     def parse(text: str) -> tuple[str, ...]:
         names = tuple(name.strip() for name in text.split(","))
@@ -94,7 +94,7 @@ def names_option(*, about: str, allowed: Sequence[str] | None = None) -> Any:
 
 
 def file_option(*, about: str) -> Any:
-    """A field that holds the path of a small file, or None; the file's bytes shape the steps."""
+    """A field that holds the path of a small file, or None. The file's content changes the steps."""
 
     def parse(text: str) -> Path:
         path = Path(text).absolute()
@@ -115,10 +115,10 @@ def options_of(reader: object) -> dict[str, ReaderOption]:
 
 
 def configured(readers: Sequence[R], values: Mapping[str, str]) -> tuple[R, ...]:
-    """The readers with the values that were asked for; each takes those that it declares.
+    """The readers with these option values. Each reader takes the options that it declares.
 
     Raises:
-        UsageError: none declares one of the options, or a value means nothing.
+        UsageError: no reader declares an option, or a value is invalid.
     """
     known = {name: option for reader in readers for name, option in options_of(reader).items()}
     for name in values:
@@ -147,9 +147,9 @@ def _parsed(name: str, option: ReaderOption, text: str) -> Any:
 
 
 def option_settings(readers: Sequence[object]) -> dict[str, str]:
-    """What of the readers' options shapes the steps: those that are not at their default.
+    """The options that differ from their defaults, as texts: they change the steps.
 
-    A file counts by its content, wherever it lies.
+    For a file, the text is its content, not its path.
 
     Raises:
         UsageError: a file cannot be read, or is larger than 1 MB.

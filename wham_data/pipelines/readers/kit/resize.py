@@ -1,7 +1,7 @@
-"""Pictures that are arrays already, brought to another size.
+"""Scales pictures that are arrays.
 
-Every target pixel is the mean of the source area it covers, as videos are scaled; enlarging
-repeats pixels. Pictures of the wanted size are passed on untouched.
+Every target pixel is the mean of the source area that it covers, as for videos. Enlarging repeats
+pixels. Pictures that already have the target size are returned unchanged.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from wham_data.schemas.clock import Index
 from wham_data.schemas.recording import Fit, Frames
 
 ROWS_AT_ONCE: Final = 16
-"""Target rows made together: what they need then stays in the processor's cache."""
+"""Number of target rows computed together, so that their data stays in the processor's cache."""
 
 
 def resize(frames: Frames, size: tuple[int, int], fit: Fit) -> Frames:
-    """Frames of `size`.
+    """The frames scaled to `size`.
 
     Args:
         frames: uint8 [B, H, W, 3].
         size: (width, height) in pixels.
         fit: stretch to the size, letterbox on black, or crop the middle (the last two keep the
-            aspect).
+            aspect ratio).
     """
     height, width = frames.shape[1:3]
     if (width, height) == size:
@@ -76,13 +76,13 @@ def _sums(
 
 @dataclass(frozen=True, slots=True)
 class _Cover:
-    """Which source pixels each target pixel covers, and how much of each.
+    """The source pixels that each target pixel covers, and how much of each.
 
-    Weights are whole numbers, so that sums are exact while they stay below 2**24. All target pixels
-    have as many taps as the one that needs most; those it does not need weigh 0.
+    Weights are whole numbers, so that sums below 2**24 are exact. All target pixels have the same
+    number of taps (source pixels); a tap that a target pixel does not need has weight 0.
 
-    places   int64   [taps, target]
-    weights  float32 [taps, target]  those of one target pixel add up to `whole`
+    places   int64   [taps, target]  positions of source pixels
+    weights  float32 [taps, target]  the weights of one target pixel add up to `whole`
     """
 
     places: Index
@@ -92,9 +92,9 @@ class _Cover:
 
 @lru_cache(maxsize=8)
 def _cover(source: int, target: int, channels: int = 1) -> _Cover:
-    """The cover of a line of pixels whose channels alternate.
+    """The cover of a line of pixels with interleaved channels.
 
-    Measured in a unit of which source pixels are `each` long, target pixels `whole`.
+    Lengths are in a unit in which a source pixel has length `each` and a target pixel `whole`.
     """
     unit = math.gcd(source, target)
     each, whole = target // unit, source // unit

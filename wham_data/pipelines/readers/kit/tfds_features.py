@@ -1,4 +1,4 @@
-"""What TensorFlow Datasets' `features.json` says a step of an episode is made of."""
+"""Reads the entries of an episode's step from the `features.json` of TensorFlow Datasets."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Leaf:
     """One entry of a step.
 
     path     names joined with "/", such as observation/image
-    width    how many values of the list in the file belong to one step
-    size     width and height of an image, (1, 1) where it may vary
-    classes  how many there are, of a class
+    width    number of values of one step in the list of the file
+    size     width and height of an image; (1, 1) if the size may vary
+    classes  number of classes, for a class label
     """
 
     path: str
@@ -40,7 +40,7 @@ def leaves_of_step(features: object) -> list[Leaf]:
         features: the content of a features.json.
 
     Raises:
-        RefusedInput: METADATA, it declares no steps, or too much.
+        RefusedInput: METADATA, it declares no steps, or too many entries.
     """
     steps = _features(features).get("steps")
     sequence = steps.get("sequence") if isinstance(steps, dict) else None
@@ -96,9 +96,9 @@ def _leaf(feature: Mapping[str, Any], path: str) -> Leaf:
 
 
 def _shape(declared: Mapping[Any, Any]) -> tuple[int, ...] | None:
-    """A shape; None for one that may vary, or makes no sense."""
-    said = declared.get("shape")
-    dimensions = said.get("dimensions", []) if isinstance(said, dict) else None
+    """A shape; None if it may vary or is invalid."""
+    stated = declared.get("shape")
+    dimensions = stated.get("dimensions", []) if isinstance(stated, dict) else None
     if not isinstance(dimensions, list) or len(dimensions) > 8:
         return None
     texts = [str(each) for each in dimensions]

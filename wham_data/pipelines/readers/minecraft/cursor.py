@@ -1,4 +1,4 @@
-"""The mouse cursor that menus show on screen and some recorders leave out of the video."""
+"""Draws the mouse cursor of menus, which some recorders leave out of the video."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ WHITE: Final = np.array([[cell == "o" for cell in row] for row in _ROWS], np.flo
 
 
 def draw_cursor(frame: Frames, x: int, y: int, placement: Placement) -> None:
-    """Draw a white arrow of 16x16 source pixels with a black edge, its tip at source pixel (x, y).
+    """Draw a white arrow of 16x16 source pixels with a black edge and its tip at (x, y).
 
     Args:
         frame: uint8 [H, W, 3], changed in place.
-        x, y: in pixels of the source picture; what lies outside the frame is not drawn.
-        placement: of the source picture in the frame.
+        x, y: the tip, in pixels of the source picture. Parts outside the frame are not drawn.
+        placement: the placement of the source picture in the frame.
     """
     height, width = frame.shape[:2]
     rows, down = _coverage(placement.top + placement.scale_y * y, placement.scale_y, height)
@@ -56,12 +56,12 @@ def _coverage(start: float, scale: float, length: int) -> tuple[slice, NDArray[n
     """How much of each pixel of a frame each of the arrow's 16 pixels covers, along one axis.
 
     Args:
-        start: where the first pixel of the arrow begins.
-        scale: how long each of them is.
-        length: pixels of the frame.
+        start: the position in the frame at which the arrow's first pixel begins.
+        scale: the length of an arrow's pixel, in pixels of the frame.
+        length: number of pixels of the frame.
 
     Returns:
-        The pixels of the frame that are touched, and their shares, float64 [touched, 16].
+        The pixels of the frame that the arrow touches, and their shares, float64 [touched, 16].
     """
     edges = start + scale * np.arange(len(_ROWS) + 1)
     first = max(0, int(np.floor(edges[0])))

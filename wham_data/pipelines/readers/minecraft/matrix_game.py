@@ -4,9 +4,9 @@
     Bench76/test_<action>.jsonl          labels: MineRL's actions, one JSON object a line
     <index>_<action>.conditions.npz      conditions: keyboard_condition [T, 6], mouse_condition [T, 2]
 
-Row i led to frame i: the generator took it to make that frame. Both kinds tell the camera's motion as
-[pitch, yaw], but to look up is -5 (degrees) in labels and +0.05 in conditions; each has an action
-space of its own that says so.
+Row i led to frame i: the generator used it to make that frame. Both kinds store the camera's motion
+as [pitch, yaw], but looking up is -5 (degrees) in labels and +0.05 in conditions. So each has its own
+action space.
 """
 
 from __future__ import annotations
@@ -51,36 +51,36 @@ class MatrixGame:
     )
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
-        """Every numbered video with the labels of its action, or conditions of its own."""
+        """Every numbered video that has the labels of its action, or its own conditions."""
         present = set(files)
         for video in files:
             named = _NAME.fullmatch(video.stem)
             if named is None or video.suffix != ".mp4":
                 continue
             labels = f"test_{named['action']}.jsonl"
-            wanted = [
+            candidates = [
                 video.parent / "Bench76" / labels,
                 video.parent.parent / "Bench76" / labels,
                 video.with_name(labels),
             ]
-            told = [path for path in wanted if path in present][:1]
-            told += [path for path in (video.with_suffix(CONDITIONS_ENDING),) if path in present]
+            logs = [path for path in candidates if path in present][:1]
+            logs += [path for path in (video.with_suffix(CONDITIONS_ENDING),) if path in present]
             if self.actions == "conditions":
-                told.reverse()
-            if told and sniff(video) == "video":
+                logs.reverse()
+            if logs and sniff(video) == "video":
                 yield Recording(
                     path=video,
-                    files=(video, told[0]),
+                    files=(video, logs[0]),
                     format=self.name,
                     provenance=Provenance(game="Minecraft", match=video.stem, license="MIT"),
-                    companions=tuple(told[1:]),
+                    companions=tuple(logs[1:]),
                 )
 
     def open(self, recording: Recording, limits: VideoLimits) -> VideoRecording:
         """Read the actions and index the video."""
-        told = recording.files[1]
+        log = recording.files[1]
         space, rows = (
-            read_conditions(told) if told.name.endswith(CONDITIONS_ENDING) else read_labels(told)
+            read_conditions(log) if log.name.endswith(CONDITIONS_ENDING) else read_labels(log)
         )
         index = read_video(recording.path, limits)
         clip, count, notes = frames_with_rows(index, len(rows), "actions")

@@ -1,11 +1,11 @@
-"""`micro-world`: Micro-World's Minecraft scenes, captioned in clips of 81 frames.
+"""`micro-world`: Micro-World's Minecraft scenes, with a caption for every 81 frames.
 
     <root>/video/scene_N.mp4
-    <root>/metadata-detection/scene_N.json     GF-Minecraft's table, and what its detection found
+    <root>/metadata-detection/scene_N.json     GF-Minecraft's table, and results of its detection
     <root>/annotation.csv                      captions, one for each 81 frames
     <root>/clips/scene_N_<first frame>.npz     the same actions, cut into clips: not read
 
-A dialect of GF-Minecraft: entry i led to frame i, and entry 0 means nothing.
+A variant of GF-Minecraft: entry i led to frame i, and entry 0 has no meaning.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class MicroWorld:
     recordings: str = recordings_option()
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
-        """Every video of a scene whose table tells of collisions."""
+        """Every video of a scene whose table has data on collisions."""
         for clip in clips_in(files):
             if _SCENE.fullmatch(clip.video.stem) and b'"collision"' in clip.head:
                 yield from clip.recordings(self.name, self.recordings, LICENSE)
 
     def open(self, recording: Recording, limits: VideoLimits) -> VideoRecording:
-        """Read actions and captions and index the video."""
+        """Read the actions and captions, and index the video."""
         return open_clip(recording, limits)

@@ -1,7 +1,7 @@
-"""What readers of Minecraft data share: actions as MineRL writes them, and rows beside a video.
+"""Code that readers of Minecraft data share: MineRL's actions, and rows that belong to frames.
 
 MineRL's action is a table of 23 buttons, each 0 or 1, and `camera`, a pair [pitch, yaw]. Several
-datasets that come from VPT's recordings keep it, each in a file format of its own.
+datasets made from VPT's recordings use it, each in a file format of its own.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ CAMERA: Final = {"camera_pitch": 0, "camera_yaw": 1}
 MIN_COVERAGE: Final = 0.5
 
 
-def minerl_row(said: Mapping[str, object], space: ActionSpace, where: str) -> NDArray[np.float64]:
+def minerl_row(action: Mapping[str, object], space: ActionSpace, where: str) -> NDArray[np.float64]:
     """One action in the order of `space`, float64 [A]; the camera in the unit of the source.
 
     Args:
-        said: numbers by name, and `camera`, a pair of them. What `space` does not have is left out.
+        action: numbers by name, and `camera`, a pair of numbers. Names that are not in `space` are
+            ignored.
         space: has MineRL's buttons, `camera_pitch` and `camera_yaw`.
-        where: for messages.
+        where: the place in the file, for messages.
 
     Raises:
-        RefusedInput: LOG_COLUMN, something is missing; LOG_TYPE, something is no number.
+        RefusedInput: LOG_COLUMN, a value is missing; LOG_TYPE, a value is not a number.
     """
-    camera = said.get("camera")
+    camera = action.get("camera")
     if not isinstance(camera, Sequence | np.ndarray) or isinstance(camera, str) or len(camera) != 2:
         raise RefusedInput(Reason.LOG_COLUMN, f"{where}: no camera of two numbers")
     row = np.empty(space.size)
     for place, name in enumerate(space.names):
-        if name not in CAMERA and name not in said:
+        if name not in CAMERA and name not in action:
             raise RefusedInput(Reason.LOG_COLUMN, f"{where}: no {name}")
-        row[place] = _number(camera[CAMERA[name]] if name in CAMERA else said[name], name, where)
+        row[place] = _number(camera[CAMERA[name]] if name in CAMERA else action[name], name, where)
     return row
 
 
@@ -55,25 +56,25 @@ def _number(value: object, name: str, where: str) -> float:
 def frames_with_rows(
     index: VideoIndex, rows: int, what: str
 ) -> tuple[VideoClip, int, tuple[str, ...]]:
-    """The frames that have a row, where row i belongs to frame i and the shorter of both decides.
+    """The frames that have a row. Row i belongs to frame i; surplus frames or rows are left out.
 
     Args:
-        index: of the video.
-        rows: how many there are.
-        what: what to call them.
+        index: the index of the video.
+        rows: number of rows.
+        what: the name of the rows in messages.
 
     Returns:
-        The frames, how many they are, and notes.
+        The frames, their number, and notes.
 
     Raises:
-        RefusedInput: LOG_EMPTY, or LOG_COVERAGE where one is less than half of the other.
+        RefusedInput: LOG_EMPTY; LOG_COVERAGE, one has less than half the number of the other.
     """
     frames = len(index.times_ns)
-    told = f"{rows} {what} for {frames} frames"
+    counts = f"{rows} {what} for {frames} frames"
     if not rows:
         raise RefusedInput(Reason.LOG_EMPTY, f"no {what}")
     count = min(frames, rows)
     if count < MIN_COVERAGE * max(frames, rows):
-        raise RefusedInput(Reason.LOG_COVERAGE, f"{told}: do they belong together?")
-    notes = () if rows == frames else (f"{told}: the first {count} of each are taken",)
+        raise RefusedInput(Reason.LOG_COVERAGE, f"{counts}: do they belong together?")
+    notes = () if rows == frames else (f"{counts}: the first {count} of each are taken",)
     return VideoClip.numbered(index, 0, count), count, notes

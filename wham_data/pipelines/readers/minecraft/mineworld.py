@@ -1,10 +1,10 @@
-"""`mineworld`: MineWorld's validation clips, a video beside lines that look like Python.
+"""`mineworld`: MineWorld's validation clips, each a video and lines that look like Python.
 
     clip_N.mp4      384x224
     clip_N.jsonl    {'ESC': 0, 'back': 0, ..., 'camera': array([-7.12, 3.93]), ...}
 
-A line is MineRL's action as Python prints it, which is no JSON. MineWorld evaluates it; here a
-pattern takes out names and numbers, and whatever else a line holds is refused.
+A line is MineRL's action as Python prints it, which is not JSON. MineWorld evaluates the line as
+code. This reader finds names and numbers by a pattern, and refuses a line with anything else.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class MineWorld:
     )
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
-        """Every video beside lines of which the first is one of MineRL's actions."""
+        """Every video with a file of lines, the first of which is one of MineRL's actions."""
         present = set(files)
         for video in files:
             log = video.with_suffix(".jsonl")
@@ -92,10 +92,10 @@ def _begins_with_action(log: Path) -> bool:
 
 
 def read_actions(path: Path) -> NDArray[np.float64]:
-    """The actions of a file in the space `vpt`, float64 [T, 25]; a torn last line is left out.
+    """The actions of a file in the space `vpt`, float64 [T, 25]. An incomplete last line is skipped.
 
     Raises:
-        RefusedInput: it is too large, or a line holds something else.
+        RefusedInput: the file is too large, or a line has other content.
     """
     rows: list[NDArray[np.float64]] = []
     for where, line in text_lines(path):
@@ -107,29 +107,29 @@ def read_actions(path: Path) -> NDArray[np.float64]:
 
 
 def read_literal(line: bytes, where: str) -> dict[str, object]:
-    """The numbers, and pairs of them, that a dict printed by Python holds.
+    """The numbers and pairs of numbers in a dict that Python printed.
 
     Args:
-        line: such as `{'jump': 0, 'camera': array([1.5, -2.])}`; nothing in it is evaluated.
-        where: for messages.
+        line: such as `{'jump': 0, 'camera': array([1.5, -2.])}`. Nothing in it is evaluated.
+        where: the place in the file, for messages.
 
     Raises:
-        RefusedInput: LOG_SYNTAX, it is longer than 16 kB or anything else.
+        RefusedInput: LOG_SYNTAX, the line has over 16 kB or another form.
     """
     text = line.strip().decode("ascii", "replace")
-    said: dict[str, object] = {}
+    action: dict[str, object] = {}
     if len(line) <= MOST_LINE_BYTES and text[:1] == "{" and text[-1:] == "}":
         place, end = 1, len(text) - 1
         while found := _ENTRY.match(text, place, end):
             pair = found["pair"]
-            said[found["name"]] = (
+            action[found["name"]] = (
                 [_value(part.strip()) for part in pair.split(",")]
                 if pair
                 else _value(found["number"])
             )
             place = found.end()
         if not text[place:end].strip():
-            return said
+            return action
         text = text[place:end]
     raise RefusedInput(
         Reason.LOG_SYNTAX, f"{where}: no table of numbers as Python prints it, at {text[:40]!r}"

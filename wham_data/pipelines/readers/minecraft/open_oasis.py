@@ -4,8 +4,8 @@
     <id>.chunk_NNN.actions.pt             a list of MineRL's actions, the camera in bins
     <id>.chunk_NNN.one_hot_actions.pt     a float32 tensor [T, 25]
 
-Either file of actions will do. Row k acts after frame k, as in VPT: it is Open-Oasis' model that
-puts a row of zeros before them, so that its own row k leads to frame k.
+One of the two files of actions is enough. Row k acts after frame k, as in VPT. (Open-Oasis' model
+inserts a row of zeros before them, so that in the model row k leads to frame k.)
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BINNED_ENDING: Final = ".actions.pt"
 ONE_HOT_ENDING: Final = ".one_hot_actions.pt"
 REST_BIN, DEGREES_PER_BIN, MOST_DEGREES = 40, 0.5, 20.0
 DECIMALS: Final = 4
-"""Digits of a degree that a float32 share of 20 degrees holds."""
+"""Decimal places, in degrees, that a fraction of 20 degrees in float32 keeps."""
 
 _SPACE: Final = load_space("oasis25")
 _CAMERA: Final = [_SPACE.index(name) for name in CAMERA]
@@ -49,7 +49,7 @@ class OpenOasis:
     order: ClassVar[int] = 20
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
-        """Every video with a file of actions of its stem."""
+        """Every video with a file of actions of the same stem."""
         present = set(files)
         for video in files:
             if video.suffix != ".mp4":
@@ -89,7 +89,7 @@ def read_actions(path: Path) -> NDArray[np.float64]:
     """The actions of a file, float64 [T, 25] in the space `oasis25`.
 
     Raises:
-        RefusedInput: it asks for code, is damaged, or holds something else.
+        RefusedInput: the file would run code, is damaged, or has other content.
     """
     file = TorchFile.open(path)
     if isinstance(file.content, list):
@@ -112,12 +112,12 @@ def _binned(file: TorchFile, path: Path) -> NDArray[np.float64]:
     """The rows of a list of actions, the camera still in bins, float64 [T, 25]."""
     assert isinstance(file.content, list)
     rows = np.empty((len(file.content), _SPACE.size))
-    for number, said in enumerate(file.content):
+    for number, action in enumerate(file.content):
         where = f"{path.name}, action {number}"
-        if not isinstance(said, dict):
+        if not isinstance(action, dict):
             raise RefusedInput(Reason.LOG_TYPE, f"{where}: no table of MineRL's buttons")
-        camera = said.get("camera")
+        camera = action.get("camera")
         if not isinstance(camera, list | tuple | None):
             camera = file.array(camera, f"{where}: camera").ravel()
-        rows[number] = minerl_row(said | {"camera": camera}, _SPACE, where)
+        rows[number] = minerl_row(action | {"camera": camera}, _SPACE, where)
     return rows
