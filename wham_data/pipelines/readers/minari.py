@@ -42,6 +42,7 @@ from wham_data.pipelines.readers.kit.gymnasium_spaces import (
 )
 from wham_data.pipelines.readers.kit.open_recordings import Picture
 from wham_data.pipelines.readers.kit.options import option, rate_option
+from wham_data.pipelines.readers.kit.pictures_seen import first_picture, not_taken
 from wham_data.pipelines.video import VideoLimits, decode_image
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput
@@ -67,7 +68,7 @@ class Minari:
     frame_rate: Fraction = rate_option("10", about="frames per second; the files do not say")
     picture: str = option(
         "",
-        about="which entry of an observation is the picture; by default the first that can be one",
+        about="which entry of an observation is the picture; by default the first in colour",
         expects="names joined with /, such as camera/front",
         parse=str,
     )
@@ -112,6 +113,8 @@ class Minari:
                 )
                 for part in acted
             }
+            if any(not len(array) for array in arrays.values()):
+                raise RefusedInput(Reason.LOG_EMPTY, f"{episode} has no steps")
             values = values_of(acted, arrays)
             if picture is not None:
                 form, frames = _form_of(file, shown)
@@ -119,7 +122,7 @@ class Minari:
                     raise RefusedInput(
                         Reason.LOG_COVERAGE, f"{len(values)} actions for {frames} observations"
                     )
-            numbers = [entry for entry in seen if entry is not picture and entry.is_numbers]
+            numbers = [entry for entry in seen if entry.is_numbers and not entry.is_map]
             states = _states(file, f"{episode}/observations", numbers, len(values) + 1)
             rewards = None
             if has(file, f"{episode}/rewards"):
@@ -141,6 +144,9 @@ class Minari:
             rewards=rewards,
             pictures=None if picture is None else pictures,
             size=(1, 1) if picture is None else picture.size,
+            notes=not_taken(
+                [entry.path for entry in seen if entry.is_map and entry is not picture]
+            ),
         )
 
     def _picture(self, seen: list[Entry]) -> Entry | None:
@@ -151,7 +157,7 @@ class Minari:
         """
         pictures = [entry for entry in seen if entry.channels is not None]
         if not self.picture:
-            return pictures[0] if pictures else None
+            return first_picture(pictures, lambda entry: entry.is_colour, lambda _: "uint8")
         for entry in pictures:
             if entry.path == self.picture:
                 return entry
