@@ -34,21 +34,49 @@ def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> Any:
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a file of JSON lines, one at a time; blank lines are passed over.
 
-    A last line that a killed recorder tore off is left out: it has no end, and is no JSON.
+    A last line that a killed recorder tore off is left out: it is the beginning of an object and no
+    JSON, whether or not a line feed was put behind it later. `torn_line` names it.
 
     Raises:
         RefusedInput: TOO_LARGE, LOG_ENCODING, or LOG_SYNTAX, naming the line.
     """
-    for where, line in text_lines(path):
+    lines = text_lines(path)
+    for where, line in lines:
         try:
             value = json_value(line, where)
         except RefusedInput:
-            if line.endswith(b"\n"):
-                raise
-            return
+            if _is_torn(line) and next(lines, None) is None:
+                return
+            raise
         if not isinstance(value, dict):
             raise RefusedInput(Reason.LOG_SYNTAX, f"{where}: JSON, but no object")
         yield value
+
+
+def torn_line(path: Path) -> str | None:
+    """What to call the last line that `json_lines` leaves out; None where it leaves none out."""
+    last: tuple[str, bytes] | None = None
+    for last in text_lines(path):
+        pass
+    if last is None or not _is_torn(last[1]):
+        return None
+    try:
+        json_value(last[1], last[0])
+    except RefusedInput:
+        return last[0]
+    return None
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a line that is no JSON may be the beginning of an object whose rest is missing."""
+    text = line.strip()
+    return not line.endswith(b"\n") or (text[:1] == b"{" and _deepest_open(text) > 0)
+
+
+def _deepest_open(text: bytes) -> int:
+    """How many brackets are open at the end; a string without its end holds none."""
+    marks = (match[0] for match in _JSON_BRACKETS.finditer(text))
+    return sum({b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(mark, 0) for mark in marks)
 
 
 def text_lines(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -87,10 +115,20 @@ def end_objects(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
             # What stands before the first line's end in there may be the rest of a longer line.
             tail = file.read(TAIL_BYTES).split(b"\n")[1:-1]
         lines = [line for line in tail if line.strip()]
+        if len(lines) > 1 and _is_torn(lines[-1]) and not _is_json(lines[-1]):
+            lines.pop()
         ends = [json_value(line, path.name) for line in (first, lines[-1] if lines else first)]
     except RefusedInput:
         return None
     return (ends[0], ends[1]) if all(isinstance(end, dict) for end in ends) else None
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json_value(text, "")
+    except RefusedInput:
+        return False
+    return True
 
 
 def json_value(text: bytes, where: str) -> Any:
