@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -55,16 +56,9 @@ def json_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def torn_line(path: Path) -> str | None:
     """What to call the last line that `json_lines` leaves out; None where it leaves none out."""
-    last: tuple[str, bytes] | None = None
-    for last in text_lines(path):
-        pass
-    if last is None or not _is_torn(last[1]):
-        return None
-    try:
-        json_value(last[1], last[0])
-    except RefusedInput:
-        return last[0]
-    return None
+    last = deque(text_lines(path), maxlen=1)
+    torn = (where for where, line in last if _is_torn(line) and not _is_json(line))
+    return next(torn, None)
 
 
 def _is_torn(line: bytes) -> bool:

@@ -16,7 +16,7 @@ MOVES: Final = 5
 """Lab2D's `move`: stay, forward, backward, left, right."""
 MOST_PARTS: Final = 64
 ONE_SHOT: Final = frozenset(
-    "zap interact jump attack use eat claim clean beam shoot punish destroy drop pickup grab tag".split()
+    ("zap", "interact", "jump", "attack", "use", "eat", "claim", "clean", "beam", "shoot", "punish")
 )
 """Words that Lab2D's games have for what is done or not done in a step, besides `fire...`."""
 MOTIONS: Final = frozenset({"turn", "strafe", "look"})
