@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
+from makers.commands import ROOT, Run, run_apart, run_here
 from makers.fault_proxy import FaultProxy
 from makers.object_stores import BUCKET, CREDENTIALS, ENDPOINT, Bucket, make_bucket, running_store
+from makers.once import made_once
 from makers.recordings import cut, cuts
 
-ROOT = Path(__file__).parents[1]
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Ended = CompletedProcess[str]
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch loads: workers share the cores
 
 
 @pytest.fixture(scope="session")
 def six_recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with six recordings of two seconds, of three games. Only to be read."""
-    folder = tmp_path_factory.mktemp("recordings")
-    for number, piece in enumerate(cuts(6)):
-        cut(folder, f"play{number}", piece)
-    return folder
+
+    def make(folder: Path) -> Path:
+        for number, piece in enumerate(cuts(6)):
+            cut(folder, f"play{number}", piece)
+        return folder
+
+    return made_once(tmp_path_factory, "recordings", make)
 
 
 @pytest.fixture(scope="session")
@@ -36,29 +42,22 @@ def command_environment() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def cli(command_environment: dict[str, str]) -> Run:
-    """Run the command, as a person would, to its end."""
+    """Run the command to its end, in this process: nothing is imported twice."""
 
-    def run(
-        *arguments: str | Path, cwd: Path | None = None, **variables: str
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command(arguments),
-            cwd=cwd,
-            env={**command_environment, **variables},
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            timeout=100,
-            check=False,
-        )
+    def run(*arguments: str | Path, cwd: Path | None = None, **variables: str) -> Ended:
+        return run_here(arguments, {**command_environment, **variables}, cwd)
 
     return run
 
 
-def command(arguments: Sequence[str | Path]) -> list[str]:
-    """The command line that runs `wham-data` with this interpreter."""
-    start = "from wham_data.cli.main import main; main()"
-    return [sys.executable, "-c", start, *map(str, arguments)]
+@pytest.fixture(scope="session")
+def cli_apart(command_environment: dict[str, str]) -> Run:
+    """Run the command to its end, as a person would: in a process of its own."""
+
+    def run(*arguments: str | Path, cwd: Path | None = None, **variables: str) -> Ended:
+        return run_apart(arguments, {**command_environment, **variables}, cwd)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
     WHAM_DATA_FAULT=POINT[~TEXT][@N]:ACTION[:FILE]
 
-ends the process that reaches POINT for the N-th time (the first, unless said) while it works on
+ends the process that reaches POINT for the N-th time (default: the first) while it works on
 something whose name holds TEXT. With FILE it happens once in all processes together: whoever makes
 that file is the one. Without the variable a point costs one comparison.
 
@@ -31,26 +31,26 @@ _SPEC: Final = re.compile(
     r"(?P<point>[a-z.]+)(~(?P<about>[^@:]*))?(@(?P<nth>\d+))?"
     r":(?P<action>kill|segfault|hang|bomb)(:(?P<once>.+))?"
 )
-_wanted = os.environ.get(VARIABLE)
+_fault = os.environ.get(VARIABLE)
 _reached: Final = Counter[str]()
 
 
 def arm(fault: str) -> None:
     """Let this process, and those that it starts, fail as the variable would."""
-    global _wanted
-    os.environ[VARIABLE] = _wanted = fault
+    global _fault
+    os.environ[VARIABLE] = _fault = fault
 
 
 def fault_point(name: str, about: str = "") -> None:
     """A place to fail at; `about` names what is being worked on."""
-    if _wanted is not None:
-        _reach(name, about, _wanted)
+    if _fault is not None:
+        _reach(name, about, _fault)
 
 
-def _reach(name: str, about: str, wanted: str) -> None:
-    spec = _SPEC.fullmatch(wanted)
+def _reach(name: str, about: str, fault: str) -> None:
+    spec = _SPEC.fullmatch(fault)
     if spec is None or spec["point"] not in POINTS:
-        raise ValueError(f"{VARIABLE}={wanted}: expected POINT[~TEXT][@N]:ACTION[:FILE]")
+        raise ValueError(f"{VARIABLE}={fault}: expected POINT[~TEXT][@N]:ACTION[:FILE]")
     if name != spec["point"] or (spec["about"] or "") not in about:
         return
     _reached[name] += 1

@@ -1,4 +1,4 @@
-"""Versions of what made a run, for its account."""
+"""Versions of the packages that made a run, for its report."""
 
 from __future__ import annotations
 

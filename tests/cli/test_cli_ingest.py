@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Run
+from makers.commands import Run
 from makers.recordings import Cut, cut
 
 from wham_data.corpus import Corpus

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
+from makers.commands import Run
 from makers.recordings import cut, cuts
 
 from wham_data.corpus import Corpus
 
-Run = Callable[..., CompletedProcess[str]]
 SMALL = ("--width", "32", "--layers", "1", "--vocab-size", "64")
 
 

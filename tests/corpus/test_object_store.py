@@ -15,7 +15,7 @@ from makers.object_stores import Bucket
 from wham_data.corpus import Corpus
 from wham_data.corpus.compact import compact, compact_to
 from wham_data.corpus.stats import summarize
-from wham_data.corpus.storage.contract import open_storage
+from wham_data.corpus.storage.locations import open_storage
 from wham_data.corpus.storage.object_store import ObjectStorage
 from wham_data.corpus.vacuum import vacuum
 from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError

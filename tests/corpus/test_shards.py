@@ -19,15 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 from makers.corpora import PAD, TOKENIZER, info, steps
 
+from wham_data.corpus.shard_view import ShardView, matrix_of, steps_from
 from wham_data.corpus.shards import (
     CORPUS_KEY,
     EPISODES_KEY,
     ShardFile,
-    ShardView,
-    matrix_of,
     rows_per_group,
     shard_id,
-    steps_from,
     write_shard_to,
 )
 from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo

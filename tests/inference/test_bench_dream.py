@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from subprocess import CompletedProcess
 
 import pytest
+from makers.commands import Run
 
 from wham_data.inference.bench_dream import (
     bench_dream,
@@ -17,7 +16,6 @@ from wham_data.inference.bench_dream import (
 )
 from wham_data.schemas.errors import UsageError
 
-Run = Callable[..., CompletedProcess[str]]
 TINY = "1x2x16"
 
 

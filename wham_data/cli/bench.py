@@ -9,13 +9,17 @@ import numpy as np
 import typer
 
 from wham_data.cli.console import emit, say
-from wham_data.cli.options import Json
+from wham_data.cli.help import Command, Group
+from wham_data.cli.options import MODEL, RESOURCES, ComputeType, Device, Json, Speculate
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.recording import Frames
 
-app = typer.Typer(no_args_is_help=True, help="Measure this machine.")
-
-DTYPES = ("float32", "bf16")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    cls=Group,
+    help="Measure how fast this machine dreams, and how fast it reads training windows.",
+)
 
 
 @app.callback()
@@ -23,36 +27,46 @@ def bench() -> None:
     """Measure this machine."""
 
 
-@app.command()
+@app.command(cls=Command)
 def dream(
     model: Annotated[
-        str | None, typer.Option(help="A WHAM .ckpt, a model's folder, or a bundled name.")
+        str | None,
+        typer.Option(
+            help="A WHAM .ckpt, the folder of a model, or a bundled name. Default: wham-tiny."
+        ),
     ] = None,
     shape: Annotated[
-        str | None, typer.Option(help="Instead, random weights: mid, 200M, 1.6B, or LxHxD.")
+        str | None,
+        typer.Option(
+            help="Use a model with random weights instead: mid, 200M, 1.6B, or LAYERSxHEADSxWIDTH."
+        ),
     ] = None,
-    batch: Annotated[int, typer.Option(help="Dreams side by side.", min=1)] = 1,
+    batch: Annotated[int, typer.Option(help="Dreams to make side by side.", min=1)] = 1,
     steps: Annotated[int, typer.Option(help="Steps to dream.", min=1)] = 2,
     context: Annotated[
-        int | None, typer.Option(help="Steps that the model sees. Default: all it can.")
+        int | None,
+        typer.Option(
+            rich_help_panel=MODEL, help="Steps that the model sees. Default: as many as it can."
+        ),
     ] = None,
-    dtype: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    speculate: Annotated[bool, typer.Option(help="Guess tokens ahead.")] = True,
+    dtype: ComputeType = "float32",
+    device: Device = "auto",
+    speculate: Speculate = True,
     compile: Annotated[
         bool | None,
         typer.Option(
             "--compile/--no-compile",
-            help="Passes of fixed shapes, on a GPU as CUDA graphs. Default: on a GPU.",
+            rich_help_panel=RESOURCES,
+            help="Compile passes of fixed shapes, on a GPU as CUDA graphs. Default: on a GPU only.",
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Time dreaming from a bundled recording, beside the floor that memory sets.
+    """Time how fast a model dreams from a bundled recording, and the least time that memory allows.
 
-    A pass must read every weight and every dream's keys and values once, so a frame takes at least
-    passes x bytes / bandwidth: its passes, what they read, and the bytes per second of copying
-    256 MiB, measured in the same run.
+    Each pass has to read all weights and the KV cache of each dream once. So a frame takes at least
+    passes x bytes read per pass / memory bandwidth. The bandwidth is measured in the same run, by
+    copying 256 MiB.
 
     \b
     Examples:
@@ -65,11 +79,9 @@ def dream(
 
     if model is not None and shape is not None:
         raise UsageError("--model and --shape: give one of them")
-    if dtype not in DTYPES:
-        raise UsageError(f"--dtype {dtype[:40]!r}: expected {' or '.join(DTYPES)}")
     load = load_world_model if shape is None else random_model
     which = shape or model or "wham-tiny"
-    loaded = load(which, device, dtype, compile=compile)  # type: ignore[arg-type]  # just checked
+    loaded = load(which, device, dtype, compile=compile)
     measured = bench_dream(
         loaded,
         batch=batch,
@@ -114,23 +126,27 @@ def gameplay(size: tuple[int, int], count: int) -> Frames:
     return np.concatenate(list(decode_frames(index, latest_at(index.times_ns, times), size)))
 
 
-@app.command()
+@app.command(cls=Command)
 def feed(
-    corpus: Annotated[str, typer.Argument(help="A corpus with tokens.")],
-    length: Annotated[int, typer.Option(help="Steps of a window.", min=1)] = 10,
-    batch_size: Annotated[int, typer.Option(help="Windows of a batch.", min=1)] = 32,
-    rounds: Annotated[int, typer.Option(help="Turns of each reader that count.", min=1)] = 5,
+    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="A corpus with tokens.")],
+    length: Annotated[int, typer.Option(help="Steps in a window.", min=1)] = 10,
+    batch_size: Annotated[int, typer.Option(help="Windows in a batch.", min=1)] = 32,
+    rounds: Annotated[
+        int, typer.Option(help="Times that each reader is measured. The median counts.", min=1)
+    ] = 5,
     stored: Annotated[
-        int, typer.Option(help="Most windows that are stored for other libraries.", min=1)
+        int, typer.Option(help="Most windows to store in the formats of other libraries.", min=1)
     ] = 10_000,
-    peers: Annotated[bool, typer.Option(help="Other libraries too, where installed.")] = True,
+    peers: Annotated[
+        bool, typer.Option(help="Measure other libraries too, where they are installed.")
+    ] = True,
     json: Json = False,
 ) -> None:
-    """Time the feeding of training windows, beside a raw memory map and other libraries.
+    """Time how fast training windows are read, beside a plain memory map and other libraries.
 
-    The readers take turns in processes of their own. Windows begin at every step; "random" reads
-    batches by number, "loader" shuffled batches through the library's DataLoader. Other libraries
-    get windows that were stored one by one, which is easier.
+    The readers take turns, each in its own process. A window begins at every step. "random" reads
+    batches by number; "loader" reads shuffled batches through the library's DataLoader. For the other
+    libraries each window is stored as a sample of its own, which is easier to read.
 
     \b
     Examples:

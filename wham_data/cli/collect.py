@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
-import sys
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Literal
 
 import typer
 
 from wham_data.cli import progress
-from wham_data.cli.console import emit, say
-from wham_data.cli.options import Json, Quiet, Verbose
+from wham_data.cli.console import emit, resumable
+from wham_data.cli.options import (
+    ACTIONS,
+    RESOURCES,
+    TIME_AND_PICTURE,
+    Json,
+    Quiet,
+    Verbose,
+)
 from wham_data.pipelines.collect.account import CollectReport
 from wham_data.schemas.errors import UsageError
 
@@ -30,9 +35,16 @@ Examples:
   wham-data ingest recordings --out corpus
 
 Running the same command again makes only what is missing.
-Exit codes: 0 all done, 2 wrong usage, 3 some recordings failed, 4 there are recordings made with
-other settings, 5 the engine is not installed, 6 nothing recorded, 130 interrupted (run it again to
-go on)."""
+
+\b
+Exit codes:
+  0    all done
+  2    wrong usage
+  3    some recordings failed
+  4    the folder holds recordings made with other settings
+  5    the engine is not installed
+  6    nothing recorded
+  130  interrupted; run it again to go on"""
 
 
 def collect(
@@ -40,51 +52,80 @@ def collect(
         str,
         typer.Argument(
             metavar="ENGINE:SCENARIO",
-            help="vizdoom, procgen, ale, retro, dmlab2d or miniworld, and a level or game of it.",
+            help="The engine (vizdoom, procgen, ale, retro, dmlab2d or miniworld) and a level or "
+            "game of it.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the recordings; made if it is not there.")],
-    minutes: Annotated[float, typer.Option(help="Of play in all.", min=0.01)],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the recordings. It is created if it does not exist.")
+    ],
+    minutes: Annotated[float, typer.Option(help="Minutes of play, over all recordings.", min=0.01)],
     policy: Annotated[
-        str,
+        Literal["random", "held", "scripted"],
         typer.Option(
-            help="random: another action every tic; held: each held for a while; scripted: held, "
-            "with what the engine's script favours and its reflexes."
+            help="How to play. random: a new action at each tic of the engine. held: each action is "
+            "held for a while. scripted: held, with the actions and reflexes of the engine's script."
         ),
     ] = "held",
     seed: Annotated[
-        int, typer.Option(help="Of the first recording; the next ones count on.", min=0)
+        int,
+        typer.Option(help="Seed of the first recording; the others have the next numbers.", min=0),
     ] = 0,
-    episode: Annotated[float, typer.Option(help="Seconds of play in one recording.", min=1)] = 60,
+    episode: Annotated[
+        float,
+        typer.Option(
+            min=1, rich_help_panel=TIME_AND_PICTURE, help="Seconds of play in one recording."
+        ),
+    ] = 60,
     size: Annotated[
-        str | None, typer.Option(help="WIDTHxHEIGHT. Default: the engine's usual one.")
+        str | None,
+        typer.Option(help="Size of the pictures, WIDTHxHEIGHT. Default: the engine's usual size."),
     ] = None,
     fps: Annotated[
-        str | None, typer.Option(help="Frames per second. Default: one at every tic of the engine.")
+        str | None,
+        typer.Option(
+            rich_help_panel=TIME_AND_PICTURE,
+            help="Frames per second. Default: one for each tic of the engine.",
+        ),
     ] = None,
     hold: Annotated[
-        str, typer.Option(metavar="SECONDS-SECONDS", help="The shortest and the longest hold.")
+        str,
+        typer.Option(
+            metavar="SECONDS-SECONDS",
+            rich_help_panel=ACTIONS,
+            help="The shortest and the longest time for which an action is held.",
+        ),
     ] = "0.2-1.5",
     beat: Annotated[
         str,
         typer.Option(
-            help="Seconds that holds are whole numbers of: 0 for a tic, or auto for the shortest "
-            "whole number of tics and of steps at 10 Hz."
+            rich_help_panel=ACTIONS,
+            help="Actions change only at multiples of this many seconds. 0: at any tic. auto: where a "
+            "tic and a step at 10 Hz begin together.",
         ),
     ] = "auto",
     share: Annotated[
-        str, typer.Option(metavar="ACTION=SHARE,...", help="Of the time. Default: all alike.")
+        str,
+        typer.Option(
+            metavar="ACTION=SHARE,...",
+            rich_help_panel=ACTIONS,
+            help="Share of the time for which each action is played. Default: the same for all.",
+        ),
     ] = "",
     parallel: Annotated[
-        int | None, typer.Option(help="Recordings at once. Default: one per core.", min=1)
+        int | None,
+        typer.Option(
+            min=1,
+            rich_help_panel=RESOURCES,
+            help="Recordings to make at once. Default: one per core.",
+        ),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Play a real engine and record it, for `ingest` to read."""
+    """Make recordings: let a game engine play, and record pictures and actions for `ingest`."""
     from wham_data.pipelines.collect.engines import engine_named
-    from wham_data.pipelines.collect.policies import Policy
     from wham_data.pipelines.collect.run import CollectSettings, run_collect
 
     engine, colon, scenario = game.partition(":")
@@ -93,12 +134,10 @@ def collect(
         raise UsageError(
             f"{game[:60]!r}: expected ENGINE:SCENARIO, such as {engine}:{kind.scenarios[0]}"
         )
-    if policy not in get_args(Policy):
-        raise UsageError(f"--policy {policy[:40]!r}: expected one of {', '.join(get_args(Policy))}")
     settings = CollectSettings(
         scenario=scenario,
         seconds=Fraction(str(minutes)) * 60,
-        policy=policy,  # type: ignore[arg-type]  # just checked
+        policy=policy,
         episode_s=Fraction(str(episode)),
         seed=seed,
         size=None if size is None else parse_size(size),
@@ -107,17 +146,13 @@ def collect(
         beat_s=None if beat == "auto" else parse_positive("--beat", beat, zero=True),
         shares=parse_shares(share),
     )
-    try:
-        with progress.collecting_shown(quiet=quiet, verbose=verbose) as watch:
-            report = run_collect(
-                kind, settings, out, parallel=parallel or os.cpu_count() or 1, watch=watch
-            )
-    except (KeyboardInterrupt, SystemExit):
-        say(
-            "wham-data: interrupted; the recordings that are done are kept. To go on, run it again:"
+    with (
+        resumable("the recordings that are done are kept"),
+        progress.collecting_shown(quiet=quiet, verbose=verbose) as watch,
+    ):
+        report = run_collect(
+            kind, settings, out, parallel=parallel or os.cpu_count() or 1, watch=watch
         )
-        say(f"  {shlex.join(['wham-data', *sys.argv[1:]])}")
-        raise
     emit(asdict(report), summary(report), as_json=json)
     raise typer.Exit(report.exit_code)
 

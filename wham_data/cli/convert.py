@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from wham_data.cli.console import emit, say
+from wham_data.cli.options import ComputeType, Heads, Json
 from wham_data.schemas.errors import printable
 
 
-class WorldModelType(StrEnum):
-    """Types that a world model's weights can be written in."""
-
-    FLOAT32 = "float32"
-    BF16 = "bf16"
-
-
 def convert(
-    model: Annotated[Path, typer.Argument(help="A WHAM checkpoint (.ckpt).")],
-    out: Annotated[Path, typer.Option(help="New folder for config.json and two weight files.")],
-    dtype: Annotated[
-        WorldModelType, typer.Option(help="Of the world model; the tokenizer stays float32.")
-    ] = WorldModelType.FLOAT32,
-    n_head: Annotated[
-        int | None, typer.Option(min=1, help="Attention heads, if the checkpoint does not say.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    model: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A WHAM checkpoint (.ckpt).")],
+    out: Annotated[
+        Path, typer.Option(help="New folder, for config.json and two files of weights.")
+    ],
+    dtype: ComputeType = "float32",
+    n_head: Heads = None,
+    json: Json = False,
 ) -> None:
     """Convert a WHAM checkpoint to safetensors, without running anything in it.
 
-    The folder loads faster, holds no optimizer state, and gives the same tokens and fingerprint.
+    The folder loads faster, holds no optimizer state, and gives the same tokens and the same
+    fingerprint. --dtype is the type of the world model's weights; the tokenizer stays float32.
 
     \b
     Example:
@@ -41,13 +33,13 @@ def convert(
     """
     from wham_data.inference.checkpoints import convert as conversion
 
-    done = conversion.convert(model, out, dtype.value, n_head)
+    done = conversion.convert(model, out, dtype, n_head)
     if done.unexpected:
         some = ", ".join(done.unexpected[:3])
         say(printable(f"{model}: left out {len(done.unexpected)} unexpected keys, as {some}"))
     emit(
         asdict(done),
-        f"{out}: {done.bytes / 1e6:.1f} MB, world model in {dtype.value}, "
+        f"{out}: {done.bytes / 1e6:.1f} MB, world model in {dtype}, "
         f"tokenizer {done.fingerprint[:12]}",
-        as_json=as_json,
+        as_json=json,
     )

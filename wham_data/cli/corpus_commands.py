@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wham_data.cli.console import emit
+from wham_data.cli.help import Command, Group
+from wham_data.cli.options import AsOf, Json, Location
 from wham_data.schemas.errors import UsageError, printable
 from wham_data.schemas.player_key import SETTING
 
@@ -17,24 +19,23 @@ if TYPE_CHECKING:
     from wham_data.corpus import Corpus
     from wham_data.corpus.stats import Amount, AxisUse, ButtonUse, CorpusStats
 
-Location = Annotated[
-    Path, typer.Argument(metavar="CORPUS", help="The corpus: a folder, or s3://bucket/folder.")
-]
-AsOf = Annotated[
-    int | None, typer.Option("--version", min=0, help="Look at the corpus as of this version.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
 BARS = " ▁▂▃▄▅▆▇█"
 WIDEST = 24
 
-quarantine_app = typer.Typer(no_args_is_help=True, help="The inputs that were refused, and why.")
+quarantine_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    cls=Group,
+    help="Inputs that were refused, and why.",
+)
 
 
-def info(corpus: Location, version: AsOf = None, json: AsJson = False) -> None:
-    """Say on one screen what a corpus is: rate, sizes, action space, tokenizer, amounts, licences.
+def info(corpus: Location, version: AsOf = None, json: Json = False) -> None:
+    """Show on one screen what a corpus is: rate, sizes, action space, tokenizer, amounts, licences.
 
-    Example: wham-data info corpus
+    \b
+    Example:
+      wham-data info corpus
     """
     from wham_data.corpus import Corpus
     from wham_data.corpus.stats import CorpusSummary, summarize
@@ -79,10 +80,12 @@ def info(corpus: Location, version: AsOf = None, json: AsJson = False) -> None:
     emit(result, _table(rows), as_json=json)
 
 
-def stats(corpus: Location, version: AsOf = None, json: AsJson = False) -> None:
-    """Read all steps and tell how the hands moved, how tokens are used, how good the clocks were.
+def stats(corpus: Location, version: AsOf = None, json: Json = False) -> None:
+    """Count over all steps: how each control was used, which tokens, how good the clocks were.
 
-    Example: wham-data stats corpus
+    \b
+    Example:
+      wham-data stats corpus
     """
     from wham_data.corpus import Corpus
     from wham_data.corpus.stats import corpus_stats
@@ -95,15 +98,17 @@ def verify(
     corpus: Location,
     version: AsOf = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Do not read every byte again to compare hashes.")
+        bool, typer.Option("--quick", help="Compare no hashes, so not every byte is read.")
     ] = False,
-    json: AsJson = False,
+    json: Json = False,
 ) -> None:
-    """Check everything that can be checked; exit with 4 if anything is wrong.
+    """Check a corpus: every byte, and every promise of docs/corpus.md. Exit with 4 if one is broken.
 
-    Every problem is a line on stdout that names the place and both values.
+    Each problem is a line on stdout with its place, what was found and what was expected.
 
-    Example: wham-data verify corpus
+    \b
+    Example:
+      wham-data verify corpus
     """
     from wham_data.corpus import Corpus
 
@@ -125,21 +130,24 @@ def verify(
 def compact(
     corpus: Location,
     target_mb: Annotated[
-        int, typer.Option(min=1, help="Size that shards are merged up to, in MB.")
+        int, typer.Option(min=1, help="Largest size of a merged shard, in MB.")
     ] = 256,
     out: Annotated[
-        Path | None, typer.Option(help="Write a corpus of its own here instead of in place.")
+        Path | None, typer.Option(help="Write a new corpus here. Default: change this one.")
     ] = None,
     cold: Annotated[
-        bool, typer.Option("--cold", help="Write zstd shards, for storage. Needs --out.")
+        bool, typer.Option("--cold", help="Compress the shards (zstd), for storage. Needs --out.")
     ] = False,
-    json: AsJson = False,
+    json: Json = False,
 ) -> None:
     """Merge small shards into large ones. Older versions of the corpus stay readable.
 
-    A cold corpus is about half the size and is brought back by compacting it without --cold.
+    A cold corpus takes about half the space. Compacting it without --cold brings it back.
 
-    Examples: wham-data compact corpus; wham-data compact corpus --cold --out corpus-cold
+    \b
+    Examples:
+      wham-data compact corpus
+      wham-data compact corpus --cold --out corpus-cold
     """
     from wham_data.corpus import Corpus
     from wham_data.corpus.compact import compact as compact_in_place
@@ -161,17 +169,20 @@ def compact(
     emit(asdict(report), text, as_json=json)
 
 
-@quarantine_app.command("list")
+@quarantine_app.command("list", cls=Command)
 def list_quarantine(
     corpus: Location,
     reason: Annotated[
-        str | None, typer.Option(help="Only those refused for this reason, e.g. truncated.")
+        str | None,
+        typer.Option(help="List only what was refused for this reason, such as truncated."),
     ] = None,
-    json: AsJson = False,
+    json: Json = False,
 ) -> None:
-    """List the refused inputs, a line each: reason, path, message.
+    """List the refused inputs, one per line: reason, path, message. docs/quarantine.md explains them.
 
-    Example: wham-data quarantine list corpus --reason truncated
+    \b
+    Example:
+      wham-data quarantine list corpus --reason truncated
     """
     from wham_data.corpus import Corpus
 
@@ -185,17 +196,22 @@ def list_quarantine(
     emit({"quarantined": found, "total": len(rows)}, text, as_json=json)
 
 
-@quarantine_app.command("show")
+@quarantine_app.command("show", cls=Command)
 def show_quarantine(
     corpus: Location,
     what: Annotated[
-        str, typer.Argument(metavar="INPUT", help="Path, end of a path, or start of a sha256.")
+        str,
+        typer.Argument(
+            metavar="INPUT", help="Its path, the end of its path, or the start of its SHA-256."
+        ),
     ],
-    json: AsJson = False,
+    json: Json = False,
 ) -> None:
-    """Show everything known of one refused input.
+    """Show everything that is known about one refused input.
 
-    Example: wham-data quarantine show corpus match7.mp4
+    \b
+    Example:
+      wham-data quarantine show corpus match7.mp4
     """
     from wham_data.corpus import Corpus
 

@@ -11,24 +11,22 @@ import typer
 from wham_data.cli import progress
 from wham_data.cli.console import emit
 from wham_data.cli.ingest import make_runner, summary
-from wham_data.cli.options import Json, Quiet
+from wham_data.cli.options import Json, Quiet, Workers
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the corpus and the pictures.")] = Path(
-        "demo-out"
-    ),
-    workers: Annotated[
-        int | None, typer.Option(help="Recordings in work at once. 0: without Ray.", min=0)
-    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the corpus, the pictures and the dreams.")
+    ] = Path("demo-out"),
+    workers: Workers = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Ingest the bundled recordings, verify the corpus, draw what came of them, and dream on.
+    """Try the toolkit on real gameplay: make a corpus, check it, draw it, and dream on from it.
 
-    Three clips of real gameplay (Doom, CoinRun, MiniWorld), a tokenizer, a world model and no
-    network: after a minute or two there is a corpus, `demo.png`, `demo.mp4`, and a dream of two
-    seconds from each clip, with the actions of its log.
+    Everything needed is in the package, and no network is used: three clips of gameplay (Doom,
+    CoinRun, MiniWorld), a tokenizer and a world model. After a minute or two there is a corpus,
+    `demo.png`, `demo.mp4`, and a dream of two seconds from each clip, with its recorded actions.
 
     \b
     Examples:

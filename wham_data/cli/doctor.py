@@ -35,9 +35,13 @@ OPTIONAL = {
 def doctor(
     json: Json = False,
 ) -> None:
-    """Say what this machine has: packages, codecs, GPU, the bundled tokenizer.
+    """Show what this machine has: packages, codecs, GPU, the bundled tokenizer.
 
-    Exits with 5 if something that every command needs is missing.
+    Exits with 5 if a package that is needed is missing.
+
+    \b
+    Example:
+      wham-data doctor
     """
     from wham_data.inference.device import gpu_name
     from wham_data.pipelines.video import decoders

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from wham_data.cli import progress
-from wham_data.cli.console import emit, say
-from wham_data.cli.options import Json, Quiet
+from wham_data.cli.console import comma_list, emit, resumable
+from wham_data.cli.options import (
+    INPUT,
+    OUTPUT,
+    RESOURCES,
+    SAMPLING,
+    ComputeType,
+    Device,
+    Heads,
+    Json,
+    Quiet,
+    Speculate,
+    Verbose,
+)
 from wham_data.pipelines.dream.report import KINDS, DreamReport, Kind
 from wham_data.schemas.errors import MissingPartError, UsageError
 
-if TYPE_CHECKING:
-    from wham_data.inference.world_model import WorldModel
-
-DTYPES = ("float32", "bf16")
 MOST_FAILED = 20
 
 EXAMPLES = """\b
@@ -33,89 +39,142 @@ Examples:
   wham-data dream pictures/ --model m --out actions --mode policy
 
 Running the same command again makes only what is missing.
-Exit codes: 0 all done, 2 wrong usage, 3 some episodes failed, 4 another tokenizer, action space or
-settings, 5 a missing part or GPU, 6 nothing to dream from, 130 interrupted (run it again to go on)."""
+
+\b
+Exit codes:
+  0    all done
+  2    wrong usage
+  3    some episodes failed
+  4    another tokenizer, action space or settings
+  5    a missing part or GPU
+  6    nothing to dream from
+  130  interrupted; run it again to go on"""
 
 
 def dream(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE...", help="A corpus; .npz files or a folder of them; or pictures."
+            metavar="SOURCE...",
+            help="What to dream from: a corpus, WHAM's .npz files or a folder of them, or pictures.",
         ),
     ],
     model: Annotated[
         str,
-        typer.Option(help="A WHAM .ckpt, the folder of a converted or trained model, or a name."),
+        typer.Option(
+            help="A WHAM .ckpt, the folder of a converted or trained model, or a bundled name."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the dreams; made if it is not there.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the dreams. It is created if it does not exist.")
+    ],
     mode: Annotated[
-        str | None,
+        Literal["world", "policy", "full", "base", "comprehensive"] | None,
         typer.Option(
             "--mode",
             "--protocol",
-            help="What the model makes. world (base): frames; policy: actions; "
-            "full (comprehensive): both. Default: world, or full where no action is known.",
+            rich_help_panel=SAMPLING,
+            help="What the model makes. world (or base): frames; policy: actions; full (or "
+            "comprehensive): both. Default: world, or full where no action is known.",
         ),
     ] = None,
     context: Annotated[
-        int | None, typer.Option(help="Steps to start from, and the most that the model sees.")
+        int | None,
+        typer.Option(
+            rich_help_panel=INPUT,
+            help="Steps to start from, and the most steps that the model sees. Default: 10, or as "
+            "many as the model holds.",
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps to dream. Default: 10.")] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Dreams side by side. Default: by what fits.", min=1)
+        int | None,
+        typer.Option(
+            min=1,
+            rich_help_panel=RESOURCES,
+            help="Dreams to make side by side. Default: as many as fit their KV cache in 2 GiB, at "
+            "most 16.",
+        ),
     ] = None,
-    temperature: Annotated[float, typer.Option(help="Of sampling; below 0.1 counts as 0.1.")] = 0.9,
-    top_k: Annotated[int | None, typer.Option(help="Sample from the K best tokens.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Sample from the best of this mass.")] = None,
-    greedy: Annotated[bool, typer.Option("--greedy", help="Always the best token.")] = False,
-    seed: Annotated[int, typer.Option(help="Another seed, other dreams.")] = 0,
+    temperature: Annotated[
+        float,
+        typer.Option(
+            rich_help_panel=SAMPLING,
+            help="Higher is more varied. Values below 0.1 count as 0.1.",
+        ),
+    ] = 0.9,
+    top_k: Annotated[
+        int | None,
+        typer.Option(rich_help_panel=SAMPLING, help="Sample from the K likeliest tokens only."),
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel=SAMPLING,
+            help="Sample from the likeliest tokens that have this probability together.",
+        ),
+    ] = None,
+    greedy: Annotated[
+        bool,
+        typer.Option("--greedy", rich_help_panel=SAMPLING, help="Always take the likeliest token."),
+    ] = False,
+    seed: Annotated[
+        int, typer.Option(rich_help_panel=SAMPLING, help="Seed of the random numbers.")
+    ] = 0,
     actions: Annotated[
         str | None,
         typer.Option(
-            help="recorded, model, random, fixed:NAME=VALUE,... or FILE.csv with a row per step. "
-            "Default: recorded, or model where the mode makes them."
+            help="The actions in the dream: recorded, model, random, fixed:NAME=VALUE,... or "
+            "FILE.csv with a row per step. Default: recorded, or model where the mode makes them."
         ),
     ] = None,
     episodes: Annotated[
-        int | None, typer.Option(help="Take only so many episodes, the first by name.", min=1)
+        int | None, typer.Option(help="Take at most this many episodes, the first by name.", min=1)
     ] = None,
     start: Annotated[
-        int | None, typer.Option(help="First step of the context. Default: the first that will do.")
+        int | None,
+        typer.Option(
+            rich_help_panel=INPUT,
+            help="Step of the episode at which the context starts. Default: the first possible.",
+        ),
     ] = None,
     split: Annotated[
-        str, typer.Option(help="Only these parts of a corpus, as val or val,test.")
+        str,
+        typer.Option(
+            rich_help_panel=INPUT,
+            help="Take only these splits of a corpus: val, or val,test. Default: all.",
+        ),
     ] = "",
     save: Annotated[
-        str, typer.Option(help=f"Some of {', '.join(sorted(KINDS))}, separated by commas.")
+        str,
+        typer.Option(help=f"What to write: some of {', '.join(sorted(KINDS))}, with commas."),
     ] = "npz,mp4,csv",
     interpolate: Annotated[
-        str | None, typer.Option(help="Frames per second of the mp4, such as 30. Default: 10.")
+        str | None,
+        typer.Option(
+            rich_help_panel=OUTPUT, help="Frames per second of the mp4, such as 30. Default: 10."
+        ),
     ] = None,
     upscale: Annotated[
-        int, typer.Option(help="Make pictures to watch so many times larger (Lanczos).")
+        int,
+        typer.Option(
+            rich_help_panel=OUTPUT,
+            help="Make videos and pictures this many times larger (Lanczos).",
+        ),
     ] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="What the world model computes in: float32 or bf16.")
-    ] = "float32",
-    n_head: Annotated[
-        int | None, typer.Option(min=1, help="Attention heads, if the checkpoint does not say.")
-    ] = None,
-    speculate: Annotated[
-        bool, typer.Option(help="Guess tokens ahead: faster, with the same tokens.")
-    ] = True,
+    device: Device = "auto",
+    dtype: ComputeType = "float32",
+    n_head: Heads = None,
+    speculate: Speculate = True,
     json: Json = False,
     quiet: Quiet = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="A line for every dream.")
-    ] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Dream on from recordings or pictures with a world model."""
     kinds = parse_kinds(save)
-    splits = [name.strip() for name in split.split(",") if name.strip()]
     try:
         from wham_data.inference.sampling import Sampling
+        from wham_data.inference.world_model import load_world_model
         from wham_data.pipelines.dream.files import Look
         from wham_data.pipelines.dream.job import run_dreams
         from wham_data.pipelines.dream.settings import Asked
@@ -136,9 +195,9 @@ def dream(
         seed=seed,
         look=Look(parse_rate(interpolate), upscale),
     )
-    try:
-        source = open_source(sources, split=splits, limit=episodes)
-        loaded = load(model, device, dtype, n_head)
+    with resumable("the dreams that are done are kept"):
+        source = open_source(sources, split=comma_list(split), limit=episodes)
+        loaded = load_world_model(model, device, dtype, n_head)
         with progress.dreams_shown(quiet=quiet, verbose=verbose) as watch:
             report = run_dreams(
                 source,
@@ -150,10 +209,6 @@ def dream(
                 speculate=speculate,
                 watch=watch,
             )
-    except (KeyboardInterrupt, SystemExit):
-        say("wham-data: interrupted; the dreams that are done are kept. To go on, run it again:")
-        say(f"  {shlex.join(['wham-data', *sys.argv[1:]])}")
-        raise
     emit(asdict(report), summary(report), as_json=json)
     raise typer.Exit(report.exit_code)
 
@@ -161,18 +216,9 @@ def dream(
 dream.__doc__ = f"{dream.__doc__}\n\n{EXAMPLES}"
 
 
-def load(ref: str, device: str, dtype: str, n_head: int | None) -> WorldModel:
-    """The world model that the flags name."""
-    from wham_data.inference.world_model import load_world_model
-
-    if dtype not in DTYPES:
-        raise UsageError(f"--dtype {dtype[:40]!r}: expected {' or '.join(DTYPES)}")
-    return load_world_model(ref, device, dtype, n_head)  # type: ignore[arg-type]  # just checked
-
-
 def parse_kinds(text: str) -> tuple[Kind, ...]:
     """What `--save` lists, each kind once."""
-    asked = [kind.strip() for kind in text.split(",") if kind.strip()]
+    asked = comma_list(text)
     unknown = [kind for kind in asked if kind not in KINDS]
     if unknown or not asked:
         found = repr(unknown[0][:40]) if unknown else "nothing"

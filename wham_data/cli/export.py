@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from wham_data.cli import progress
-from wham_data.cli.console import emit, say
+from wham_data.cli.console import comma_list, emit, resumable
 from wham_data.cli.ingest import parse_options
-from wham_data.cli.options import Json, Quiet
+from wham_data.cli.options import (
+    INPUT,
+    OUTPUT,
+    AsOf,
+    Device,
+    FormatOptions,
+    Json,
+    Mapping,
+    Quiet,
+    Verbose,
+)
 from wham_data.pipelines.export.report import FORMATS, ExportReport
 from wham_data.schemas.errors import printable
 
@@ -28,75 +35,82 @@ Examples:
   wham-data export corpus --to oasis --out clips --mapping mine-to-oasis25.toml
   wham-data export csgo --to hdf5-csgo --out hdf5 --acknowledge-licence
 
-docs/export.md lists the formats and their options. Running the same command again writes only what
-is missing.
-Exit codes: 0 all done, 2 wrong usage or a format that can't hold this corpus, 3 some episodes failed,
-4 an export of other settings is there, or another tokenizer, 5 a missing part, 6 nothing to export,
-130 interrupted (run it again to go on)."""
+docs/export.md describes the formats and their options. Running the same command again writes only
+what is missing.
+
+\b
+Exit codes:
+  0    all done
+  2    wrong usage, or a format that cannot hold this corpus
+  3    some episodes failed
+  4    the folder holds an export with other settings, or the tokenizer is another one
+  5    a missing part
+  6    nothing to export
+  130  interrupted; run it again to go on"""
 
 
 def export(
-    corpus: Annotated[str, typer.Argument(help="A corpus.")],
-    to: Annotated[str, typer.Option(help=f"The format: {', '.join(FORMATS)}.")],
-    out: Annotated[str, typer.Option(help="Folder for it; made if it is not there.")],
-    split: Annotated[str, typer.Option(help="Only these splits, as train or val,test.")] = "",
-    episodes: Annotated[
-        int | None, typer.Option(help="Take only so many episodes, the first by name.", min=1)
-    ] = None,
-    version: Annotated[
-        int | None, typer.Option(help="The corpus as it stood at this version.", min=0)
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE", help="An option of the format; may be given repeatedly."
+    corpus: Annotated[
+        str,
+        typer.Argument(
+            metavar="CORPUS", help="The corpus: a folder, or a URL as s3://bucket/folder."
         ),
+    ],
+    to: Annotated[str, typer.Option(help=f"The format: {', '.join(FORMATS)}.")],
+    out: Annotated[
+        str, typer.Option(help="Folder to write to. It is created if it does not exist.")
+    ],
+    split: Annotated[
+        str, typer.Option(help="Take only these splits: train, or val,test. Default: all.")
+    ] = "",
+    episodes: Annotated[
+        int | None, typer.Option(help="Take at most this many episodes, the first by name.", min=1)
     ] = None,
-    mapping: Annotated[
-        Path | None,
-        typer.Option(help="TOML file that converts the actions to what the format needs."),
-    ] = None,
+    version: AsOf = None,
+    option: FormatOptions = None,
+    mapping: Mapping = None,
     tokenizer: Annotated[
         str | None,
-        typer.Option(help="What made the tokens, where pictures have to be decoded from them."),
+        typer.Option(
+            rich_help_panel=INPUT,
+            help="The tokenizer that made the tokens, if pictures have to be decoded from them and "
+            "it is not a bundled one.",
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="Where that runs: auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     acknowledge_licence: Annotated[
         bool,
         typer.Option(
             "--acknowledge-licence",
-            help="You keep to the licences of sources that restrict their use.",
+            rich_help_panel=OUTPUT,
+            help="Confirm that you keep to the licences of sources that restrict their use.",
         ),
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="A line for every episode.")
-    ] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Write a corpus in another format."""
     from wham_data.pipelines.export.job import export as run
 
-    try:
-        with progress.exports_shown(quiet=quiet, verbose=verbose) as watch:
-            report = run(
-                corpus,
-                to=to,
-                out=out,
-                split=[name.strip() for name in split.split(",") if name.strip()],
-                episodes=episodes,
-                version=version,
-                options=dict(parse_options(option or [])),
-                mapping=mapping,
-                tokenizer=tokenizer,
-                device=device,
-                acknowledge_licence=acknowledge_licence,
-                watch=watch,
-            )
-    except (KeyboardInterrupt, SystemExit):
-        say("wham-data: interrupted; what is written is kept. To go on, run it again:")
-        say(f"  {shlex.join(['wham-data', *sys.argv[1:]])}")
-        raise
+    with (
+        resumable("what is written is kept"),
+        progress.exports_shown(quiet=quiet, verbose=verbose) as watch,
+    ):
+        report = run(
+            corpus,
+            to=to,
+            out=out,
+            split=comma_list(split),
+            episodes=episodes,
+            version=version,
+            options=dict(parse_options(option or [])),
+            mapping=mapping,
+            tokenizer=tokenizer,
+            device=device,
+            acknowledge_licence=acknowledge_licence,
+            watch=watch,
+        )
     emit(asdict(report), summary(report), as_json=json)
     raise typer.Exit(report.exit_code)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from wham_data.cli.console import emit
-from wham_data.cli.corpus_commands import AsJson, Location, size_text
+from wham_data.cli.corpus_commands import size_text
+from wham_data.cli.options import Json, KeyFile, Location
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.player_key import read_player_key
 from wham_data.versions import versions
@@ -23,27 +23,29 @@ def forget(
     corpus: Location,
     player: Annotated[
         list[str] | None,
-        typer.Option(help="A player, by name (with --player-key) or as the manifest has him."),
-    ] = None,
-    match: Annotated[list[str] | None, typer.Option(help="A match.")] = None,
-    recording: Annotated[
-        list[str] | None, typer.Option(help="A recording, by the hash the manifest has of it.")
-    ] = None,
-    player_key: Annotated[
-        Path | None,
         typer.Option(
-            envvar="WHAM_DATA_PLAYER_KEY", help="File with the key that made the pseudonyms."
+            help="A player: the name (then --player-key is needed where the corpus holds "
+            "pseudonyms), or the player as the manifest has it. Can be repeated."
         ),
     ] = None,
-    json: AsJson = False,
+    match: Annotated[list[str] | None, typer.Option(help="A match. Can be repeated.")] = None,
+    recording: Annotated[
+        list[str] | None,
+        typer.Option(help="A recording, by its hash in the manifest. Can be repeated."),
+    ] = None,
+    player_key: KeyFile = None,
+    json: Json = False,
 ) -> None:
-    """Take all steps of a player, match or recording out of a corpus, and keep them out.
+    """Remove a player, match or recording from a corpus, and keep it out.
 
-    Only shards that hold steps of theirs are written anew. What is gone from the newest version stays
-    on disk, and in older versions, until `wham-data vacuum`. A later ingest leaves out who was
-    forgotten and says so. Copies of the corpus (compact --out, tokenize, export) are not touched.
+    Only the shards that hold such steps are written again. The steps stay on disk, and in older
+    versions of the corpus, until `wham-data vacuum`. A later ingest leaves out what was forgotten and
+    says so. Copies of the corpus (made by compact --out, tokenize or export) are not changed.
 
-    Examples: wham-data forget corpus --player ann; wham-data forget corpus --match m7 --match m8
+    \b
+    Examples:
+      wham-data forget corpus --player ann
+      wham-data forget corpus --match m7 --match m8
     """
     from wham_data.corpus import Corpus
     from wham_data.corpus.forget import forget as forget_in
@@ -77,24 +79,34 @@ def vacuum(
         str,
         typer.Option(
             metavar="TIME",
-            help="Leave younger files, which a run may need: 24h, 30m, 7d, ...; 0 if nothing writes.",
+            help="Keep files younger than this, which a run may still need: 24h, 30m, 7d. "
+            "0 only if nothing writes to the corpus.",
         ),
     ] = "24h",
     drop_before: Annotated[
-        int, typer.Option(metavar="VERSION", min=0, help="Let go of the versions before this one.")
+        int,
+        typer.Option(
+            metavar="VERSION",
+            min=0,
+            help="Also remove what only the versions before this one need. They can no longer be "
+            "opened.",
+        ),
     ] = 0,
-    dry: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")
     ] = False,
-    json: AsJson = False,
+    json: Json = False,
 ) -> None:
     """Remove from disk what no version of a corpus needs.
 
-    That is what killed runs have left behind, if it is older than a grace, and at once what was
-    forgotten: versions from before the last `forget` can then no longer be opened. May run beside
-    an ingest. Readers that still have such a version open will find its shards missing.
+    That is what killed runs left behind, once it is older than --older-than, and at once what was
+    forgotten: versions from before the last `forget` can then no longer be opened, and a program that
+    has such a version open will miss its shards. It may run while an ingest runs.
 
-    Examples: wham-data vacuum corpus --dry-run; wham-data vacuum corpus --older-than 7d
+    \b
+    Examples:
+      wham-data vacuum corpus --dry-run
+      wham-data vacuum corpus --older-than 7d
     """
     from wham_data.corpus import Corpus
     from wham_data.corpus.vacuum import vacuum as vacuum_in
@@ -103,15 +115,15 @@ def vacuum(
         Corpus.open(corpus),
         older_than_seconds=parse_age(older_than),
         drop_before=drop_before,
-        dry_run=dry,
+        dry_run=dry_run,
     )
     names = [f"{why}: {name}" for why, each in report.files.items() for name in each]
-    lines = names[:MOST_LISTED] if dry else []
-    if dry and len(names) > MOST_LISTED:
+    lines = names[:MOST_LISTED] if dry_run else []
+    if dry_run and len(names) > MOST_LISTED:
         lines.append(f"and {len(names) - MOST_LISTED:,} more: --json lists them")
     counts = ", ".join(f"{len(each):,} {why}" for why, each in report.files.items()) or "nothing"
     lines.append(
-        f"{report.location}: {'would remove' if dry else 'removed'} {counts} "
+        f"{report.location}: {'would remove' if dry_run else 'removed'} {counts} "
         f"({size_text(report.n_bytes)}); {report.young:,} files are too young; versions from "
         f"{report.oldest_version} on can be opened"
     )

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import re
-import shlex
-import sys
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from wham_data.cli import progress
-from wham_data.cli.console import emit, say
+from wham_data.cli.console import emit, resumable
 from wham_data.cli.options import (
+    ACTIONS,
+    INPUT,
+    LARGEST_PICTURE,
+    LIMITS,
+    OUTPUT,
+    RUN,
+    TIME_AND_PICTURE,
     DecodeMemory,
     DecodeTime,
+    Device,
+    FormatOptions,
     Json,
+    KeyFile,
+    Mapping,
+    MaxHours,
+    MaxPixels,
     Quiet,
     RayAddress,
     Verbose,
@@ -28,17 +39,12 @@ from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.conversion import load_conversion
 from wham_data.schemas.corpus_info import FrameFormat
 from wham_data.schemas.errors import UsageError, printable
-from wham_data.schemas.manifest import SPLITS
 from wham_data.schemas.mask import parse_masks
 from wham_data.schemas.player_key import read_player_key
 from wham_data.schemas.recording import AxisRule, Fit
 
 if TYPE_CHECKING:
     from wham_data.pipelines.run.runner import Runner
-
-FITS = get_args(Fit)
-FRAME_FORMATS = get_args(FrameFormat)
-AXIS_RULES = get_args(AxisRule)
 
 EXAMPLES = """\b
 Examples:
@@ -49,120 +55,170 @@ Examples:
   wham-data ingest /nfs/recordings --out /nfs/corpus --ray-address auto
 
 Running the same command again does only what is missing.
-Exit codes: 0 all done, 2 wrong usage, 3 some inputs are in quarantine, 4 the corpus has other
-settings, 6 nothing to ingest, 130 interrupted (run it again to go on)."""
+
+\b
+Exit codes:
+  0    all done
+  2    wrong usage
+  3    some inputs are in quarantine (with --strict: 1)
+  4    the corpus has other settings
+  6    nothing to ingest
+  130  interrupted; run it again to go on"""
 
 
 def ingest(
     sources: Annotated[
         list[str], typer.Argument(metavar="SRC...", help="Files and folders with recordings.")
     ],
-    out: Annotated[Path, typer.Option(help="The corpus; made if it is not there.")],
+    out: Annotated[Path, typer.Option(help="The corpus. It is created if it does not exist.")],
     format: Annotated[
         str,
-        typer.Option(help="auto, or the one format to look for; docs/readers.md lists them."),
+        typer.Option(
+            help="Format of the recordings. auto: recognise each by its content. "
+            "docs/readers.md lists the formats."
+        ),
     ] = "auto",
     actions: Annotated[
         str | None,
-        typer.Option(help="Action space of the corpus. Default: the one the recordings are in."),
+        typer.Option(help="Action space of the corpus. Default: that of the recordings."),
     ] = None,
-    mapping: Annotated[
-        Path | None,
-        typer.Option(help="A TOML file that makes the corpus' actions of keys, mouse, ..."),
-    ] = None,
+    mapping: Mapping = None,
     tokenizer: Annotated[
-        str, typer.Option(help="wham-tiny, a folder with a tokenizer, or none.")
+        str,
+        typer.Option(
+            help="What turns pictures into tokens: wham-tiny, a folder with a tokenizer, or none."
+        ),
     ] = "wham-tiny",
     frames: Annotated[
-        str,
-        typer.Option(help="Keep each step's picture too: none, jpeg (q95 4:4:4) or png (exact)."),
-    ] = "none",
-    option: Annotated[
-        list[str] | None,
+        FrameFormat,
         typer.Option(
-            metavar="NAME=VALUE", help="An option of a format; docs/readers.md lists them."
+            help="Keep the picture of each step too. jpeg: quality 95, 4:4:4. png: exact."
         ),
-    ] = None,
+    ] = "none",
+    option: FormatOptions = None,
     mask: Annotated[
         list[str] | None,
         typer.Option(
             metavar="X,Y,W,H",
-            help="Blacken this of every picture: pixels of the source, or shares such as 0.0,0.9,0.3,0.1.",
+            rich_help_panel=TIME_AND_PICTURE,
+            help="Blacken this rectangle in every picture: in pixels of the source, or in shares of "
+            "its size such as 0.0,0.9,0.3,0.1. Can be repeated.",
         ),
     ] = None,
     license: Annotated[
-        str | None, typer.Option(help="Licence of recordings whose source names none.")
-    ] = None,
-    player_key: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            envvar="WHAM_DATA_PLAYER_KEY",
-            help="Store players as pseudonyms made with the key in this file. Default: by name.",
+            rich_help_panel=INPUT, help="Licence of the recordings that do not name their own."
         ),
     ] = None,
+    player_key: KeyFile = None,
     rate: Annotated[
-        str, typer.Option(help="Steps per second, e.g. 10 or 30000/1001; or native.")
+        str,
+        typer.Option(
+            rich_help_panel=TIME_AND_PICTURE,
+            help="Steps per second, such as 10 or 30000/1001. native: each frame of the source is "
+            "a step.",
+        ),
     ] = "10",
-    size: Annotated[str, typer.Option(help="Frame size, WIDTHxHEIGHT.")] = "300x180",
+    size: Annotated[
+        str,
+        typer.Option(rich_help_panel=TIME_AND_PICTURE, help="Size of the pictures, WIDTHxHEIGHT."),
+    ] = "300x180",
     fit: Annotated[
-        str, typer.Option(help="How other shapes are brought to it: stretch, letterbox or crop.")
+        Fit,
+        typer.Option(
+            rich_help_panel=TIME_AND_PICTURE,
+            help="What to do with pictures of another shape: stretch them, add black bars, or crop.",
+        ),
     ] = "stretch",
     axis_rule: Annotated[
-        str, typer.Option(help="A stick's value over a step: mean, last or extreme.")
+        AxisRule,
+        typer.Option(
+            rich_help_panel=ACTIONS,
+            help="The value of a stick over a step: mean, last, or extreme (the farthest from rest).",
+        ),
     ] = "mean",
     max_gap: Annotated[
-        float, typer.Option(help="Cut where no new frame comes for longer, in seconds.")
+        float,
+        typer.Option(
+            rich_help_panel=TIME_AND_PICTURE,
+            help="Start a new episode where no new frame comes for longer than this, in seconds.",
+        ),
     ] = 1.0,
     min_decoded: Annotated[
-        float, typer.Option(help="Refuse a video of which a smaller share decodes.")
+        float,
+        typer.Option(
+            rich_help_panel=LIMITS,
+            help="Refuse a video if a smaller share of its frames can be decoded.",
+        ),
     ] = 0.995,
-    max_pixels: Annotated[int, typer.Option(help="Refuse a video with larger pictures.")] = 3840
-    * 2160,
-    max_hours: Annotated[float, typer.Option(help="Refuse longer recordings.")] = 8.0,
+    max_pixels: MaxPixels = LARGEST_PICTURE,
+    max_hours: MaxHours = 8.0,
     decode_memory: DecodeMemory = 1500,
     decode_time: DecodeTime = 10.0,
-    split: Annotated[str, typer.Option(help="Shares of train, val and test.")] = "90,5,5",
-    split_seed: Annotated[int, typer.Option(help="Another seed, other splits.")] = 0,
+    split: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=OUTPUT, help="Shares of the splits train, val and test, in percent."
+        ),
+    ] = "90,5,5",
+    split_seed: Annotated[
+        int, typer.Option(rich_help_panel=OUTPUT, help="Seed for assigning splits.")
+    ] = 0,
     tie_to: Annotated[
-        str | None,
-        typer.Option(help="Split for recordings whose match or player ties two splits together."),
+        Literal["train", "val", "test"] | None,
+        typer.Option(
+            rich_help_panel=OUTPUT,
+            help="Split for a recording whose match is in one split and whose player is in "
+            "another. Default: set it aside in quarantine.",
+        ),
     ] = None,
     workers: Workers = None,
     ray_address: RayAddress = None,
-    device: Annotated[str, typer.Option(help="For the tokenizer: auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     limit: Annotated[
-        int | None, typer.Option(help="Take only so many recordings, the first by path.", min=1)
+        int | None,
+        typer.Option(
+            min=1,
+            rich_help_panel=INPUT,
+            help="Take at most this many recordings, the first by path.",
+        ),
     ] = None,
-    dry: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
     ] = False,
     strict: Annotated[
-        bool, typer.Option(help="Exit with 1 if anything went to quarantine.")
+        bool, typer.Option(rich_help_panel=RUN, help="Exit with 1 if an input is in quarantine.")
     ] = False,
     retry_quarantined: Annotated[
-        bool, typer.Option(help="Try again what an earlier run refused.")
+        bool,
+        typer.Option(rich_help_panel=INPUT, help="Try again what an earlier run refused."),
     ] = False,
     allow_forgotten: Annotated[
-        bool, typer.Option(help="Take in players and recordings that were forgotten.")
+        bool,
+        typer.Option(
+            rich_help_panel=INPUT,
+            help="Also take players and recordings that were removed with `wham-data forget`.",
+        ),
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Bring recordings to a grid of steps, tokenise them and write a corpus."""
+    """Turn recordings into a corpus: steps at a fixed rate, each with its picture, tokens and action."""
+    from wham_data.pipelines.ingest import job
     from wham_data.pipelines.ingest.decoder_process import DecodeLimits
-    from wham_data.pipelines.ingest.job import dry_run, run_ingest
     from wham_data.pipelines.ingest.settings import IngestSettings
     from wham_data.pipelines.video import VideoLimits
 
     settings = IngestSettings(
         rate=parse_rate(rate),
         size=parse_size(size),
-        fit=one_of("--fit", fit, FITS),
+        fit=fit,
         actions=actions,
         tokenizer=None if tokenizer == "none" else tokenizer,
-        frames=one_of("--frames", frames, FRAME_FORMATS),
-        axis_rule=one_of("--axis-rule", axis_rule, AXIS_RULES),
+        frames=frames,
+        axis_rule=axis_rule,
         max_gap_ns=round(max_gap * SECOND_NS),
         split=parse_split(split),
         split_seed=split_seed,
@@ -172,11 +228,9 @@ def ingest(
         masks=parse_masks(mask or []),
         mapping=None if mapping is None else load_conversion(mapping),
     )
-    if tie_to is not None:
-        one_of("--tie-to", tie_to, SPLITS)
     key = None if player_key is None else read_player_key(player_key, out)
-    if dry:
-        found = dry_run(
+    if dry_run:
+        found = job.dry_run(
             sources,
             out,
             settings,
@@ -188,27 +242,25 @@ def ingest(
         emit_dry_run(found, as_json=json)
         return
     runner = make_runner(workers, ray_address)
-    try:
-        with progress.shown(quiet=quiet, verbose=verbose) as watch:
-            report = run_ingest(
-                sources,
-                out,
-                settings,
-                runner,
-                reader=format,
-                device=device,
-                limit=limit,
-                tie_to=tie_to,
-                retry_quarantined=retry_quarantined,
-                license=license,
-                player_key=key,
-                allow_forgotten=allow_forgotten,
-                watch=watch,
-            )
-    except (KeyboardInterrupt, SystemExit):
-        say("wham-data: interrupted; what was done is kept. To go on, run the same command again:")
-        say(f"  {shlex.join(['wham-data', *sys.argv[1:]])}")
-        raise
+    with (
+        resumable("what was done is kept"),
+        progress.shown(quiet=quiet, verbose=verbose) as watch,
+    ):
+        report = job.run_ingest(
+            sources,
+            out,
+            settings,
+            runner,
+            reader=format,
+            device=device,
+            limit=limit,
+            tie_to=tie_to,
+            retry_quarantined=retry_quarantined,
+            license=license,
+            player_key=key,
+            allow_forgotten=allow_forgotten,
+            watch=watch,
+        )
     emit(asdict(report), summary(report), as_json=json)
     code = report.exit_code
     raise typer.Exit(1 if strict and code == 3 else code)
@@ -265,13 +317,6 @@ def parse_options(pairs: list[str]) -> tuple[tuple[str, str], ...]:
         if found.setdefault(name, value) != value:
             raise UsageError(f"--option {name}: given twice, {found[name]!r} and {value!r}")
     return tuple(sorted(found.items()))
-
-
-def one_of(option: str, value: str, allowed: tuple[str, ...]) -> Any:
-    """`value`, if it is one of those allowed."""
-    if value not in allowed:
-        raise UsageError(f"{option} {value!r}: expected {', '.join(allowed[:-1])} or {allowed[-1]}")
-    return value
 
 
 def emit_dry_run(plan: DryRun, *, as_json: bool) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Final
 
 import typer
 
@@ -27,42 +27,54 @@ from wham_data.cli import (
     tokenize,
     train,
 )
+from wham_data.cli.config import read_config
 from wham_data.cli.console import say
-from wham_data.schemas.errors import UsageError, WhamDataError, printable
+from wham_data.cli.help import Command, Group
+from wham_data.schemas.errors import WhamDataError, printable
 
 app = typer.Typer(
     name="wham-data",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    cls=Group,
     context_settings={
         "help_option_names": ["-h", "--help"],
         "auto_envvar_prefix": "WHAM_DATA",
         "max_content_width": 100,
     },
     help="Gameplay recordings in, a verified corpus of 10 Hz tokens and actions out.\n\n"
-    "Every option can also be set in a TOML file (--config) or as a variable, for example "
-    "WHAM_DATA_INGEST_TOKENIZER. Results go to stdout, everything else to stderr.",
+    "Try `wham-data demo` first. `wham-data COMMAND --help` explains a command. Results are printed on "
+    "stdout, everything else on stderr.",
+    epilog="Each option can also be set as a variable, WHAM_DATA_COMMAND_OPTION, such as "
+    "WHAM_DATA_INGEST_TOKENIZER, or in a TOML file that --config names (docs/commands.md).",
 )
-app.command()(collect.collect)
-app.command()(ingest.ingest)
-app.command()(tokenize.tokenize)
-app.command()(corpus_commands.info)
-app.command()(corpus_commands.stats)
-app.command()(corpus_commands.verify)
-app.command()(corpus_commands.compact)
-app.command()(forget.forget)
-app.command()(forget.vacuum)
-corpus_commands.quarantine_app.command("retry")(retry.retry)
-app.add_typer(corpus_commands.quarantine_app, name="quarantine")
-app.add_typer(schema.app, name="schema")
-app.add_typer(train.app, name="train")
-app.add_typer(bench.app, name="bench")
-app.command()(convert.convert)
-app.command()(dream.dream)
-app.command()(export.export)
-app.command()(demo.demo)
-app.command()(doctor.doctor)
+
+COMMANDS: Final[dict[str, tuple[Callable[..., None], ...]]] = {
+    "Start here": (demo.demo, doctor.doctor),
+    "Make a corpus": (ingest.ingest, collect.collect, tokenize.tokenize),
+    "Look after a corpus": (
+        *(corpus_commands.info, corpus_commands.stats, corpus_commands.verify),
+        *(corpus_commands.compact, forget.forget, forget.vacuum),
+    ),
+    "Use a corpus": (dream.dream, export.export, convert.convert),
+}
+"""The commands by the panel of `wham-data --help` that lists them."""
+
+GROUPS: Final = {
+    "schema": ("Make a corpus", schema.app),
+    "quarantine": ("Look after a corpus", corpus_commands.quarantine_app),
+    "train": ("Use a corpus", train.app),
+    "bench": ("Use a corpus", bench.app),
+}
+"""The groups of commands: their panel, and what they hold."""
+
+corpus_commands.quarantine_app.command("retry", cls=Command)(retry.retry)
+for panel, functions in COMMANDS.items():
+    for function in functions:
+        app.command(cls=Command, rich_help_panel=panel)(function)
+for name, (panel, group) in GROUPS.items():
+    app.add_typer(group, name=name, rich_help_panel=panel)
 
 
 def _version(asked: bool) -> None:
@@ -78,7 +90,11 @@ def settings(
     context: typer.Context,
     config: Annotated[
         Path | None,
-        typer.Option(help="TOML file with a table per command, e.g. [ingest] tokenizer = 'none'."),
+        typer.Option(
+            metavar="FILE.toml",
+            help="Options from a file, which has a table for each command: [ingest], then tokenizer "
+            '= "none".',
+        ),
     ] = None,
     version: Annotated[  # noqa: ARG001  the callback prints it
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
@@ -86,26 +102,7 @@ def settings(
 ) -> None:
     """Settings that hold for every command."""
     if config is not None:
-        context.default_map = read_config(config)
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Defaults per command from a TOML file; dashes and underscores are the same.
-
-    Raises:
-        UsageError: the file is missing or is not TOML with a table per command.
-    """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path}: {error}") from None
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise UsageError(f"{path}: {name}: expected a table named after a command, as [ingest]")
-    return {
-        command: {key.replace("-", "_"): value for key, value in table.items()}
-        for command, table in tables.items()
-    }
+        context.default_map = read_config(config, context.command)
 
 
 def main() -> None:

@@ -1,25 +1,152 @@
-"""Options that several commands have, said once."""
+"""Options that several commands share, each declared once, and the panels that help shows them in.
+
+Options without a panel are the ones that matter first; `--help` shows them on top.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Final, Literal
 
 import typer
 
+INPUT: Final = "Input"
+OUTPUT: Final = "Output"
+TIME_AND_PICTURE: Final = "Time and picture"
+ACTIONS: Final = "Actions"
+MODEL: Final = "Model"
+SAMPLING: Final = "Sampling"
+RESOURCES: Final = "Resources"
+LIMITS: Final = "Limits"
+RUN: Final = "Run"
+
+PANELS: Final = (
+    *(INPUT, OUTPUT, TIME_AND_PICTURE, ACTIONS, MODEL),
+    *(SAMPLING, RESOURCES, LIMITS, RUN),
+)
+"""In the order in which help shows them."""
+
+LARGEST_PICTURE: Final = 3840 * 2160
+
+DType = Literal["float32", "bf16"]
+Location = Annotated[
+    Path,
+    typer.Argument(metavar="CORPUS", help="The corpus: a folder, or a URL as s3://bucket/folder."),
+]
+AsOf = Annotated[
+    int | None,
+    typer.Option(
+        "--version",
+        min=0,
+        rich_help_panel=INPUT,
+        help="Use the corpus as it was at this version. Default: as it is now.",
+    ),
+]
+Mapping = Annotated[
+    Path | None,
+    typer.Option(
+        rich_help_panel=ACTIONS,
+        help="TOML file that says how to turn one action space into another, such as keys and mouse "
+        "into a pad.",
+    ),
+]
+FormatOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        rich_help_panel=INPUT,
+        help="An option of the format. Can be repeated.",
+    ),
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="WHAM_DATA_PLAYER_KEY",
+        rich_help_panel=INPUT,
+        help="File with the secret key that turns the names of players into pseudonyms. "
+        "Default: names are stored as they are.",
+    ),
+]
+MaxPixels = Annotated[
+    int,
+    typer.Option(
+        rich_help_panel=LIMITS, help="Refuse a video whose pictures have more pixels than this."
+    ),
+]
+MaxHours = Annotated[
+    float,
+    typer.Option(rich_help_panel=LIMITS, help="Refuse a recording longer than this, in hours."),
+]
+DecodeMemory = Annotated[
+    int,
+    typer.Option(
+        rich_help_panel=LIMITS,
+        help="Refuse a recording that needs more memory than this to decode, in MB.",
+    ),
+]
+DecodeTime = Annotated[
+    float,
+    typer.Option(
+        rich_help_panel=LIMITS,
+        help="Refuse a recording that takes longer to decode than 30 s plus this many times its "
+        "length.",
+    ),
+]
 Workers = Annotated[
     int | None,
-    typer.Option(help="Recordings in work at once. 0: in this process, without Ray.", min=0),
+    typer.Option(
+        min=0,
+        rich_help_panel=RESOURCES,
+        help="Recordings to work on at once. 0: one after another in this process, without Ray. "
+        "Default: by the number of cores.",
+    ),
 ]
 RayAddress = Annotated[
     str | None,
-    typer.Option(help="auto or HOST:PORT of a running Ray cluster. Default: one for this run."),
+    typer.Option(
+        rich_help_panel=RESOURCES,
+        help="Work on a Ray cluster that is running: auto, or HOST:PORT. "
+        "Default: a cluster on this machine, for this run.",
+    ),
 ]
-DecodeMemory = Annotated[
-    int, typer.Option(help="Refuse a recording that takes more to decode, in MB.")
+Device = Annotated[
+    str,
+    typer.Option(
+        rich_help_panel=RESOURCES,
+        help="Where models run: auto (a GPU where there is one), cpu, cuda or cuda:N.",
+    ),
 ]
-DecodeTime = Annotated[
-    float, typer.Option(help="Refuse one that takes more than 30 s and this many times its length.")
+ComputeType = Annotated[
+    DType,
+    typer.Option(
+        rich_help_panel=RESOURCES,
+        help="Numbers that the world model computes with. bf16 halves memory.",
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="A line for every recording.")]
+Heads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        rich_help_panel=MODEL,
+        help="Number of attention heads, for a checkpoint that does not say it.",
+    ),
+]
+Speculate = Annotated[
+    bool,
+    typer.Option(
+        rich_help_panel=RESOURCES, help="Guess tokens ahead. Faster, and the tokens are the same."
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", rich_help_panel=RUN, help="Print the result as one JSON object."),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", rich_help_panel=RUN, help="Show no progress.")
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose", "-v", rich_help_panel=RUN, help="Print a line for each finished item."
+    ),
+]

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from wham_data.cli import progress
 from wham_data.cli.console import emit
-from wham_data.cli.ingest import make_runner, one_of, summary
+from wham_data.cli.ingest import make_runner, summary
 from wham_data.cli.options import (
+    INPUT,
+    LARGEST_PICTURE,
     DecodeMemory,
     DecodeTime,
     Json,
+    KeyFile,
+    Location,
+    MaxHours,
+    MaxPixels,
     Quiet,
     RayAddress,
     Verbose,
@@ -25,43 +30,41 @@ from wham_data.schemas.player_key import read_player_key
 
 
 def retry(
-    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder of the corpus.")],
+    corpus: Location,
     reason: Annotated[
-        str | None, typer.Option(help="Only what was refused for this reason, e.g. unreadable.")
+        Reason | None, typer.Option(help="Try only what was refused for this reason.")
     ] = None,
     tokenizer: Annotated[
-        str | None, typer.Option(help="Where the corpus' tokenizer lies, if it is no bundled one.")
-    ] = None,
-    max_pixels: Annotated[int, typer.Option(help="Refuse a video with larger pictures.")] = 3840
-    * 2160,
-    max_hours: Annotated[float, typer.Option(help="Refuse longer recordings.")] = 8.0,
-    decode_memory: DecodeMemory = 1500,
-    decode_time: DecodeTime = 10.0,
-    player_key: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            envvar="WHAM_DATA_PLAYER_KEY", help="The key that the corpus' players are named with."
+            rich_help_panel=INPUT,
+            help="Where the tokenizer of the corpus is, if it is not a bundled one.",
         ),
     ] = None,
+    max_pixels: MaxPixels = LARGEST_PICTURE,
+    max_hours: MaxHours = 8.0,
+    decode_memory: DecodeMemory = 1500,
+    decode_time: DecodeTime = 10.0,
+    player_key: KeyFile = None,
     workers: Workers = None,
     ray_address: RayAddress = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Try refused inputs again, with the corpus' own settings; what goes in leaves the quarantine.
+    """Try refused inputs again. What can be read now goes into the corpus and leaves the quarantine.
 
-    Inputs are looked for where `ingest` found them. A corpus made with a mapping needs
-    `wham-data ingest ... --retry-quarantined` instead.
+    The settings are those of the corpus, and inputs are looked for where `ingest` found them. For a
+    corpus made with a mapping use `wham-data ingest ... --retry-quarantined` instead.
 
-    Example: wham-data quarantine retry corpus --reason too_many_pixels --max-pixels 34000000
+    \b
+    Example:
+      wham-data quarantine retry corpus --reason too_many_pixels --max-pixels 34000000
     """
     from wham_data.pipelines.ingest.decoder_process import DecodeLimits
     from wham_data.pipelines.ingest.retry import retry as retry_refused
     from wham_data.pipelines.video import VideoLimits
 
-    if reason is not None:
-        one_of("--reason", reason, tuple(Reason))
     with progress.shown(quiet=quiet, verbose=verbose) as watch:
         report = retry_refused(
             corpus,

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wham_data.cli.console import emit, say
+from wham_data.cli.help import Command, Group
+from wham_data.cli.options import Json
 from wham_data.schemas.actions import ActionSpace, clamp, load_space, space_names
 from wham_data.schemas.conversion import (
     Conversion,
@@ -31,15 +33,14 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
+    cls=Group,
     help="Action spaces: what each number of an action means.",
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
-
-@app.command("list")
-def list_spaces(as_json: Json = False) -> None:
-    """The bundled action spaces.
+@app.command("list", cls=Command)
+def list_spaces(json: Json = False) -> None:
+    """List the bundled action spaces.
 
     \b
     Example:
@@ -59,15 +60,15 @@ def list_spaces(as_json: Json = False) -> None:
     }
     rows = [("name", "size", "what", "converts to")]
     rows += [(s.name, str(s.size), s.title, ", ".join(converts_to(s.name)) or "-") for s in spaces]
-    emit(result, _aligned(rows), as_json=as_json)
+    emit(result, _aligned(rows), as_json=json)
 
 
-@app.command("show")
+@app.command("show", cls=Command)
 def show_space(
     space: Annotated[str, typer.Argument(help="A bundled space, or the path of a .toml file.")],
-    as_json: Json = False,
+    json: Json = False,
 ) -> None:
-    """The dimensions of one action space.
+    """Show the dimensions of one action space.
 
     \b
     Examples:
@@ -83,32 +84,38 @@ def show_space(
     title = printable(f"{shown.name}: {shown.title}" if shown.title else shown.name)
     source = textwrap.fill(_clean(shown.source.strip()), 100)
     text = "\n\n".join(part for part in (title, source, _aligned(rows)) if part)
-    emit(shown.to_dict(), text, as_json=as_json)
+    emit(shown.to_dict(), text, as_json=json)
 
 
-@app.command("convert")
+@app.command("convert", cls=Command)
 def convert(
     source: Annotated[str, typer.Argument(help="The space to convert from.")],
     target: Annotated[str, typer.Argument(help="The space to convert to.")],
     log: Annotated[
-        Path | None, typer.Option("--in", help="A csv, jsonl or parquet file to convert.")
+        Path | None,
+        typer.Option(
+            "--in",
+            envvar="WHAM_DATA_SCHEMA_CONVERT_IN",
+            help="A file to convert: csv, jsonl or parquet.",
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The csv or parquet file to write.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The file to write: csv or parquet.")] = None,
     mapping: Annotated[
-        Path | None, typer.Option(help="A TOML file that says which dimension becomes which.")
+        Path | None,
+        typer.Option(help="TOML file that says which dimension becomes which."),
     ] = None,
     rate: Annotated[
         float | None,
         typer.Option(
-            help="Rows of the file per second; a mapping that makes sticks of motion asks."
+            help="Rows of the file per second. Needed by a mapping that turns motion into a stick."
         ),
     ] = None,
-    as_json: Json = False,
+    json: Json = False,
 ) -> None:
-    """How one space becomes another, and what is lost.
+    """Show how one space becomes another and what is lost, or convert a file.
 
-    With --in and --out a file is converted. It has one column per dimension of the source space;
-    its other columns of numbers, such as the time, are kept as they are.
+    The file that --in names has one column for each dimension of the source space. Its other columns of
+    numbers, such as the time, are copied.
 
     \b
     Examples:
@@ -137,19 +144,18 @@ def convert(
         text += f", {done.missing} rows without a known action"
         if done.left_out:
             say(f"left out, as they are not numbers: {_clean(', '.join(done.left_out))}")
-    emit(result, text, as_json=as_json)
+    emit(result, text, as_json=json)
 
 
-@app.command("mapping")
+@app.command("mapping", cls=Command)
 def mapping(
     name: Annotated[
-        str | None, typer.Argument(help="Such as vpt-to-wham16. Default: say which there are.")
+        str | None, typer.Argument(help="Such as vpt-to-wham16. Default: list the names.")
     ] = None,
 ) -> None:
-    """Print a mapping file to start from: keys and mouse as a pad.
+    """Print a mapping file to start from, which turns keys and mouse into a pad.
 
-    Keys have no honest image on a pad, so no corpus is converted like this unless somebody hands
-    such a file to `ingest --mapping`.
+    How keys become a pad is your decision: edit the file, and give it to `wham-data ingest --mapping`.
 
     \b
     Examples:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +9,8 @@ from typing import Annotated
 import typer
 
 from wham_data.cli import progress
-from wham_data.cli.console import emit, say
-from wham_data.cli.corpus_commands import AsJson, Location
-from wham_data.cli.options import Quiet, RayAddress, Verbose, Workers
+from wham_data.cli.console import emit, resumable
+from wham_data.cli.options import Device, Json, Location, Quiet, RayAddress, Verbose, Workers
 from wham_data.schemas.errors import UsageError
 
 
@@ -22,44 +19,44 @@ def tokenize(
     tokenizer: Annotated[
         str, typer.Option(help="wham-tiny, a folder with a tokenizer, or a WHAM checkpoint.")
     ],
-    out: Annotated[Path, typer.Option(help="The new corpus; made if it is not there.")],
+    out: Annotated[Path, typer.Option(help="The new corpus. It is created if it does not exist.")],
     drop_frames: Annotated[
-        bool, typer.Option("--drop-frames", help="Keep the pictures out of the new corpus.")
+        bool, typer.Option("--drop-frames", help="Do not copy the pictures to the new corpus.")
     ] = False,
     workers: Workers = None,
     ray_address: RayAddress = None,
-    device: Annotated[str, typer.Option(help="For the tokenizer: auto, cpu or cuda.")] = "auto",
-    json: AsJson = False,
+    device: Device = "auto",
+    json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Make tokens of the pictures that a corpus holds, in a corpus of its own.
+    """Make tokens from the pictures that a corpus holds, in a new corpus.
 
-    Episodes, splits, actions and all else are the same. The corpus must hold pictures (ingest with
-    --frames png); it is not changed. Running the same command again does only what is missing.
+    Episodes, splits and actions stay the same. The corpus must hold pictures (made by `wham-data
+    ingest --frames png`) and is not changed. Running the same command again does only what is missing.
 
-    Example: wham-data tokenize corpus --tokenizer wham-tiny --out corpus-tokens
+    \b
+    Example:
+      wham-data tokenize corpus --tokenizer wham-tiny --out corpus-tokens
     """
     from wham_data.pipelines.ingest.tokenize import tokenize as tokenize_corpus
 
     if workers == 0 and ray_address is not None:
         raise UsageError("--workers 0 runs without Ray, so --ray-address makes no sense with it")
-    try:
-        with progress.shown(quiet=quiet, verbose=verbose) as watch:
-            report = tokenize_corpus(
-                corpus,
-                tokenizer=tokenizer,
-                out=out,
-                keep_frames=not drop_frames,
-                workers=workers,
-                ray_address=ray_address,
-                device=device,
-                watch=watch,
-            )
-    except (KeyboardInterrupt, SystemExit):
-        say("wham-data: interrupted; what was done is kept. To go on, run the same command again:")
-        say(f"  {shlex.join(['wham-data', *sys.argv[1:]])}")
-        raise
+    with (
+        resumable("what was done is kept"),
+        progress.shown(quiet=quiet, verbose=verbose) as watch,
+    ):
+        report = tokenize_corpus(
+            corpus,
+            tokenizer=tokenizer,
+            out=out,
+            keep_frames=not drop_frames,
+            workers=workers,
+            ray_address=ray_address,
+            device=device,
+            watch=watch,
+        )
     text = (
         f"{report.corpus}: version {report.version}\n"
         f"  {report.recordings:,} recordings tokenised, {report.already_there:,} already there; "

@@ -6,18 +6,38 @@ import itertools
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from wham_data.cli.console import emit, say
-from wham_data.cli.options import Json, Quiet
+from wham_data.cli.help import Command, Group
+from wham_data.cli.options import INPUT, MODEL, RESOURCES, RUN, Device, Json, Quiet
 from wham_data.schemas.errors import MismatchError, UsageError
 
 if TYPE_CHECKING:
     from wham_data.inference.tokenizers.config import ImageConfig
 
-app = typer.Typer(no_args_is_help=True, help="Train a tokenizer or a world model on a corpus.")
+Family = Literal["vit", "taming"]
+Minutes = Annotated[
+    float | None,
+    typer.Option(help="Length of the whole training in minutes. Give this or --steps."),
+]
+Steps = Annotated[
+    int | None, typer.Option(help="Length of the whole training in steps. Give this or --minutes.")
+]
+Resume = Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")]
+Seed = Annotated[
+    int,
+    typer.Option(rich_help_panel=RUN, help="Seed of the first weights and the order of batches."),
+]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    cls=Group,
+    help="Train a tokenizer or a world model on a corpus.",
+)
 
 
 @app.callback()
@@ -25,30 +45,45 @@ def train() -> None:
     """Train a tokenizer or a world model on a corpus."""
 
 
-@app.command()
+@app.command(cls=Command)
 def tokenizer(
     corpus: Annotated[
         Path,
-        typer.Argument(help="Made with `ingest --frames png` or jpeg; has train and val parts."),
+        typer.Argument(
+            metavar="CORPUS",
+            help="A corpus with pictures (ingest --frames png or jpeg) and splits train and val.",
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the weights, curves and checkpoint.")],
-    minutes: Annotated[float | None, typer.Option(help="Length of the whole run.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Length of the whole run, in steps.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")] = False,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the weights, the loss curves and the checkpoint.")
+    ],
+    minutes: Minutes = None,
+    steps: Steps = None,
+    resume: Resume = False,
     family: Annotated[
-        str, typer.Option(help="vit: a transformer. taming: convolutions, for square frames.")
+        Family,
+        typer.Option(help="vit: a transformer. taming: convolutions, for square pictures only."),
     ] = "vit",
-    vocab_size: Annotated[int, typer.Option(help="Codes in the codebook.")] = 4096,
+    vocab_size: Annotated[
+        int, typer.Option(rich_help_panel=MODEL, help="Number of codes in the codebook.")
+    ] = 4096,
     width: Annotated[
         int | None,
-        typer.Option(help="A multiple of 32. Default: 160; taming: 32 at the first level of four."),
+        typer.Option(
+            rich_help_panel=MODEL,
+            help="Width of the layers, a multiple of 32. Default: 160, or for taming 32 at the first "
+            "of its four levels.",
+        ),
     ] = None,
     layers: Annotated[
         int | None,
-        typer.Option(help="Of encoder and decoder each. Default: 4; taming: 1 block a level."),
+        typer.Option(
+            rich_help_panel=MODEL,
+            help="Layers of the encoder, and of the decoder. Default: 4, or for taming 1 block a level.",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of weights and batches.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    seed: Seed = 0,
+    device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -104,7 +139,7 @@ def tokenizer(
 
 
 def _tokenizer_config(
-    family: str, size: tuple[int, int], vocab_size: int, width: int | None, layers: int | None
+    family: Family, size: tuple[int, int], vocab_size: int, width: int | None, layers: int | None
 ) -> ImageConfig:
     """A tokenizer for frames of this size (width, height)."""
     from wham_data.inference.tokenizers.taming_config import TamingConfig
@@ -122,8 +157,6 @@ def _tokenizer_config(
             head_size=32,
             vocab_size=vocab_size,
         )
-    if family != "taming":
-        raise UsageError(f"--family {family[:40]!r}: expected vit or taming")
     if frame_width != frame_height:
         raise UsageError(
             f"--family taming: frames of {frame_width}x{frame_height}, expected square ones. "
@@ -141,33 +174,58 @@ def _tokenizer_config(
     )
 
 
-@app.command("world-model")
+@app.command("world-model", cls=Command)
 def world_model(
     corpus: Annotated[
-        Path, typer.Argument(help="Tokenised, with actions in wham16; has train and val parts.")
+        Path,
+        typer.Argument(
+            metavar="CORPUS",
+            help="A corpus with tokens, actions in wham16, and splits train and val.",
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the model, curves and checkpoint.")],
-    minutes: Annotated[float | None, typer.Option(help="Length of the whole run.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Length of the whole run, in steps.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")] = False,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the model, the loss curves and the checkpoint.")
+    ],
+    minutes: Minutes = None,
+    steps: Steps = None,
+    resume: Resume = False,
     tokenizer: Annotated[
-        str | None, typer.Option(help="The corpus' tokenizer; by default found by its name.")
+        str | None,
+        typer.Option(
+            rich_help_panel=INPUT,
+            help="The tokenizer of the corpus, if it cannot be found by its name.",
+        ),
     ] = None,
-    window: Annotated[int, typer.Option(help="Steps that the model holds.", min=2)] = 4,
-    layers: Annotated[int, typer.Option(help="Layers of the transformer.")] = 4,
-    heads: Annotated[int, typer.Option(help="Attention heads of a layer.")] = 4,
-    width: Annotated[int, typer.Option(help="Width, a multiple of the heads.")] = 256,
-    batch_size: Annotated[int, typer.Option(help="Windows in a batch.", min=1)] = 4,
-    learning_rate: Annotated[float, typer.Option(help="AdamW's, at its peak.")] = 1e-3,
-    seed: Annotated[int, typer.Option(help="Of weights and batches.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    window: Annotated[
+        int, typer.Option(min=2, rich_help_panel=MODEL, help="Steps that the model holds.")
+    ] = 4,
+    layers: Annotated[
+        int, typer.Option(rich_help_panel=MODEL, help="Layers of the transformer.")
+    ] = 4,
+    heads: Annotated[
+        int, typer.Option(rich_help_panel=MODEL, help="Attention heads in a layer.")
+    ] = 4,
+    width: Annotated[
+        int,
+        typer.Option(
+            rich_help_panel=MODEL, help="Width of the layers, a multiple of the number of heads."
+        ),
+    ] = 256,
+    batch_size: Annotated[
+        int, typer.Option(min=1, rich_help_panel=RESOURCES, help="Windows in a batch.")
+    ] = 4,
+    learning_rate: Annotated[
+        float, typer.Option(rich_help_panel=MODEL, help="Highest learning rate, for AdamW.")
+    ] = 1e-3,
+    seed: Seed = 0,
+    device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a world model on a tokenised corpus: next-token prediction over windows of steps.
+    """Train a world model on a corpus with tokens: predict the next token in windows of steps.
 
-    The default is the size of wham-tiny's, for a laptop. Every checkpoint is a model that `dream`
-    can use; its losses are compared with two predictors that know no model.
+    The defaults make a model of the size of wham-tiny, for a laptop. Each checkpoint is a model that
+    `wham-data dream` can use. Its losses are reported beside those of two simple predictors.
 
     \b
     Examples:

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from wham_data.corpus.commit_rules import relocated
 from wham_data.corpus.corpus import Corpus
-from wham_data.corpus.shards import ShardFile, steps_from
+from wham_data.corpus.shard_view import steps_from
+from wham_data.corpus.shards import ShardFile
 from wham_data.corpus.storage.contract import hash_file
 from wham_data.corpus.tombstones import copy_marks
 from wham_data.schemas.corpus_info import Layout, content_hash

@@ -1,11 +1,11 @@
-"""A corpus: shards, and the manifest that says which of their rows exist.
+"""A corpus: shards, and the manifest that lists which of their rows exist.
 
-    corpus.json     what every shard agrees on; written once, last of all that makes a new corpus
+    corpus.json     the settings that all shards share; written once, as the last file of a new corpus
     episodes/       the manifest
-    quarantine/     inputs that were refused
-    shards/         immutable, named by what they were made of
-    runs/           what was run, for people
-    forgotten/      what must not come back
+    quarantine/     inputs that were refused, with their reasons
+    shards/         immutable; the name is a hash of recordings and settings
+    runs/           a report of each run, for people
+    forgotten/      marks of players, matches and recordings that must not come back
 
 A shard means nothing until a manifest row names it. So work may be lost or done twice at any
 moment without harm: what counts is one log entry of `episodes/`, which is put in place whole or
@@ -19,7 +19,6 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -36,9 +35,12 @@ from wham_data.corpus.commit_rules import (
 )
 from wham_data.corpus.manifest import Change, ManifestTable, Snapshot
 from wham_data.corpus.quarantine import Quarantine
-from wham_data.corpus.shards import RowRange, ShardFile, ShardView, steps_from, write_shard_to
-from wham_data.corpus.storage.contract import Leased, Storage, open_storage, publish_again
+from wham_data.corpus.shard_view import ShardView, steps_from
+from wham_data.corpus.shards import RowRange, ShardFile, write_shard_to
+from wham_data.corpus.storage.contract import Leased, Storage, publish_again
+from wham_data.corpus.storage.locations import open_storage
 from wham_data.corpus.tombstones import Forgotten
+from wham_data.corpus.verify import VerifyReport, verify
 from wham_data.schemas.corpus_info import MOST_BYTES, CorpusInfo
 from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError
 from wham_data.schemas.manifest import (
@@ -53,8 +55,6 @@ from wham_data.schemas.steps import EpisodeSteps
 if TYPE_CHECKING:
     import polars as pl
 
-    from wham_data.corpus.verify import VerifyReport
-
 INFO: Final = "corpus.json"
 
 
@@ -62,10 +62,10 @@ class Corpus:
     """A corpus as of one version, which moves on with `commit` and `refresh`.
 
     Attributes:
-        location: where it lies, an absolute path or a URL.
-        storage: the files behind it.
-        info: what every shard agrees on.
-        refused: its quarantine.
+        location: an absolute path or a URL.
+        storage: the files behind the corpus.
+        info: the settings that all shards share.
+        refused: the quarantine of the corpus.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Corpus:
         if version is not None and version < (oldest := Forgotten.read(storage).oldest_version):
             raise UsageError(
                 f"{storage.location}: version {version} is gone: a vacuum removed what it named, "
-                "because episodes in it were forgotten since or somebody let go of it; versions "
+                "because episodes in it were forgotten since, or its versions were dropped; versions "
                 f"from {oldest} on can be read"
             )
         snapshot = ManifestTable(storage, "episodes", EPISODES_SCHEMA).snapshot(version)
@@ -148,7 +148,7 @@ class Corpus:
         return cls.open(location), made
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is only remembered, so that a worker gets a small copy."""
+        """The state without its caches, so that a worker process gets a small copy."""
         return {**self.__dict__, "_ledger": Ledger(), "_frame": None, "_hashes": None}
 
     def __repr__(self) -> str:
@@ -165,7 +165,7 @@ class Corpus:
         return self._snapshot.rows
 
     def refresh(self) -> None:
-        """See what others have committed since."""
+        """Move on to the newest version, with what others have committed since."""
         if not self._pinned:
             self._see(self._episodes.advance(self._snapshot))
 
@@ -181,7 +181,7 @@ class Corpus:
         return self.shard_file(name).path
 
     def shard_file(self, name: str) -> Leased:
-        """The same, kept in place while the object that is returned lives."""
+        """As `shard_path`; the file stays in place as long as the returned object lives."""
         if not SHARD_NAME.fullmatch(name):
             raise IntegrityError(
                 f"{self.location}: the manifest names the unsafe path {name[:120]!r} as a shard, "
@@ -190,7 +190,7 @@ class Corpus:
         return self.storage.file(f"shards/{name}", lambda: self._hash_of(name))
 
     def _hash_of(self, shard: str) -> str:
-        """What the manifest says of the bytes of a shard."""
+        """The SHA-256 that the manifest has for a shard, hex digits."""
         if self._hashes is None:
             table = self._episodes.read(list(self._snapshot.files), ("shard", "shard_sha256"))
             first = table.group_by("shard", use_threads=False).aggregate(
@@ -322,10 +322,14 @@ class Corpus:
         return _sorted_frame(self.refused.read(), "path")
 
     def known_recordings(self, settings_hash: str | None = None) -> set[str]:
-        """Hashes of the recordings that are in under these settings (its own unless said)."""
+        """Hashes of the recordings that the corpus holds.
+
+        Args:
+            settings_hash: made with these settings; None: with the settings of the corpus.
+        """
         rows = self._episodes.read(list(self._snapshot.files), ("recording", "settings"))
-        wanted = pc.field("settings") == (settings_hash or self.info.settings_hash)
-        return set(rows.filter(wanted).column("recording").unique().to_pylist())
+        under_settings = pc.field("settings") == (settings_hash or self.info.settings_hash)
+        return set(rows.filter(under_settings).column("recording").unique().to_pylist())
 
     def scan(self) -> pl.LazyFrame:
         """The steps of all episodes, shard by shard, with ordinary list columns.
@@ -345,14 +349,14 @@ class Corpus:
         no action is known), `action_known`, and `frame` where the corpus has them.
 
         Args:
-            split: its episodes alone.
+            split: only the steps of its episodes; None: of all splits.
 
         Raises:
             MissingPartError: Ray Data needs a package that is not installed.
         """
-        # By its name: the one module that knows Ray lies above this layer.
-        jobs = import_module("wham_data.pipelines.run.ray_jobs")
-        return jobs.steps_dataset(self, split)
+        from wham_data.corpus.ray_data import steps_dataset
+
+        return steps_dataset(self, split)
 
     def at(self, match: str, time_ns: int) -> pl.DataFrame:
         """What everyone in a match saw and did at one time: a row per player or subject.
@@ -405,9 +409,7 @@ class Corpus:
         return ShardView(file.path, self.info, self.storage.where(f"shards/{name}"), file)
 
     def verify(self, *, hashes: bool = True) -> VerifyReport:
-        """Look for everything that may be wrong; see `verify.verify`."""
-        from wham_data.corpus.verify import verify
-
+        """Check the whole corpus; see `verify.verify`."""
         return verify(self, hashes=hashes)
 
     def manifest_problems(self) -> list[str]:
@@ -415,7 +417,7 @@ class Corpus:
         return [*self._episodes.problems(self._snapshot), *self.refused.table.problems()]
 
     def record_run(self, run: Mapping[str, Any]) -> str:
-        """Keep the account of a run under `runs/`, for people; its file name."""
+        """Write the report of a run to `runs/`, for people; returns the name of its file."""
         text = json.dumps(dict(run), indent=2, ensure_ascii=False, default=str) + "\n"
         name = f"{uuid.uuid4().hex}.json"
         self.storage.put_if_absent(f"runs/{name}", text.encode("utf-8", "backslashreplace"))

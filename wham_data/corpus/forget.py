@@ -39,7 +39,7 @@ Moves = Mapping[tuple[str, str], tuple[ShardFile, int]]
 
 @dataclass(frozen=True, slots=True)
 class ForgetReport:
-    """What is no longer in a corpus.
+    """What `forget` removed from a corpus.
 
     episodes, recordings, steps  that left it
     shards_left     shards that held nothing else
@@ -204,12 +204,12 @@ def _without(rows: pa.Table, wanted: Wanted, moves: Moves) -> tuple[pa.Table, pa
 
 
 def _forget_sources(storage: Storage, sources: Collection[str]) -> None:
-    """Take the files of what is forgotten out of the accounts of runs that were given them by name."""
+    """Remove the files of forgotten recordings from the run reports that list them by name."""
     names = {PurePath(source.partition("#")[0]).name for source in sources}
     for file in storage.list(RUNS):
-        account = parse_json(storage.read(f"{RUNS}/{file}", MOST_BYTES))
-        given = account.get("sources", []) if isinstance(account, dict) else []
+        report = parse_json(storage.read(f"{RUNS}/{file}", MOST_BYTES))
+        given = report.get("sources", []) if isinstance(report, dict) else []
         left = [source for source in given if PurePath(str(source)).name not in names]
-        if isinstance(account, dict) and len(left) < len(given):
-            text = json.dumps({**account, "sources": left}, indent=2, ensure_ascii=False) + "\n"
+        if isinstance(report, dict) and len(left) < len(given):
+            text = json.dumps({**report, "sources": left}, indent=2, ensure_ascii=False) + "\n"
             storage.replace(f"{RUNS}/{file}", text.encode("utf-8", "backslashreplace"))

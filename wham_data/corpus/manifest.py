@@ -46,7 +46,7 @@ TRIES: Final = 50
 LONGEST_WAIT_S: Final = 0.25
 CHECKPOINT_EVERY: Final = 100
 MERGE_AT: Final = 64
-"""So many small data files are merged into one, so that reading a table opens few files."""
+"""This many small data files are merged into one, so that reading a table opens few files."""
 SMALL_ROWS: Final = 32_768
 MOST_EXPANSION: Final = 1_000
 """A data file that claims more memory than this many times its own size is a bomb. So is one with
@@ -168,14 +168,14 @@ class ManifestTable:
             body, self.schema, compression="ZSTD", write_page_checksum=True
         ) as writer:
             writer.write_table(rows.cast(self.schema))
-            # Two writers must never share a file: the one who loses the race removes his.
+            # Two writers must never share a file: the one who loses the race removes theirs.
             writer.add_key_value_metadata({"wham_data.nonce": uuid.uuid4().hex})
         name = f"part-{hashlib.sha256(body.getbuffer()).hexdigest()}.parquet"
         self.storage.put_if_absent(f"{self.folder}/{name}", body.getvalue())
         return name
 
     def problems(self, snapshot: Snapshot | None = None) -> Iterator[str]:
-        """What is wrong with the log and the data files of a state (the newest unless said)."""
+        """What is wrong with the log and the data files of a state (default: the newest)."""
         entries = [
             name for name in self.storage.list(f"{self.folder}/{LOG}") if name.endswith(".json")
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,20 +12,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from polars.io.plugins import register_io_source
 
-from wham_data.corpus.shards import matrix_of
+from wham_data.corpus.readable import ReadableCorpus
+from wham_data.corpus.shard_view import matrix_of
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.declarations import nearest
 from wham_data.schemas.errors import IntegrityError, UsageError
 from wham_data.schemas.steps import FLOAT, TOKEN
 
-if TYPE_CHECKING:
-    from wham_data.corpus.corpus import Corpus
-
 FROM_MANIFEST = ("episode", "split")
 
 
-def scan_steps(corpus: Corpus) -> pl.LazyFrame:
+def scan_steps(corpus: ReadableCorpus) -> pl.LazyFrame:
     """See `Corpus.scan`. The frame stays at the version the corpus has now."""
     schema = scan_schema(corpus.info)
     manifest = corpus.episodes.select("episode", "split", "shard", "row_start", "n_steps")
@@ -56,7 +54,7 @@ def scan_steps(corpus: Corpus) -> pl.LazyFrame:
     return register_io_source(steps, schema=schema)
 
 
-def steps_at(corpus: Corpus, match: str, time_ns: int) -> pl.DataFrame:
+def steps_at(corpus: ReadableCorpus, match: str, time_ns: int) -> pl.DataFrame:
     """See `Corpus.at`."""
     episodes = corpus.episodes.filter(pl.col("match") == match)
     if not len(episodes):
@@ -75,7 +73,7 @@ def steps_at(corpus: Corpus, match: str, time_ns: int) -> pl.DataFrame:
     return pl.concat(rows).join(who, on="episode").sort("player", "subject", "episode")
 
 
-def _step_at(corpus: Corpus, episode: Mapping[str, Any], time_ns: int) -> int | None:
+def _step_at(corpus: ReadableCorpus, episode: Mapping[str, Any], time_ns: int) -> int | None:
     """The step of an episode that covers a time, or None."""
     since_ns, rate = time_ns - episode["start_ns"], corpus.info.rate
     if since_ns < 0:
@@ -106,7 +104,9 @@ def scan_schema(info: CorpusInfo) -> dict[str, pl.DataType]:
     return schema
 
 
-def pieces(corpus: Corpus, manifest: pl.DataFrame, wanted: list[str]) -> Iterator[pl.DataFrame]:
+def pieces(
+    corpus: ReadableCorpus, manifest: pl.DataFrame, wanted: list[str]
+) -> Iterator[pl.DataFrame]:
     """The rows of `manifest` step by step, a row group at most at a time."""
     # The step is read in any case: a table without a column does not know how many rows it has.
     stored = list(dict.fromkeys(["step", *(name for name in wanted if name != "split")]))

@@ -113,12 +113,11 @@ def assign_splits(
     """The split of every recording, whatever the order they are given in.
 
     Args:
-        recordings: all inputs of a run, those that are in the corpus already among them: only then
-            is
-            the answer the same for a run that was killed half-way and started again.
+        recordings: all inputs of a run, also those that are already in the corpus. Only then does
+            a run that was killed half-way and started again get the same splits.
         placed: the recordings of the corpus.
         fractions: shares of train, val and test; only their proportions matter.
-        seed: another seed, another draw.
+        seed: seed for assigning splits.
         tie_to: the split of recordings that would tie two splits together; None: they are a
             Conflict.
 

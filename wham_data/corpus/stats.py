@@ -5,20 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from wham_data.corpus.corpus import Corpus
 from wham_data.corpus.hold_times import Held, count_holds
 from wham_data.corpus.scan import pieces
 from wham_data.schemas.actions import Dimension
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.corpus_info import Rate
-
-if TYPE_CHECKING:
-    from wham_data.corpus.corpus import Corpus
 
 BINS: Final = 21
 """Bins of an axis' histogram: even ones from low to high, so that rest lies in the middle one."""

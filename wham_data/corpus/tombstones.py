@@ -3,9 +3,9 @@
     forgotten/<64 hex digits>               a player, match or recording that was forgotten
     forgotten/versions-before-<20 digits>   what earlier versions named is gone
 
-The files are empty; a name is put there once and never taken back. A player's mark is a hash of what
-the manifest calls him. Where that is a pseudonym nobody can test a guess without the key; where it
-is a name, whoever has the corpus can.
+The files are empty; a name is put there once and never taken back. A player's mark is a hash of their
+name in the manifest. If that is a pseudonym, nobody can test a guess without the key; if it is a
+real name, everyone who has the corpus can.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Files that no version of a corpus needs leave the disk. Only ever when somebody asks for it.
+"""Remove files that no version of a corpus needs. This happens only when somebody asks for it.
 
     temporary   what killed writers left under private names
     orphan      written, but named by no version: the work of killed runs
     forgotten   named only by versions before the last `forget`, which can then no longer be opened
 
 Temporary files and orphans may belong to a run that is still at work, so they must be older than a
-grace; a writer who finds his shard there already makes it young again. What was forgotten goes at
+grace; a writer who finds their shard there already makes it young again. What was forgotten goes at
 once. The order is chosen so that a vacuum may stop anywhere: versions are let go of before their
 shards go, and shards before the manifest's files that say which they were.
 """

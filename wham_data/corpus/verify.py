@@ -1,4 +1,4 @@
-"""Look for everything that can be wrong with a corpus, and list all of it, a line each."""
+"""Check a whole corpus, and list every problem in one line each."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from wham_data.corpus.shards import RowRange, ShardView, matrix_of
+from wham_data.corpus.readable import ReadableCorpus
+from wham_data.corpus.shard_view import ShardView, matrix_of
+from wham_data.corpus.shards import RowRange
 from wham_data.corpus.storage.contract import hash_file
 from wham_data.schemas.clock import Index, Nanos, steps_ns
 from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.errors import WhamDataError
 from wham_data.schemas.manifest import SHARD_NAME, SPLITS
 from wham_data.schemas.steps import FLOAT, TOKEN
-
-if TYPE_CHECKING:
-    from wham_data.corpus.corpus import Corpus
 
 PICTURE_STARTS: Final = {"jpeg": b"\xff\xd8", "png": b"\x89PNG"}
 
@@ -32,7 +31,7 @@ ManifestRow = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What was looked at, and what is wrong with it.
+    """How much was checked, and what is wrong.
 
     problems  a line each, naming the place and both values; none: the corpus is whole
     notes     what a person may want to know, but is no damage
@@ -58,14 +57,16 @@ class _Findings:
     n_bytes: int = 0
 
 
-def verify(corpus: Corpus, *, hashes: bool = True, threads: int | None = None) -> VerifyReport:
+def verify(
+    corpus: ReadableCorpus, *, hashes: bool = True, threads: int | None = None
+) -> VerifyReport:
     """Check the manifest, every shard it names, and every step in them.
 
     Args:
         corpus: as of the version it is open at.
         hashes: read every byte again and compare its SHA-256. Without it a flipped bit is found by
             the page checksums, but not one in a footer.
-        threads: how many shards to read at once; the machine's processors unless said.
+        threads: how many shards to read at once. Default: one per processor.
     """
     found = _Findings(problems=corpus.manifest_problems())
     try:
@@ -143,7 +144,7 @@ def _notes_on_orphans(names: Collection[str]) -> Iterator[str]:
 
 
 def _check_shard(
-    corpus: Corpus, name: str, rows: Sequence[ManifestRow], *, hashes: bool
+    corpus: ReadableCorpus, name: str, rows: Sequence[ManifestRow], *, hashes: bool
 ) -> _Findings:
     """Everything about one shard: its bytes, its footer, the rows the manifest names, its steps."""
     found = _Findings()

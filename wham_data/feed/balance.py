@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.corpus.shards import matrix_of
+from wham_data.corpus.shard_view import matrix_of
 from wham_data.feed.mapped_shards import Shards
 from wham_data.feed.windows import Shape, Windows
 from wham_data.schemas.actions import ActionSpace

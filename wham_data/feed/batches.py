@@ -1,12 +1,12 @@
-"""Who gets what when: global batches, the parts of ranks and workers, and where a reader stands.
+"""Which rank and worker gets which windows: global batches, their parts, and a reader's place.
 
 The draws of an epoch are cut into global batches of G = batch size x ranks; the last one may be
 short. A rank gets an equal part of each, and of rank's batches a DataLoader's workers take turns, in
 which order it asks them. So the sequence of global batches knows nothing of ranks and workers, and a
 place in it is two numbers: the epoch, and how many of its draws have been handed out.
 
-Went on with other ranks or another batch size, the rest of the epoch is cut anew from where it
-stood; with the same G the global batches are the same.
+When reading goes on with other ranks or another batch size, the rest of the epoch is cut into
+batches anew. With the same G the global batches stay the same.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Place(NamedTuple):
 class Batches(NamedTuple):
     """Some of a rank's batches; int64 [K] each.
 
-    epoch  that it belongs to
+    epoch  number of the epoch that the batch belongs to
     low    the rank's draws of the epoch are low to high
-    after  how many draws of the epoch all ranks have got with it
+    after  draws of the epoch that all ranks together have got once this batch is read
     """
 
     epoch: Numbers
@@ -95,7 +95,7 @@ class Plan:
         return self.settled(Place(int(batch.epoch[0]), int(batch.after[0])))
 
     def settled(self, place: Place) -> Place:
-        """The same place, where nothing is left of the epoch told as the start of the next one."""
+        """The same place; the end of an epoch is given as the start of the next one."""
         left = self.draws - place.consumed
         over = left < self.global_batch if self.drop_last else left == 0
         return Place(place.epoch + 1, 0) if over else place

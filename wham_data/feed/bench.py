@@ -29,7 +29,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from wham_data.corpus.shards import matrix_of
+from wham_data.corpus.shard_view import matrix_of
 from wham_data.feed.dataset import WindowDataset
 from wham_data.feed.mapped_shards import MappedFile
 from wham_data.feed.windows import Numbers
@@ -61,7 +61,7 @@ class Task:
     seed: int = 0
 
     def dataset(self, **changes: Any) -> WindowDataset:
-        """Ours."""
+        """The `WindowDataset` that reads this task; `changes` replace its settings."""
         settings: dict[str, Any] = {
             "length": self.length,
             "batch_size": self.batch_size,
@@ -76,7 +76,7 @@ class Task:
 class Reader(ABC):
     """One way to read windows, in a process of its own.
 
-    name   what people call it
+    name   for people
     needs  the package without which it cannot be measured
     """
 
@@ -91,7 +91,7 @@ class Reader(ABC):
         """Write whatever it needs into the folder; not timed."""
 
     def files(self) -> list[Path]:
-        """What it reads."""
+        """The files that it reads."""
         return [path for path in self.folder.rglob("*") if path.is_file()]
 
     def by_number(self) -> tuple[int, Callable[[Numbers], object]] | None:
@@ -109,7 +109,7 @@ class WhamData(Reader):
     name = "wham-data"
 
     def prepare(self) -> None:
-        """Nothing."""
+        """Nothing to prepare."""
 
     def files(self) -> list[Path]:
         """The shards."""
@@ -215,7 +215,7 @@ OURS: Final[tuple[type[Reader], ...]] = (WhamData, MemoryMap)
 
 @dataclass(frozen=True, slots=True)
 class FeedFigures:
-    """What one reader came to; medians over the rounds, None for what it cannot do.
+    """The figures of one reader: medians over the rounds, None for what it cannot do.
 
     random         windows/s, batches of random numbers
     loader         windows/s, shuffled, through its DataLoader
@@ -270,7 +270,7 @@ def measure(
 
 
 def installed(readers: Sequence[type[Reader]]) -> list[type[Reader]]:
-    """Those that can be measured here."""
+    """The readers whose package is installed on this machine."""
     return [each for each in readers if each.needs is None or find_spec(each.needs) is not None]
 
 
@@ -322,7 +322,7 @@ class _Process:
         )
 
     def end(self) -> None:
-        """Let the process go."""
+        """End the process."""
         self._pipe.close()
         self._process.join(10)
         self._process.kill()
@@ -360,8 +360,8 @@ def _serve(pipe: Connection, reader: type[Reader], task: Task, folder: Path) -> 
                 turns = _Turns(reader, task, folder)
             pipe.send(getattr(turns, what)())
         except Exception as error:
-            told = " ".join(str(error).split())[:200]
-            pipe.send(WhamDataError(f"{reader.name}: {type(error).__name__}: {told}"))
+            text = " ".join(str(error).split())[:200]
+            pipe.send(WhamDataError(f"{reader.name}: {type(error).__name__}: {text}"))
 
 
 def held(paths: Sequence[Path]) -> list[MappedFile]:

@@ -25,9 +25,9 @@ from wham_data.schemas.errors import MismatchError, UsageError
 
 STATE_VERSION: Final = 1
 PLANNED_WINDOWS: Final = 4_096
-"""So many windows are looked up at once."""
+"""Windows that are looked up at once."""
 SINGLE_WINDOWS: Final = 32
-"""So many are read at once where single windows are handed out."""
+"""Windows that are read at once when the caller wants single windows."""
 OnBadShard = Literal["raise", "skip"]
 _DECISIVE: Final = ("windows", "seed", "shuffle", "pool")
 
@@ -36,9 +36,9 @@ class _Loop(NamedTuple):
     """One loop over a dataset, and this reader's part of it.
 
     start   where it began
-    until   the epoch it ends before; None: never
+    until   the first epoch that is not read any more; None: the loop never ends
     number  of the next batch, out of those of this rank
-    every   so many of them are this reader's: one in `every`
+    every   this reader takes one batch in `every`
     """
 
     start: Place
@@ -123,19 +123,19 @@ class WindowDataset(Stream):
             corpus: a corpus or where it lies; or several with their shares, see `mix`.
             length: L, steps of a window.
             stride: steps from the start of a window to that of the next one.
-            split: "train", "val" or "test"; None: all.
-            seed: another seed, another order.
+            split: read only episodes of "train", "val" or "test"; None: of all splits.
+            seed: seed of the shuffling; each seed gives another order.
             shuffle: False: in the order of shards and rows.
-            rank: which of the ranks this is.
-            world_size: how many ranks there are. Each gets an equal part of a global batch.
-            fields: out of `tokens`, `actions`, `action_known`, `step`, `time_ns`.
+            rank: number of this rank, from 0 to world_size - 1.
+            world_size: number of ranks. Each gets an equal part of a global batch.
+            fields: some of `tokens`, `actions`, `action_known`, `step`, `time_ns`.
             batch_size: windows in a batch of one rank; None: single windows.
             next_observation: observations have one more step than actions: O_0, A_0, ..., O_L.
             interleave: instead of `tokens` and `actions` the rows of ids a world model reads, as
                 `inputs` and `targets` [B, L (N + 16) - 1], each target the id after its input.
             unknown_actions: "drop" leaves out windows with a step whose action is not known; "keep"
                 has them with NaN.
-            weights: episode -> how often each of its windows comes per epoch; 1 unless said.
+            weights: episode -> how often each of its windows comes per epoch. Default: 1.
             balance: "action": windows with rare actions come more often, see `balance`.
             drop_last: leave out the last batch of an epoch if it is short. Without, it may give some
                 ranks one window more than others, or none.
@@ -149,9 +149,9 @@ class WindowDataset(Stream):
             on_bad_shard: "raise" ends the loop at a shard that is missing or damaged; "skip" warns,
                 notes it in `windows.bad_shards`, and leaves its windows out of their batches, which
                 come short then, or not at all.
-            cache_dir: where copies of shards on an object store are kept; the user's cache folder,
-                or WHAM_DATA_CACHE_DIR, unless said.
-            cache_bytes: that they may take; WHAM_DATA_CACHE_BYTES, or 32 GB, unless said.
+            cache_dir: where copies of shards from an object store are kept. Default: the folder in
+                WHAM_DATA_CACHE_DIR, else the user's cache folder.
+            cache_bytes: most bytes of these copies. Default: WHAM_DATA_CACHE_BYTES, else 32 GB.
 
         Raises:
             NoInputsError: there is no window.
@@ -206,7 +206,7 @@ class WindowDataset(Stream):
 
     @classmethod
     def mix(cls, corpora: Mapping[Any, float], **settings: Any) -> Self:
-        """Windows of several corpora with the same tokenizer and action space.
+        """Windows of several corpora that have the same tokenizer and action space.
 
         Args:
             corpora: each (or its location) with its share of the windows that are drawn. An epoch
@@ -222,7 +222,7 @@ class WindowDataset(Stream):
         return (self._place or self._progress.start[0]).epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next loop begin with this epoch; workers that are running hear of it too."""
+        """Let the next loop begin with this epoch; workers that are already running do so too."""
         self._begin_at(Place(epoch, 0))
 
     def __len__(self) -> int:
@@ -237,7 +237,7 @@ class WindowDataset(Stream):
         return total
 
     def __iter__(self) -> Iterator[Batch]:
-        """One loop; see the class."""
+        """The batches (or single windows) of one loop; see the class."""
         worker = this_worker()
         number, every = worker or (0, 1)
         # Set up at once, not when the first batch is asked for: a state may be asked for before.
@@ -338,7 +338,7 @@ class WindowDataset(Stream):
                 yield batch
 
     def _handed_out(self, loop: _Loop) -> Iterator[Batch]:
-        """All batches of a loop, with account kept of where the reader stands."""
+        """All batches of a loop, keeping track of where the reader stands."""
         total = self._total(loop)
         made = self._made(loop)
         for batch in ahead(made, self._prefetch) if self._prefetch else made:
@@ -374,7 +374,7 @@ class WindowDataset(Stream):
             first += at_once
 
     def _located(self, epoch: int, drawn: EpochDraws, batches: Batches) -> _Piece:
-        """Batches of one epoch."""
+        """Find the windows of some batches of one epoch, and where they lie."""
         sizes = batches.high - batches.low
         ends = np.cumsum(sizes)
         places = np.repeat(batches.high - ends, sizes) + np.arange(ends[-1])
@@ -410,7 +410,7 @@ class WindowDataset(Stream):
                 yield next(singles) if one in left else skipped
 
     def _check(self, state: Mapping[str, Any]) -> None:
-        """Refuse a state of other windows or another order."""
+        """Refuse a state that was made with other windows or in another order."""
         version = state["version"]
         if version != STATE_VERSION:
             raise MismatchError(

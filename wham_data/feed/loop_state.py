@@ -1,4 +1,4 @@
-"""Where the next loop over a dataset begins, as the process that owns it and its workers see it."""
+"""Where the next loop over a dataset begins, in memory that the owning process and workers share."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _OPEN: Final = -1
 class Progress:
     """Four numbers in memory that DataLoader workers share, forked or spawned.
 
-    So `set_epoch` reaches workers that are running already. Pickled for anything but a worker, it
-    becomes a copy.
+    So `set_epoch` reaches workers that are running already. When it is pickled for anything but
+    a worker, it becomes a copy.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Progress:
 
     @property
     def start(self) -> tuple[Place, int | None]:
-        """What `begin_at` was told."""
+        """The `place` and `until` that `begin_at` got last."""
         epoch, consumed, until, _ = self._cells
         return Place(epoch, consumed), None if until == _OPEN else until
 
@@ -41,7 +41,7 @@ class Progress:
         return bool(self._cells[3])
 
     def begun_in_worker(self) -> None:
-        """Let the owner know."""
+        """Tell the owning process that a worker has begun to read."""
         self._cells[3] = 1
 
     def __getstate__(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
-from wham_data.corpus.shards import ShardView
+from wham_data.corpus.shard_view import ShardView
 from wham_data.corpus.storage.contract import hash_file, one_line
 from wham_data.feed.remote_shards import Copies
 from wham_data.feed.windows import Numbers, Windows
@@ -62,7 +62,7 @@ _MAP_FAILED: Final = ctypes.c_void_p(-1).value
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What of a column a window holds.
+    """The part of a column that one window holds.
 
     dtype    of its numbers
     numbers  in a row
@@ -83,10 +83,10 @@ class Column:
 class Shards:
     """The shards of some corpora, numbered one corpus after another.
 
-    corpora  whose they are
+    corpora  the corpora that the shards belong to
     names    file names of the shards of each corpus, ASCII
     hashes   their SHA-256, hex digits, to be compared when they are opened; None: they are not
-    skip_bad  bear it if one is missing or damaged
+    skip_bad  leave out shards that are missing or damaged instead of raising
     """
 
     corpora: tuple[Corpus, ...]
@@ -119,7 +119,7 @@ class Shards:
         return view
 
     def readable(self, number: int) -> ShardView | None:
-        """A shard; None if it is missing or damaged and that is to be borne."""
+        """A shard; None for a missing or damaged shard when `skip_bad` is set."""
         try:
             return self.open(number)
         except IntegrityError:
@@ -128,17 +128,17 @@ class Shards:
             return None
 
     def name(self, number: int) -> str:
-        """A shard, as messages have it."""
+        """The path or URL of a shard, for messages."""
         corpus, name, _ = self._placed(number)
         return corpus.storage.where(f"shards/{name}")
 
     def fetch(self, number: int) -> None:
-        """Have a shard on this machine."""
+        """Make sure that a shard is on this machine: fetch it unless it is here already."""
         corpus, name, _ = self._placed(number)
         corpus.shard_file(name)
 
     def copies(self, *, scattered: bool) -> Copies | None:
-        """Those that have to be fetched; see `Copies.of`."""
+        """The shards that have to be fetched; None if all are on this machine. See `Copies.of`."""
         corpora = list(zip(self.corpora, self.names, strict=True))
         return Copies.of(corpora, self.fetch, scattered=scattered)
 
@@ -192,11 +192,11 @@ class MappedShards:
         """
         if self._copies is None or self._copies.all_fit:
             return self._gathered(shard, row)
-        with self._turn():  # nobody gives up a map meanwhile
+        with self._turn():  # no other thread may unmap a shard meanwhile
             return self._gathered(shard, row)
 
     def readable(self, shard: NDArray[np.int32]) -> NDArray[np.bool_] | None:
-        """Which windows do not lie in bad shards, bool [B]; None: all, or nobody bears bad ones."""
+        """Which windows lie in good shards, bool [B]; None: all do, or `skip_bad` is not set."""
         if not self._shards.skip_bad:
             return None
         with self._turn():
@@ -206,7 +206,7 @@ class MappedShards:
 
     @property
     def bad(self) -> dict[str, str]:
-        """What is wrong with the shards that were found to be bad and are borne, by name."""
+        """Shard name -> what is wrong, for the bad shards that are skipped."""
         return dict(self._wrong)
 
     @property

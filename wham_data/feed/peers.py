@@ -1,6 +1,6 @@
-"""Other libraries, each as its documentation has it, for `bench`; loaded only to be measured.
+"""Other libraries, used as their documentation says, for `bench`; loaded only to be measured.
 
-Windows are stored one by one, without overlap, but where it says steps.
+Windows are stored one by one, without overlap, except in `HuggingFaceSteps`.
 """
 
 from __future__ import annotations

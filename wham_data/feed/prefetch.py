@@ -1,4 +1,4 @@
-"""Reading ahead in a thread; the copies of the gather leave the interpreter to others."""
+"""Reading ahead in a thread. Copying windows releases the GIL, so that other threads can run."""
 
 from __future__ import annotations
 

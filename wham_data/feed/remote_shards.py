@@ -1,6 +1,6 @@
 """Corpora on object stores: their shards are fetched ahead of the order they are needed in.
 
-The copies lie in the cache of `corpus.cache`. A reader says which shards will be needed; threads
+The copies lie in the cache of `corpus/storage/cache.py`. A reader says which shards will be needed; threads
 fetch them in that order, so many at once that what waits to be read fills half of the cache. Of what
 it has mapped, a process gives up what it has not read for longest, so that its maps do not keep more
 on the disk than the cache may hold.
@@ -73,7 +73,7 @@ def announced(pieces: Iterable[Piece], copies: Copies) -> Iterator[Piece]:
 class Copies:
     """The shards of some corpora that have to be fetched, by number.
 
-    Pickled, it knows their sizes; what was asked for is asked for again.
+    A pickled copy keeps the sizes, but not what it was asked to fetch.
 
     Attributes:
         all_fit: into the cache, so that none need ever be given up.
@@ -161,7 +161,7 @@ class Copies:
             self._wake()
 
     def given_up(self, number: int) -> None:
-        """A shard is mapped no more."""
+        """Note that a shard is no longer mapped."""
         self._mapped.discard(number)
 
     def _wake(self) -> None:
@@ -180,7 +180,7 @@ class Copies:
                     return
                 number = self._queue.popleft()
                 self._waiting[number] = int(self.sizes[number])
-            # What is wrong is told by whoever reads the shard.
+            # An error comes again when the shard is read, and is raised there.
             with suppress(WhamDataError):
                 self._fetch(number)
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
-from wham_data.corpus.shards import ShardView, matrix_of
+from wham_data.corpus.shard_view import ShardView, matrix_of
 from wham_data.feed.balance import action_weights
 from wham_data.feed.mapped_shards import NAME_BYTES, Shards
 from wham_data.feed.order import Draws
@@ -39,14 +39,14 @@ _COLUMNS: Final = ("shard", "row_start", "n_steps", "split", "keep", "missing_ac
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What is asked for.
+    """Which windows the caller wants.
 
-    split            its episodes; None: of all splits
+    split            only windows of its episodes; None: of all splits
     unknown_actions  "drop": no window holds a step without a known action
-    weights          episode -> how often each of its windows comes per epoch; 1 unless said
+    weights          episode -> how often each of its windows comes per epoch. Default: 1
     balance          "action": windows with rare actions come more often
     check_shards     compare the SHA-256 of each shard when it is opened
-    skip_bad         bear shards that are missing or damaged
+    skip_bad         leave out shards that are missing or damaged instead of raising
     """
 
     split: str | None = "train"
@@ -87,7 +87,7 @@ class Selection:
 
 
 def select(corpora: Mapping[Corpus, float], shape: Shape, choice: Choice) -> Selection:
-    """Find the windows.
+    """Find the windows that `choice` asks for.
 
     Args:
         corpora: each with its share of the draws; shares matter only if there are several.
@@ -116,7 +116,7 @@ def select(corpora: Mapping[Corpus, float], shape: Shape, choice: Choice) -> Sel
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What one corpus contributes.
+    """The windows of one corpus.
 
     shards   sorted by name
     windows  sorted by shard and row
@@ -218,7 +218,7 @@ def _unknown_rows(view: ShardView) -> Numbers:
 
 
 def _listed(weights: Mapping[str, float], table: pa.Table) -> NDArray[np.float64]:
-    """The weight of each episode of the table, 1 unless said."""
+    """The weight of each episode of the table; 1 for an episode without one. float64 [E]."""
     place = pc.index_in(table.column("episode"), value_set=pa.array(list(weights), pa.string()))
     listed = np.append(np.fromiter(weights.values(), np.float64), 1.0)
     weight: NDArray[np.float64] = listed[place.fill_null(len(weights)).to_numpy()]

@@ -27,7 +27,7 @@ SCALARS: Final = ("step", "time_ns")
 LOOK_AHEAD: Final = 1_024
 """Windows that are asked for ahead of time: enough requests to keep a fast disk busy."""
 MANY_FAULTS: Final = 8
-"""Pages that had to be waited for in about as many batches; one now and then is cheaper to bear."""
+"""Pages that had to be waited for in about as many batches; one now and then is cheaper to wait for."""
 REMEMBERED: Final = 128
 """Batches for which a disk that was read is taken to be read still."""
 
@@ -70,7 +70,7 @@ class Content:
         return cls(shape, tuple(fields), Interleaving.of(info) if interleave else None)
 
     def columns(self, info: CorpusInfo) -> dict[str, Column]:
-        """What to read of a corpus."""
+        """The columns to read from the shards of a corpus, by name."""
         asked = [*self.fields, *(("tokens", "actions") if self.interleaving else ())]
         names = dict.fromkeys("actions" if field == "action_known" else field for field in asked)
         numbers = {"tokens": info.n_tokens, "actions": info.action_space.size}
@@ -81,7 +81,7 @@ class Content:
         return {name: Column(DTYPES[name], numbers.get(name, 1), rows[name]) for name in names}
 
     def batch(self, columns: dict[str, NDArray[Any]]) -> Batch:
-        """What is handed out of what was read, [B, length, width] each."""
+        """The batch for the caller, made from the columns that were read, [B, length, width] each."""
         batch: Batch = {}
         for field in self.fields:
             if field == "action_known":
@@ -186,7 +186,8 @@ class WindowView:
     ) -> Iterator[tuple[slice | Numbers, Batch]]:
         """Batches of windows cuts[i] to cuts[i + 1] of those at these rows of these shards.
 
-        Each comes with which of them it has; those in bad shards, where that is borne, are missing.
+        Each comes with which of them it has; windows in bad shards are left out when
+        `skip_bad` is set.
 
         While the pages of scattered windows come from the disk, those of the windows to come are
         asked for ahead of time. Of windows in order the system itself reads on.

@@ -1,1 +1,1 @@
-"""Containers from strangers, each opened within limits, and nothing in them executed."""
+"""Containers of strangers, each opened within limits. Nothing in them is executed."""

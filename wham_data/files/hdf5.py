@@ -1,4 +1,4 @@
-"""HDF5 files that nobody vouches for; the only home of h5py.
+"""HDF5 files of strangers; the only module that imports h5py.
 
     with opened_hdf5(path) as file:
         actions = read_array(file, "episode_0/actions", most_bytes=1 << 26)

@@ -203,7 +203,7 @@ class _Machine:
         state, owner = self.pop(), self.stack[-1]
         if isinstance(owner, Inert):
             owner.state = state
-        elif not isinstance(owner, dict | TensorRecord):  # whose attributes nobody reads
+        elif not isinstance(owner, dict | TensorRecord):  # whose attributes are not read
             raise ValueError("gives a state to something that has none")
 
     def append(self, items: list[Any]) -> None:

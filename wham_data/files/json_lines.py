@@ -1,4 +1,4 @@
-"""JSON from strangers: whole files, and files of one object per line, within limits."""
+"""JSON of strangers: whole files, and files of one object per line, within limits."""
 
 from __future__ import annotations
 

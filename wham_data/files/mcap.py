@@ -1,4 +1,4 @@
-"""MCAP files that nobody vouches for: their messages, a chunk at a time.
+"""MCAP files of strangers: their messages, a chunk at a time.
 
     for message in read_messages(path):
         message.schema, message.log_time_ns, message.data
@@ -44,7 +44,7 @@ class McapMessage(NamedTuple):
 
 @dataclass(slots=True)
 class _Names:
-    """What the numbers of schemas and channels stand for, as far as the file has said."""
+    """What the numbers of schemas and channels stand for, as far as the file has been read."""
 
     schemas: dict[int, str]
     channels: dict[int, tuple[str, int]]

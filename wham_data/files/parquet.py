@@ -1,4 +1,4 @@
-"""Parquet files that nobody vouches for: some columns at once, or rows as a stream.
+"""Parquet files of strangers: some columns at once, or rows as a stream.
 
 columns_of(path)                                       # names, without reading any row
 table = read_columns(path, ["timestamp", "action"])    # a pyarrow Table

@@ -1,4 +1,4 @@
-"""Tar files that nobody vouches for: where each plain file lies, without unpacking anything."""
+"""Tar files of strangers: where each plain file lies, without unpacking anything."""
 
 from __future__ import annotations
 

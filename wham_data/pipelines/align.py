@@ -309,7 +309,7 @@ def resample_actions(
 def sum_over_steps(
     frame_times_ns: Nanos, values: NDArray[np.float32], edges_ns: Nanos
 ) -> NDArray[np.float32]:
-    """What the frames that come on screen within each step earned together.
+    """The sum of the rewards of the frames that come on screen within each step.
 
     Args:
         frame_times_ns: int64 [N], strictly increasing.

@@ -1,4 +1,4 @@
-"""Conversions: how actions of one space are said in another, and what is lost on the way.
+"""Conversions: how actions of one space become actions of another, and what is lost.
 
 Those between spaces that mean the same ship as TOML beside this module (`conversions/`). Anyone can
 declare one more; `mappings/` has some to start from, for keys and mouse, which have no honest image.
@@ -57,7 +57,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """How actions of one space are said in another.
+    """How actions of one space become actions of another.
 
     notes  what a person should know of the choices made, one sentence each
     """
@@ -89,7 +89,7 @@ class Conversion:
 
     @property
     def lost(self) -> tuple[str, ...]:
-        """What the source knew and the target does not say, one sentence each.
+        """What of the source the target cannot express, one sentence each.
 
         A sign that flips or a unit that is scaled loses nothing.
         """
@@ -300,13 +300,13 @@ def _space_beside(ref: object, end: str, folder: Path) -> ActionSpace:
     return load_space(str(folder / ref) if ref.endswith(".toml") else ref)
 
 
-def _rule_from(target: str, said: object) -> Rule:
+def _rule_from(target: str, source: object) -> Rule:
     """A rule as written: `target = "source"`, or `target = { from = ..., scale = ..., ... }`."""
-    if isinstance(said, str):
-        return Rule(target, (said,), (1.0,))
+    if isinstance(source, str):
+        return Rule(target, (source,), (1.0,))
     what = f"the rule for {target[:80]!r}"
     known = ("from", "scale", "combine", "pressed_at", "full_at")
-    table = known_keys(said, known, what)
+    table = known_keys(source, known, what)
     sources = table.get("from")
     sources = [sources] if isinstance(sources, str) else sources
     if not isinstance(sources, list) or not all(isinstance(name, str) for name in sources):

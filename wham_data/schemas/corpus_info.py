@@ -1,4 +1,4 @@
-"""What every shard of a corpus agrees on: `corpus.json`."""
+"""The settings that all shards of a corpus share: `corpus.json`."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class TokenizerInfo:
 
 @dataclass(frozen=True, slots=True)
 class CorpusInfo:
-    """The agreement of a corpus. Two corpora with equal `settings_hash` hold comparable steps.
+    """The settings of a corpus. Two corpora with equal `settings_hash` hold comparable steps.
 
     rate         steps per second, or "native": every source frame is a step
     size         (width, height) of the frames, in pixels
@@ -165,9 +165,9 @@ class CorpusInfo:
         try:
             return cls._from_dict(parse_json(text))
         except (UsageError, TypeError, ValueError, KeyError, ZeroDivisionError) as error:
-            told = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
+            problem = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
             raise IntegrityError(
-                f"{where}: not the description of a corpus: {told[:300]}"
+                f"{where}: not the description of a corpus: {problem[:300]}"
             ) from error
 
     @classmethod
@@ -323,11 +323,11 @@ def _whole_numbers(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _fold(flat: dict[str, str], name: str, told: str) -> None:
+def _fold(flat: dict[str, str], name: str, text: str) -> None:
     """Replace every leaf below `name` by one text."""
     for leaf in [leaf for leaf in flat if leaf.split(".")[0] == name]:
         del flat[leaf]
-    flat[name] = told
+    flat[name] = text
 
 
 def _flat(value: object, name: str = "") -> dict[str, str]:

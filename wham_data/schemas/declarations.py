@@ -1,4 +1,4 @@
-"""What somebody declares in a TOML or JSON table: reading it, and refusing what makes no sense."""
+"""Reading declarations from TOML and JSON tables, and refusing those that make no sense."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, Final, TypeGuard
 from wham_data.schemas.errors import UsageError
 
 MOST_BYTES: Final = 1_000_000
-MOST_SAID: Final = 24
+MOST_LISTED: Final = 24
 NAME_RULE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
 
 
@@ -107,5 +107,5 @@ def nearest(name: str, known: Sequence[str], what: str) -> str:
     """The end of a sentence that says which name was probably meant and which there are."""
     near = difflib.get_close_matches(name[:80], known, n=1)
     meant = f"; did you mean {near[0]}?" if near else ";"
-    more = f", ... ({len(known)} in all)" if len(known) > MOST_SAID else ""
-    return f"{meant} known {what}: {', '.join(known[:MOST_SAID])}{more}"
+    more = f", ... ({len(known)} in all)" if len(known) > MOST_LISTED else ""
+    return f"{meant} known {what}: {', '.join(known[:MOST_LISTED])}{more}"

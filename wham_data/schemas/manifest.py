@@ -31,7 +31,7 @@ class EpisodeRow:
     source_fps       typical frame rate of the video, Hz; 0 if there is none
     clamped          action values brought to the edge of their range
     missing_actions  steps whose action is not known
-    keep             half-open step ranges to train on, in order; the whole episode unless said
+    keep             half-open step ranges to train on, in order. Default: the whole episode
     settings         `CorpusInfo.settings_hash`
     tokenizer        fingerprint
     """
@@ -81,7 +81,7 @@ class EpisodeRow:
 
     @property
     def named_source(self) -> str:
-        """`source` as the tables hold it."""
+        """`source` as the manifest stores it: bytes that are no UTF-8 are written as \\xNN."""
         return str(printable_unicode(self.source))
 
     @classmethod
@@ -121,7 +121,7 @@ class QuarantineRow:
         settings: str,
         message: str | None = None,
     ) -> QuarantineRow:
-        """The row for an input that raised `refusal`; `message` is said in its place."""
+        """The row for an input that raised `refusal`; `message` replaces its message."""
         return cls(
             path=str(path),
             sha256=sha256,

@@ -1,4 +1,4 @@
-"""Rectangles of a picture that nobody may see: names, chat, faces."""
+"""Rectangles that are blackened in every picture: names, chat, faces."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Mask:
         """The mask that a text means.
 
         Raises:
-            UsageError: it means none.
+            UsageError: the text is not a mask.
         """
         parts = [part.strip() for part in text.split(",")]
         if len(parts) != 4 or not all(NUMBER.fullmatch(part) for part in parts):
@@ -75,7 +75,7 @@ def parse_masks(texts: Iterable[str]) -> tuple[Mask, ...]:
     """The masks that some texts mean, sorted, each once.
 
     Raises:
-        UsageError: one means none, or there are too many.
+        UsageError: a text is not a mask, or there are too many.
     """
     masks = tuple(sorted({Mask.parse(text) for text in texts}))
     if len(masks) > MOST_MASKS:

@@ -1,6 +1,6 @@
 """Pseudonyms of players: a keyed hash instead of a name, the key kept outside the corpus.
 
-Who has the key can find a player whose name he knows; who has only the corpus can tell that two
+With the key and a name, anyone can find the player. With only the corpus, one can tell that two
 recordings are of one player, and nothing else: without the key a guess cannot even be tested.
 """
 

@@ -22,7 +22,7 @@ AxisRule = Literal["mean", "last", "extreme"]
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Who played what, and under which licence it may be used. None: not said."""
+    """Who played what, and under which licence it may be used. None: not known."""
 
     game: str | None = None
     map: str | None = None
@@ -60,7 +60,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class RefusedFile:
-    """A file that a reader knows for its own and cannot take."""
+    """A file that surely of a reader's format that it cannot take."""
 
     path: Path
     why: RefusedInput
@@ -68,7 +68,7 @@ class RefusedFile:
 
 @dataclass(frozen=True, slots=True)
 class ActionTrack:
-    """What the hands did, as logged.
+    """What the player did, as logged.
 
     times_ns  int64   [N]     strictly increasing, on the recording's clock
     values    float64 [N, A]  in the order of `space`; a row with a NaN is a missing sample
@@ -77,6 +77,8 @@ class ActionTrack:
                  row before such a hole holds for one typical interval only. None: until the next
                  row however late it comes (an event log, which is silent while nothing changes)
     clamped   values that were out of the space's range and were brought to its edge
+    sampled   the log has a row at regular times: a silence longer than the longest gap is a hole,
+              and `max_hold_ns` is set to that gap when the recording is opened
     """
 
     space: ActionSpace
@@ -85,19 +87,36 @@ class ActionTrack:
     end_ns: int
     max_hold_ns: int | None = None
     clamped: int = 0
+    sampled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameData:
+    """What a source knows of its frames besides the pictures, one row per frame. None: nothing.
+
+    actions  what the player did; has times of its own
+    states   float32 [N, S]  other numbers, as of the frame
+    rewards  float32 [N]     earned between frame i and frame i + 1
+    texts    N captions or instructions, as of the frame; None for a frame without one
+    """
+
+    actions: ActionTrack | None = None
+    states: NDArray[np.float32] | None = None
+    rewards: NDArray[np.float32] | None = None
+    texts: Sequence[str | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ClockAudit:
-    """What was found out about a recording's clocks; stored with each of its episodes.
+    """What a recording's clocks look like; stored with each of its episodes.
 
     variable_rate        the frame intervals differ by more than the container's tick
     gaps                 cuts made because no new frame came for longer than the allowed gap
     duplicates           frames that shared a presentation time with another and were dropped
     longest_interval_ns  longest time between two shown frames
-    offset_ns, drift_ppm by which the log's clock was said to be off (corrected for)
-    frames_expected      what the container promised
-    frames_found         what could be had of it
+    offset_ns, drift_ppm error of the log's clock by its metadata (corrected for)
+    frames_expected      number of frames that the container announces
+    frames_found         number of frames that could be read
     """
 
     variable_rate: bool = False
@@ -117,12 +136,10 @@ class OpenRecording(Protocol):
         frame_times_ns: presentation time of every distinct shown frame, int64 [N], strictly
             increasing, rounded up to whole nanoseconds so that `time <= t` is exact.
         frame_end_ns: the video covers [frame_times_ns[0], frame_end_ns).
-        actions: None where the source has no log at all.
-        clock: what the clocks looked like.
-        states: what else the source tells of each frame, float32 [N, S]; None where it does not.
-        rewards: what was earned between each frame and the next, float32 [N]; None as above.
-        texts: what was said of each frame (a caption, an instruction), N texts, or None for a frame
-            of which nothing was said; None as above.
+        data: what the source knows of the frames. `actions`, `states`, `rewards` and `texts` are
+            read from it.
+        clock: what the clocks look like.
+        min_coverage: least share of the video's time that the actions must cover; None: any.
         pictureless: the source has times and actions but no pictures: a "frame" is then only an
             instant, and `frames` is never called.
         masks: what `frames` blackens in every picture.
@@ -131,14 +148,24 @@ class OpenRecording(Protocol):
 
     frame_times_ns: Nanos
     frame_end_ns: int
-    actions: ActionTrack | None
-    states: NDArray[np.float32] | None
-    rewards: NDArray[np.float32] | None
-    texts: Sequence[str | None] | None
+    data: FrameData
     clock: ClockAudit
+    min_coverage: float | None
     masks: tuple[Mask, ...]
     notes: tuple[str, ...]
     pictureless: bool
+
+    @property
+    def actions(self) -> ActionTrack | None: ...  # noqa: D102
+
+    @property
+    def states(self) -> NDArray[np.float32] | None: ...  # noqa: D102
+
+    @property
+    def rewards(self) -> NDArray[np.float32] | None: ...  # noqa: D102
+
+    @property
+    def texts(self) -> Sequence[str | None] | None: ...  # noqa: D102
 
     def frames(
         self, picks: Index, size: tuple[int, int], *, fit: Fit, batch: int, threads: int

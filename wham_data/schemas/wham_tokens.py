@@ -1,4 +1,4 @@
-"""Actions in the words of Microsoft's WHAM: 11 bins per stick axis, 68 tokens.
+"""Actions in the vocabulary of Microsoft's WHAM: 11 bins per stick axis, 68 tokens.
 
 Three forms of the same 16 numbers (space `wham16`):
 

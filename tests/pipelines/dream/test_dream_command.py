@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import command
+from makers.commands import command
 from makers.dreams import GREEDY, arrays_of, dream, small_checkpoint, wham_episode, write_npz
 from makers.slow_gpt import slow_dream
 

@@ -267,7 +267,7 @@ def test_pictures_of_another_size_are_brought_to_the_models_and_that_is_said(
         (("--mode", "full", "--actions", "random"), "goes with --mode world only"),
         (("--start", 1), "--start is a step of a recording"),
         (("--split", "val"), "only a corpus has splits"),
-        (("--mode", "sleep"), "expected one of world"),
+        (("--mode", "sleep"), "expected world"),
         (("--context", 5), "this model holds 4 steps"),
         (("--steps", 0), "expected at least 1"),
         (("--mode", "policy", "--context", 3), "4 are needed, 3 given"),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, Run, command
+from makers.commands import ROOT, Run, command
 from makers.processes import below, kill_worker, title, wait_for_worker
 from makers.recordings import SIZE, Cut, cut, digest, ingest_here, strangers
 from makers.video_clips import stamped, write_clip

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Run
+from makers.commands import ROOT, Run
 from makers.fault_proxy import Fault, FaultProxy
 from makers.object_stores import Bucket
 from makers.recordings import digest, ingest_here

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, Run
+from makers.commands import ROOT, Run
 from makers.recordings import PLAIN, ingest_here
 
 from wham_data.corpus import Corpus
@@ -117,8 +117,8 @@ def test_a_decoder_that_somebody_killed_once_costs_nothing(
     assert report.ingested == 6
 
 
-def test_on_ray_it_is_the_same(cli: Run, six_recordings: Path, tmp_path: Path) -> None:
-    run = cli(
+def test_on_ray_it_is_the_same(cli_apart: Run, six_recordings: Path, tmp_path: Path) -> None:
+    run = cli_apart(
         *("ingest", six_recordings, "--out", tmp_path / "corpus", "--tokenizer", "none"),
         *("--workers", "2", "--json"),
         WHAM_DATA_FAULT="recording.open~play3.mp4:segfault",

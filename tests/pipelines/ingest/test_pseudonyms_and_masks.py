@@ -30,7 +30,6 @@ from wham_data.schemas.recording import Fit, Frames
 
 SECRET = "a secret of sixteen bytes or more"
 KEY = PlayerKey(SECRET.encode())
-LAST_GAP_NS = 10**9
 
 
 class Told:
@@ -168,7 +167,7 @@ def test_a_recording_names_masks_of_its_own_beside_it(tmp_path: Path) -> None:
 
 
 def pictures_of(path: Path, masks: tuple[Mask, ...], fit: Fit, size: tuple[int, int]) -> Frames:
-    opened = VideoClip.whole(read_video(path, VideoLimits())).opened(LAST_GAP_NS)
+    opened = VideoClip.whole(read_video(path, VideoLimits())).opened()
     opened.masks = masks
     return np.concatenate(list(opened.frames(np.arange(6), size, fit=fit, batch=4, threads=1)))
 
@@ -211,7 +210,7 @@ def test_pictures_that_are_arrays_are_masked_before_they_are_scaled() -> None:
     opened = PictureRecording(
         frame_times_ns=times_ns,
         frame_end_ns=end_ns,
-        clock=audit_clock(times_ns, end_ns, LAST_GAP_NS),
+        clock=audit_clock(times_ns),
         pictures=lambda picks: iter([white] * len(picks)),
         masks=parse_masks(["0,0,50,90"]),
     )

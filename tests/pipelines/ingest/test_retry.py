@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from conftest import Run
+from makers.commands import Run
 from makers.recordings import PLAIN, digest, ingest_here
 
 from wham_data.corpus import Corpus

@@ -53,7 +53,14 @@ from wham_data.schemas.actions import load_space
 from wham_data.schemas.clock import SECOND_NS, Index
 from wham_data.schemas.errors import NoInputsError, Reason, RefusedInput, UsageError
 from wham_data.schemas.mask import Mask
-from wham_data.schemas.recording import Fit, OpenRecording, Provenance, Recording, RefusedFile
+from wham_data.schemas.recording import (
+    Fit,
+    FrameData,
+    OpenRecording,
+    Provenance,
+    Recording,
+    RefusedFile,
+)
 
 SIZE = (96, 64)
 LIMITS = VideoLimits()
@@ -76,7 +83,7 @@ def pictures_of(count: int, damaged: tuple[int, ...] = ()) -> PictureRecording:
     return PictureRecording(
         frame_times_ns=times_ns,
         frame_end_ns=end_ns,
-        clock=audit_clock(times_ns, end_ns, SECOND_NS),
+        clock=audit_clock(times_ns),
         pictures=pictures,
     )
 
@@ -122,7 +129,7 @@ def test_a_stretch_of_a_video_keeps_its_clock(clip_path: Path) -> None:
 
     clip = VideoClip.between(index, SECOND_NS // 2, SECOND_NS)
 
-    assert [read_stamp(f) for f in frames_of(clip.opened(SECOND_NS))] == list(range(10, 20))
+    assert [read_stamp(f) for f in frames_of(clip.opened())] == list(range(10, 20))
     assert (int(clip.times_ns[0]), clip.end_ns) == (SECOND_NS // 2, SECOND_NS)
     assert read_video(clip_path, LIMITS) is index, "episodes of one file share its index"
 
@@ -148,7 +155,7 @@ def test_clips_one_after_the_other_are_one_recording(clip_path: Path) -> None:
     first, second = VideoClip.numbered(index, 0, 3), VideoClip.numbered(index, 20, 22)
     second = second.shifted(first.end_ns - int(second.times_ns[0]))
 
-    opened = open_clips((first, second), SECOND_NS)
+    opened = open_clips((first, second))
 
     assert [read_stamp(f) for f in frames_of(opened)] == [0, 1, 2, 20, 21]
     assert [read_stamp(f) for f in frames_of(opened, picks=[2, 2, 3])] == [2, 2, 20]
@@ -224,8 +231,8 @@ class Toy:
                     who = Provenance(match=path.stem, player=name)
                     yield Recording(path, (path,), self.name, who, part=name)
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> OpenedRecording:
-        del limits, max_gap_ns
+    def open(self, recording: Recording, limits: VideoLimits) -> OpenedRecording:
+        del limits
         if recording.part == "bad":
             raise RefusedInput(Reason.CORRUPT, "bad by name")
         opened: OpenedRecording = pictures_of(4)
@@ -237,11 +244,14 @@ class Toy:
                 frame_times_ns=times_ns, frame_end_ns=end_ns, clock=opened.clock
             )
         if recording.part != "silent":
-            opened.actions = track
+            opened.data = FrameData(actions=track)
         if recording.part == "talks":
-            opened.texts = ["go", None, None, "stop"]
-            opened.states = np.arange(8, dtype=np.float32).reshape(4, 2)
-            opened.rewards = np.ones(4, np.float32)
+            opened.data = FrameData(
+                actions=track,
+                texts=["go", None, None, "stop"],
+                states=np.arange(8, dtype=np.float32).reshape(4, 2),
+                rewards=np.ones(4, np.float32),
+            )
         return opened
 
 

@@ -46,10 +46,10 @@ class Cache:
 
     @classmethod
     def of_user(cls, folder: str | os.PathLike[str] | None = None, n: int | None = None) -> Cache:
-        """The one asked for; else as the environment says; else in the user's cache folder.
+        """The cache in this folder; else where the environment variable says; else the user's.
 
         Raises:
-            UsageError: a size that is none.
+            UsageError: the size makes no sense.
         """
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         place = folder or os.environ.get(FOLDER) or Path(home) / "wham-data"
@@ -176,7 +176,7 @@ def _is(descriptor: int, path: Path) -> bool:
 
 
 def _bytes_in(text: str) -> int:
-    told = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,6})?)\s*([KMGT]?)B?\s*", text, re.IGNORECASE)
-    if told is None:
+    size = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,6})?)\s*([KMGT]?)B?\s*", text, re.IGNORECASE)
+    if size is None:
         raise UsageError(f"{MOST_BYTES}={text[:40]!r}: expected a size such as 20GB")
-    return int(float(told[1]) * UNITS[told[2].upper()])
+    return int(float(size[1]) * UNITS[size[2].upper()])

@@ -1,4 +1,4 @@
-"""The one seam between a corpus and where it lies: every name is written once and whole.
+"""The interface between a corpus and its files: every name is written once and whole.
 
 Two rules keep a corpus whole through crashes and races, wherever it lies: bytes are durable and
 complete before their name can be seen, and a name is given by an operation that never replaces, so
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -18,12 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError
+from wham_data.schemas.errors import IntegrityError, WhamDataError
 
 TEMPORARY: Final = ".tmp-"
 """What the names of things that are not whole yet begin with."""
-OBJECT_STORES: Final = ("s3", "gs")
-SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +56,10 @@ class Storage(Protocol):
 
     @property
     def location(self) -> str:
-        """As people name it: an absolute path, or a URL."""
+        """The corpus for people: an absolute path, or a URL."""
 
     def where(self, name: str) -> str:
-        """`name` as messages have it."""
+        """Full path or URL of `name`, for messages."""
 
     def exists(self, name: str) -> bool:
         """Whether `name` is there, whole."""
@@ -159,29 +156,6 @@ class Storage(Protocol):
         """
 
 
-def open_storage(location: str | os.PathLike[str]) -> Storage:
-    """The storage behind a location, which need not exist yet.
-
-    Args:
-        location: a path, or `s3://bucket/folder` or `gs://bucket/folder`. What went through
-            `pathlib` has lost a slash and is understood all the same.
-
-    Raises:
-        UsageError: another scheme, or no bucket.
-    """
-    text = os.fspath(location)
-    scheme = SCHEME.match(text)
-    if scheme is None or scheme[1] == "file":
-        from wham_data.corpus.storage.local import LocalStorage
-
-        return LocalStorage(Path(text[scheme.end() - 1 :] if scheme else text).absolute())
-    if scheme[1] not in OBJECT_STORES:
-        raise UsageError(f"{text}: expected a path, s3://bucket/folder or gs://bucket/folder")
-    from wham_data.corpus.storage.object_store import ObjectStorage
-
-    return ObjectStorage.at(scheme[1], text[scheme.end() :])
-
-
 def publish_again(storage: Storage, temporary: Path, name: str, sha256: str) -> None:
     """Give a staged file a name that tells what it was made of, or find the same bytes there.
 
@@ -199,12 +173,6 @@ def publish_again(storage: Storage, temporary: Path, name: str, sha256: str) -> 
                 f"settings now give {sha256}: ingest is not deterministic, or the file is damaged"
             )
         return
-
-
-def is_url(location: str | os.PathLike[str]) -> bool:
-    """Whether a location is on an object store, not a path."""
-    scheme = SCHEME.match(os.fspath(location))
-    return scheme is not None and scheme[1] in OBJECT_STORES
 
 
 def check_name(location: str, name: str) -> str:

@@ -1,24 +1,20 @@
-"""Fetching for a process that was forked and so cannot talk to a store itself.
+"""Fetching files for a forked process, which cannot use the client of an object store itself.
 
-A child, started afresh, does it: a line of JSON asks for a copy, a line answers once it is in the
-cache. It ends with its parent.
+A new child process (`fetch_child.py`) does it. One line of JSON asks for a copy; one line answers
+when the copy is in the cache. The child ends when its parent ends.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
 
+from wham_data.corpus.storage.cache import Cache
 from wham_data.schemas import errors
 from wham_data.schemas.errors import WhamDataError
-
-if TYPE_CHECKING:
-    from wham_data.corpus.storage.object_store import ObjectStorage
 
 
 class _Fetcher:
@@ -32,7 +28,7 @@ class _Fetcher:
         with self.turn:
             if self.child is None or self.child.poll() is not None:
                 self.child = subprocess.Popen(
-                    [sys.executable, "-m", "wham_data.corpus.storage.forked_fetch"],
+                    [sys.executable, "-m", "wham_data.corpus.storage.fetch_child"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     text=True,
@@ -47,44 +43,28 @@ class _Fetcher:
 _fetcher = _Fetcher()
 
 
-def fetch(storage: ObjectStorage, name: str, sha256: str) -> None:
-    """Have a file put into the cache.
+def fetch_in_child(location: str, cache: Cache, name: str, sha256: str) -> None:
+    """Let the child process fetch a file into the cache.
+
+    Args:
+        location: URL of the corpus on its object store.
+        cache: where the copy goes.
+        name: name of the file in the corpus.
+        sha256: expected hash of its bytes, hex digits.
 
     Raises:
-        WhamDataError: whatever `ObjectStorage.file` raises in the child, or that it died.
+        WhamDataError: whatever `ObjectStorage.file` raises in the child, or the child died.
     """
     global _fetcher
     if _fetcher.owner != os.getpid():
         _fetcher = _Fetcher()
-    cache = storage.cache
-    request = [storage.location, str(cache.folder), cache.most_bytes, name, sha256]
+    request = [location, str(cache.folder), cache.most_bytes, name, sha256]
     try:
         answer = _fetcher.ask(json.dumps(request))
     except OSError:
         answer = ""
     if not answer:
-        raise WhamDataError(f"{storage.where(name)}: the process that was to fetch it died")
-    if (told := json.loads(answer)) is not None:
-        kind, text = told
+        raise WhamDataError(f"{location}/{name}: the process that fetches it died")
+    if (failure := json.loads(answer)) is not None:
+        kind, text = failure
         raise getattr(errors, kind, WhamDataError)(text)
-
-
-def main() -> None:
-    """Fetch what is asked for on stdin, until it ends."""
-    from wham_data.corpus.storage.cache import Cache
-    from wham_data.corpus.storage.object_store import ObjectStorage
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
-    for line in sys.stdin:
-        location, folder, most_bytes, name, sha256 = json.loads(line)
-        storage = ObjectStorage(location, Cache.of_user(folder, most_bytes))
-        failed = None
-        try:
-            storage.file(name, lambda sha256=sha256: sha256)  # type: ignore[misc]
-        except WhamDataError as error:
-            failed = [type(error).__name__, str(error)]
-        print(json.dumps(failed), flush=True)
-
-
-if __name__ == "__main__":
-    main()

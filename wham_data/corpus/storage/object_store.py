@@ -13,7 +13,7 @@ A store that does not know the condition, or does not give back what was put, is
 
 Credentials, region and endpoint come from the usual variables (AWS_*, GOOGLE_*) or from the machine's
 own role; none is kept. The client does not survive a fork: a forked process has its copies fetched by
-a child of its own (see `fetcher`).
+a child of its own (see `forked_fetch`).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from wham_data.corpus.storage import forked_fetch as fetcher
 from wham_data.corpus.storage.cache import Cache
 from wham_data.corpus.storage.contract import TEMPORARY, Entry, Leased, check_name, one_line
+from wham_data.corpus.storage.forked_fetch import fetch_in_child
 from wham_data.corpus.storage.store_client import AgainError, Answer, Request, ask, was_forked
 from wham_data.schemas.errors import IntegrityError, UsageError
 
@@ -253,7 +253,7 @@ class ObjectStorage:
 
         if was_forked():
             while (leased := self.cache.held(expected)) is None:
-                fetcher.fetch(self, name, expected)
+                fetch_in_child(self.location, self.cache, name, expected)
             return leased
         return self.cache.lease(expected, lambda: self._size_there(name), fill)
 

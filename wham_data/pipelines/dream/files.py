@@ -36,7 +36,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from wham_data.corpus.storage.contract import one_line, open_storage
+from wham_data.corpus.storage.contract import one_line
+from wham_data.corpus.storage.locations import open_storage
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.pipelines.dream.actions import STEP, WHAM16
 from wham_data.pipelines.dream.pictures import (

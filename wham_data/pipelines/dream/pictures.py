@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from wham_data.corpus.storage.contract import one_line, open_storage
+from wham_data.corpus.storage.contract import one_line
+from wham_data.corpus.storage.locations import open_storage
 from wham_data.pipelines.dream.overlay import Overlay
 from wham_data.pipelines.dream.provenance import Provenance
 from wham_data.pipelines.dream.watermark import Watermark

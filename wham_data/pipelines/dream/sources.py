@@ -21,8 +21,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
-from wham_data.corpus.shards import RowRange, ShardView, matrix_of
-from wham_data.corpus.storage.contract import is_url
+from wham_data.corpus.shard_view import ShardView, matrix_of
+from wham_data.corpus.shards import RowRange
+from wham_data.corpus.storage.locations import is_url
 from wham_data.files.found import read_whole, walk
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.pipelines.dream.actions import WHAM16

@@ -22,7 +22,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from wham_data.corpus.storage.contract import one_line, open_storage
+from wham_data.corpus.storage.contract import one_line
+from wham_data.corpus.storage.locations import open_storage
 from wham_data.pipelines.run.progress import Failed
 from wham_data.pipelines.writers.parts import Part, Place, Written
 from wham_data.schemas.corpus_info import parse_json

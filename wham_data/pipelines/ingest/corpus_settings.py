@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from wham_data.corpus import Corpus
-from wham_data.corpus.storage.contract import open_storage
+from wham_data.corpus.storage.locations import open_storage
 from wham_data.pipelines.ingest.plan import Plan
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.ingest.stages import open_source

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.splits import Conflict, Placed, Ties, assign_splits
-from wham_data.corpus.storage.contract import open_storage
+from wham_data.corpus.storage.locations import open_storage
 from wham_data.pipelines.align import place_steps
 from wham_data.pipelines.ingest.corpus_settings import bytes_per_step, corpus_info
 from wham_data.pipelines.ingest.decoder_process import DecoderDied

@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from wham_data.corpus import Corpus
-from wham_data.corpus.shards import shard_id, steps_from
+from wham_data.corpus.shard_view import steps_from
+from wham_data.corpus.shards import shard_id
 from wham_data.corpus.storage.contract import hash_file
 from wham_data.corpus.tombstones import copy_marks
 from wham_data.pipelines.ingest.job import choose_runner

@@ -29,7 +29,7 @@ def unpack_frames(corpus: Corpus, folder: Path, advance: Callable[[int], None]) 
     Args:
         corpus: with pictures (`ingest --frames jpeg` or `png`).
         folder: holds the arrays afterwards; 162 KB for each 300x180 step.
-        advance: told how many more pictures are decoded.
+        advance: called with the number of pictures that were just decoded.
 
     Raises:
         UsageError: the corpus has no pictures, or nothing in one of the two parts.

@@ -1,45 +1,28 @@
 """Readers: how recordings of each source format are recognised and opened.
 
-A reader is one file of this package and one entry of `READERS`; docs/readers.md says how to add
-one. Discovery walks files and folders, lets the readers claim what they recognise, and accounts
-for every video-like file that none of them takes.
+A reader is one file of this package: docs/add-a-reader.md says how to add one. Discovery walks files
+and folders, lets the readers claim what they recognise, and accounts for every video-like file that
+none of them takes.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from wham_data.files.archives import refuse_archive
 from wham_data.files.found import ARCHIVE_ENDINGS, hollow, open_regular, sniff, walk
 from wham_data.files.npz import array_shapes
 from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS
-from wham_data.pipelines.readers.csgo_hdf5 import CsgoHdf5
-from wham_data.pipelines.readers.diamond_atari import DiamondAtari
-from wham_data.pipelines.readers.diamond_csgo import DiamondCsgo
-from wham_data.pipelines.readers.doom_parquet import DoomParquet
-from wham_data.pipelines.readers.dreamer_replay import DreamerReplay
-from wham_data.pipelines.readers.genie_coinrun import GenieCoinrun
+from wham_data.pipelines.readers.kit.gaps import apply_max_gap
+from wham_data.pipelines.readers.kit.listing import formats_in
 from wham_data.pipelines.readers.kit.options import configured, options_of
-from wham_data.pipelines.readers.lerobot import LeRobot
-from wham_data.pipelines.readers.melting_pot_lmdb import MeltingPotLmdb
-from wham_data.pipelines.readers.minari import Minari
-from wham_data.pipelines.readers.minecraft.gf_minecraft import GfMinecraft
-from wham_data.pipelines.readers.minecraft.matrix_game import MatrixGame
-from wham_data.pipelines.readers.minecraft.micro_world import MicroWorld
-from wham_data.pipelines.readers.minecraft.mineworld import MineWorld
-from wham_data.pipelines.readers.minecraft.open_oasis import OpenOasis
-from wham_data.pipelines.readers.minecraft.vpt import Vpt
-from wham_data.pipelines.readers.multi_agent_jsonl import MultiAgentJsonl
-from wham_data.pipelines.readers.nitrogen import NitroGen
-from wham_data.pipelines.readers.owamcap import Owamcap
-from wham_data.pipelines.readers.p2p import P2p
-from wham_data.pipelines.readers.rlds import Rlds
 from wham_data.pipelines.readers.video_log.reader import (
     LOG_ENDINGS,
     METADATA_ENDINGS,
@@ -48,7 +31,6 @@ from wham_data.pipelines.readers.video_log.reader import (
     is_video,
     log_missing,
 )
-from wham_data.pipelines.readers.webdataset import Webdataset
 from wham_data.pipelines.readers.wham_npz import WhamNpz
 from wham_data.pipelines.video import HEAD_BYTES, VideoLimits, refuse_by_content
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
@@ -58,12 +40,17 @@ from wham_data.schemas.recording import OpenRecording, Recording, RefusedFile
 NO_OPTIONS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
+@runtime_checkable
 class Reader(Protocol):
     """How one source format is recognised and opened: a frozen dataclass, its options are fields.
 
     Attributes:
         name: what `--format` calls it.
         about: one line for help and documentation.
+
+    A reader may also say its `order`, a number. Readers are asked one after the other, and what one
+    takes the next does not see: lower numbers first, 500 where a reader says nothing, equal ones by
+    name. `video-log`, which takes any video with a log beside it, is asked last (1000).
     """
 
     @property
@@ -81,14 +68,12 @@ class Reader(Protocol):
         """
         ...
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> OpenRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> OpenRecording:
         """Read clocks and actions of one recording.
 
         Args:
             recording: one that `find` gave.
-            limits: what its video may claim.
-            max_gap_ns: a log that is silent, or a video that shows no new frame, for longer has a
-                hole there.
+            limits: how large and how long it may be.
 
         Raises:
             RefusedInput: with the reason it goes to quarantine for.
@@ -96,31 +81,10 @@ class Reader(Protocol):
         ...
 
 
-READERS: Final[tuple[Reader, ...]] = (
-    WhamNpz(),
-    OpenOasis(),
-    DiamondAtari(),
-    DiamondCsgo(),
-    CsgoHdf5(),
-    Minari(),
-    Rlds(),
-    MeltingPotLmdb(),
-    Webdataset(),
-    DreamerReplay(),
-    GenieCoinrun(),
-    MultiAgentJsonl(),
-    Vpt(),
-    MineWorld(),
-    MicroWorld(),
-    GfMinecraft(),
-    MatrixGame(),
-    LeRobot(),
-    NitroGen(),
-    P2p(),
-    Owamcap(),
-    DoomParquet(),
-    VideoLog(),
+READERS: Final = tuple(
+    each for each in formats_in(sys.modules[__name__]) if isinstance(each, Reader)
 )
+"""Every reader, in the order in which they are asked. Found, not listed: see `kit/listing.py`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +139,9 @@ def open_recording(
     Args:
         recording: one that `discover` found.
         limits: by default `VideoLimits()`.
-        max_gap_ns: see `Reader.open`.
-        options: values of readers' options; those of other readers have no say.
+        max_gap_ns: longest time without a new frame, or without a row of a sampled log, that is
+            no gap.
+        options: values of readers' options; those of other readers are ignored.
         masks: black in every picture, besides those that the recording itself names.
 
     Raises:
@@ -185,7 +150,8 @@ def open_recording(
     reader = reader_named(recording.format)
     mine = {name: options[name] for name in options if name in options_of(reader)}
     (reader,) = configured((reader,), mine)
-    opened = reader.open(recording, limits or VideoLimits(), max_gap_ns)
+    opened = reader.open(recording, limits or VideoLimits())
+    apply_max_gap(opened, max_gap_ns)
     opened.masks += masks
     return opened
 

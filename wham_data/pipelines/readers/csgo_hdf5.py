@@ -4,7 +4,7 @@
                            frame_<i>_xaux float64 (54,)   frame_<i>_helperarr float64 (2,) kill, death
 
 `frame_<i>_y` acts after `frame_<i>_x`. Frames come 16 times a second; a number that is missing is a
-frame that was lost, and the others keep their times. What the game's memory told of a frame (`xaux`,
+frame that was lost, and the others keep their times. What was read from the game's memory for a frame (`xaux`,
 then `helperarr`) is its state.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar, Final
@@ -40,10 +40,10 @@ from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput
-from wham_data.schemas.recording import Provenance, Recording, RefusedFile
+from wham_data.schemas.recording import FrameData, Provenance, Recording, RefusedFile
 
 ACTIONS: Final = 51
-TOLD: Final = {"xaux": 54, "helperarr": 2}
+GAME_MEMORY: Final = {"xaux": 54, "helperarr": 2}
 MOST_FRAMES: Final = 100_000
 MOST_NUMBERS_BYTES: Final = 4096
 MAPS: Final = ("dust2", "inferno", "mirage", "nuke", "vertigo")
@@ -58,6 +58,7 @@ class CsgoHdf5:
 
     name: ClassVar[str] = "csgo-hdf5"
     about: ClassVar[str] = "Counter-Strike recordings of Pearce and Zhu, an .hdf5 file each"
+    order: ClassVar[int] = 50
     frame_rate: Fraction = rate_option("16", about="frames per second; the files do not say")
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
@@ -80,14 +81,14 @@ class CsgoHdf5:
                     provenance=provenance_of(path.stem),
                 )
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> PictureRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> PictureRecording:
         """Read everything but the pictures."""
         path = recording.path
         with opened_hdf5(path) as file:
             names = names_in(file)
             shown = numbers_of("x", names)
-            acted = numbers_of("y", names)
-            count = int(max(shown.max(initial=0), acted.max(initial=0))) + 1
+            with_action = numbers_of("y", names)
+            count = int(max(shown.max(initial=0), with_action.max(initial=0))) + 1
             if count > MOST_FRAMES:
                 raise RefusedInput(
                     Reason.TOO_LARGE, f"frame {count - 1}, limit {MOST_FRAMES} frames"
@@ -104,22 +105,26 @@ class CsgoHdf5:
             check_pixels(shape[1], shape[0], limits)
 
             values = np.full((count, ACTIONS), np.nan)
-            for number in acted.tolist():
+            for number in with_action.tolist():
                 values[number] = _numbers(file, f"frame_{number}_y", ACTIONS)
             states = None
-            if all(np.isin(shown, numbers_of(kind, names)).all() for kind in TOLD):
-                states = np.empty((len(shown), sum(TOLD.values())), np.float32)
+            if all(np.isin(shown, numbers_of(kind, names)).all() for kind in GAME_MEMORY):
+                states = np.empty((len(shown), sum(GAME_MEMORY.values())), np.float32)
                 for row, number in enumerate(shown.tolist()):
-                    parts = [_numbers(file, f"frame_{number}_{k}", n) for k, n in TOLD.items()]
+                    parts = [
+                        _numbers(file, f"frame_{number}_{k}", n) for k, n in GAME_MEMORY.items()
+                    ]
                     states[row] = np.concatenate(parts)
         lost = count - len(shown)
         times_ns = ticks_ns[shown]
         return PictureRecording(
             frame_times_ns=times_ns,
             frame_end_ns=end_ns,
-            clock=replace(audit_clock(times_ns, end_ns, max_gap_ns), frames_expected=count),
-            actions=per_frame_track(load_space("csgo51"), ticks_ns, end_ns, values),
-            states=states,
+            clock=audit_clock(times_ns, frames_expected=count),
+            data=FrameData(
+                actions=per_frame_track(load_space("csgo51"), ticks_ns, end_ns, values),
+                states=states,
+            ),
             notes=(f"{lost} of {count} frames are not in the file",) if lost else (),
             pictures=lambda picks: _pictures(path, shape, shown[picks]),
             limits=limits,
@@ -160,7 +165,7 @@ def _numbers(file: object, name: str, size: int) -> NDArray[np.float64]:
 
 
 def _pictures(path: Path, shape: tuple[int, ...], numbers: Index) -> Iterator[Picture | None]:
-    """See `opened.Pictures`; a frame that cannot be unpacked is None."""
+    """See `kit.open_recordings.Pictures`; a frame that cannot be unpacked is None."""
     with opened_hdf5(path) as file:
         for number in numbers.tolist():
             name = f"frame_{number}_x"

@@ -18,8 +18,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from wham_data.files.torch_file import TorchFile, looks_saved_by_torch
-from wham_data.pipelines.readers.diamond_episode import DiamondEpisode, is_episode
+from wham_data.pipelines.readers.diamond_episode import DiamondEpisode, episodes_among
 from wham_data.pipelines.readers.kit.frame_actions import one_hot, per_frame_track
 from wham_data.pipelines.readers.kit.open_recordings import PictureRecording
 from wham_data.pipelines.readers.kit.options import names_option, rate_option
@@ -42,6 +41,7 @@ class DiamondAtari:
 
     name: ClassVar[str] = "diamond-atari"
     about: ClassVar[str] = "DIAMOND's Atari episodes, a .pt file each"
+    order: ClassVar[int] = 30
     frame_rate: Fraction = rate_option("15", about="frames per second")
     action_names: tuple[str, ...] = names_option(
         about="the game's actions in order, as ALE's get_action_meanings() names them",
@@ -50,18 +50,14 @@ class DiamondAtari:
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
         """Every file of torch.save with the members of an episode and one number per action."""
-        for path in files:
-            if not looks_saved_by_torch(path):
+        for found in episodes_among(files, action_dimensions=1):
+            if isinstance(found, RefusedFile):
+                yield found
                 continue
-            try:
-                content = TorchFile.open(path).content
-            except RefusedInput as why:
-                yield RefusedFile(path, why)
-                continue
-            if is_episode(content, action_dimensions=1):
-                yield Recording(path=path, files=(path,), format=self.name)
+            path, _ = found
+            yield Recording(path=path, files=(path,), format=self.name)
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> PictureRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> PictureRecording:
         """Read everything but the pictures."""
         episode = DiamondEpisode.open(recording.path, limits, self.frame_rate)
         space, places = self._space()
@@ -74,7 +70,7 @@ class DiamondAtari:
             )
         values = one_hot(places[codes], space.size)
         track = per_frame_track(space, episode.times_ns, episode.end_ns, values)
-        return episode.opened(max_gap_ns, track)
+        return episode.opened(track)
 
     def _space(self) -> tuple[ActionSpace, Index]:
         """The action space, and the position in it of each action of the game, int64."""

@@ -17,15 +17,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from wham_data.files.torch_file import TorchFile, looks_saved_by_torch
 from wham_data.pipelines.readers.csgo_hdf5 import provenance_of
-from wham_data.pipelines.readers.diamond_episode import DiamondEpisode, is_episode
+from wham_data.pipelines.readers.diamond_episode import DiamondEpisode, episodes_among
 from wham_data.pipelines.readers.kit.frame_actions import per_frame_track
 from wham_data.pipelines.readers.kit.open_recordings import PictureRecording
 from wham_data.pipelines.readers.kit.options import rate_option
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import load_space
-from wham_data.schemas.errors import RefusedInput
 from wham_data.schemas.recording import Recording, RefusedFile
 
 
@@ -35,33 +33,30 @@ class DiamondCsgo:
 
     name: ClassVar[str] = "diamond-csgo"
     about: ClassVar[str] = "DIAMOND's Counter-Strike episodes, a .pt file each"
+    order: ClassVar[int] = 40
     frame_rate: Fraction = rate_option("16", about="frames per second")
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
         """Every file of torch.save with the members of an episode and a row of numbers per action."""
-        for path in files:
-            if not looks_saved_by_torch(path):
+        for found in episodes_among(files, action_dimensions=2):
+            if isinstance(found, RefusedFile):
+                yield found
                 continue
-            try:
-                content = TorchFile.open(path).content
-            except RefusedInput as why:
-                yield RefusedFile(path, why)
-                continue
-            if is_episode(content, action_dimensions=2) and isinstance(content, dict):
-                yield Recording(
-                    path=path,
-                    files=(path,),
-                    format=self.name,
-                    provenance=provenance_of(_made_from(content.get("info"))),
-                )
+            path, content = found
+            yield Recording(
+                path=path,
+                files=(path,),
+                format=self.name,
+                provenance=provenance_of(_made_from(content.get("info"))),
+            )
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> PictureRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> PictureRecording:
         """Read everything but the pictures."""
         episode = DiamondEpisode.open(recording.path, limits, self.frame_rate)
         values = episode.array("act").astype(np.float64)
         space = load_space("csgo51")
         track = per_frame_track(space, episode.times_ns, episode.end_ns, values)
-        return episode.opened(max_gap_ns, track)
+        return episode.opened(track)
 
 
 def _made_from(info: object) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.files.inert_pickle import TensorRecord
-from wham_data.files.torch_file import TorchFile
+from wham_data.files.torch_file import TorchFile, looks_saved_by_torch
 from wham_data.pipelines.readers.kit.frame_actions import even_times
 from wham_data.pipelines.readers.kit.open_recordings import (
     Picture,
@@ -30,7 +30,7 @@ from wham_data.pipelines.readers.kit.open_recordings import (
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.clock import Index, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput
-from wham_data.schemas.recording import ActionTrack
+from wham_data.schemas.recording import ActionTrack, FrameData, RefusedFile
 
 TENSORS: Final = ("obs", "act", "rew", "end", "trunc")
 
@@ -48,6 +48,25 @@ def is_episode(content: object, *, action_dimensions: int) -> bool:
         and obs.storage.kind == "ByteStorage"
         and len(act.shape) == action_dimensions
     )
+
+
+def episodes_among(
+    files: tuple[Path, ...], action_dimensions: int
+) -> Iterator[tuple[Path, Mapping[str, object]] | RefusedFile]:
+    """The files of torch.save that hold an episode, each with its content, or why it is refused.
+
+    Args:
+        files: to look at.
+        action_dimensions: see `is_episode`.
+    """
+    for path in filter(looks_saved_by_torch, files):
+        try:
+            content = TorchFile.open(path).content
+        except RefusedInput as why:
+            yield RefusedFile(path, why)
+            continue
+        if isinstance(content, dict) and is_episode(content, action_dimensions=action_dimensions):
+            yield path, content
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,23 +113,20 @@ class DiamondEpisode:
         return self._file.array(self._content[name], name)
 
     def pictures(self, picks: Index) -> Iterator[Picture]:
-        """See `opened.Pictures`."""
+        """See `kit.open_recordings.Pictures`."""
         obs = self.array("obs")
         if obs.dtype != np.uint8:
             raise RefusedInput(Reason.NOT_A_VIDEO, f"obs is {obs.dtype}, expected uint8")
         for pick in picks.tolist():
             yield obs[pick].transpose(1, 2, 0)
 
-    def opened(
-        self, max_gap_ns: int, actions: ActionTrack, notes: tuple[str, ...] = ()
-    ) -> PictureRecording:
+    def opened(self, actions: ActionTrack, notes: tuple[str, ...] = ()) -> PictureRecording:
         """The episode as an open recording."""
         return PictureRecording(
             frame_times_ns=self.times_ns,
             frame_end_ns=self.end_ns,
-            clock=audit_clock(self.times_ns, self.end_ns, max_gap_ns),
-            actions=actions,
-            rewards=self.array("rew").astype(np.float32),
+            clock=audit_clock(self.times_ns),
+            data=FrameData(actions=actions, rewards=self.array("rew").astype(np.float32)),
             notes=notes,
             pictures=self.pictures,
             limits=self.limits,

@@ -5,7 +5,7 @@
     image{bytes, path}, episode, frame_index, action
 
 In the first an action led to the frame of its row, which was grabbed after it, and the frame before
-the first action was never kept. Of the second nobody says, and an action is taken to act after its
+the first action was never kept. Nothing says so of the second, and an action is taken to act after its
 frame. The engine runs at 35 Hz, and each fourth frame is kept: 8.75 a second.
 """
 
@@ -40,7 +40,7 @@ from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import MOST_DIMENSIONS, load_space
 from wham_data.schemas.clock import Index, steps_ns
 from wham_data.schemas.errors import Reason, RefusedInput
-from wham_data.schemas.recording import Provenance, Recording, RefusedFile
+from wham_data.schemas.recording import FrameData, Provenance, Recording, RefusedFile
 
 MOST_STEPS: Final = 1 << 23
 
@@ -82,6 +82,7 @@ class DoomParquet:
 
     name: ClassVar[str] = "doom-parquet"
     about: ClassVar[str] = "Doom episodes of GameNGen's community rebuilds, in Parquet"
+    order: ClassVar[int] = 220
     frame_rate: Fraction = rate_option("35/4", about="frames per second")
     timing: str = choice(
         "usual", "after", "leads", about="an action acts after its frame, or led to it"
@@ -127,7 +128,7 @@ class DoomParquet:
                 part=f"episode_{number}",
             )
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> PictureRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> PictureRecording:
         """Read everything but the pictures."""
         number = int(recording.part.removeprefix("episode_"))
         parts = [_Part.read(path, number) for path in recording.files]
@@ -160,9 +161,11 @@ class DoomParquet:
         return PictureRecording(
             frame_times_ns=times_ns,
             frame_end_ns=end_ns,
-            clock=audit_clock(times_ns, end_ns, max_gap_ns),
-            actions=per_frame_track(space, times_ns, end_ns, values, leads=leads),
-            states=np.concatenate(states) if len(states) == len(parts) else None,
+            clock=audit_clock(times_ns),
+            data=FrameData(
+                actions=per_frame_track(space, times_ns, end_ns, values, leads=leads),
+                states=np.concatenate(states) if len(states) == len(parts) else None,
+            ),
             notes=(f"{len(skipped)} gaps in {layout.step}",) if len(skipped) else (),
             pictures=pictures,
             limits=limits,

@@ -42,7 +42,7 @@ from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput
-from wham_data.schemas.recording import Recording, RefusedFile
+from wham_data.schemas.recording import FrameData, Recording, RefusedFile
 
 MEMBERS: Final = frozenset({"image", "action", "reward", "is_first", "is_last"})
 MOST_ROWS: Final = 1 << 20
@@ -71,7 +71,7 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class ChunkRows:
     """Rows [start, stop) of a chunk."""
 
     chunk: Chunk
@@ -85,6 +85,7 @@ class DreamerReplay:
 
     name: ClassVar[str] = "dreamer-replay"
     about: ClassVar[str] = "replay chunks of DreamerV3, joined into episodes"
+    order: ClassVar[int] = 100
     frame_rate: Fraction = rate_option("15", about="frames per second; the files do not say")
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
@@ -113,7 +114,7 @@ class DreamerReplay:
                         part=f"row_{episode[0].start}",
                     )
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> PictureRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> PictureRecording:
         """Read everything but the pictures."""
         episode, whole = _episode_of(recording)
         tables = [_Tables.read(stretch) for stretch in episode]
@@ -138,9 +139,11 @@ class DreamerReplay:
         return PictureRecording(
             frame_times_ns=times_ns,
             frame_end_ns=end_ns,
-            clock=audit_clock(times_ns, end_ns, max_gap_ns),
-            actions=per_frame_track(space, times_ns, end_ns, values),
-            rewards=np.append(rewards[1:], np.float32(0.0)),
+            clock=audit_clock(times_ns),
+            data=FrameData(
+                actions=per_frame_track(space, times_ns, end_ns, values),
+                rewards=np.append(rewards[1:], np.float32(0.0)),
+            ),
             notes=tuple(notes),
             pictures=lambda picks: _pictures(episode, picks),
             limits=limits,
@@ -167,14 +170,14 @@ def chains(chunks: Mapping[str, Chunk]) -> list[list[Chunk]]:
     return sorted(found, key=lambda chain: chain[0].path)
 
 
-def episodes_in(chain: list[Chunk], firsts: Mapping[Path, Index]) -> Iterator[list[Stretch]]:
+def episodes_in(chain: list[Chunk], firsts: Mapping[Path, Index]) -> Iterator[list[ChunkRows]]:
     """The episodes of a chain, each in stretches of one or more chunks.
 
     Args:
         chain: chunks that follow one another.
         firsts: of each chunk the rows at which an episode begins, int64, increasing.
     """
-    episode: list[Stretch] = []
+    episode: list[ChunkRows] = []
     for chunk in chain:
         cuts = [row for row in firsts[chunk.path].tolist() if row < chunk.length]
         for start, stop in zip([0, *cuts], [*cuts, chunk.length], strict=True):
@@ -182,12 +185,12 @@ def episodes_in(chain: list[Chunk], firsts: Mapping[Path, Index]) -> Iterator[li
                 yield episode
                 episode = []
             if stop > start:
-                episode.append(Stretch(chunk, start, stop))
+                episode.append(ChunkRows(chunk, start, stop))
     if episode:
         yield episode
 
 
-def _episode_of(recording: Recording) -> tuple[list[Stretch], bool]:
+def _episode_of(recording: Recording) -> tuple[list[ChunkRows], bool]:
     """The stretches of a recording, and whether it begins where its episode does.
 
     Raises:
@@ -225,7 +228,7 @@ class _Tables:
     image_shape: tuple[int, ...]
 
     @classmethod
-    def read(cls, stretch: Stretch) -> _Tables:
+    def read(cls, stretch: ChunkRows) -> _Tables:
         """Read them.
 
         Raises:
@@ -277,8 +280,8 @@ def _is_one_hot(actions: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray(each, np.bool_)
 
 
-def _pictures(episode: list[Stretch], picks: Index) -> Iterator[Picture]:
-    """See `opened.Pictures`."""
+def _pictures(episode: list[ChunkRows], picks: Index) -> Iterator[Picture]:
+    """See `kit.open_recordings.Pictures`."""
     base = 0
     for stretch in episode:
         stop = base + stretch.stop - stretch.start

@@ -49,6 +49,7 @@ class GenieCoinrun:
 
     name: ClassVar[str] = "genie-coinrun"
     about: ClassVar[str] = "CoinRun videos of genie-bottle, without actions"
+    order: ClassVar[int] = 110
     colours: str = choice(
         "true", "stored", about="red and blue exchanged back, or as the files have them"
     )
@@ -72,11 +73,10 @@ class GenieCoinrun:
                     provenance=Provenance(game="CoinRun", map=path.stem, license="MIT"),
                 )
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> VideoRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> VideoRecording:
         """Index the video."""
         return open_clips(
             (VideoClip.whole(read_video(recording.path, limits)),),
-            max_gap_ns,
             notes=("no actions; levels may change inside the file, without a mark",),
             retouch=_exchange if self.colours == "true" else None,
         )

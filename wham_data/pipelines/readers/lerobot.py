@@ -44,12 +44,12 @@ from wham_data.pipelines.readers.kit.open_recordings import (
 )
 from wham_data.pipelines.readers.kit.options import names_option, option
 from wham_data.pipelines.readers.lerobot_clock import nearest_frames, retimed, row_times
-from wham_data.pipelines.readers.lerobot_dataset import Dataset, Episode, Stretch
+from wham_data.pipelines.readers.lerobot_dataset import Dataset, Episode, VideoSpan
 from wham_data.pipelines.video import VideoIndex, VideoLimits
 from wham_data.schemas.actions import ActionSpace, load_space, space_names
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos, steps_ns
 from wham_data.schemas.errors import Reason, RefusedInput
-from wham_data.schemas.recording import Provenance, Recording, RefusedFile
+from wham_data.schemas.recording import FrameData, Provenance, Recording, RefusedFile
 
 F = TypeVar("F", bound=np.floating[Any])
 ACTION, STATE, REWARD, STAMP = "action", "observation.state", "next.reward", "timestamp"
@@ -65,8 +65,9 @@ class LeRobot:
 
     name: ClassVar[str] = "lerobot"
     about: ClassVar[str] = "LeRobot datasets v3.0 and v2.x, an episode of a camera each"
+    order: ClassVar[int] = 180
     cameras: tuple[str, ...] = names_option(
-        about="cameras to take, each by its feature or the end of its name; all where nobody says"
+        about="cameras to take, each by its feature or the end of its name; by default all"
     )
     space: ActionSpace | None = option(
         None,
@@ -122,7 +123,7 @@ class LeRobot:
         )
 
     def open(
-        self, recording: Recording, limits: VideoLimits, max_gap_ns: int
+        self, recording: Recording, limits: VideoLimits
     ) -> VideoRecording | PictureRecording | PicturelessRecording:
         """Read the rows of the episode and index its video."""
         info = next(path for path in recording.files if path.name == "info.json")
@@ -130,10 +131,10 @@ class LeRobot:
         assert dataset is not None
         assert named is not None
         episode = dataset.episode(int(named[1]), recording.files)
-        data = dataset.data_of(episode)
-        if data not in recording.files:
-            raise RefusedInput(Reason.LOG_MISSING, f"its rows are not there: no {data.name}")
-        rows = _Rows.read(dataset, data, episode)
+        table = dataset.data_of(episode)
+        if table not in recording.files:
+            raise RefusedInput(Reason.LOG_MISSING, f"its rows are not there: no {table.name}")
+        rows = _Rows.read(dataset, table, episode)
         space, actions = self._actions(dataset, rows)
         camera = named[2]
         if camera is None:
@@ -142,8 +143,8 @@ class LeRobot:
             video = dataset.video_of(episode, camera)
             if video not in recording.files:
                 raise RefusedInput(Reason.NO_FRAMES, f"no video of {camera} for this episode")
-            stretch = episode.videos.get(camera, Stretch())
-            clip = _clip(read_video(video, limits), stretch, dataset.rate)
+            span = episode.videos.get(camera, VideoSpan())
+            clip = _clip(read_video(video, limits), span, dataset.rate)
             places, notes = _frames_of(rows, clip, dataset.rate)
             if rows.clock_notes:
                 moved = retimed(clip.times_ns, clip.end_ns, places, rows.times_ns)
@@ -154,11 +155,12 @@ class LeRobot:
                 values = _spread(actions, places, count)
                 track = per_frame_track(space, clip.times_ns, clip.end_ns, values)
             return clip.opened(
-                max_gap_ns,
-                actions=track,
-                states=None if rows.states is None else _spread(rows.states, places, count),
-                rewards=None if rows.rewards is None else _spread(rows.rewards, places, count),
-                texts=rows.texts_at(places, count),
+                FrameData(
+                    actions=track,
+                    states=None if rows.states is None else _spread(rows.states, places, count),
+                    rewards=None if rows.rewards is None else _spread(rows.rewards, places, count),
+                    texts=rows.texts_at(places, count),
+                ),
                 notes=(*rows.clock_notes, *notes),
             )
 
@@ -171,31 +173,26 @@ class LeRobot:
             times_ns = rows.times_ns
             end_ns = int(times_ns[-1]) + int(np.median(np.diff(times_ns)))
         check_length(rows.count, end_ns, limits)
-        clock = audit_clock(times_ns, end_ns, max_gap_ns)
+        clock = audit_clock(times_ns)
         track = per_frame_track(space, times_ns, end_ns, actions) if space else None
+        data = FrameData(actions=track, states=rows.states, rewards=rows.rewards, texts=rows.texts)
         if camera is None:
             return PicturelessRecording(
                 frame_times_ns=times_ns,
                 frame_end_ns=end_ns,
                 clock=clock,
-                actions=track,
-                states=rows.states,
-                rewards=rows.rewards,
-                texts=rows.texts,
+                data=data,
                 notes=rows.clock_notes,
             )
 
         def pictures(picks: Index) -> Iterator[Picture | None]:
-            yield from map(picture_in, stream_column(data, camera, rows.numbers[picks]))
+            yield from map(picture_in, stream_column(table, camera, rows.numbers[picks]))
 
         return PictureRecording(
             frame_times_ns=times_ns,
             frame_end_ns=end_ns,
             clock=clock,
-            actions=track,
-            states=rows.states,
-            rewards=rows.rewards,
-            texts=rows.texts,
+            data=data,
             notes=rows.clock_notes,
             pictures=pictures,
             limits=limits,
@@ -293,11 +290,11 @@ class _Rows:
         return texts
 
 
-def _clip(index: VideoIndex, stretch: Stretch, rate: Fraction) -> VideoClip:
+def _clip(index: VideoIndex, span: VideoSpan, rate: Fraction) -> VideoClip:
     """The frames of an episode, on the episode's own clock."""
-    if stretch.stop_s == math.inf:
+    if span.stop_s == math.inf:
         return VideoClip.whole(index)
-    start_ns, stop_ns = (int(Fraction(s) * SECOND_NS) for s in (stretch.start_s, stretch.stop_s))
+    start_ns, stop_ns = (int(Fraction(s) * SECOND_NS) for s in (span.start_s, span.stop_s))
     half_ns = int(SECOND_NS / rate / 2)
     return VideoClip.between(index, start_ns, stop_ns, slack_ns=half_ns).shifted(-start_ns)
 

@@ -25,7 +25,7 @@ _SLOT: Final = re.compile(r"\{(\w+)(?::0?(\d)d)?\}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class VideoSpan:
     """Where the frames of an episode lie: in which video, between which of its seconds."""
 
     chunk: int = 0
@@ -46,7 +46,7 @@ class Episode:
     number: int
     chunk: int = 0
     file: int = 0
-    videos: Mapping[str, Stretch] = field(default_factory=dict)
+    videos: Mapping[str, VideoSpan] = field(default_factory=dict)
     table: Path | None = None
 
 
@@ -54,12 +54,12 @@ class Episode:
 class Dataset:
     """A dataset by its `info.json`.
 
-    told   what that says
+    content  of that file
     joint  v3.0: many episodes in a file
     """
 
     info: Path
-    told: Mapping[str, Any]
+    content: Mapping[str, Any]
     rate: Fraction
     joint: bool
 
@@ -70,23 +70,25 @@ class Dataset:
         Raises:
             RefusedInput: it cannot be read, or says what makes no sense.
         """
-        told = read_json(info)
-        if not isinstance(told, dict) or not {"codebase_version", "features", "fps"} <= set(told):
+        content = read_json(info)
+        if not isinstance(content, dict) or not {"codebase_version", "features", "fps"} <= set(
+            content
+        ):
             return None
-        version = _VERSION.fullmatch(str(told["codebase_version"]))
+        version = _VERSION.fullmatch(str(content["codebase_version"]))
         if version is None:
             raise RefusedInput(
                 Reason.FORMAT_NOT_ALLOWED,
-                f"LeRobot {str(told['codebase_version'])[:40]}, expected v2.0, v2.1 or v3.0",
+                f"LeRobot {str(content['codebase_version'])[:40]}, expected v2.0, v2.1 or v3.0",
             )
-        fps, features = told["fps"], told["features"]
+        fps, features = content["fps"], content["features"]
         if not is_number(fps) or not SMALLEST_RATE <= fps <= MOST_RATE:
             raise RefusedInput(Reason.METADATA, f"info.json: fps is {str(fps)[:40]}")
         if not isinstance(features, dict) or not all(
             isinstance(each, dict) for each in features.values()
         ):
             raise RefusedInput(Reason.METADATA, "info.json: features is no table of tables")
-        return cls(info, told, Fraction(str(fps)).limit_denominator(1001), version[1] == "3")
+        return cls(info, content, Fraction(str(fps)).limit_denominator(1001), version[1] == "3")
 
     @property
     def root(self) -> Path:
@@ -103,20 +105,20 @@ class Dataset:
         """Features that are pictures in colour, as videos or in the rows."""
         return tuple(
             name
-            for name, each in self.told["features"].items()
+            for name, each in self.content["features"].items()
             if each.get("dtype") in ("video", "image") and not _is_depth(each)
         )
 
     @property
     def videos(self) -> tuple[str, ...]:
         """Features that are videos, depth maps among them."""
-        features = self.told["features"].items()
+        features = self.content["features"].items()
         return tuple(name for name, each in features if each.get("dtype") == "video")
 
     @property
     def action_names(self) -> tuple[str, ...]:
         """Names of the numbers of an action; () where the dataset does not say."""
-        names = self.told["features"].get("action", {}).get("names")
+        names = self.content["features"].get("action", {}).get("names")
         if isinstance(names, dict) and len(names) == 1:
             (names,) = names.values()
         return tuple(map(str, names)) if isinstance(names, list) else ()
@@ -194,24 +196,24 @@ class Dataset:
         """Where what a camera saw lies; `info.json` for what is no video."""
         if camera not in self.videos:
             return self.info
-        stretch = episode.videos.get(camera, Stretch())
+        span = episode.videos.get(camera, VideoSpan())
         places: dict[str, int | str] = {
-            "chunk_index": stretch.chunk,
-            "file_index": stretch.file,
+            "chunk_index": span.chunk,
+            "file_index": span.file,
             "video_key": camera,
         }
         return self._place("video_path", episode, places)
 
     def _place(self, template: str, episode: Episode, places: Mapping[str, int | str]) -> Path:
         """A path of `info.json` with its `{slots}` filled, never by `str.format`: it is not ours."""
-        per_chunk = self.told.get("chunks_size")
+        per_chunk = self.content.get("chunks_size")
         chunk = episode.number // per_chunk if isinstance(per_chunk, int) and per_chunk > 0 else 0
         known = {"episode_index": episode.number, "episode_chunk": chunk, **places}
 
         def filled(slot: re.Match[str]) -> str:
             return str(known.get(slot[1], slot[0])).zfill(int(slot[2] or 0))
 
-        return self.root / _SLOT.sub(filled, str(self.told.get(template))[:MOST_TEMPLATE])
+        return self.root / _SLOT.sub(filled, str(self.content.get(template))[:MOST_TEMPLATE])
 
     @property
     def _columns(self) -> list[str]:
@@ -230,7 +232,7 @@ class Dataset:
                 raise RefusedInput(Reason.METADATA, f"{path.name}: not the numbers of an episode")
             number, chunk, file, *rest = row
             videos = {
-                camera: Stretch(*rest[4 * place : 4 * place + 4])
+                camera: VideoSpan(*rest[4 * place : 4 * place + 4])
                 for place, camera in enumerate(self.videos)
             }
             yield Episode(number, chunk, file, videos, path)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from wham_data.files.found import open_regular
 from wham_data.files.lmdb_file import LmdbFile, is_lmdb
-from wham_data.pipelines.readers.kit.fixed_rate import open_steady
+from wham_data.pipelines.readers.kit.fixed_rate import open_fixed_rate
 from wham_data.pipelines.readers.kit.frame_actions import one_hot
 from wham_data.pipelines.readers.kit.open_recordings import Picture, check_length, check_pixels
 from wham_data.pipelines.readers.kit.options import choice, file_option, rate_option
@@ -31,7 +31,7 @@ from wham_data.schemas.actions import load_space
 from wham_data.schemas.clock import SECOND_NS, Index
 from wham_data.schemas.declarations import is_text, known_keys, read_toml
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
-from wham_data.schemas.recording import OpenRecording, Provenance, Recording, RefusedFile
+from wham_data.schemas.recording import FrameData, OpenRecording, Provenance, Recording, RefusedFile
 
 MOST_SHAPE_BYTES: Final = 256
 MOST_TEXT_BYTES: Final = 10_000
@@ -84,6 +84,7 @@ class MeltingPotLmdb:
 
     name: ClassVar[str] = "melting-pot-lmdb"
     about: ClassVar[str] = "matches of several players in LMDB shards with Self-Forcing's keys"
+    order: ClassVar[int] = 80
     mapping: Path | None = file_option(about="TOML that says which array holds what")
     timing: str = choice("after", "leads", about="an action acts after its frame, or led to it")
     frame_rate: Fraction = rate_option("10", about="frames per second; the files do not say")
@@ -126,7 +127,7 @@ class MeltingPotLmdb:
                         part=f"row_{row}",
                     )
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> OpenRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> OpenRecording:
         """Read everything but the pictures."""
         names = LmdbMapping.read(self.mapping)
         shard = LmdbFile.open(recording.path)
@@ -163,15 +164,13 @@ class MeltingPotLmdb:
             yield from _pictures(recording.path, start, shown, picks)
 
         height, width = (shown[1:3] if shown[3] == 3 else shown[2:]) if shown else (1, 1)
-        return open_steady(
+        return open_fixed_rate(
             count,
             self.frame_rate,
             limits,
-            max_gap_ns,
+            FrameData(states=states, texts=None if prompt is None else [prompt] * count),
             space=space,
             values=one_hot(codes, space.size),
-            states=states,
-            texts=None if prompt is None else [prompt] * count,
             pictures=pictures if shown else None,
             size=(width, height),
             notes=(f"gone in {gone.sum()} frames: actions not known",) if gone.any() else (),
@@ -264,7 +263,7 @@ def _numbers(shard: LmdbFile, name: str, row: int, types: dict[int, str]) -> NDA
 
 
 def _of_player(values: NDArray[Any], player: int | None) -> NDArray[Any]:
-    """The values [T, players, ...] of one of them; of everybody where players are not told apart."""
+    """The values [T, players, ...] of one of them; of everybody where `player` is None."""
     if player is None:
         return values
     if values.ndim < 2 or player >= values.shape[1]:
@@ -281,7 +280,7 @@ def _text(shard: LmdbFile, name: str, row: int) -> str | None:
 
 
 def _pictures(path: Path, start: int, shape: tuple[int, ...], picks: Index) -> Iterator[Picture]:
-    """See `opened.Pictures`: frames of a shape (T, H, W, 3) or (T, 3, H, W) from a place on."""
+    """See `kit.open_recordings.Pictures`: frames of a shape (T, H, W, 3) or (T, 3, H, W) from a place on."""
     size = math.prod(shape[1:])
     with open_regular(path) as file:
         for pick in picks.tolist():

@@ -32,21 +32,21 @@ from wham_data.files.hdf5 import (
     read_rows,
 )
 from wham_data.files.json_lines import read_json
-from wham_data.pipelines.readers.kit.declared_actions import space_of, values_of
-from wham_data.pipelines.readers.kit.fixed_rate import open_steady
+from wham_data.pipelines.readers.kit.declared_actions import chosen_picture, space_of, values_of
+from wham_data.pipelines.readers.kit.fixed_rate import open_fixed_rate
 from wham_data.pipelines.readers.kit.gymnasium_spaces import (
     Entry,
     action_part,
     entries_of,
     space_in,
 )
-from wham_data.pipelines.readers.kit.open_recordings import Picture
+from wham_data.pipelines.readers.kit.open_recordings import Picture, picture_in
 from wham_data.pipelines.readers.kit.options import option, rate_option
 from wham_data.pipelines.readers.kit.pictures_seen import first_picture, not_taken
-from wham_data.pipelines.video import VideoLimits, decode_image
+from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput
-from wham_data.schemas.recording import OpenRecording, Provenance, Recording, RefusedFile
+from wham_data.schemas.recording import FrameData, OpenRecording, Provenance, Recording, RefusedFile
 
 METADATA: Final = "metadata.json"
 MOST_BYTES: Final = 256 << 20
@@ -65,6 +65,7 @@ class Minari:
 
     name: ClassVar[str] = "minari"
     about: ClassVar[str] = "data sets of Minari, in its HDF5 form"
+    order: ClassVar[int] = 60
     frame_rate: Fraction = rate_option("10", about="frames per second; the files do not say")
     picture: str = option(
         "",
@@ -98,72 +99,58 @@ class Minari:
                     part=f"episode_{number}",
                 )
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> OpenRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> OpenRecording:
         """Read everything but the pictures."""
         path, episode = recording.path, recording.part
-        said = _metadata(recording)
-        acted = [action_part(each) for each in entries_of(space_in(said, "action_space"))]
-        seen = entries_of(space_in(said, "observation_space"))
-        picture = self._picture(seen)
+        declared = _metadata(recording)
+        action_parts = [
+            action_part(each) for each in entries_of(space_in(declared, "action_space"))
+        ]
+        observations = entries_of(space_in(declared, "observation_space"))
+        pictured = [entry for entry in observations if entry.channels is not None]
+        picture = chosen_picture(pictured, self.picture, "an observation")
+        if not self.picture:
+            picture = first_picture(pictured, lambda entry: entry.is_colour, lambda _: "uint8")
         shown = "" if picture is None else _at(f"{episode}/observations", picture.path)
         with opened_hdf5(path) as file:
             arrays = {
                 part.path: read_array(
                     file, _at(f"{episode}/actions", part.path), most_bytes=MOST_BYTES
                 )
-                for part in acted
+                for part in action_parts
             }
             if any(not len(array) for array in arrays.values()):
                 raise RefusedInput(Reason.LOG_EMPTY, f"{episode} has no steps")
-            values = values_of(acted, arrays)
+            values = values_of(action_parts, arrays)
             if picture is not None:
                 form, frames = _form_of(file, shown)
                 if frames != len(values) + 1:
                     raise RefusedInput(
                         Reason.LOG_COVERAGE, f"{len(values)} actions for {frames} observations"
                     )
-            numbers = [entry for entry in seen if entry.is_numbers and not entry.is_map]
+            numbers = [entry for entry in observations if entry.is_numbers and not entry.is_map]
             states = _states(file, f"{episode}/observations", numbers, len(values) + 1)
             rewards = None
             if has(file, f"{episode}/rewards"):
-                earned = read_array(file, f"{episode}/rewards", most_bytes=MOST_BYTES)
-                rewards = np.append(earned.astype(np.float32), np.float32(0))
+                read = read_array(file, f"{episode}/rewards", most_bytes=MOST_BYTES)
+                rewards = np.append(read.astype(np.float32), np.float32(0))
 
         def pictures(picks: Index) -> Iterator[Picture | None]:
             assert picture is not None
             yield from _pictures(path, shown, picture, form, picks)
 
-        return open_steady(
+        return open_fixed_rate(
             len(values) + 1,
             self.frame_rate,
             limits,
-            max_gap_ns,
-            space=space_of(acted, str(said.get("dataset_id") or self.name)),
+            FrameData(states=states, rewards=rewards),
+            space=space_of(action_parts, str(declared.get("dataset_id") or self.name)),
             values=values,
-            states=states,
-            rewards=rewards,
             pictures=None if picture is None else pictures,
             size=(1, 1) if picture is None else picture.size,
             notes=not_taken(
-                [entry.path for entry in seen if entry.is_map and entry is not picture]
+                [entry.path for entry in observations if entry.is_map and entry is not picture]
             ),
-        )
-
-    def _picture(self, seen: list[Entry]) -> Entry | None:
-        """The entry of an observation that is the picture.
-
-        Raises:
-            RefusedInput: METADATA, the one that was asked for is none.
-        """
-        pictures = [entry for entry in seen if entry.channels is not None]
-        if not self.picture:
-            return first_picture(pictures, lambda entry: entry.is_colour, lambda _: "uint8")
-        for entry in pictures:
-            if entry.path == self.picture:
-                return entry
-        there = ", ".join(entry.path for entry in pictures) or "none"
-        raise RefusedInput(
-            Reason.METADATA, f"no picture {self.picture} in an observation; pictures there: {there}"
         )
 
 
@@ -198,22 +185,22 @@ def _metadata(recording: Recording) -> dict[str, object]:
         RefusedInput: METADATA, there are none; or they are no sound JSON.
     """
     beside = recording.path.with_name(METADATA)
-    said = read_json(beside) if beside in recording.files else None
-    if not isinstance(said, dict):
+    declared = read_json(beside) if beside in recording.files else None
+    if not isinstance(declared, dict):
         raise RefusedInput(
             Reason.METADATA, f"no {METADATA} beside it, which says what its actions are"
         )
-    return said
+    return declared
 
 
 def _game(metadata: Path) -> str | None:
     """The environment that a data set was made in."""
     try:
-        said = read_json(metadata)
-        made_in = space_in(said, "env_spec") if isinstance(said, dict) else {}
+        declared = read_json(metadata)
+        made_in = space_in(declared, "env_spec") if isinstance(declared, dict) else {}
     except RefusedInput:
         return None
-    game = made_in.get("id") or said.get("dataset_id")
+    game = made_in.get("id") or declared.get("dataset_id")
     return game if isinstance(game, str) else None
 
 
@@ -263,7 +250,7 @@ def _form_of(file: object, name: str) -> tuple[Form, int]:
 def _pictures(
     path: Path, name: str, entry: Entry, form: Form, picks: Index
 ) -> Iterator[Picture | None]:
-    """See `opened.Pictures`; a JPEG that cannot be decoded is None."""
+    """See `kit.open_recordings.Pictures`; a JPEG that cannot be decoded is None."""
     with opened_hdf5(path) as file:
         if form == "array":
             for row in read_rows(file, name, picks):
@@ -274,8 +261,4 @@ def _pictures(
             if form == "jpegs"
             else (row.tobytes() for row in read_rows(file, name, picks))
         )
-        for data in coded:
-            try:
-                yield decode_image(data)
-            except RefusedInput:
-                yield None
+        yield from map(picture_in, coded)

@@ -32,7 +32,7 @@ from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import ActionSpace, load_space
 from wham_data.schemas.declarations import is_number
 from wham_data.schemas.errors import Reason, RefusedInput
-from wham_data.schemas.recording import Provenance, Recording
+from wham_data.schemas.recording import FrameData, Provenance, Recording
 
 LOG: Final = "actions.jsonl"
 VIDEO: Final = "video"
@@ -47,6 +47,7 @@ class MultiAgentJsonl:
 
     name: ClassVar[str] = "multi-agent-jsonl"
     about: ClassVar[str] = "a video beside an actions.jsonl, a line for each frame and its players"
+    order: ClassVar[int] = 120
     action_names: tuple[str, ...] = names_option(
         about="an Atari game's actions in order, as ALE's get_action_meanings() names them",
         allowed=ATARI_ACTIONS,
@@ -82,7 +83,7 @@ class MultiAgentJsonl:
                     part=f"player_{subject}" if subject else "",
                 )
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> VideoRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> VideoRecording:
         """Index the video and read the lines."""
         video, log = recording.files
         clip = VideoClip.whole(read_video(video, limits))
@@ -111,9 +112,10 @@ class MultiAgentJsonl:
         else:
             space, values = self._numbered_actions("combo" in first[1], taken[:, 0])
         return clip.opened(
-            max_gap_ns,
-            actions=per_frame_track(space, clip.times_ns, clip.end_ns, values),
-            rewards=rewards,
+            FrameData(
+                actions=per_frame_track(space, clip.times_ns, clip.end_ns, values),
+                rewards=rewards,
+            ),
             notes=_notes(told, count, np.isnan(taken).all(axis=1)),
         )
 
@@ -221,7 +223,7 @@ def _values(parts: list[ActionPart], taken: NDArray[np.float64]) -> NDArray[np.f
 
 
 def _reward(line: Mapping[str, Any], subject: str) -> float:
-    """What a player earned in a step; 0 where nothing is said."""
+    """The reward of a player in a step; 0 where there is none."""
     said = line.get("reward")
     if isinstance(said, dict):
         said = said.get(f"{subject}.REWARD", said.get(subject))

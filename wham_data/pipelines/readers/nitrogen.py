@@ -46,7 +46,14 @@ from wham_data.schemas.actions import clamp, load_space
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos
 from wham_data.schemas.declarations import is_number
 from wham_data.schemas.errors import Reason, RefusedInput
-from wham_data.schemas.recording import ActionTrack, Frames, Provenance, Recording, RefusedFile
+from wham_data.schemas.recording import (
+    ActionTrack,
+    FrameData,
+    Frames,
+    Provenance,
+    Recording,
+    RefusedFile,
+)
 
 LICENSE: Final = "CC-BY-NC-4.0"
 LONGEST_S: Final = 1e6
@@ -60,7 +67,7 @@ TABLES: Final = {"raw": "actions_raw.parquet", "processed": "actions_processed.p
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class LabelledChunk:
     """What `metadata.json` tells.
 
     rows      how many frames the labels are of
@@ -75,18 +82,18 @@ class Chunk:
     overlay: tuple[float, float, float, float] | None
 
     @classmethod
-    def read(cls, path: Path) -> Chunk | None:
+    def read(cls, path: Path) -> LabelledChunk | None:
         """The chunk of a `metadata.json`; None for one of something else.
 
         Raises:
             RefusedInput: METADATA, it says what makes no sense; and as `read_json`.
         """
-        told = read_json(path, 1 << 20)
-        video = told.get("original_video") if isinstance(told, dict) else None
-        if not isinstance(video, dict) or "chunk_size" not in told:
+        metadata = read_json(path, 1 << 20)
+        video = metadata.get("original_video") if isinstance(metadata, dict) else None
+        if not isinstance(video, dict) or "chunk_size" not in metadata:
             return None
         start_s, stop_s = video.get("start_time"), video.get("end_time")
-        rows, name, game = told["chunk_size"], video.get("video_id"), told.get("game")
+        rows, name, game = metadata["chunk_size"], video.get("video_id"), metadata.get("game")
         if not (is_number(start_s) and is_number(stop_s) and 0 <= start_s < stop_s < LONGEST_S):
             raise RefusedInput(
                 Reason.METADATA, f"a chunk from {str(start_s)[:40]} to {str(stop_s)[:40]} s"
@@ -103,7 +110,7 @@ class Chunk:
             stop_ns=round(stop_s * SECOND_NS),
             rows=rows,
             game=game if isinstance(game, str) else None,
-            overlay=_overlay(told, video),
+            overlay=_overlay(metadata, video),
         )
 
     @property
@@ -118,6 +125,7 @@ class NitroGen:
 
     name: ClassVar[str] = "nitrogen"
     about: ClassVar[str] = "NVIDIA's NitroGen labels, beside videos of your own"
+    order: ClassVar[int] = 190
     labels: str = choice("raw", "processed", about="which of the two tables of a chunk")
     overlay: str = choice("masked", "shown", about="the pad's picture that gives the action away")
 
@@ -134,7 +142,7 @@ class NitroGen:
             if path.name != "metadata.json" or present.isdisjoint(tables.values()):
                 continue
             try:
-                chunk = Chunk.read(path)
+                chunk = LabelledChunk.read(path)
             except RefusedInput as why:
                 yield RefusedFile(path, why)
                 continue
@@ -143,15 +151,19 @@ class NitroGen:
                 yield self._recording(chunk, path, there, videos)
 
     def _recording(
-        self, chunk: Chunk, told: Path, tables: Mapping[str, Path], videos: Mapping[str, list[Path]]
+        self,
+        chunk: LabelledChunk,
+        metadata: Path,
+        tables: Mapping[str, Path],
+        videos: Mapping[str, list[Path]],
     ) -> Recording:
         table = tables.get(self.labels, next(iter(tables.values())))
-        folder = told.parent
+        folder = metadata.parent
         clips = videos.get(str(folder), []) or videos.get(folder.name, [])
         video = next(filter(_is_video, clips or videos.get(chunk.video, [])), None)
         return Recording(
             path=video or table,
-            files=(*((video,) if video else ()), table, told),
+            files=(*((video,) if video else ()), table, metadata),
             format=self.name,
             provenance=Provenance(game=chunk.game, match=chunk.video, license=LICENSE),
             companions=tuple(other for other in tables.values() if other != table),
@@ -159,11 +171,11 @@ class NitroGen:
         )
 
     def open(
-        self, recording: Recording, limits: VideoLimits, max_gap_ns: int
+        self, recording: Recording, limits: VideoLimits
     ) -> VideoRecording | PicturelessRecording:
         """Read the labels and index the video, if there is one."""
-        *videos, table, told = recording.files
-        chunk = Chunk.read(told)
+        *videos, table, metadata = recording.files
+        chunk = LabelledChunk.read(metadata)
         assert chunk is not None
         rows = _rows(table)
         notes = [] if table.name == TABLES[self.labels] else [f"labels of {table.name}"]
@@ -176,8 +188,8 @@ class NitroGen:
             return PicturelessRecording(
                 frame_times_ns=times_ns[:-1],
                 frame_end_ns=int(times_ns[-1]),
-                clock=audit_clock(times_ns[:-1], int(times_ns[-1]), max_gap_ns),
-                actions=_track(rows, times_ns),
+                clock=audit_clock(times_ns[:-1]),
+                data=FrameData(actions=_track(rows, times_ns)),
                 notes=(*notes, "no video: actions only"),
             )
         index, half_ns = read_video(videos[0], limits), int(chunk.interval_ns / 2)
@@ -191,8 +203,7 @@ class NitroGen:
             notes.append("the metadata name no overlay: nothing is painted over")
         return open_clips(
             (clip,),
-            max_gap_ns,
-            actions=_track(rows, snapped(times_ns, clip.times_ns, half_ns)),
+            FrameData(actions=_track(rows, snapped(times_ns, clip.times_ns, half_ns))),
             notes=tuple(notes),
             retouch=_mask(chunk.overlay, index.picture.display_size)
             if masked and chunk.overlay is not None
@@ -200,7 +211,7 @@ class NitroGen:
         )
 
 
-def _is_clip(video: Path, chunk: Chunk) -> bool:
+def _is_clip(video: Path, chunk: LabelledChunk) -> bool:
     """Whether a video begins where the chunk does."""
     return video.stem != chunk.video
 
@@ -210,14 +221,14 @@ def _is_video(path: Path) -> bool:
 
 
 def _overlay(
-    told: Mapping[str, Any], video: Mapping[str, Any]
+    metadata: Mapping[str, Any], video: Mapping[str, Any]
 ) -> tuple[float, float, float, float] | None:
     """Where the pad is shown. The box is x, y, width and height in pixels of the original video.
 
     Raises:
-        RefusedInput: METADATA, a box is told and cannot be placed.
+        RefusedInput: METADATA, there is a box that cannot be placed.
     """
-    box, size = told.get("bbox_controller_overlay"), video.get("resolution")
+    box, size = metadata.get("bbox_controller_overlay"), video.get("resolution")
     if box is None:
         return None
     numbers = [*box, *size] if isinstance(box, list) and isinstance(size, list) else []
@@ -294,7 +305,7 @@ def _track(rows: NDArray[np.float64], times_ns: Nanos) -> ActionTrack:
         rows: float64 [N, 21].
         times_ns: int64 [N + 1], of the rows and of the end.
     """
-    acted = np.full_like(rows, np.nan)
-    acted[:-1] = rows[1:]
-    values, clamped = clamp(SPACE, acted)
+    actions = np.full_like(rows, np.nan)
+    actions[:-1] = rows[1:]
+    values, clamped = clamp(SPACE, actions)
     return ActionTrack(SPACE, times_ns[:-1], values, int(times_ns[-1]), None, clamped)

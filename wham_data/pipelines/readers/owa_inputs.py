@@ -42,7 +42,7 @@ class Event(NamedTuple):
 
     kind: str
     time_ns: int
-    told: dict[str, Any]
+    content: dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -129,13 +129,13 @@ class Sources:
             if count > MOST_EVENTS:
                 raise RefusedInput(Reason.TOO_LARGE, f"over {MOST_EVENTS} messages")
             if event.kind == "RawMouseEvent":
-                flags = _whole(event.told.get("button_flags"))
+                flags = _whole(event.content.get("button_flags"))
                 presses += bool(flags & 0x3FF)
                 wheels += bool(flags & (RAW_WHEEL | RAW_WHEEL_X))
-                is_place = bool(_whole(event.told.get("us_flags")) & RAW_ABSOLUTE)
+                is_place = bool(_whole(event.content.get("us_flags")) & RAW_ABSOLUTE)
                 places += is_place
                 moves += not is_place
-            pointer += event.kind == "MouseEvent" and event.told.get("event_type") == "move"
+            pointer += event.kind == "MouseEvent" and event.content.get("event_type") == "move"
             _note_start(start, event, presses > 0)
         raw_motion = moves > 0 and (moves >= places or not pointer)
         return cls(raw_motion, presses > 0, wheels > 0, count, places, start.down())
@@ -173,30 +173,33 @@ def input_track(
             if time_ns - changed_ns.get(name, -SETTLED_NS) >= SETTLED_NS:
                 track.press(time_ns, name, name in down)
 
-    for kind, time_ns, told in events:
+    for kind, time_ns, content in events:
         if kind == "KeyboardEvent":
-            code, wanted = told.get("vk"), told.get("event_type")
+            code, wanted = content.get("vk"), content.get("event_type")
             if wanted in ("press", "release"):
                 press(time_ns, key_of_code(_whole(code)), wanted == "press", f"key {code}")
         elif kind == "KeyboardState":
-            settle(time_ns, KEYS, {key_of_code(_whole(code)) for code in _list(told)})
+            settle(time_ns, KEYS, {key_of_code(_whole(code)) for code in _list(content)})
         elif kind == "MouseState":
-            settle(time_ns, RAW_BUTTONS, {MOUSE_BUTTONS.get(str(each)) for each in _list(told)})
-            pointer = _point(told) or pointer
+            settle(time_ns, RAW_BUTTONS, {MOUSE_BUTTONS.get(str(each)) for each in _list(content)})
+            pointer = _point(content) or pointer
         elif kind == "RawMouseEvent":
-            _raw_mouse(track, press, time_ns, told, sources)
+            _raw_mouse(track, press, time_ns, content, sources)
         elif kind == "MouseEvent":
-            here = _point(told) or pointer
+            here = _point(content) or pointer
             motion: dict[str, float] = {}
             if not sources.raw_motion and pointer is not None and here is not None:
                 motion = {"mouse_dx": here[0] - pointer[0], "mouse_dy": here[1] - pointer[1]}
             pointer = here
-            if told.get("event_type") == "click" and not sources.raw_buttons:
-                button = told.get("button")
+            if content.get("event_type") == "click" and not sources.raw_buttons:
+                button = content.get("button")
                 name = MOUSE_BUTTONS.get(str(button))
-                press(time_ns, name, told.get("pressed") is True, f"mouse {button}")
-            elif told.get("event_type") == "scroll" and not sources.raw_wheel:
-                motion |= {"wheel": _number(told.get("dy")), "wheel_x": _number(told.get("dx"))}
+                press(time_ns, name, content.get("pressed") is True, f"mouse {button}")
+            elif content.get("event_type") == "scroll" and not sources.raw_wheel:
+                motion |= {
+                    "wheel": _number(content.get("dy")),
+                    "wheel_x": _number(content.get("dx")),
+                }
             if any(motion.values()):
                 track.at(time_ns, **motion)
     notes = [] if sources.raw_motion else ["mouse motion is the pointer's, in pixels"]
@@ -240,12 +243,12 @@ def _note_start(start: HeldAtStart, event: Event, raw_buttons: bool) -> None:
 
 
 def _raw_mouse(
-    track: InputTrack, press: Any, time_ns: int, told: dict[str, Any], sources: Sources
+    track: InputTrack, press: Any, time_ns: int, content: dict[str, Any], sources: Sources
 ) -> None:
     """One report of the device: motion, then buttons down, then buttons up, then the wheel."""
-    flags, turned = _whole(told.get("button_flags")), _whole(told.get("button_data"))
-    if sources.raw_motion and not _whole(told.get("us_flags")) & RAW_ABSOLUTE:
-        dx, dy = _number(told.get("last_x")), _number(told.get("last_y"))
+    flags, turned = _whole(content.get("button_flags")), _whole(content.get("button_data"))
+    if sources.raw_motion and not _whole(content.get("us_flags")) & RAW_ABSOLUTE:
+        dx, dy = _number(content.get("last_x")), _number(content.get("last_y"))
         if dx or dy:
             track.at(time_ns, mouse_dx=dx, mouse_dy=dy)
     for shift, pressed in ((0, True), (1, False)):
@@ -267,11 +270,11 @@ def _number(value: object) -> float:
     return float(value) if is_number(value) else 0.0
 
 
-def _list(told: dict[str, Any]) -> list[Any]:
-    buttons = told.get("buttons")
+def _list(content: dict[str, Any]) -> list[Any]:
+    buttons = content.get("buttons")
     return buttons if isinstance(buttons, list) else []
 
 
-def _point(told: dict[str, Any]) -> tuple[float, float] | None:
-    x, y = told.get("x"), told.get("y")
+def _point(content: dict[str, Any]) -> tuple[float, float] | None:
+    x, y = content.get("x"), content.get("y")
     return (float(x), float(y)) if is_number(x) and is_number(y) else None

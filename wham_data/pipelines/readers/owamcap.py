@@ -40,7 +40,7 @@ from wham_data.pipelines.readers.owa_start import by_time
 from wham_data.pipelines.video import VideoIndex, VideoLimits, decode_image
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput
-from wham_data.schemas.recording import ActionTrack, Recording
+from wham_data.schemas.recording import ActionTrack, FrameData, Recording
 
 PROFILE: Final = "owa"
 SCREENS: Final = frozenset({"ScreenCaptured", "ScreenEmitted"})
@@ -76,6 +76,7 @@ class Owamcap:
 
     name: ClassVar[str] = "owamcap"
     about: ClassVar[str] = "desktop recordings of Open World Agents: .mcap, often beside .mkv"
+    order: ClassVar[int] = 210
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
         """Every MCAP file of the profile, with the videos that its screens name."""
@@ -86,15 +87,15 @@ class Owamcap:
             yield Recording(path=path, files=(path, *_videos_of(path, present)), format=self.name)
 
     def open(
-        self, recording: Recording, limits: VideoLimits, max_gap_ns: int
+        self, recording: Recording, limits: VideoLimits
     ) -> VideoRecording | PictureRecording | PicturelessRecording:
         """Read all messages, and index the video."""
         path, *videos = recording.files
         log = _Log.read(path)
         actions, notes = log.track()
         if log.screens and videos:
-            clips, told = clips_of(log.screens, videos, limits)
-            return open_clips(clips, max_gap_ns, actions=actions, notes=(*notes, *told))
+            clips, more = clips_of(log.screens, videos, limits)
+            return open_clips(clips, FrameData(actions=actions), notes=(*notes, *more))
         screens = _in_order(log.screens)
         embedded = [screen for screen in screens if not screen.uri]
         if actions is None and not embedded:
@@ -106,13 +107,13 @@ class Owamcap:
         last_ns = int(np.median(np.diff(times_ns))) if len(times_ns) > 1 else 1
         end_ns = int(times_ns[-1]) + last_ns
         check_length(len(times_ns), end_ns - int(times_ns[0]), limits)
-        clock = audit_clock(times_ns, end_ns, max_gap_ns)
+        clock = audit_clock(times_ns)
         if not embedded:
             return PicturelessRecording(
                 frame_times_ns=times_ns,
                 frame_end_ns=end_ns,
                 clock=clock,
-                actions=actions,
+                data=FrameData(actions=actions),
                 notes=(*notes, "no video: actions only"),
             )
 
@@ -125,7 +126,7 @@ class Owamcap:
             frame_times_ns=times_ns,
             frame_end_ns=end_ns,
             clock=clock,
-            actions=actions,
+            data=FrameData(actions=actions),
             notes=notes,
             pictures=pictures,
             limits=limits,
@@ -187,19 +188,19 @@ def _events(path: Path) -> Iterator[tuple[Event, tuple[int, int]]]:
     for message in read_messages(path):
         kind = re.split(r"[./]", message.schema)[-1]
         if kind in SCREENS or kind in INPUTS:
-            told = json_value(message.data, f"{path.name}, {kind}")
-            if not isinstance(told, dict):
+            content = json_value(message.data, f"{path.name}, {kind}")
+            if not isinstance(content, dict):
                 raise RefusedInput(Reason.LOG_SYNTAX, f"{path.name}: a {kind} that is no object")
-            yield Event(kind, message.log_time_ns, told), message.place
+            yield Event(kind, message.log_time_ns, content), message.place
 
 
 def _screen(event: Event, place: tuple[int, int]) -> Screen:
     """A screen as any generation tells it: `media_ref`, or `path` and `pts`."""
-    media = event.told.get("media_ref")
+    media = event.content.get("media_ref")
     media = media if isinstance(media, dict) else {}
-    uri = media.get("uri") or media.get("path") or event.told.get("path")
+    uri = media.get("uri") or media.get("path") or event.content.get("path")
     uri = uri if isinstance(uri, str) else ""
-    pts_ns = media.get("pts_ns", event.told.get("pts"))
+    pts_ns = media.get("pts_ns", event.content.get("pts"))
     sound = isinstance(pts_ns, int) and 0 <= pts_ns < 1 << 62
     within = bool(_PICTURE.match(uri)) or isinstance(media.get("data"), str)
     return Screen(event.time_ns, pts_ns if sound else None, "" if within else uri[:4096], place)
@@ -350,8 +351,8 @@ def _messages_at(path: Path, places: list[tuple[int, int]]) -> Iterator[bytes]:
 
 def _embedded_picture(data: bytes) -> Picture | None:
     """The picture in a message; None for one that cannot be decoded."""
-    told: Any = json_value(data, "a screen")
-    media = told.get("media_ref") or {}
+    content: Any = json_value(data, "a screen")
+    media = content.get("media_ref") or {}
     text = media.get("data") or _PICTURE.sub("", str(media.get("uri")), count=1)
     try:
         return decode_image(base64.b64decode(str(text), validate=True))

@@ -38,7 +38,7 @@ from wham_data.pipelines.readers.kit.open_recordings import (
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.errors import Reason, RefusedInput
-from wham_data.schemas.recording import Provenance, Recording, RefusedFile
+from wham_data.schemas.recording import FrameData, Provenance, Recording, RefusedFile
 
 METADATA, FRAMES, VERSION = 2, 3, 6
 USER_ACTION, FRAME_TEXTS, SYSTEM_ACTION = 1, 7, 6
@@ -72,6 +72,7 @@ class P2p:
 
     name: ClassVar[str] = "p2p"
     about: ClassVar[str] = "Elefant's P2P recordings: .mp4 beside annotation.proto"
+    order: ClassVar[int] = 200
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
         """Every file of annotations, with the video in its folder if there is one."""
@@ -98,7 +99,7 @@ class P2p:
             )
 
     def open(
-        self, recording: Recording, limits: VideoLimits, max_gap_ns: int
+        self, recording: Recording, limits: VideoLimits
     ) -> VideoRecording | PicturelessRecording:
         """Read the annotations and index the video."""
         *videos, path = recording.files
@@ -116,9 +117,11 @@ class P2p:
             return PicturelessRecording(
                 frame_times_ns=times_ns,
                 frame_end_ns=end_ns,
-                clock=audit_clock(times_ns, end_ns, max_gap_ns),
-                actions=per_frame_track(SPACE, times_ns, end_ns, labels.rows, leads=True),
-                texts=labels.texts,
+                clock=audit_clock(times_ns),
+                data=FrameData(
+                    actions=per_frame_track(SPACE, times_ns, end_ns, labels.rows, leads=True),
+                    texts=labels.texts,
+                ),
                 notes=(*labels.notes, "no video: actions only"),
             )
         clip = VideoClip.whole(read_video(videos[0], limits))
@@ -132,9 +135,10 @@ class P2p:
         rows[:count] = labels.rows[:frames]
         texts = [*labels.texts[:frames], *[None] * (frames - count)]
         return clip.opened(
-            max_gap_ns,
-            actions=per_frame_track(SPACE, clip.times_ns, clip.end_ns, rows, leads=True),
-            texts=texts if any(texts) else None,
+            FrameData(
+                actions=per_frame_track(SPACE, clip.times_ns, clip.end_ns, rows, leads=True),
+                texts=texts if any(texts) else None,
+            ),
             notes=tuple(notes),
         )
 

@@ -30,17 +30,22 @@ from wham_data.files.tfrecord import (
     records_in,
 )
 from wham_data.files.wire_format import Buffer
-from wham_data.pipelines.readers.kit.declared_actions import ActionPart, space_of, values_of
-from wham_data.pipelines.readers.kit.fixed_rate import open_steady
-from wham_data.pipelines.readers.kit.open_recordings import Picture
+from wham_data.pipelines.readers.kit.declared_actions import (
+    ActionPart,
+    chosen_picture,
+    space_of,
+    values_of,
+)
+from wham_data.pipelines.readers.kit.fixed_rate import open_fixed_rate
+from wham_data.pipelines.readers.kit.open_recordings import Picture, picture_in
 from wham_data.pipelines.readers.kit.options import option, rate_option
 from wham_data.pipelines.readers.kit.pictures_seen import first_picture, not_taken
 from wham_data.pipelines.readers.kit.tfds_features import Leaf, leaves_of_step
-from wham_data.pipelines.video import VideoLimits, decode_image
+from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import MOST_DIMENSIONS
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput
-from wham_data.schemas.recording import OpenRecording, Provenance, Recording, RefusedFile
+from wham_data.schemas.recording import FrameData, OpenRecording, Provenance, Recording, RefusedFile
 
 FEATURES: Final = "features.json"
 STEPS: Final = "steps/"
@@ -63,6 +68,7 @@ class Rlds:
 
     name: ClassVar[str] = "rlds"
     about: ClassVar[str] = "RLDS data sets of TensorFlow Datasets, TFRecord files of episodes"
+    order: ClassVar[int] = 70
     frame_rate: Fraction = rate_option("10", about="frames per second; the files do not say")
     picture: str = option(
         "",
@@ -98,26 +104,29 @@ class Rlds:
                     part=f"record_{number}",
                 )
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> OpenRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> OpenRecording:
         """Read everything but the pictures."""
         path = recording.path
         leaves = _leaves(recording)
-        picture = self._picture(leaves)
-        acted = [leaf for leaf in leaves if leaf.path.split("/")[0] == ACTION]
-        parts = {leaf.path: self._action_part(leaf) for leaf in acted}
+        images = [leaf for leaf in leaves if leaf.kind == "image"]
+        picture = chosen_picture(images, self.picture, "a step")
+        if not self.picture:
+            picture = first_picture(images, lambda leaf: leaf.is_colour, lambda leaf: leaf.dtype)
+        action_leaves = [leaf for leaf in leaves if leaf.path.split("/")[0] == ACTION]
+        parts = {leaf.path: self._action_part(leaf) for leaf in action_leaves}
         records = records_in(path)
         number = int(recording.part.removeprefix("record_"))
         if number >= len(records):
             raise RefusedInput(Reason.CHANGED_WHILE_READ, f"no {recording.part} any more")
         with mapped(path) as data:
             check_record(data, records[number])
-            episode = _Episode.of(columns_in(data, records[number]), acted)
+            episode = _Episode.of(columns_in(data, records[number]), action_leaves)
             if episode.is_empty:
                 raise RefusedInput(Reason.LOG_EMPTY, f"{recording.part} has no steps")
-            actions = {parts[leaf.path].path: episode.numbers(leaf) for leaf in acted}
+            actions = {parts[leaf.path].path: episode.numbers(leaf) for leaf in action_leaves}
             values = values_of(list(parts.values()), actions)
-            told = next((leaf for leaf in leaves if _is_instruction(leaf)), None)
-            texts = None if told is None else episode.texts(told, data)
+            instruction = next((leaf for leaf in leaves if _is_instruction(leaf)), None)
+            texts = None if instruction is None else episode.texts(instruction, data)
         rewards = episode.flags("reward")
         last = episode.flags("is_last")
         if last is not None:
@@ -128,38 +137,18 @@ class Rlds:
         def pictures(picks: Index) -> Iterator[Picture | None]:
             yield from _pictures(path, places[picks])
 
-        return open_steady(
+        return open_fixed_rate(
             episode.count,
             self.frame_rate,
             limits,
-            max_gap_ns,
+            FrameData(states=_states(episode, leaves), rewards=rewards, texts=texts),
             space=space_of(list(parts.values()), path.name.partition("-")[0]),
             values=values,
-            states=_states(episode, leaves),
-            rewards=rewards,
-            texts=texts,
             pictures=None if picture is None else pictures,
             size=(1, 1) if picture is None else picture.size,
             notes=not_taken(
                 [leaf.path for leaf in leaves if leaf.kind == "image" and leaf is not picture]
             ),
-        )
-
-    def _picture(self, leaves: list[Leaf]) -> Leaf | None:
-        """The entry that is the picture.
-
-        Raises:
-            RefusedInput: METADATA, the one that was asked for is none.
-        """
-        images = [leaf for leaf in leaves if leaf.kind == "image"]
-        if not self.picture:
-            return first_picture(images, lambda leaf: leaf.is_colour, lambda leaf: leaf.dtype)
-        for leaf in images:
-            if leaf.path == self.picture:
-                return leaf
-        there = ", ".join(leaf.path for leaf in images) or "none"
-        raise RefusedInput(
-            Reason.METADATA, f"no picture {self.picture} in a step; pictures there: {there}"
         )
 
     def _action_part(self, leaf: Leaf) -> ActionPart:
@@ -212,16 +201,16 @@ class _Episode:
     count: int
 
     @classmethod
-    def of(cls, columns: Mapping[str, Column], acted: list[Leaf]) -> _Episode:
+    def of(cls, columns: Mapping[str, Column], action_leaves: list[Leaf]) -> _Episode:
         """The episode in a record, as long as its actions.
 
         Raises:
             RefusedInput: METADATA, no action is declared; or as `column`.
         """
-        if not acted:
+        if not action_leaves:
             raise RefusedInput(Reason.METADATA, f"{FEATURES} declares no {ACTION}")
-        first = columns.get(STEPS + acted[0].path)
-        return cls(columns, len(first) // acted[0].width if first is not None else 0)
+        first = columns.get(STEPS + action_leaves[0].path)
+        return cls(columns, len(first) // action_leaves[0].width if first is not None else 0)
 
     @property
     def is_empty(self) -> bool:
@@ -300,18 +289,18 @@ def _states(episode: _Episode, leaves: list[Leaf]) -> NDArray[np.float32] | None
     Raises:
         RefusedInput: TOO_LARGE, over `MOST_STATE` numbers.
     """
-    seen = [
+    observed = [
         leaf
         for leaf in leaves
         if leaf.path.split("/")[0] == "observation"
         and leaf.kind in ("float", "int", "bool", "class")
     ]
-    width = sum(leaf.width for leaf in seen)
+    width = sum(leaf.width for leaf in observed)
     if width > MOST_STATE:
         raise RefusedInput(Reason.TOO_LARGE, f"observations of {width} numbers, limit {MOST_STATE}")
-    if not seen:
+    if not observed:
         return None
-    return np.concatenate([episode.numbers(leaf).astype(np.float32) for leaf in seen], axis=1)
+    return np.concatenate([episode.numbers(leaf).astype(np.float32) for leaf in observed], axis=1)
 
 
 def _pictures(path: Path, places: Index) -> Iterator[Picture | None]:
@@ -321,7 +310,4 @@ def _pictures(path: Path, places: Index) -> Iterator[Picture | None]:
             if stop - start > MOST_PICTURE_BYTES:
                 raise RefusedInput(Reason.TOO_LARGE, f"a picture of {stop - start} bytes")
             file.seek(start)
-            try:
-                yield decode_image(file.read(stop - start))
-            except RefusedInput:
-                yield None
+            yield picture_in(file.read(stop - start))

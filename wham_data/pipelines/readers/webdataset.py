@@ -40,6 +40,7 @@ from wham_data.schemas.declarations import is_number, is_text, known_keys
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
 from wham_data.schemas.recording import (
     ActionTrack,
+    FrameData,
     OpenRecording,
     Provenance,
     Recording,
@@ -53,7 +54,7 @@ MOST_STATE: Final = 1 << 14
 MOST_NAME: Final = 300
 MOST_HEAD_BYTES: Final = 16 << 20
 MOST_NUMBERS_BYTES: Final = 1 << 16
-MOST_TOLD_BYTES: Final = 1 << 20
+MOST_STEP_FACTS_BYTES: Final = 1 << 20
 MOST_PICTURE_BYTES: Final = 64 << 20
 PICTURES: Final = ("png", "jpg")
 FLOAT: Final = np.dtype("<f4")
@@ -95,7 +96,7 @@ class ShardInfo:
         }
 
     @classmethod
-    def from_dict(cls, said: object) -> ShardInfo:
+    def from_dict(cls, content: object) -> ShardInfo:
         """What `to_dict` wrote; nothing about it is trusted.
 
         Raises:
@@ -103,7 +104,7 @@ class ShardInfo:
         """
         try:
             table = known_keys(
-                said, ("version", "action_space", "rate", "state_size", "episodes"), "a shard"
+                content, ("version", "action_space", "rate", "state_size", "episodes"), "a shard"
             )
             rate, state_size, episodes = table["rate"], table["state_size"], table["episodes"]
             sound = (
@@ -148,6 +149,7 @@ class Webdataset:
 
     name: ClassVar[str] = "webdataset"
     about: ClassVar[str] = "tar files that `wham-data export --to webdataset` wrote"
+    order: ClassVar[int] = 90
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
         """Every episode of the tars that begin with a description of ours."""
@@ -162,7 +164,7 @@ class Webdataset:
             for episode in info.episodes if info else ():
                 yield Recording(path, (path,), self.name, episode.provenance, part=episode.name)
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> OpenRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> OpenRecording:
         """Read everything but the pictures."""
         path = recording.path
         info, places = ShardInfo.read(path), tar_places(path)
@@ -171,25 +173,27 @@ class Webdataset:
             raise RefusedInput(Reason.CHANGED_WHILE_READ, f"{path.name} changed while read")
         stems = [f"{recording.part}/{step:06d}" for step in range(episodes[recording.part])]
         with open_regular(path) as file:
-            told = [_told(file, places, stem) for stem in stems]
+            steps_read = [_step_facts(file, places, stem) for stem in stems]
             values = _matrix(file, places, stems, "actions", info.space.size)
             states = None
             if f"{stems[0]}.state.npy" in places:
                 states = _matrix(file, places, stems, "state", info.state_size)
-        times_ns = np.array([each.time_ns for each in told], np.int64)
+        times_ns = np.array([each.time_ns for each in steps_read], np.int64)
         if (np.diff(times_ns) <= 0).any():
             raise RefusedInput(Reason.LOG_CLOCK, f"time_ns of {recording.part} does not increase")
         end_ns = _end_of(times_ns, info.rate)
         check_length(len(times_ns), end_ns - int(times_ns[0]), limits)
-        rewards, texts = [each.reward for each in told], [each.text for each in told]
+        rewards, texts = [each.reward for each in steps_read], [each.text for each in steps_read]
         facts: dict[str, Any] = {
             "frame_times_ns": times_ns,
             "frame_end_ns": end_ns,
-            "clock": audit_clock(times_ns, end_ns, max_gap_ns),
-            "actions": _track(info.space, times_ns, values, end_ns),
-            "states": states,
-            "rewards": None if None in rewards else np.array(rewards, np.float32),
-            "texts": texts if any(texts) else None,
+            "clock": audit_clock(times_ns),
+            "data": FrameData(
+                actions=_track(info.space, times_ns, values, end_ns),
+                states=states,
+                rewards=None if None in rewards else np.array(rewards, np.float32),
+                texts=texts if any(texts) else None,
+            ),
         }
         coding = next((each for each in PICTURES if f"{stems[0]}.{each}" in places), None)
         if coding is None:
@@ -208,7 +212,7 @@ class Webdataset:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _StepFacts:
     """What the JSON of a step says."""
 
     time_ns: int
@@ -216,15 +220,15 @@ class _Told:
     text: str | None
 
 
-def _told(file: BinaryIO, places: Places, stem: str) -> _Told:
+def _step_facts(file: BinaryIO, places: Places, stem: str) -> _StepFacts:
     """Raises RefusedInput: LOG_COLUMN, LOG_SYNTAX or LOG_TYPE."""
     name = f"{stem}.step.json"
-    said = json_value(_bytes(file, places, name, MOST_TOLD_BYTES), name)
-    match said:
+    content = json_value(_bytes(file, places, name, MOST_STEP_FACTS_BYTES), name)
+    match content:
         case {"time_ns": int(time_ns), "reward": reward, "text": str() | None as text} if abs(
             time_ns
         ) < 1 << 62 and (reward is None or is_number(reward)):
-            return _Told(time_ns, reward, text)
+            return _StepFacts(time_ns, reward, text)
     raise RefusedInput(Reason.LOG_TYPE, f"{name} does not say time_ns, reward and text")
 
 
@@ -286,16 +290,16 @@ def _bytes(file: BinaryIO, places: Mapping[str, tuple[int, int]], name: str, mos
     return file.read(stop - start)
 
 
-def _episode_from(said: object) -> ShardEpisode:
+def _episode_from(content: object) -> ShardEpisode:
     """Raises ValueError, KeyError or UsageError."""
     who = [each.name for each in fields(Provenance)]
-    table = known_keys(said, ("episode", "steps", *who), "an episode")
+    table = known_keys(content, ("episode", "steps", *who), "an episode")
     name, steps = table["episode"], table["steps"]
     if not (is_text(name, MOST_NAME) and name.isprintable() and isinstance(steps, int)):
         raise ValueError
-    told = {key: table.get(key) for key in who}
+    steps_read = {key: table.get(key) for key in who}
     if not 1 <= steps <= MOST_STEPS or not all(
-        value is None or is_text(value, MOST_NAME) for value in told.values()
+        value is None or is_text(value, MOST_NAME) for value in steps_read.values()
     ):
         raise ValueError
-    return ShardEpisode(name, steps, Provenance(**told))
+    return ShardEpisode(name, steps, Provenance(**steps_read))

@@ -37,7 +37,7 @@ from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.clock import SECOND_NS, TEN_HZ, Index
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
-from wham_data.schemas.recording import ActionTrack, Provenance, Recording
+from wham_data.schemas.recording import ActionTrack, FrameData, Provenance, Recording
 from wham_data.schemas.wham_tokens import ACTION_SIZE, measured_from_bins
 
 STEP_NS: Final = SECOND_NS // 10
@@ -57,6 +57,7 @@ class WhamNpz:
 
     name: ClassVar[str] = "wham-npz"
     about: ClassVar[str] = "a .npz of images (T, 3, 180, 300) and actions (T, 16), as WHAM's own"
+    order: ClassVar[int] = 10
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
         """Every zip file with members images.npy and actions.npy, whatever its name."""
@@ -85,12 +86,8 @@ class WhamNpz:
                 companions=(video,) if video in present else (),
             )
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> WhamNpzRecording:
-        """Read everything but the pictures.
-
-        Nothing is missing in a file of this layout, so `max_gap_ns` has nothing to decide.
-        """
-        del max_gap_ns
+    def open(self, recording: Recording, limits: VideoLimits) -> WhamNpzRecording:
+        """Read everything but the pictures."""
         return open_wham_npz(recording.path, limits, IMAGE_SHAPE)
 
 
@@ -135,9 +132,11 @@ def open_wham_npz(
     return WhamNpzRecording(
         frame_times_ns=times_ns,
         frame_end_ns=end_ns,
-        clock=audit_clock(times_ns, end_ns, max_gap_ns=end_ns),
-        actions=ActionTrack(load_space("wham16"), times_ns, measured_actions(actions), end_ns),
-        states=states,
+        clock=audit_clock(times_ns),
+        data=FrameData(
+            actions=ActionTrack(load_space("wham16"), times_ns, measured_actions(actions), end_ns),
+            states=states,
+        ),
         pictures=pictures,
         limits=limits,
         identity="-".join(f"{checksum:08x}" for checksum in checksums),

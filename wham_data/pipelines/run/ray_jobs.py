@@ -1,4 +1,4 @@
-"""Stages on Ray, on this machine or a cluster. The only module that imports Ray.
+"""Stages on Ray, on this machine or a cluster. Only this module and `corpus/ray_data.py` import Ray.
 
     driver ──items──> recording tasks (one CPU slot each, at most `workers` at a time)
                          │ frame batches, at most IN_FLIGHT per recording (back-pressure)
@@ -31,12 +31,9 @@ from typing import Any
 
 import numpy as np
 
-from wham_data.corpus import Corpus
-from wham_data.corpus.shards import steps_from
 from wham_data.pipelines.run.runner import Advance, In, Out, Outcome, Stage, Tokens
 from wham_data.schemas.errors import MissingPartError, Reason, RefusedInput, UsageError
 from wham_data.schemas.recording import Frames
-from wham_data.schemas.steps import EpisodeSteps
 
 IN_FLIGHT = 3
 TOKENIZERS_PER_GPU = 2
@@ -250,46 +247,6 @@ def _start_tokenizers(ray: Any, stage: Stage[In, Out], workers: int) -> list[Any
     )
     device = "cuda" if gpus else "cpu"
     return [actor.remote(stage.tokenizer, device) for _ in range(count)]
-
-
-def steps_dataset(corpus: Corpus, split: str | None = None) -> Any:
-    """The steps of a corpus as a Ray Data dataset. See `Corpus.to_ray`.
-
-    Raises:
-        MissingPartError: Ray Data needs a package that is not installed.
-    """
-    try:
-        import ray.data
-    except ImportError as error:
-        raise MissingPartError(f"Ray Data: {error}; pip install 'ray[data]'") from error
-    named = ("episode", "split", "row_start", "n_steps")
-    manifest = corpus.episodes
-    if split is not None:
-        manifest = manifest.filter(manifest["split"] == split)
-    shards = manifest.group_by("shard").agg(named).sort("shard").to_dicts()
-
-    def read(batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        view = corpus.open_shard(str(batch["shard"][0]))
-        for episode, split, start, n_steps in zip(*(batch[name][0] for name in named), strict=True):
-            for _, rows in view.read_rows(start, start + n_steps):
-                yield {"split": np.full(len(rows), split), **_columns(steps_from(episode, rows))}
-
-    return ray.data.from_items(shards).map_batches(read, batch_size=1)
-
-
-def _columns(steps: EpisodeSteps) -> dict[str, Any]:
-    """Steps as a batch of Ray Data."""
-    n = steps.n_steps
-    columns: dict[str, Any] = {
-        "episode": np.full(n, steps.episode),
-        "step": np.arange(steps.first_step, steps.first_step + n, dtype=np.int32),
-        "time_ns": steps.time_ns,
-        "actions": steps.actions,
-        "action_known": steps.action_known,
-        "tokens": steps.tokens,
-        "frame": None if steps.frames is None else np.array(steps.frames, object),
-    }
-    return {name: column for name, column in columns.items() if column is not None}
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Writers: how a corpus is written in each format that others train from.
 
-A writer is one file of this package and one entry of `WRITERS`. It says what it asks of the steps
+A writer is one file of this package: docs/add-a-writer.md says how to add one. It says what it asks of the steps
 (`Demands`), cuts them into parts, and writes one part after the other into an empty folder; where
 that is published, what is there already, and what to do with an episode that is bad is
 `pipelines/export/job.py`'s business.
@@ -8,29 +8,22 @@ that is published, what is there already, and what to do with an episode that is
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
+from wham_data.pipelines.readers.kit.listing import formats_in
 from wham_data.pipelines.readers.kit.options import configured, options_of
-from wham_data.pipelines.writers.coinrun import CoinrunWriter
-from wham_data.pipelines.writers.diamond import DiamondWriter
-from wham_data.pipelines.writers.hdf5_csgo import Hdf5CsgoWriter
-from wham_data.pipelines.writers.lerobot import LeRobotWriter
-from wham_data.pipelines.writers.lmdb import LmdbWriter
-from wham_data.pipelines.writers.mds import MdsWriter
-from wham_data.pipelines.writers.minari import MinariWriter
-from wham_data.pipelines.writers.oasis import OasisWriter
 from wham_data.pipelines.writers.parts import Content, Demands, Part, Place, Written
 from wham_data.pipelines.writers.stretches import Stretch
-from wham_data.pipelines.writers.webdataset import WebdatasetWriter
-from wham_data.pipelines.writers.wham_npz import WhamNpzWriter
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.errors import UsageError
 
 
+@runtime_checkable
 class Writer(Protocol):
-    """How one format is written: a frozen dataclass, its options are fields (`readers/options.py`).
+    """How one format is written: a frozen dataclass, its options are fields (`readers/kit/options.py`).
 
     Attributes:
         name: what `--to` calls it.
@@ -55,7 +48,7 @@ class Writer(Protocol):
         ...
 
     def check(self, content: Content) -> Sequence[str]:
-        """What a person should know of such content in this format, one line each.
+        """What the user should know of such content in this format, one line each.
 
         Raises:
             UsageError: it cannot be written so; the line says what to do.
@@ -96,22 +89,14 @@ class Writer(Protocol):
         ...
 
 
-WRITERS: Final[tuple[Writer, ...]] = (
-    WhamNpzWriter(),
-    LeRobotWriter(),
-    Hdf5CsgoWriter(),
-    DiamondWriter(),
-    OasisWriter(),
-    WebdatasetWriter(),
-    MdsWriter(),
-    MinariWriter(),
-    CoinrunWriter(),
-    LmdbWriter(),
+WRITERS: Final = tuple(
+    each for each in formats_in(sys.modules[__name__]) if isinstance(each, Writer)
 )
+"""Every writer, in the order in which they are asked. Found, not listed: see `kit/listing.py`."""
 
 
 def chosen_writer(name: str, options: Mapping[str, str]) -> Writer:
-    """The writer that `--to` calls `name`, with the options that somebody asked for.
+    """The writer that `--to` calls `name`, with these options.
 
     Raises:
         UsageError: there is none, or it has no such option or value; the message lists them.

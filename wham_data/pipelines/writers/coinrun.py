@@ -28,6 +28,7 @@ class CoinrunWriter:
 
     name: ClassVar[str] = "coinrun"
     about: ClassVar[str] = "64x64 videos without actions, as Genie's rebuild samples them"
+    order: ClassVar[int] = 90
     demands: ClassVar[Demands] = Demands(known=False, numbered=True)
     colours: str = choice(
         "exchanged", "true", about="red and blue exchanged as in the sampler's files, or not"

@@ -44,6 +44,7 @@ class DiamondWriter:
 
     name: ClassVar[str] = "diamond"
     about: ClassVar[str] = "DIAMOND's episodes, a .pt file each"
+    order: ClassVar[int] = 40
     demands: ClassVar[Demands] = Demands(numbered=True)
 
     def space(self, native: ActionSpace) -> ActionSpace:
@@ -51,7 +52,7 @@ class DiamondWriter:
         return native
 
     def check(self, content: Content) -> Sequence[str]:
-        """Nothing is refused; what DIAMOND was made for is told."""
+        """Nothing is refused; a note says what DIAMOND expects."""
         width, height = content.size
         notes = [f"the files keep no rate; steps are {content.rate} a second"]
         if content.space == CSGO and (width, height) != (56, 30):

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from wham_data.files.hdf5 import created_hdf5
-from wham_data.pipelines.readers.csgo_hdf5 import TOLD
+from wham_data.pipelines.readers.csgo_hdf5 import GAME_MEMORY
 from wham_data.pipelines.readers.kit.options import choice
 from wham_data.pipelines.writers.parts import Content, Demands, Part, Place, Written, cut, one_each
 from wham_data.pipelines.writers.stretches import Stretch
@@ -37,6 +37,7 @@ class Hdf5CsgoWriter:
 
     name: ClassVar[str] = "hdf5-csgo"
     about: ClassVar[str] = "Counter-Strike as Pearce and Zhu keep it, an .hdf5 file per 1000 frames"
+    order: ClassVar[int] = 30
     demands: ClassVar[Demands] = Demands()
     short: str = choice("keep", "drop", about="files of fewer than 1000 frames; DIAMOND reads none")
 
@@ -74,9 +75,9 @@ class Hdf5CsgoWriter:
             for number, frame in enumerate(stretch.frames()):
                 file[f"frame_{number}_x"] = frame[:, :, ::-1]
                 file[f"frame_{number}_y"] = actions[number]
-                if told and states is not None and content.state_size == sum(TOLD.values()):
-                    parts = np.split(states[number].astype(np.float64), [TOLD["xaux"]])
-                    for name, values in zip(TOLD, parts, strict=True):
+                if told and states is not None and content.state_size == sum(GAME_MEMORY.values()):
+                    parts = np.split(states[number].astype(np.float64), [GAME_MEMORY["xaux"]])
+                    for name, values in zip(GAME_MEMORY, parts, strict=True):
                         file[f"frame_{number}_{name}"] = values
         return {}
 

@@ -73,6 +73,7 @@ class LeRobotWriter:
 
     name: ClassVar[str] = "lerobot"
     about: ClassVar[str] = "a LeRobot dataset v3.0 or v2.1"
+    order: ClassVar[int] = 20
     version: str = choice("3.0", "2.1", about="version of the layout")
     pictures: Pictures = choice(
         "video",

@@ -48,6 +48,7 @@ class LmdbWriter:
 
     name: ClassVar[str] = "lmdb"
     about: ClassVar[str] = "LMDB shards of clips with Self-Forcing's keys, as ActionParty's"
+    order: ClassVar[int] = 100
     demands: ClassVar[Demands] = Demands(numbered=True)
     clip: int = option(
         81, about="steps of a row", expects=f"a whole number from 1 to {MOST_STEPS}", parse=_count

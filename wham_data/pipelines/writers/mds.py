@@ -37,6 +37,7 @@ class MdsWriter:
 
     name: ClassVar[str] = "mds"
     about: ClassVar[str] = "shards of MosaicML's streaming, a sample per step"
+    order: ClassVar[int] = 70
     demands: ClassVar[Demands] = Demands(pictures=False, known=False, steady=False, numbered=True)
 
     def space(self, native: ActionSpace) -> ActionSpace:

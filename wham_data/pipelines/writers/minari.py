@@ -45,6 +45,7 @@ class MinariWriter:
 
     name: ClassVar[str] = "minari"
     about: ClassVar[str] = "a data set of Minari for each split, in its HDF5 form"
+    order: ClassVar[int] = 80
     demands: ClassVar[Demands] = Demands(numbered=True)
     dataset: str = option(
         "wham-data",

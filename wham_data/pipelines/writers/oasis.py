@@ -43,6 +43,7 @@ class OasisWriter:
     about: ClassVar[str] = (
         "Minecraft clips as Open-Oasis reads them: .mp4 beside .one_hot_actions.pt"
     )
+    order: ClassVar[int] = 50
     demands: ClassVar[Demands] = Demands()
     crf: int = crf_option()
 
@@ -51,7 +52,7 @@ class OasisWriter:
         return native if set(OASIS.names) <= set(native.names) else OASIS
 
     def check(self, content: Content) -> Sequence[str]:
-        """Other rates and sizes are told."""
+        """A note for other rates and sizes."""
         if (content.rate, content.size) == (USUAL_RATE, USUAL_SIZE):
             return []
         width, height = content.size

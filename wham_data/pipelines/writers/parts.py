@@ -84,7 +84,7 @@ class Part:
     """Episodes of one split that are written in one go.
 
     name    of its account, a plain file name; no other part has it
-    shared  what the writer found out about all of them when it made the parts
+    shared  what the writer knows of all of them since it made the parts
     """
 
     name: str

@@ -20,7 +20,7 @@ class Sample:
     step     its number in the episode, from 0
     actions  float32 [A]  NaN throughout where the action is not known
     tokens   uint16 [N], frame a PNG or JPEG, state float32 [S]: None where the corpus has none
-    reward   NaN, text None: where nothing is said of the step
+    reward   NaN where the step has none; text None likewise
     """
 
     episode: str

@@ -18,7 +18,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
-from wham_data.corpus.shards import RowRange, matrix_of
+from wham_data.corpus.shard_view import matrix_of
+from wham_data.corpus.shards import RowRange
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.pipelines.video import decode_image, encode_png
 from wham_data.schemas.clock import SECOND_NS, Nanos
@@ -50,7 +51,7 @@ class ExportSource:
 
     conversion  from its action space to the one that is written
     decoder     makes pictures of tokens; None: they are stored, or not needed
-    advance     is told how many more pictures are read
+    advance     called with the number of pictures that were just read
     """
 
     corpus: Corpus
@@ -216,7 +217,7 @@ class Stretch:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """What is wrong with the episode is said with its name."""
+        """Errors in reading become `Unfit`, which names the episode."""
         try:
             yield
         except (RefusedInput, IntegrityError) as why:

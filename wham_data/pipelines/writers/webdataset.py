@@ -41,6 +41,7 @@ class WebdatasetWriter:
 
     name: ClassVar[str] = "webdataset"
     about: ClassVar[str] = "tar files of WebDataset, a sample per step"
+    order: ClassVar[int] = 60
     demands: ClassVar[Demands] = Demands(pictures=False, known=False, steady=False, numbered=True)
 
     def space(self, native: ActionSpace) -> ActionSpace:

@@ -32,6 +32,7 @@ class WhamNpzWriter:
 
     name: ClassVar[str] = "wham-npz"
     about: ClassVar[str] = "a .npz of images and actions per episode, as WHAM's own"
+    order: ClassVar[int] = 10
     demands: ClassVar[Demands] = Demands()
 
     def space(self, native: ActionSpace) -> ActionSpace:

@@ -1,4 +1,4 @@
-"""Actions as a source declares them: numbered choices, switches and numbers, one or several by name.
+"""Actions, and pictures, as a source declares them: numbered choices, switches and numbers, one or several by name.
 
     parts = (ActionPart.choice("", (5,)),)                        # one of five numbered actions
     space_of(parts, "toy")                                        # discrete5
@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,36 @@ from wham_data.schemas.actions import (
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
 
 Numbers = NDArray[np.float64]
+
+
+class Named(Protocol):
+    """An entry of what a data set declares."""
+
+    @property
+    def path(self) -> str: ...  # noqa: D102
+
+
+N = TypeVar("N", bound=Named)
+
+
+def chosen_picture(pictures: Sequence[N], path: str, where: str) -> N | None:
+    """The entry that is taken as the picture: the one of this path, or the first.
+
+    Args:
+        pictures: the entries that can be one.
+        path: of the wanted entry; "": the first, or None where there is none.
+        where: what the entries are part of, for the message.
+
+    Raises:
+        RefusedInput: METADATA, none has this path.
+    """
+    if not path:
+        return pictures[0] if pictures else None
+    for entry in pictures:
+        if entry.path == path:
+            return entry
+    there = ", ".join(entry.path for entry in pictures) or "none"
+    raise RefusedInput(Reason.METADATA, f"no picture {path} in {where}; pictures there: {there}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@
     PictureRecording      arrays, or coded pictures, handed out by a function
     PicturelessRecording  actions alone
 
-All three are `wham_data.schemas.recording.OpenRecording`s. docs/readers.md shows their use.
+All three are `wham_data.schemas.recording.OpenRecording`s. docs/add-a-reader.md shows their use.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.align import cut_at_gaps
 from wham_data.pipelines.readers.kit.resize import resize
 from wham_data.pipelines.video import (
     DecodeAudit,
@@ -33,8 +32,9 @@ from wham_data.pipelines.video import (
 from wham_data.schemas.clock import Index, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.mask import Mask
-from wham_data.schemas.recording import ActionTrack, ClockAudit, Fit, Frames
+from wham_data.schemas.recording import ActionTrack, ClockAudit, Fit, FrameData, Frames
 
+NO_DATA: Final = FrameData()
 VARIABLE_NS, VARIABLE_SHARE = 2_100_000, 0.1
 INDEXES_KEPT: Final = 2
 COLOUR_REACH: Final = 2
@@ -95,14 +95,32 @@ class OpenedRecording:
     frame_times_ns: Nanos
     frame_end_ns: int
     clock: ClockAudit
-    actions: ActionTrack | None = None
-    states: NDArray[np.float32] | None = None
-    rewards: NDArray[np.float32] | None = None
-    texts: Sequence[str | None] | None = None
+    data: FrameData = NO_DATA
+    min_coverage: float | None = None
     notes: tuple[str, ...] = ()
     masks: tuple[Mask, ...] = ()
     pictureless: bool = field(default=False, init=False)
     _lost: Index = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)
+
+    @property
+    def actions(self) -> ActionTrack | None:
+        """See `FrameData`."""
+        return self.data.actions
+
+    @property
+    def states(self) -> NDArray[np.float32] | None:
+        """See `FrameData`."""
+        return self.data.states
+
+    @property
+    def rewards(self) -> NDArray[np.float32] | None:
+        """See `FrameData`."""
+        return self.data.rewards
+
+    @property
+    def texts(self) -> Sequence[str | None] | None:
+        """See `FrameData`."""
+        return self.data.texts
 
     def lost_frames(self) -> Index:
         """Positions in `frame_times_ns` that the last `frames` could not decode."""
@@ -164,34 +182,14 @@ class VideoClip:
 
     def opened(
         self,
-        max_gap_ns: int,
+        data: FrameData = NO_DATA,
         *,
-        actions: ActionTrack | None = None,
-        states: NDArray[np.float32] | None = None,
-        rewards: NDArray[np.float32] | None = None,
-        texts: Sequence[str | None] | None = None,
         notes: tuple[str, ...] = (),
         offset_ns: int = 0,
         drift_ppm: float = 0.0,
     ) -> VideoRecording:
-        """The clip as an open recording.
-
-        Args:
-            max_gap_ns: longest time without a new frame that is no gap.
-            actions, states, rewards, texts, notes: as in `OpenRecording`.
-            offset_ns, drift_ppm: by which the log's clock was off, for the audit.
-        """
-        return open_clips(
-            (self,),
-            max_gap_ns,
-            actions=actions,
-            states=states,
-            rewards=rewards,
-            texts=texts,
-            notes=notes,
-            offset_ns=offset_ns,
-            drift_ppm=drift_ppm,
-        )
+        """The clip as an open recording; see `open_clips`."""
+        return open_clips((self,), data, notes=notes, offset_ns=offset_ns, drift_ppm=drift_ppm)
 
     def shifted(self, by_ns: int) -> VideoClip:
         """The same frames, that much later."""
@@ -200,12 +198,8 @@ class VideoClip:
 
 def open_clips(
     clips: tuple[VideoClip, ...],
-    max_gap_ns: int,
+    data: FrameData = NO_DATA,
     *,
-    actions: ActionTrack | None = None,
-    states: NDArray[np.float32] | None = None,
-    rewards: NDArray[np.float32] | None = None,
-    texts: Sequence[str | None] | None = None,
     notes: tuple[str, ...] = (),
     offset_ns: int = 0,
     drift_ppm: float = 0.0,
@@ -215,9 +209,9 @@ def open_clips(
 
     Args:
         clips: in order; none begins before the one before it ends.
-        max_gap_ns: longest time without a new frame that is no gap.
-        actions, states, rewards, texts, notes: as in `OpenRecording`, over all clips.
-        offset_ns, drift_ppm: by which the log's clock was off, for the audit.
+        data: what the source knows of the frames of all clips together.
+        notes: what a person should know, one short phrase each.
+        offset_ns, drift_ppm: error of the log's clock that was corrected, for the audit.
         retouch: paints on the frames, such as over what must not be seen.
     """
     times_ns = np.concatenate([clip.times_ns for clip in clips])
@@ -228,8 +222,6 @@ def open_clips(
     promised = sum((c.index.promised_frames or c.index.found_frames) for c in whole)
     clock = audit_clock(
         times_ns,
-        end_ns,
-        max_gap_ns,
         duplicates=duplicates,
         frames_expected=promised if len(whole) == len(clips) else found,
         frames_found=found,
@@ -241,10 +233,7 @@ def open_clips(
         frame_times_ns=times_ns,
         frame_end_ns=end_ns,
         clock=clock,
-        actions=actions,
-        states=states,
-        rewards=rewards,
-        texts=texts,
+        data=data,
         notes=(*of_videos, *notes),
         clips=clips,
         retouch=retouch,
@@ -415,8 +404,6 @@ def _indexed(path: Path, limits: VideoLimits, size: int, changed_ns: int) -> Vid
 
 def audit_clock(
     times_ns: Nanos,
-    end_ns: int,
-    max_gap_ns: int,
     *,
     duplicates: int = 0,
     frames_expected: int | None = None,
@@ -424,19 +411,16 @@ def audit_clock(
     offset_ns: int = 0,
     drift_ppm: float = 0.0,
 ) -> ClockAudit:
-    """What the times of the frames look like.
+    """What the times of the frames look like. Gaps are counted later: see `kit/gaps.py`.
 
     Args:
         times_ns: int64 [N], strictly increasing.
-        end_ns: the frames cover [times_ns[0], end_ns).
-        max_gap_ns: longest time without a new frame that is no gap.
         duplicates, offset_ns, drift_ppm: as in `ClockAudit`.
         frames_expected, frames_found: as in `ClockAudit`; None: N.
     """
     found = len(times_ns) if frames_found is None else frames_found
     return ClockAudit(
         variable_rate=is_variable(times_ns),
-        gaps=len(cut_at_gaps(times_ns, end_ns, max_gap_ns)) - 1,
         duplicates=duplicates,
         longest_interval_ns=int(np.diff(times_ns).max(initial=0)),
         offset_ns=offset_ns,

@@ -6,7 +6,7 @@ A reader is a frozen dataclass, and its options are fields of it:
     mapping: Path | None = file_option(about="TOML that says which key holds what")
     frame_rate: Fraction = rate_option("20", about="frames per second")
 
-`configured` gives a reader with the values somebody asked for; `option_settings` says what of it
+`configured` gives a reader with the values that were asked for; `option_settings` says what of it
 shapes the steps, for the hash of the settings.
 """
 
@@ -32,9 +32,9 @@ MOST_VALUE: Final = 4096
 class ReaderOption:
     """One option of a reader.
 
-    about    what it says, for help and documentation
+    about    one line for help and documentation
     expects  what a value looks like, for messages
-    default  its value where nobody says
+    default  the value without `--option`
     parse    the value that a text means; raises ValueError for one that means none
     """
 
@@ -48,8 +48,8 @@ def option(default: Any, *, about: str, expects: str, parse: Callable[[str], Any
     """A field that holds an option's value.
 
     Args:
-        default: its value where nobody says.
-        about: what it says, for help and documentation.
+        default: the value without `--option`.
+        about: one line for help and documentation.
         expects: what a value looks like, for messages.
         parse: the value that a text means; raises ValueError for one that means none.
     """
@@ -81,7 +81,7 @@ def rate_option(default: str, *, about: str) -> Any:
 
 
 def names_option(*, about: str, allowed: Sequence[str] | None = None) -> Any:
-    """A field that holds a tuple of names, written with commas; () where nobody says."""
+    """A field that holds a tuple of names, written with commas; () by default."""
 
     def parse(text: str) -> tuple[str, ...]:
         names = tuple(name.strip() for name in text.split(","))
@@ -115,7 +115,7 @@ def options_of(reader: object) -> dict[str, ReaderOption]:
 
 
 def configured(readers: Sequence[R], values: Mapping[str, str]) -> tuple[R, ...]:
-    """The readers with the values that somebody asked for; each takes those that it declares.
+    """The readers with the values that were asked for; each takes those that it declares.
 
     Raises:
         UsageError: none declares one of the options, or a value means nothing.

@@ -13,7 +13,7 @@ MOST_LEAVES: Final = 1024
 DEEPEST: Final = 16
 MOST_WIDTH: Final = 1 << 20
 
-Kind = Literal["image", "text", "class", "float", "int", "bool", "other"]
+EntryKind = Literal["image", "text", "class", "float", "int", "bool", "other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Leaf:
     """
 
     path: str
-    kind: Kind
+    kind: EntryKind
     width: int = 1
     size: tuple[int, int] = (1, 1)
     classes: int = 0
@@ -99,8 +99,12 @@ def _leaf(feature: Mapping[str, Any], path: str) -> Leaf:
             shape = _shape(rest)
             is_picture = dtype == "uint8" and shape is not None and len(shape) > 2
             if shape is not None and rest.get("encoding", "none") == "none" and not is_picture:
-                kinds: dict[str, Kind] = {"bool": "bool", "string": "text", "bfloat16": "other"}
-                kind: Kind = "float" if dtype.startswith("float") else "int"
+                kinds: dict[str, EntryKind] = {
+                    "bool": "bool",
+                    "string": "text",
+                    "bfloat16": "other",
+                }
+                kind: EntryKind = "float" if dtype.startswith("float") else "int"
                 return Leaf(path, kinds.get(dtype, kind), math.prod(shape))
     return Leaf(path, "other")
 

@@ -33,7 +33,7 @@ from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.declarations import is_number
 from wham_data.schemas.errors import Reason, RefusedInput
-from wham_data.schemas.recording import Provenance, Recording
+from wham_data.schemas.recording import FrameData, Provenance, Recording
 
 DEGREES_PER_DELTA: Final = 15.0
 METADATA_FOLDERS: Final = ("metadata", "metadata-detection")
@@ -69,6 +69,7 @@ class GfMinecraft:
 
     name: ClassVar[str] = "gf-minecraft"
     about: ClassVar[str] = "GameFactory's Minecraft: video/NAME.mp4 and metadata/NAME.json"
+    order: ClassVar[int] = 160
     recordings: str = recordings_option()
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
@@ -76,9 +77,9 @@ class GfMinecraft:
         for clip in clips_in(files):
             yield from clip.recordings(self.name, self.recordings)
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> VideoRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> VideoRecording:
         """Read actions and captions and index the video."""
-        return open_clip(recording, limits, max_gap_ns)
+        return open_clip(recording, limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ def _head(metadata: Path) -> bytes:
     return head if all(f'"{key}"'.encode() in head for key in ("actions", *_KEYS)) else b""
 
 
-def open_clip(recording: Recording, limits: VideoLimits, max_gap_ns: int) -> VideoRecording:
+def open_clip(recording: Recording, limits: VideoLimits) -> VideoRecording:
     """Open what `GameClip.recordings` gave.
 
     Raises:
@@ -165,10 +166,11 @@ def open_clip(recording: Recording, limits: VideoLimits, max_gap_ns: int) -> Vid
     # Entry k + 1 is what was done after frame k; after the last frame nothing is known.
     after = np.vstack([actions_of(entries, frames)[1:], np.full(_SPACE.size, np.nan)])
     opened = clip.opened(
-        max_gap_ns,
-        actions=per_frame_track(_SPACE, clip.times_ns, clip.end_ns, after[here]),
-        states=states[here],
-        texts=captions_per_frame(said, frames)[here] if captions else None,
+        FrameData(
+            actions=per_frame_track(_SPACE, clip.times_ns, clip.end_ns, after[here]),
+            states=states[here],
+            texts=captions_per_frame(said, frames)[here] if captions else None,
+        ),
         notes=_coverage(entries, frames),
     )
     if first + len(clip.times_ns) == frames:
@@ -180,7 +182,7 @@ def open_clip(recording: Recording, limits: VideoLimits, max_gap_ns: int) -> Vid
 
 
 def _coverage(entries: Mapping[int, Any], frames: int) -> tuple[str, ...]:
-    """What is to be said of frames without an entry and entries without a frame.
+    """Notes on frames without an entry and entries without a frame.
 
     Raises:
         RefusedInput: LOG_COVERAGE, they do not belong together.
@@ -253,7 +255,7 @@ def actions_of(entries: Mapping[int, Mapping[str, Any]], frames: int) -> NDArray
 
 
 def states_of(entries: Mapping[int, Mapping[str, Any]], frames: int) -> NDArray[np.float32]:
-    """Where the player is at each frame, float32 [frames, 5 or 7]; NaN where nothing is told.
+    """Where the player is at each frame, float32 [frames, 5 or 7]; NaN where the source has nothing.
 
     x, y, z, pitch and yaw in degrees; then, where the table has them, collision and jump_invalid.
     """
@@ -273,7 +275,7 @@ def states_of(entries: Mapping[int, Mapping[str, Any]], frames: int) -> NDArray[
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What is said of frames first to last, both included."""
+    """The text of frames first to last, both included."""
 
     first: int
     last: int

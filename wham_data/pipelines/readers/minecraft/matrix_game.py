@@ -30,7 +30,7 @@ from wham_data.pipelines.readers.minecraft.minerl import frames_with_rows, miner
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import ActionSpace, load_space
 from wham_data.schemas.errors import Reason, RefusedInput
-from wham_data.schemas.recording import Provenance, Recording
+from wham_data.schemas.recording import FrameData, Provenance, Recording
 
 CONDITIONS_ENDING: Final = ".conditions.npz"
 CONDITIONS: Final = {"keyboard_condition": 6, "mouse_condition": 2}
@@ -45,6 +45,7 @@ class MatrixGame:
 
     name: ClassVar[str] = "matrix-game"
     about: ClassVar[str] = "Matrix-Game's clips: .mp4 with labels of Bench76 or conditions"
+    order: ClassVar[int] = 170
     actions: str = choice(
         "labels", "conditions", about="which of them is taken where a clip has both"
     )
@@ -75,7 +76,7 @@ class MatrixGame:
                     companions=tuple(told[1:]),
                 )
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> VideoRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> VideoRecording:
         """Read the actions and index the video."""
         told = recording.files[1]
         space, rows = (
@@ -84,7 +85,7 @@ class MatrixGame:
         index = read_video(recording.path, limits)
         clip, count, notes = frames_with_rows(index, len(rows), "actions")
         track = per_frame_track(space, clip.times_ns, clip.end_ns, rows[:count], leads=True)
-        return clip.opened(max_gap_ns, actions=track, notes=notes)
+        return clip.opened(FrameData(actions=track), notes=notes)
 
 
 def read_labels(path: Path) -> tuple[ActionSpace, NDArray[np.float64]]:

@@ -35,6 +35,7 @@ class MicroWorld:
 
     name: ClassVar[str] = "micro-world"
     about: ClassVar[str] = "Micro-World's Minecraft: video and metadata-detection of scene_N"
+    order: ClassVar[int] = 150
     recordings: str = recordings_option()
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
@@ -43,6 +44,6 @@ class MicroWorld:
             if _SCENE.fullmatch(clip.video.stem) and b'"collision"' in clip.head:
                 yield from clip.recordings(self.name, self.recordings, LICENSE)
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> VideoRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> VideoRecording:
         """Read actions and captions and index the video."""
-        return open_clip(recording, limits, max_gap_ns)
+        return open_clip(recording, limits)

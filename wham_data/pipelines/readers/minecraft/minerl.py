@@ -22,7 +22,7 @@ MIN_COVERAGE: Final = 0.5
 
 
 def minerl_row(said: Mapping[str, object], space: ActionSpace, where: str) -> NDArray[np.float64]:
-    """One action in the order of `space`, float64 [A]; the camera in the unit it was said in.
+    """One action in the order of `space`, float64 [A]; the camera in the unit of the source.
 
     Args:
         said: numbers by name, and `camera`, a pair of them. What `space` does not have is left out.
@@ -63,7 +63,7 @@ def frames_with_rows(
         what: what to call them.
 
     Returns:
-        The frames, how many they are, and what is to be said of it.
+        The frames, how many they are, and notes.
 
     Raises:
         RefusedInput: LOG_EMPTY, or LOG_COVERAGE where one is less than half of the other.

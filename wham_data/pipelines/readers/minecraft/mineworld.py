@@ -27,7 +27,7 @@ from wham_data.pipelines.readers.minecraft.minerl import frames_with_rows, miner
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.errors import Reason, RefusedInput
-from wham_data.schemas.recording import Provenance, Recording
+from wham_data.schemas.recording import FrameData, Provenance, Recording
 
 MOST_LINE_BYTES: Final = 16 << 10
 MOST_LINES: Final = 500_000
@@ -51,6 +51,7 @@ class MineWorld:
 
     name: ClassVar[str] = "mineworld"
     about: ClassVar[str] = "MineWorld's clips: .mp4 beside lines of Python literals"
+    order: ClassVar[int] = 140
     timing: str = choice(
         "leads", "after", about="line k led to frame k, or was done after it was seen"
     )
@@ -70,7 +71,7 @@ class MineWorld:
                     provenance=Provenance(game="Minecraft", match=video.stem, license="MIT"),
                 )
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> VideoRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> VideoRecording:
         """Read the lines and index the video."""
         rows = read_actions(recording.files[1])
         index = read_video(recording.path, limits)
@@ -78,7 +79,7 @@ class MineWorld:
         track = per_frame_track(
             _SPACE, clip.times_ns, clip.end_ns, rows[:count], leads=self.timing == "leads"
         )
-        return clip.opened(max_gap_ns, actions=track, notes=notes)
+        return clip.opened(FrameData(actions=track), notes=notes)
 
 
 def _begins_with_action(log: Path) -> bool:

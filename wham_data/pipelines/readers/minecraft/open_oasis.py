@@ -27,7 +27,7 @@ from wham_data.pipelines.readers.minecraft.minerl import CAMERA, frames_with_row
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.errors import Reason, RefusedInput
-from wham_data.schemas.recording import Provenance, Recording
+from wham_data.schemas.recording import FrameData, Provenance, Recording
 
 BINNED_ENDING: Final = ".actions.pt"
 ONE_HOT_ENDING: Final = ".one_hot_actions.pt"
@@ -46,6 +46,7 @@ class OpenOasis:
 
     name: ClassVar[str] = "open-oasis"
     about: ClassVar[str] = "Open-Oasis' Minecraft clips: .mp4 beside .actions.pt"
+    order: ClassVar[int] = 20
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
         """Every video with a file of actions of its stem."""
@@ -72,7 +73,7 @@ class OpenOasis:
                     ),
                 )
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> VideoRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> VideoRecording:
         """Read the actions and index the video."""
         tables = [read_actions(path) for path in recording.files[1:]]
         rows = tables[0]
@@ -81,7 +82,7 @@ class OpenOasis:
         if not np.array_equal(rows, tables[-1], equal_nan=True):
             notes += (f"the two files of actions differ: {recording.files[1].name} is taken",)
         track = per_frame_track(_SPACE, clip.times_ns, clip.end_ns, rows[:count])
-        return clip.opened(max_gap_ns, actions=track, notes=notes)
+        return clip.opened(FrameData(actions=track), notes=notes)
 
 
 def read_actions(path: Path) -> NDArray[np.float64]:

@@ -40,11 +40,11 @@ from wham_data.schemas.actions import load_space
 from wham_data.schemas.clock import Index
 from wham_data.schemas.declarations import is_number
 from wham_data.schemas.errors import Reason, RefusedInput
-from wham_data.schemas.recording import Frames, Provenance, Recording
+from wham_data.schemas.recording import FrameData, Frames, Provenance, Recording
 
 DEGREES_PER_COUNT: Final = 360 / 2400
 GAME_HEIGHT: Final = 720
-"""The cursor's place is told in pixels of the game's window, 1280x720."""
+"""The cursor's place is given in pixels of the game's window, 1280x720."""
 MENU_SCALE: Final = {"5.7": 0.5, "5.8": 0.5, "6.7": 2.0, "6.8": 2.0, "6.9": 2.0}
 LONGEST_PAUSE_MS: Final = 500
 MIN_COVERAGE: Final = 0.5
@@ -88,6 +88,7 @@ class Vpt:
 
     name: ClassVar[str] = "vpt"
     about: ClassVar[str] = "Minecraft recordings of VPT's contractors: .mp4 beside .jsonl"
+    order: ClassVar[int] = 130
     cursor: str = choice("drawn", "none", about="the mouse cursor in menus, absent in the videos")
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
@@ -110,7 +111,7 @@ class Vpt:
                     ),
                 )
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> VideoRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> VideoRecording:
         """Read the lines and index the videos."""
         clips: list[VideoClip] = []
         inputs: list[Inputs] = []
@@ -151,8 +152,7 @@ class Vpt:
         values = np.concatenate([each.rows for each in inputs])
         return open_clips(
             tuple(clips),
-            max_gap_ns,
-            actions=per_frame_track(load_space("vpt"), times_ns, end_ns, values),
+            FrameData(actions=per_frame_track(load_space("vpt"), times_ns, end_ns, values)),
             notes=tuple(notes),
             retouch=draw if self.cursor == "drawn" and np.isfinite(cursors).any() else None,
         )

@@ -68,7 +68,7 @@ def read_controller_log(
 
     Args:
         path: a .csv, .jsonl or .parquet file (text forms also gzipped).
-        metadata: what is said about it.
+        metadata: of the log.
         space: the action space; None works it out from the columns.
         frame_times_ns: int64 [F], the video's own clock, for a log that numbers frames instead of
             telling the time.

@@ -72,7 +72,7 @@ def frames_at_tics(tics: Index, times_ns: Nanos, frame_times_ns: Nanos) -> Index
         frame_times_ns: int64 [F], the container's stamps, strictly increasing, F > 0.
 
     Returns:
-        int64 [R]; None where the video cannot be told to be of this kind: tics with a gap, more
+        int64 [R]; None where the video is not surely of this kind: tics with a gap, more
         frames than tics, or frames that end well before the rows, drift from them faster than clocks
         do, or stray from them by half a tic.
     """

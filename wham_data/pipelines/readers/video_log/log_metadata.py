@@ -110,7 +110,7 @@ def _wrong(path: Path, key: str, expected: str) -> RefusedInput:
 
 
 def _text(path: Path, table: Mapping[str, Any], key: str) -> str | None:
-    """A text of bearable length; whole numbers (`player = 7`) are texts as well."""
+    """A text that is not too long; whole numbers (`player = 7`) are texts as well."""
     value = table.get(key)
     if value is None:
         return None
@@ -156,7 +156,7 @@ def load_named_space(metadata_path: Path | None, actions: str) -> ActionSpace:
     """
     file = space_file(metadata_path, actions) if metadata_path is not None else None
     if file is not None:
-        read_whole(file, MAX_METADATA_BYTES)  # a regular file of bearable size, or refused
+        read_whole(file, MAX_METADATA_BYTES)  # a regular file that is not too large, or refused
     try:
         return load_space(str(file) if file is not None else actions)
     except UsageError as error:
@@ -170,7 +170,7 @@ class ColumnRoles:
     time, unit   the time column and what it counts in
     numbered     there is no time column: `time` is the number of the frame that a row belongs to
     frame        the column that names the video frame on screen, if there is one
-    tick         the column that counts the engine's tics, where nothing else is said of the clock
+    tick         the column that counts the engine's tics, where nothing else tells the time
     dimensions   dimension -> column (a sampled log; empty for an event log)
     control, value  the columns of an event log, None for a sampled log
     ignored      columns that mean nothing here
@@ -401,6 +401,6 @@ def _others(columns: tuple[str, ...], used: set[str | None]) -> tuple[str, ...]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """At most eight names, in bearable length."""
+    """At most eight names, none too long."""
     shown = [printable(name[:60]) for name in names]
     return ", ".join(shown[:8]) + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")

@@ -104,7 +104,7 @@ def _inflated(path: Path) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """A text log that is known to be UTF-8 without NULs, in lines of bearable length."""
+    """A text log of UTF-8 without NULs, whose lines are not too long."""
 
     data: bytes
     lines: int

@@ -3,7 +3,7 @@
     NAME.mp4 (any container)   NAME.csv | .jsonl | .parquet   and, optionally, NAME.toml | .json
     the only video of a folder   actions.csv | .jsonl | .parquet
 
-docs/readers.md describes the log and the metadata in full.
+docs/formats/video-log.md describes the log and the metadata in full.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 
 from wham_data.files.found import VIDEO_ENDINGS, sniff
 from wham_data.files.npz import array_shapes
-from wham_data.pipelines.align import held_until, typical_interval
+from wham_data.pipelines.align import typical_interval
+from wham_data.pipelines.readers.kit.gaps import seconds_text
 from wham_data.pipelines.readers.kit.open_recordings import VideoClip, VideoRecording, read_video
 from wham_data.pipelines.readers.video_log.controller_log import ControllerLog, read_controller_log
 from wham_data.pipelines.readers.video_log.frame_numbers import MIN_COVERAGE, frames_at_tics
@@ -31,7 +32,7 @@ from wham_data.pipelines.readers.video_log.log_table import TIME_DIGITS
 from wham_data.pipelines.video import VideoIndex, VideoLimits
 from wham_data.schemas.clock import SECOND_NS, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput, printable
-from wham_data.schemas.recording import ActionTrack, Recording
+from wham_data.schemas.recording import ActionTrack, FrameData, Recording
 
 LOG_ENDINGS: Final = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.gz")
 METADATA_ENDINGS: Final = (".toml", ".json")
@@ -39,8 +40,6 @@ UNREAD_LOG_ENDINGS: Final = (".npz", ".npy", ".pkl", ".pickle", ".txt", ".tsv", 
 
 SHARED_LOG: Final = "actions"
 MIN_ROW_HZ, MAX_ROW_HZ = 0.5, 4000.0
-MENTIONED_NS: Final = SECOND_NS // 10
-MENTIONED_GAPS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +52,11 @@ class VideoLog:
 
     name: ClassVar[str] = "video-log"
     about: ClassVar[str] = "a video beside a .csv, .jsonl or .parquet controller log of its name"
+    order: ClassVar[int] = 1000
     space: str | None = None
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
-        """Every video that has a log, or something that wants to be one, beside it."""
+        """Every video that has a log, or a file in a log format that we do not read, beside it."""
         present = set(files)
         shared = _shared_logs(files)
         for video in files:
@@ -80,7 +80,7 @@ class VideoLog:
                 companions=(*logs[1:], *metadata_files[1:]),
             )
 
-    def open(self, recording: Recording, limits: VideoLimits, max_gap_ns: int) -> VideoRecording:
+    def open(self, recording: Recording, limits: VideoLimits) -> VideoRecording:
         """Read the log, index the video, and check that the two belong together."""
         video, log_path, *others = recording.files
         if not log_path.name.lower().endswith(LOG_ENDINGS):
@@ -111,28 +111,22 @@ class VideoLog:
             log = replace(log, track=shifted(log.track, -offset_ns))
             notes.append(
                 f"the log counts from the video's first frame, whose timestamp is "
-                f"{_seconds(-offset_ns)} s: taken as offset_ms = {offset_ns // 1_000_000}"
+                f"{seconds_text(-offset_ns)} s: taken as offset_ms = {offset_ns // 1_000_000}"
             )
-        track = log.track
-        if log.sampled:
-            track = replace(track, max_hold_ns=max_gap_ns)
         check_clock(log, int(times_ns[0]), end_ns)
-        steps_ns = np.diff(times_ns)
-        unseen_ns = int(steps_ns[steps_ns > max_gap_ns].sum())
-        notes += check_coverage(track, int(times_ns[0]), end_ns, unseen_ns)
         opened = VideoClip(index, first, times_ns, end_ns).opened(
-            max_gap_ns,
-            actions=track,
+            FrameData(actions=replace(log.track, sampled=log.sampled)),
             notes=tuple(notes),
             offset_ns=offset_ns,
             drift_ppm=metadata.drift_ppm,
         )
         opened.masks = metadata.masks
+        opened.min_coverage = MIN_COVERAGE
         return opened
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file is a video by its first bytes, or wants to be one by its ending."""
+    """Whether a file is a video by its first bytes, or claims to be one by its ending."""
     return path.suffix.lower() in VIDEO_ENDINGS or (
         not path.name.lower().endswith(LOG_ENDINGS + METADATA_ENDINGS) and sniff(path) == "video"
     )
@@ -171,7 +165,7 @@ def _beside(video: Path, endings: tuple[str, ...], present: set[Path]) -> list[P
 
 
 def _metadata_or_nothing(files: list[Path]) -> LogMetadata:
-    """Metadata for the listing; what is wrong with it is said when the recording is opened."""
+    """Metadata for the listing; an error in them is reported when the recording is opened."""
     try:
         return read_metadata(files[0]) if files else LogMetadata()
     except RefusedInput:
@@ -285,8 +279,8 @@ def check_clock(log: ControllerLog, start_ns: int, end_ns: int) -> None:
     if first_ns >= end_ns or last_ns <= start_ns:
         raise RefusedInput(
             Reason.LOG_CLOCK,
-            f"no overlap: the log runs from {_seconds(first_ns)} to {_seconds(last_ns)} s, the "
-            f"video from {_seconds(start_ns)} to {_seconds(end_ns)} s"
+            f"no overlap: the log runs from {seconds_text(first_ns)} to {seconds_text(last_ns)} s, the "
+            f"video from {seconds_text(start_ns)} to {seconds_text(end_ns)} s"
             + (guess or "; if the clocks differ, set offset_ms"),
         )
     interval_ns = typical_interval(log.track.times_ns)
@@ -301,13 +295,9 @@ def check_clock(log: ControllerLog, start_ns: int, end_ns: int) -> None:
     if guess and last_ns - first_ns > 10 * (end_ns - start_ns):
         raise RefusedInput(
             Reason.LOG_CLOCK,
-            f"the log covers {_seconds(last_ns - first_ns)} s, the video "
-            f"{_seconds(end_ns - start_ns)} s{guess}",
+            f"the log covers {seconds_text(last_ns - first_ns)} s, the video "
+            f"{seconds_text(end_ns - start_ns)} s{guess}",
         )
-
-
-def _seconds(ns: int) -> str:
-    return f"{ns / SECOND_NS:.1f}" if abs(ns) >= MENTIONED_NS or not ns else f"{ns / SECOND_NS:.2g}"
 
 
 def _guess_clock(log: ControllerLog, first_ns: int, last_ns: int, video_ns: int) -> str:
@@ -324,42 +314,3 @@ def _guess_clock(log: ControllerLog, first_ns: int, last_ns: int, video_ns: int)
         if unit != log.unit and video_ns / 2 <= span_ns <= 2 * video_ns:
             return f"; this looks like {names[unit]}, not {names[log.unit]}: name it {unit}"
     return ""
-
-
-def check_coverage(track: ActionTrack, start_ns: int, end_ns: int, unseen_ns: int = 0) -> list[str]:
-    """Refuse a log that leaves most of the video uncovered; say what a smaller lack is.
-
-    Args:
-        track: the log.
-        start_ns, end_ns: the video covers [start_ns, end_ns).
-        unseen_ns: of it in gaps, in which nobody asks what was held.
-
-    Raises:
-        RefusedInput: LOG_COVERAGE.
-    """
-    until = held_until(track)
-    inside = np.minimum(until, end_ns) - np.maximum(track.times_ns, start_ns)
-    covered_ns, video_ns = int(np.maximum(inside, 0).sum()), end_ns - start_ns - unseen_ns
-    covers = f"log covers {_seconds(covered_ns)} of {_seconds(video_ns)} s"
-    if covered_ns < MIN_COVERAGE * video_ns:
-        raise RefusedInput(
-            Reason.LOG_COVERAGE, f"{covers} of the video, less than {MIN_COVERAGE:.0%}: too short"
-        )
-    notes = []
-    first_ns, last_ns = int(track.times_ns[0]), track.end_ns
-    late_ns, early_ns = first_ns - start_ns, end_ns - last_ns
-    if max(late_ns, early_ns) > MENTIONED_NS:
-        where = [f"starts {_seconds(late_ns)} s late"] if late_ns > MENTIONED_NS else []
-        where += [f"ends {_seconds(early_ns)} s early"] if early_ns > MENTIONED_NS else []
-        notes.append(f"{covers}: it {' and '.join(where)}")
-    if min(late_ns, early_ns) < -MENTIONED_NS:
-        beyond_ns = max(-late_ns, 0) + max(-early_ns, 0)
-        notes.append(f"log runs {_seconds(beyond_ns)} s beyond the video")
-    silent = np.flatnonzero(until < np.append(track.times_ns[1:], until[-1]))
-    for row in silent[:MENTIONED_GAPS]:
-        length_ns = int(track.times_ns[row + 1] - track.times_ns[row])
-        at = _seconds(int(track.times_ns[row]))
-        notes.append(f"gap of {_seconds(length_ns)} s in the log at {at} s")
-    if len(silent) > MENTIONED_GAPS:
-        notes.append(f"{len(silent) - MENTIONED_GAPS} more gaps in the log")
-    return notes

@@ -1,0 +1,34 @@
+"""What scanning and verifying need of a corpus, so that these modules sit below `corpus.py`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from wham_data.corpus.shard_view import ShardView
+from wham_data.corpus.storage.contract import Storage
+from wham_data.schemas.corpus_info import CorpusInfo
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class ReadableCorpus(Protocol):
+    """A corpus at one version, open for reading. `Corpus` is one.
+
+    Attributes:
+        info: the settings that every shard shares.
+        storage: the files behind the corpus.
+    """
+
+    info: CorpusInfo
+    storage: Storage
+
+    @property
+    def episodes(self) -> pl.DataFrame:
+        """See `Corpus.episodes`."""
+
+    def open_shard(self, name: str) -> ShardView:
+        """See `Corpus.open_shard`."""
+
+    def manifest_problems(self) -> list[str]:
+        """See `Corpus.manifest_problems`."""

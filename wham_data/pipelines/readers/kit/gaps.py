@@ -1,0 +1,101 @@
+"""The longest gap, applied to a recording that a reader opened.
+
+A reader says what its source holds. How long a silence may last before it is a gap is a setting of
+the person who ingests, and it is needed in one place only: here, after the reader is done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from wham_data.pipelines.align import cut_at_gaps, held_until
+from wham_data.schemas.clock import SECOND_NS, Nanos
+from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.schemas.recording import ActionTrack, OpenRecording
+
+MENTIONED_NS: Final = SECOND_NS // 10
+"""A shorter lack of log is not worth a note."""
+MENTIONED_GAPS: Final = 3
+"""How many gaps of a log get a note each; the others are counted."""
+
+
+def apply_max_gap(opened: OpenRecording, max_gap_ns: int) -> None:
+    """Count the gaps of the video, limit how long a row of a sampled log holds, check coverage.
+
+    Changes `clock.gaps`, `data.actions.max_hold_ns` and `notes` of the recording in place.
+
+    Args:
+        opened: what a reader gave.
+        max_gap_ns: longest time without a new frame, or without a row of a sampled log, that is
+            no gap.
+
+    Raises:
+        RefusedInput: LOG_COVERAGE, the log covers less of the video than `min_coverage`.
+    """
+    times_ns, end_ns = opened.frame_times_ns, opened.frame_end_ns
+    gaps = max(0, len(cut_at_gaps(times_ns, end_ns, max_gap_ns)) - 1)
+    opened.clock = replace(opened.clock, gaps=gaps)
+    track = opened.actions
+    if track is None:
+        return
+    if track.sampled:
+        track = replace(track, max_hold_ns=max_gap_ns)
+        opened.data = replace(opened.data, actions=track)
+    if opened.min_coverage is not None:
+        opened.notes += check_coverage(track, times_ns, end_ns, max_gap_ns, opened.min_coverage)
+
+
+def check_coverage(
+    track: ActionTrack, frame_times_ns: Nanos, end_ns: int, max_gap_ns: int, min_coverage: float
+) -> tuple[str, ...]:
+    """Refuse a log that leaves most of the video uncovered; say what a smaller lack is.
+
+    Args:
+        track: the log.
+        frame_times_ns: int64 [N], N > 0.
+        end_ns: the video covers [frame_times_ns[0], end_ns).
+        max_gap_ns: longest time without a new frame that is no gap. Gaps need no log.
+        min_coverage: least share of the video, without its gaps, that the log must cover.
+
+    Returns:
+        Notes: what the log does not cover.
+
+    Raises:
+        RefusedInput: LOG_COVERAGE.
+    """
+    start_ns, steps_ns = int(frame_times_ns[0]), np.diff(frame_times_ns)
+    unseen_ns = int(steps_ns[steps_ns > max_gap_ns].sum())
+    until = held_until(track)
+    inside = np.minimum(until, end_ns) - np.maximum(track.times_ns, start_ns)
+    covered_ns, video_ns = int(np.maximum(inside, 0).sum()), end_ns - start_ns - unseen_ns
+    covers = f"log covers {seconds_text(covered_ns)} of {seconds_text(video_ns)} s"
+    if covered_ns < min_coverage * video_ns:
+        raise RefusedInput(
+            Reason.LOG_COVERAGE, f"{covers} of the video, less than {min_coverage:.0%}: too short"
+        )
+    notes = []
+    first_ns, last_ns = int(track.times_ns[0]), track.end_ns
+    late_ns, early_ns = first_ns - start_ns, end_ns - last_ns
+    if max(late_ns, early_ns) > MENTIONED_NS:
+        where = [f"starts {seconds_text(late_ns)} s late"] if late_ns > MENTIONED_NS else []
+        where += [f"ends {seconds_text(early_ns)} s early"] if early_ns > MENTIONED_NS else []
+        notes.append(f"{covers}: it {' and '.join(where)}")
+    if min(late_ns, early_ns) < -MENTIONED_NS:
+        beyond_ns = max(-late_ns, 0) + max(-early_ns, 0)
+        notes.append(f"log runs {seconds_text(beyond_ns)} s beyond the video")
+    silent = np.flatnonzero(until < np.append(track.times_ns[1:], until[-1]))
+    for row in silent[:MENTIONED_GAPS]:
+        length_ns = int(track.times_ns[row + 1] - track.times_ns[row])
+        at = seconds_text(int(track.times_ns[row]))
+        notes.append(f"gap of {seconds_text(length_ns)} s in the log at {at} s")
+    if len(silent) > MENTIONED_GAPS:
+        notes.append(f"{len(silent) - MENTIONED_GAPS} more gaps in the log")
+    return tuple(notes)
+
+
+def seconds_text(ns: int) -> str:
+    """A time in seconds for messages: one decimal, or two digits where that would say 0.0."""
+    return f"{ns / SECOND_NS:.1f}" if abs(ns) >= MENTIONED_NS or not ns else f"{ns / SECOND_NS:.2g}"
