@@ -16,6 +16,7 @@ from wham_data.cli.options import (
     OUTPUT,
     RESOURCES,
     SAMPLING,
+    AllowSynthetic,
     ComputeType,
     Device,
     Heads,
@@ -162,6 +163,7 @@ def dream(
             help="Make videos and pictures this many times larger (Lanczos).",
         ),
     ] = 1,
+    allow_synthetic: AllowSynthetic = False,
     device: Device = "auto",
     dtype: ComputeType = "float32",
     n_head: Heads = None,
@@ -196,7 +198,12 @@ def dream(
         look=Look(parse_rate(interpolate), upscale),
     )
     with resumable("the dreams that are done are kept"):
-        source = open_source(sources, split=comma_list(split), limit=episodes)
+        source = open_source(
+            sources,
+            split=comma_list(split),
+            limit=episodes,
+            allow_synthetic=allow_synthetic,
+        )
         loaded = load_world_model(model, device, dtype, n_head)
         with progress.dreams_shown(quiet=quiet, verbose=verbose) as watch:
             report = run_dreams(

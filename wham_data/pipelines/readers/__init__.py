@@ -18,6 +18,7 @@ from typing import Final, Protocol, runtime_checkable
 
 from wham_data.files.archives import refuse_archive
 from wham_data.files.found import ARCHIVE_ENDINGS, hollow, open_regular, sniff, walk
+from wham_data.files.marks import model_of_file, refuse_synthetic
 from wham_data.files.npz import array_shapes
 from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS
 from wham_data.pipelines.readers.kit.gaps import apply_max_gap
@@ -150,10 +151,28 @@ def open_recording(
     reader = reader_named(recording.format)
     mine = {name: options[name] for name in options if name in options_of(reader)}
     (reader,) = configured((reader,), mine)
-    opened = reader.open(recording, limits or VideoLimits())
+    limits = limits or VideoLimits()
+    synthetic = _dreamt(recording, limits)
+    opened = reader.open(recording, limits)
     apply_max_gap(opened, max_gap_ns)
     opened.masks += masks
+    opened.notes = tuple(dict.fromkeys((*opened.notes, *synthetic)))
     return opened
+
+
+def _dreamt(recording: Recording, limits: VideoLimits) -> tuple[str, ...]:
+    """What to say of a recording whose files say that a world model made them, where it is allowed.
+
+    Raises:
+        RefusedInput: SYNTHETIC, it is not.
+    """
+    for path in recording.files:
+        model = model_of_file(path)
+        if model is not None:
+            if not limits.allow_synthetic:
+                refuse_synthetic(model, path.name)
+            return (f"synthetic: dreamt by {model[:80]}",)
+    return ()
 
 
 def discover(

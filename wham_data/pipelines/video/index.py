@@ -15,6 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorTrc
 from av.video.stream import VideoStream
 
+from wham_data.files.marks import model_in_tags
 from wham_data.pipelines.video.bitstream import inspector
 from wham_data.pipelines.video.matroska import hides_frames
 from wham_data.pipelines.video.packets import MISSING, PacketTable, Presentation, present
@@ -48,6 +49,7 @@ class VideoIndex:
     found_frames        pictures found, before duplicates were dropped
     duplicates          pictures dropped because another has the same time
     notes               what a person should know
+    dreamt_by           the world model that its tags name as its maker, None where they name none
     """
 
     path: Path
@@ -62,6 +64,7 @@ class VideoIndex:
     found_frames: int
     duplicates: int
     notes: tuple[str, ...]
+    dreamt_by: str | None
     limits: VideoLimits
     packets: PacketTable = field(repr=False)
     presentation: Presentation = field(repr=False)
@@ -131,6 +134,7 @@ def index_video(path: Path, limits: VideoLimits | None = None) -> VideoIndex:
             notes=tuple(
                 source.notes + _time_notes(shown, time_base, limits) + _picture_notes(picture, form)
             ),
+            dreamt_by=model_in_tags(source.tags()),
             limits=limits,
             packets=scan.table,
             presentation=shown,

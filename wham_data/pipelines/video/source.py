@@ -49,13 +49,17 @@ REORDERING = frozenset({"h264", "hevc", "mpeg4"})
 
 @dataclass(frozen=True, slots=True)
 class VideoLimits:
-    """What a video may be before it is refused. Lengths in hours and seconds, rates in Hz."""
+    """What a video may be before it is refused. Lengths in hours and seconds, rates in Hz.
+
+    allow_synthetic  take pictures that say of themselves that a world model made them
+    """
 
     max_pixels: int = 3840 * 2160
     max_hours: float = 8.0
     max_fps: float = 240.0
     max_gap_s: float = 60.0
     min_decoded: float = 0.995
+    allow_synthetic: bool = False
 
 
 _LOOKS: tuple[tuple[bytes, str], ...] = (
@@ -208,6 +212,10 @@ class Source:
     def codec(self) -> str:
         """FFmpeg's name of the codec, whichever decoder it is decoded with."""
         return self.context.codec.canonical_name
+
+    def tags(self) -> list[str]:
+        """The values of the tags of the container and of the stream."""
+        return [*self.container.metadata.values(), *self.stream.metadata.values()]
 
     @property
     def is_matroska(self) -> bool:
