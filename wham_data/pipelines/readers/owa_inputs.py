@@ -74,6 +74,10 @@ class InputTrack:
         for name in MOTIONS:
             self.moved[name].append(motion.get(name, 0.0))
 
+    def hold(self, names: Iterable[str]) -> None:
+        """These buttons are down, and no others: what was so when it began."""
+        self.down = sum(1 << BUTTONS.index(name) for name in names)
+
     def press(self, time_ns: int, name: str, pressed: bool) -> None:
         """A button goes down or up; nothing happens where it already is."""
         bit = 1 << BUTTONS.index(name)
@@ -155,7 +159,7 @@ def input_track(
     if sources.events > MOST_ROWS:
         merge_ns = -(-(end_ns - start_ns) // MOST_ROWS)
     track = InputTrack(merge_ns)
-    track.down = sum(1 << BUTTONS.index(name) for name in sources.held)
+    track.hold(sources.held)
     track.at(start_ns)
     changed_ns: dict[str, int] = {}
     strange: Counter[str] = Counter()

@@ -302,8 +302,8 @@ def read_inputs(path: Path, menu_scale: float) -> Inputs:
     torn = torn_line(path)
     if torn is not None:
         notes.append(f"{torn} is torn: left out")
-    arrays = (np.array(each, np.float64) for each in (cursors, millis))
-    return Inputs(np.stack(rows), *arrays, tuple(notes))
+    at = np.array(cursors, np.float64)
+    return Inputs(np.stack(rows), at, np.array(millis, np.float64), tuple(notes))
 
 
 def _action(
