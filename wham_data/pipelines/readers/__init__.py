@@ -24,6 +24,11 @@ from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS
 from wham_data.pipelines.readers.kit.gaps import apply_max_gap
 from wham_data.pipelines.readers.kit.listing import formats_in
 from wham_data.pipelines.readers.kit.options import configured, options_of
+from wham_data.pipelines.readers.video_log.neighbours import (
+    dash_refusal,
+    session_log,
+    session_message,
+)
 from wham_data.pipelines.readers.video_log.reader import (
     LOG_ENDINGS,
     METADATA_ENDINGS,
@@ -261,6 +266,8 @@ def _refusal(path: Path, readers: tuple[Reader, ...], unclaimed: set[Path]) -> R
     """Why a file that no reader took is refused; None for one that may be ignored."""
     name = path.name.lower()
     looks_for_videos = any(isinstance(reader, VideoLog) for reader in readers)
+    if looks_for_videos and (dash := dash_refusal(path)) is not None:
+        return dash
     if looks_for_videos and is_video(path):
         try:
             with open_regular(path) as file:
@@ -271,7 +278,13 @@ def _refusal(path: Path, readers: tuple[Reader, ...], unclaimed: set[Path]) -> R
             return RefusedInput(
                 Reason.NOT_A_VIDEO, f"not a video by its content, and {log_missing(path).message}"
             )
-        return log_missing(path)
+        missing = log_missing(path)
+        logs = (each for each in unclaimed if each.name.lower().endswith(LOG_ENDINGS))
+        whole = session_log(path, logs)
+        if whole is not None:
+            message = missing.message + session_message(path, whole)
+            return RefusedInput(missing.reason, message)
+        return missing
     if name.endswith(".npz") and any(isinstance(reader, WhamNpz) for reader in readers):
         try:
             array_shapes(path)

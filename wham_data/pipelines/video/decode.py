@@ -39,7 +39,7 @@ from wham_data.pipelines.video.packets import (
 )
 from wham_data.pipelines.video.scale import Fit, Frames, Scaler
 from wham_data.pipelines.video.source import Source, plain
-from wham_data.schemas.clock import Index
+from wham_data.schemas.clock import SECOND_NS, Index
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
 
 # No index, however hostile, makes a chunk hold more than this in finished frames.
@@ -313,7 +313,7 @@ class _Decoder:
                 audit.corrupt += 1
                 due.damage_picture(rank)
             if due.is_picked(rank):
-                held.append((rank, self._scaler.picture(frame)))
+                held.append((rank, self._scaled(frame, rank)))
             # A picture may be predicted from one shown up to REORDER places later, whose damage is
             # only known when that one comes out: until then it is held back.
             while held and held[0][0] + REORDER < rank:
@@ -325,6 +325,17 @@ class _Decoder:
         if by_order and (surplus or due.intact() < due.total):
             # Without time stamps one picture more or less shifts all that follow.
             raise _too_much_lost(audit, "corrupt, and no timestamps tell which frames are missing")
+
+    def _scaled(self, frame: VideoFrame, rank: int) -> Frames:
+        """A picture brought to size; a refusal says when it comes."""
+        try:
+            return self._scaler.picture(frame)
+        except RefusedInput as why:
+            if why.reason is not Reason.RESOLUTION_CHANGE:
+                raise
+            at_s = int(self._job.index.times_ns[rank]) / SECOND_NS
+            message = f"{why.message} at {at_s:.3g} s or shortly before: split it there"
+            raise RefusedInput(why.reason, message) from None
 
     def _decoded(self, run: Run, due: _Due, audit: DecodeAudit) -> Iterator[VideoFrame]:
         """The pictures that come of a run's packets, each with its rank for a time stamp."""

@@ -20,7 +20,7 @@ from wham_data.pipelines.video.matroska import ROOM
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.errors import Reason, RefusedInput
 
-CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,flv"
 CODECS = frozenset(
     [
         "h264",
@@ -57,7 +57,7 @@ class VideoLimits:
     max_pixels: int = 3840 * 2160
     max_hours: float = 8.0
     max_fps: float = 240.0
-    max_gap_s: float = 60.0
+    max_gap_s: float = 3600.0
     min_decoded: float = 0.995
     allow_synthetic: bool = False
 
