@@ -5,8 +5,12 @@ RUN  := $(VENV)/bin/wham-data
 DONE := $(VENV)/.wham-data-installed
 
 STORE_TESTS := tests/corpus/test_object_store.py tests/pipelines/ingest/test_ingest_store.py tests/feed/test_feed_store.py
+KILL_TESTS  := tests/pipelines/ingest/test_ingest_faults.py
 
-.PHONY: setup demo test soak fuzz check bench clean
+# A worker per core, each with one thread. One that runs out of tests takes over the last of another.
+IN_PARALLEL := -n auto --maxprocesses 8 --dist worksteal
+
+.PHONY: setup demo test soak fuzz check docs bench clean
 
 setup: $(DONE)
 
@@ -19,11 +23,11 @@ demo: setup
 	$(RUN) demo --out demo-out
 
 test: setup
-	$(PY) -m pytest
+	$(PY) -m pytest $(IN_PARALLEL)
 
 soak: setup
 	$(PY) tests/faults/soak.py --faults 500
-	WHAM_DATA_TEST_KILLS=25 $(PY) -m pytest $(STORE_TESTS)
+	WHAM_DATA_TEST_KILLS=25 $(PY) -m pytest $(KILL_TESTS) $(STORE_TESTS)
 	WHAM_DATA_TEST_KILLS=10 $(PY) tests/soak/ceph_rgw.py $(PY) -m pytest $(STORE_TESTS)
 
 fuzz: setup
@@ -36,6 +40,11 @@ check: setup
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --site-dir build/site
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+	@echo "open site/index.html"
 
 bench: setup
 	$(PY) benchmarks/decode.py
@@ -43,4 +52,4 @@ bench: setup
 	$(PY) benchmarks/ingest.py
 
 clean:
-	rm -rf demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf demo-out site build/site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

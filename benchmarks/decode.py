@@ -1,12 +1,13 @@
-"""How fast frames come off a video, against the best ffmpeg command line that makes the same ones.
+"""Measure how fast frames are decoded, and compare with the fastest ffmpeg command for the same frames.
 
     python benchmarks/decode.py --source RECORDING.mp4 --cache DIR [--seconds 60] [--runs 5]
     python benchmarks/decode.py --source RECORDING.mp4 --cache DIR --minutes 60     # one long file
 
-The clips are made from the source (upscaled and looped; without one, from drawn noise) and kept in the
-cache. Ours (index and decode) alternates with `ffmpeg -vf fps=10:round=up,scale=300:180:flags=area` at
-each of its thread settings, of which the fastest counts. Medians are reported, in a Markdown table at
-the end. Wall time is that of the work: the interpreter's start is left out, ffmpeg's (50 ms) is in.
+The clips are made from the source (upscaled and looped; without a source, from noise) and kept in the
+cache. This package (index and decode) alternates with
+`ffmpeg -vf fps=10:round=up,scale=300:180:flags=area` at several thread settings; the fastest setting
+counts. The medians are printed in a Markdown table at the end. Wall time does not include the start of
+Python, but it includes the start of ffmpeg (50 ms).
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ from wham_data.pipelines.video.scale import Scaler
 TENTH_NS = 100_000_000
 SIZE = (300, 180)
 THREADS = 2
-# These leave a core idle: they run once, for their CPU time.
+# These use only one core. They run once, to measure their CPU time.
 SLOW = frozenset({"ours, 1 thread", "ffmpeg -threads 1"})
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One file to decode."""
+    """A file to make and decode; `size` is (width, height), `options` are those of the encoder."""
 
     name: str
     codec: str
@@ -72,7 +73,7 @@ CLIPS = (
 
 
 def source_frames(source: Path | None, size: tuple[int, int]) -> Iterator[av.VideoFrame]:
-    """Endless YUV frames of `size`: the source over and over, or drawn noise that drifts."""
+    """Endless YUV frames of `size`: the source, repeated; without a source, moving noise."""
     if source is None:
         rng = np.random.default_rng(0)
         field = rng.integers(0, 256, (size[1] // 8 + 64, size[0] // 8 + 64), np.uint8)
@@ -90,7 +91,7 @@ def source_frames(source: Path | None, size: tuple[int, int]) -> Iterator[av.Vid
 
 
 def make(clip: Clip, source: Path | None, seconds: int, cache: Path) -> Path:
-    """The clip's file, made once."""
+    """The file of a clip; made if it does not exist."""
     stem = "".join(c if c.isalnum() else "_" for c in clip.name)
     path = cache / f"{stem}_{seconds}s{clip.suffix}"
     if path.exists():
@@ -112,7 +113,7 @@ def make(clip: Clip, source: Path | None, seconds: int, cache: Path) -> Path:
 
 
 def repeat(short: Path, minutes: int) -> Path:
-    """The clip over and over to the given length, copied without coding it again; made once."""
+    """The clip repeated to this length, without encoding it again; made if it does not exist."""
     path = short.with_name(f"{short.stem}_{minutes}min{short.suffix}")
     if path.exists():
         return path
@@ -135,13 +136,13 @@ def repeat(short: Path, minutes: int) -> Path:
 
 
 def grid_picks(times_ns: NDArray[np.int64], end_ns: int) -> NDArray[np.int64]:
-    """The frame on screen at every tenth of a second."""
+    """The number of the frame on screen at every tenth of a second, int64 [K]."""
     grid = np.arange(times_ns[0], end_ns, TENTH_NS)
     return np.searchsorted(times_ns, grid, side="right") - 1
 
 
 def ours(path: Path, threads: int) -> dict[str, float]:
-    """One decode in this process: seconds of wall and CPU, MB at the peak, frames."""
+    """One decode in this process: wall and CPU seconds, peak memory in MiB, number of frames, ..."""
     wall, cpu = time.perf_counter(), time.process_time()
     index = index_video(path)
     indexed = time.perf_counter()
@@ -162,13 +163,13 @@ def ours(path: Path, threads: int) -> dict[str, float]:
 
 
 def ours_apart(path: Path, threads: int) -> dict[str, float]:
-    """`ours` in a process of its own."""
+    """`ours` in a separate process."""
     command = [sys.executable, __file__, "--child", str(path), "--threads", str(threads)]
     return dict(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
 
 
 def ffmpeg(binary: str, path: Path, threads: str) -> dict[str, float]:
-    """The same frames by the ffmpeg command line."""
+    """Decode the same frames with the ffmpeg command: wall and CPU seconds."""
     chain = f"fps=10:round=up,scale={SIZE[0]}:{SIZE[1]}:flags=area"
     setting = [] if threads == "auto" else ["-threads", threads]
     command = [binary, "-v", "error", "-nostdin", *setting, "-i", str(path), "-an", "-vf", chain]
@@ -176,19 +177,19 @@ def ffmpeg(binary: str, path: Path, threads: str) -> dict[str, float]:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     wall = time.perf_counter()
     subprocess.run(command, check=True)
-    took = time.perf_counter() - wall
+    elapsed = time.perf_counter() - wall
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"wall": took, "cpu": cpu}
+    return {"wall": elapsed, "cpu": cpu}
 
 
 def differing_frames(path: Path, threads: int) -> tuple[int, int]:
-    """(frames that differ from a full decode with the same scaling, frames compared)."""
+    """Number of frames that differ from a full decode with the same scaling, and number compared."""
     index = index_video(path)
     picks = grid_picks(index.times_ns, index.end_ns)
     time_base = Fraction(0)
     scaler = Scaler(index.picture, SIZE, "stretch")
-    wanted = iter(
+    decoded = iter(
         frame
         for batch in decode_frames(index, picks, SIZE, threads=threads, audit=DecodeAudit())
         for frame in batch
@@ -201,12 +202,12 @@ def differing_frames(path: Path, threads: int) -> tuple[int, int]:
             time_base = frame.time_base or time_base
             if rank in ranks:
                 compared += 1
-                differing += not np.array_equal(next(wanted), scaler.picture(frame))
+                differing += not np.array_equal(next(decoded), scaler.picture(frame))
     return differing, compared
 
 
 def compare(clip: Clip, path: Path, binary: str, runs: int) -> str:
-    """Alternate ours and ffmpeg; a row of the table."""
+    """Measure this package and ffmpeg in turns; return a row of the table."""
     contenders: dict[str, Callable[[], dict[str, float]]] = {
         "ours": lambda: ours_apart(path, THREADS),
         "ours, 1 thread": lambda: ours_apart(path, 1),
@@ -257,16 +258,16 @@ def main() -> None:
     )
     parser.add_argument("--source", type=Path, help="a recording to make the clips from")
     parser.add_argument(
-        "--cache", type=Path, help="where the clips are kept; default a temporary folder"
+        "--cache", type=Path, help="folder for the clips (default: a temporary folder)"
     )
-    parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=60, help="length of a clip")
+    parser.add_argument("--runs", type=int, default=5, help="runs of which the median is taken")
     parser.add_argument(
         "--minutes", type=int, help="decode one clip of this length and report memory"
     )
-    parser.add_argument("--only", default="", help="clips whose name contains this")
+    parser.add_argument("--only", default="", help="use only clips whose name contains this")
     parser.add_argument(
-        "--ffmpeg", default=shutil.which("ffmpeg"), help="the binary to compare with"
+        "--ffmpeg", default=shutil.which("ffmpeg"), help="ffmpeg binary to compare with"
     )
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=THREADS, help=argparse.SUPPRESS)

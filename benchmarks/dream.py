@@ -1,4 +1,4 @@
-"""CPU or GPU time per dreamt step, against a plain path that does the published behaviour's work.
+"""Measure the time per dreamt step, and compare it with a plain implementation of the same model.
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/dream.py --threads 2 --rounds 2
     OMP_WAIT_POLICY=PASSIVE python benchmarks/dream.py --model wham-tiny --steps 4
@@ -6,27 +6,27 @@
 Without --model, a model of one of WHAM's shapes (mid: 8 layers, 8 heads, 512 wide; 540 + 16 tokens
 per step, a vocabulary of 16 384 + 68, 10 steps) with one of two sets of weights:
 
-    random  as before training. Every id is about as likely as any other, so guessing gains nothing
-            at first sight, and little at the second.
-    copy    random, but for a first layer built to copy: at every place it looks up what stood there
-            in the frame before, as strongly as makes that token come with probability
-            --copy-mass. That stands in for gameplay, whose frames share tokens: consecutive frames
-            of the bundled recordings, 51 % (CoinRun), 19 % (Doom) and 6 % (MiniWorld) of them, in
-            the mean the default.
+    random  as before training. All ids are about equally likely, so guessing gains little.
+    copy    random, except for a first layer that copies: at every place it finds the token at the
+            same place of the previous frame, and gives it the probability --copy-mass. This imitates
+            gameplay, in which consecutive frames share tokens: 51 % in CoinRun, 19 % in Doom and
+            6 % in MiniWorld for the bundled recordings. The default is about their mean.
 
-It starts from random frames that share as many tokens. With --model, a bundled name, a WHAM .ckpt or
-the folder of a model: it starts from the bundled recordings, ingested with the model's tokenizer.
+The dreams start from random frames that share the same part of their tokens. With --model (a bundled
+name, a WHAM .ckpt or the folder of a model) they start from the bundled recordings, ingested with the
+tokenizer of the model.
 
-Three paths take turns, each dreaming from the same context and seed, in mode world:
+Three implementations take turns. All dream from the same context and seed, in mode world:
 
     plain        for every step a prefill over the context, one cached pass per image token, another
                  prefill, and one cached pass per action token; keys and values grow by
-                 concatenation, attention is written out
-    one by one   ours without guesses
-    guessing     ours as it comes
+                 concatenation, attention is computed with plain matrix products
+    one by one   this package without guesses
+    guessing     this package with its default settings
 
-CPU time is what counts on a shared machine: it is the sum over all threads, and does not contain
-the time of others. `wham-data bench dream` times our path alone, beside the floor that memory sets.
+On a shared machine look at the CPU time: it is the sum over all threads and does not include the time
+of other programs. `wham-data bench dream` measures this package alone, and compares it with the lower
+limit that memory bandwidth sets.
 """
 
 from __future__ import annotations
@@ -47,11 +47,12 @@ from torch import Tensor
 from torch.nn import functional
 
 import wham_data
-from wham_data.inference.bench_dream import SHAPES, random_model
 from wham_data.inference.dream import Context, Dream, dream_batch
+from wham_data.inference.gpt.bench import SHAPES, random_model
 from wham_data.inference.gpt.model import GPT
+from wham_data.inference.gpt.world_model import GPTWorldModel, torch_dtype
 from wham_data.inference.sampling import Noise, Sampling, choose
-from wham_data.inference.world_model import WorldModel, load_world_model, torch_dtype
+from wham_data.inference.world_model import load_world_model
 from wham_data.pipelines.demo import RECORDINGS
 from wham_data.schemas.wham_tokens import encode_actions, token_ranges
 
@@ -60,7 +61,7 @@ GAMEPLAY_COPY_MASS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What dreaming took, per step of one dream."""
+    """CPU and wall time in seconds per step of one dream."""
 
     cpu_s: float
     wall_s: float
@@ -107,7 +108,7 @@ def main() -> None:
 
 def _report(
     settings: argparse.Namespace,
-    model: WorldModel,
+    model: GPTWorldModel,
     spent: dict[str, list[Spent]],
     results: dict[str, object],
 ) -> None:
@@ -121,11 +122,11 @@ def _report(
         "device": model.device,
         "threads": torch.get_num_threads(),
     }
-    best = {name: min(one.cpu_s for one in times) for name, times in spent.items()}
+    best = {name: min(figure.cpu_s for figure in times) for name, times in spent.items()}
     for name, times in spent.items():
         line: dict[str, object] = {
-            "cpu_s_per_step": [round(one.cpu_s, 2) for one in times],
-            "wall_s_per_step": [round(one.wall_s, 2) for one in times],
+            "cpu_s_per_step": [round(figure.cpu_s, 2) for figure in times],
+            "wall_s_per_step": [round(figure.wall_s, 2) for figure in times],
         }
         if "plain" in best and name != "plain":
             line["times_less_cpu_than_plain"] = round(best["plain"] / best[name], 2)
@@ -151,19 +152,34 @@ def _report(
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Time per dreamt step, ours against plain.")
-    parser.add_argument("--model", help="a bundled name, a WHAM .ckpt, or a model's folder")
-    parser.add_argument("--shape", default="mid", help=f"{', '.join(SHAPES)}, or LxHxD")
-    parser.add_argument("--weights", choices=("random", "copy"), default="copy")
-    parser.add_argument("--copy-mass", type=float, default=GAMEPLAY_COPY_MASS)
-    parser.add_argument("--steps", type=int, default=2, help="steps to dream")
-    parser.add_argument("--plain-steps", type=int, default=1, help="of them, on the plain path")
-    parser.add_argument("--no-plain", action="store_true")
-    parser.add_argument(
-        "--batch", type=int, default=1, help="dreams at once, not on the plain path"
+    parser = argparse.ArgumentParser(
+        description="Measure the time per dreamt step; compare with a plain implementation."
     )
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--model", help="a bundled name, a WHAM .ckpt, or the folder of a model")
+    parser.add_argument(
+        "--shape",
+        default="mid",
+        help=f"shape of a random model: {', '.join(SHAPES)}, or layers x heads x width as LxHxD",
+    )
+    parser.add_argument(
+        "--weights", choices=("random", "copy"), default="copy", help="weights of a random model"
+    )
+    parser.add_argument(
+        "--copy-mass",
+        type=float,
+        default=GAMEPLAY_COPY_MASS,
+        help="probability of the token of the previous frame, for --weights copy",
+    )
+    parser.add_argument("--steps", type=int, default=2, help="steps to dream")
+    parser.add_argument(
+        "--plain-steps", type=int, default=1, help="steps to dream with the plain implementation"
+    )
+    parser.add_argument("--no-plain", action="store_true", help="leave the plain one out")
+    parser.add_argument(
+        "--batch", type=int, default=1, help="dreams at the same time (the plain one makes one)"
+    )
+    parser.add_argument("--rounds", type=int, default=2, help="measurements of each figure")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's default")
     parser.add_argument("--temperature", type=float, default=0.9)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
@@ -171,7 +187,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _model(settings: argparse.Namespace) -> WorldModel:
+def _model(settings: argparse.Namespace) -> GPTWorldModel:
     if settings.model:
         return load_world_model(settings.model, settings.device, settings.dtype)
     model = random_model(settings.shape, "cpu")
@@ -182,9 +198,9 @@ def _model(settings: argparse.Namespace) -> WorldModel:
 
 
 def _recorded(
-    model: WorldModel, settings: argparse.Namespace
+    model: GPTWorldModel, settings: argparse.Namespace
 ) -> tuple[list[Context], list[NDArray[np.float32]]]:
-    """Contexts and future actions from the middle of the bundled recordings, one after another."""
+    """Contexts and future actions from the middle of each bundled recording."""
     assert model.tokenizer is not None
     seen = model.spec.steps
     contexts, futures = [], []
@@ -209,9 +225,9 @@ def _recorded(
 
 
 def _gameplay(
-    model: WorldModel, settings: argparse.Namespace
+    model: GPTWorldModel, settings: argparse.Namespace
 ) -> tuple[list[Context], list[NDArray[np.float32]]]:
-    """Contexts whose frames share `copy_mass` of their tokens, with actions, and future actions."""
+    """Contexts whose consecutive frames share the part `copy_mass` of their tokens, with actions."""
     spec = model.spec
     random = np.random.default_rng(settings.seed)
     contexts, futures = [], []
@@ -230,12 +246,12 @@ def _gameplay(
 
 @torch.inference_mode()
 def _make_it_copy(gpt: GPT, mass: float, temperature: float) -> None:
-    """Turn the first layer into a look at the same place of the frame before.
+    """Change the first layer so that it copies the token at the same place of the previous frame.
 
-    Positions get a code of cosines and sines in the first head's worth of dimensions. Queries turn
-    the code by one step less one token, so that they meet the key of the token to be copied; the
-    values carry token embeddings, and the projection passes them on, as strongly as gives the
-    copied token the wanted mean probability.
+    The first dimensions (as many as a head has) of each position hold a code of cosines and sines.
+    A query rotates this code by one step minus one token, so that it matches the key of the token to
+    copy. The values are token embeddings. The projection scales them so that the copied token gets
+    the mean probability `mass`.
     """
     spec = gpt.spec
     width, size = spec.n_embd, spec.head_size
@@ -275,13 +291,13 @@ def _make_it_copy(gpt: GPT, mass: float, temperature: float) -> None:
 
 @torch.inference_mode()
 def _plain(
-    model: WorldModel,
+    model: GPTWorldModel,
     context: Context,
     future: NDArray[np.float32],
     steps: int,
     settings: argparse.Namespace,
 ) -> NDArray[np.int64]:
-    """The published behaviour's work for one dream in mode world; its image tokens [steps, N]."""
+    """One dream of the plain implementation in mode world: image tokens, int64 [steps, N]."""
     spec, gpt = model.spec, model.gpt
     device = gpt.lm_head.weight.device
     sampling, noise = Sampling(temperature=settings.temperature), Noise(settings.seed, 0)
@@ -316,7 +332,7 @@ def _plain(
 
 
 def _prefill(gpt: GPT, tokens: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """All of a context at once: logits float32 [1, ids] at its end, and keys and values."""
+    """Process a whole context: logits float32 [1, ids] after its end, keys and values per layer."""
     x = (gpt.lm_head.weight[tokens] + gpt.transformer.wpe.weight[: len(tokens)])[None]
     keys, values = [], []
     for block in gpt.transformer.h:
@@ -332,7 +348,7 @@ def _prefill(gpt: GPT, tokens: Tensor) -> tuple[Tensor, list[Tensor], list[Tenso
 def _one_token(
     gpt: GPT, token: Tensor, position: int, keys: list[Tensor], values: list[Tensor]
 ) -> Tensor:
-    """One more token, int64 [1], behind the cache, which grows; logits float32 [1, ids]."""
+    """Process one more token, int64 [1], and extend the cache; logits float32 [1, ids]."""
     x = (gpt.lm_head.weight[token] + gpt.transformer.wpe.weight[position])[None]
     for layer, block in enumerate(gpt.transformer.h):
         query, key, value = _heads(gpt, block.attn.c_attn(block.ln_1(x)))

@@ -1,10 +1,10 @@
-"""How fast windows are fed, what it takes to begin, and how well they are shuffled.
+"""Measure how fast windows are read, the cost of starting, and the quality of the shuffle.
 
     python benchmarks/feed.py --cache DIR [--rounds 7] [--stored 20000] [--only readers,start,...]
 
-Corpora are made once and kept in the cache: random tokens of which half stay from step to step, in the
-shape of WHAM's (540 tokens, 16 numbers). Results are Markdown tables. The readers take turns; other
-libraries are measured where they are installed.
+Corpora are made once and kept in the cache. Their steps have the shape of WHAM's (540 tokens, 16
+numbers); tokens are random, and half of them stay the same from one step to the next. The results are
+Markdown tables. The readers take turns. Other libraries are measured if they are installed.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ TENTH_NS = 100_000_000
 TOKENIZER = TokenizerInfo("random", "random", (18, 30), 16_384, (300, 180))
 INFO = CorpusInfo(action_space=load_space("wham16"), tokenizer=TOKENIZER)
 READ_SIZE = 12_288
-"""Bytes of a window's tokens, in whole pages."""
+"""Bytes of a window's tokens, rounded up to pages."""
 THREADS = 16
 EPOCHS = 10
 WINDOWS = 1_000_000
-"""Of the orders whose quality is measured."""
+"""Windows in the orders whose quality is measured."""
 BOXES = 64
 
-# Runs in a process of its own: nothing has been touched, and its peak is its own.
+# Runs in its own process, so that nothing is loaded before and the peak memory is its own.
 FIRST_BATCH = """
 import json, sys, time
 from pathlib import Path
@@ -73,7 +73,7 @@ first = time.perf_counter() - began, time.process_time() - used
 print(json.dumps([*opened, *first, len(data.windows), before, peak_mb()]))
 """
 
-# Windows without overlap, so that an epoch touches all of the corpus once.
+# The windows do not overlap, so an epoch reads every step of the corpus once.
 HELD = """
 import json, sys
 from pathlib import Path
@@ -123,7 +123,7 @@ def play(episode: str, n_steps: int, rng: np.random.Generator) -> EpisodeSteps:
 
 
 def corpus_of(location: Path, shards: int, steps: int) -> Corpus:
-    """A corpus with an episode in each shard, made if it is not there."""
+    """A corpus with one episode in each shard; made if it does not exist."""
     if location.exists():
         return Corpus.open(location)
     corpus = Corpus.create(location, INFO)
@@ -139,7 +139,7 @@ def corpus_of(location: Path, shards: int, steps: int) -> Corpus:
 
 
 def million_episodes(location: Path, episodes: int) -> None:
-    """A manifest of that many episodes, a hundred to a shard. The shards are not there."""
+    """Write a manifest of this many episodes, a hundred per shard, without the shards."""
     if location.exists():
         return
     Corpus.create(location, INFO)
@@ -148,7 +148,7 @@ def million_episodes(location: Path, episodes: int) -> None:
     hashes = [hashlib.sha256(str(n).encode()).hexdigest() for n in numbers.tolist()]
     one = episodes_table([row_of("e", "0" * 24 + ".parquet", "", 0, 100)], datetime.now(UTC))
     columns = {
-        "episode": [f"{each[:40]}-0" for each in hashes],
+        "episode": [f"{digest[:40]}-0" for digest in hashes],
         "recording": hashes,
         "source": [f"recordings/{n:08d}.mp4" for n in numbers.tolist()],
         "shard": [f"{hashes[n // 100][:24]}.parquet" for n in numbers.tolist()],
@@ -175,27 +175,27 @@ def readers(cache: Path, rounds: int, stored: int) -> Iterator[str]:
         "| per CPU s | ours is x faster | first batch, s | MB |"
     )
     yield "|---|---|---|---|---|---|---|---|---|"
-    for each in found:
+    for reader in found:
         yield " | ".join(
             (
-                f"| {each.name}",
-                whole(each.random),
-                whole(each.random_cpu),
-                ratio(floor.random_cpu, each.random_cpu),
-                whole(each.loader),
-                whole(each.loader_cpu),
-                ratio(ours.loader_cpu, each.loader_cpu),
-                "-" if each.first_batch_s is None else f"{each.first_batch_s:.3f}",
-                f"{whole(each.memory_mb)} |",
+                f"| {reader.name}",
+                rounded(reader.random),
+                rounded(reader.random_cpu),
+                ratio(floor.random_cpu, reader.random_cpu),
+                rounded(reader.loader),
+                rounded(reader.loader_cpu),
+                ratio(ours.loader_cpu, reader.loader_cpu),
+                "-" if reader.first_batch_s is None else f"{reader.first_batch_s:.3f}",
+                f"{rounded(reader.memory_mb)} |",
             )
         )
     yield from failures(found)
 
 
 def failures(figures: Sequence[FeedFigures]) -> Iterator[str]:
-    for each in figures:
-        if each.failed:
-            yield f"\n{each.name}: {each.failed}"
+    for reader in figures:
+        if reader.failed:
+            yield f"\n{reader.name}: {reader.failed}"
 
 
 def start(cache: Path, rounds: int) -> Iterator[str]:
@@ -208,17 +208,17 @@ def start(cache: Path, rounds: int) -> Iterator[str]:
         ("resumed half-way", 0.5),
         ("near the end", 0.99),
     ):
-        began = (corpus.location, str(int(n * share)), "read")
-        took = [in_a_process(FIRST_BATCH, *began)[:4] for _ in range(rounds)]
-        medians = (f"{statistics.median(each):.3f}" for each in zip(*took, strict=True))
+        started = (corpus.location, str(int(n * share)), "read")
+        elapsed = [in_a_process(FIRST_BATCH, *started)[:4] for _ in range(rounds)]
+        medians = (f"{statistics.median(times):.3f}" for times in zip(*elapsed, strict=True))
         yield f"| {name} | {' | '.join(medians)} |"
 
 
 def manifest(cache: Path) -> Iterator[str]:
     location = cache / "manifest-1000000"
     million_episodes(location, 1_000_000)
-    took = in_a_process(FIRST_BATCH, str(location), "0", "leave")
-    opened, used, _, _, windows, before, peak = took
+    elapsed = in_a_process(FIRST_BATCH, str(location), "0", "leave")
+    opened, used, _, _, windows, before, peak = elapsed
     yield "| episodes | windows | opened, s | CPU s | peak, MB | of these before, MB |"
     yield "|---|---|---|---|---|---|"
     yield (f"| 1000000 | {windows:.0f} | {opened:.2f} | {used:.2f} | {peak:.0f} | {before:.0f} |")
@@ -229,18 +229,22 @@ def epochs(cache: Path) -> Iterator[str]:
     held = in_a_process(HELD, corpus.location, str(EPOCHS))
     yield "| epoch | " + " | ".join(map(str, range(1, EPOCHS + 1))) + " |"
     yield "|---" * (EPOCHS + 1) + "|"
-    yield "| private memory after it, MB | " + " | ".join(f"{each:.1f}" for each in held) + " |"
+    yield (
+        "| private memory after it, MB | "
+        + " | ".join(f"{megabytes:.1f}" for megabytes in held)
+        + " |"
+    )
 
 
 def in_a_process(program: str, *arguments: str) -> list[float]:
     command = [sys.executable, "-c", program, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: list[float] = json.loads(done.stdout)
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: list[float] = json.loads(finished.stdout)
     return found
 
 
 def shuffle(rounds: int) -> Iterator[str]:
-    """Orders of a million windows beside numpy's permutations, an epoch or seed per round."""
+    """Compare orders of a million windows with numpy's permutations; one epoch or seed per round."""
     places = np.arange(WINDOWS)
     orders: dict[str, Callable[[int], Numbers]] = {
         "all windows": lambda epoch: Order(WINDOWS, 0).draws(epoch, places),
@@ -267,10 +271,12 @@ def shuffle(rounds: int) -> Iterator[str]:
 
 
 def quality(order: Numbers) -> tuple[float, float, float]:
-    """How far from a random order: 0 or so for one, but for the pairs of windows that overlap.
+    """How much an order, int64 [N], differs from a random order.
 
-    Counts in boxes of (place, window), in standard deviations of chi-squared; correlation of
-    neighbours, in standard deviations of it; and pairs of windows with a step in common per batch.
+    Returns:
+        chi-squared of the counts in boxes of (position, window), in standard deviations from its
+        mean; correlation of neighbours, in standard deviations; and pairs of windows per batch that
+        have a step in common. For a random order the first two are about 0.
     """
     n = len(order)
     box = np.arange(n) * BOXES // n * BOXES + order * BOXES // n
@@ -313,21 +319,21 @@ def cold(cache: Path, rounds: int) -> Iterator[str]:
 def stream(
     corpus: Corpus, shards: Sequence[Path], *, shuffle: bool, batches: int = 1_000
 ) -> tuple[float, float]:
-    """Windows and bytes per second, every shard opened before."""
+    """Windows per second and bytes per second, after every shard has been opened."""
     data = WindowDataset(corpus, length=LENGTH, batch_size=BATCH, shuffle=shuffle)
     for number in range(0, len(data.windows), 1_000):
         data.windows[number]
     forget(shards)
     windows, read = iter(data), bytes_read()
-    began = time.perf_counter()
+    started = time.perf_counter()
     for _ in range(batches):
         next(windows)
-    took = time.perf_counter() - began
-    return batches * BATCH / took, (bytes_read() - read) / took
+    elapsed = time.perf_counter() - started
+    return batches * BATCH / elapsed, (bytes_read() - read) / elapsed
 
 
 def forget(files: Sequence[Path]) -> None:
-    """Empty the page cache of files that nobody has mapped or that are clean."""
+    """Remove the pages of files from the page cache."""
     for path in files:
         descriptor = os.open(path, os.O_RDONLY)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -335,13 +341,13 @@ def forget(files: Sequence[Path]) -> None:
 
 
 def read_through(files: Sequence[Path]) -> tuple[float, float]:
-    began, total, reads = time.perf_counter(), 0, 0
+    started, total, reads = time.perf_counter(), 0, 0
     for path in files[: len(files) // 2]:
         with path.open("rb", buffering=0) as file:
             while some := file.read(1 << 22):
                 total, reads = total + len(some), reads + 1
-    took = time.perf_counter() - began
-    return reads / took, total / took
+    elapsed = time.perf_counter() - started
+    return reads / elapsed, total / elapsed
 
 
 def scattered(files: Sequence[Path], reads: int = 8_000) -> tuple[float, float]:
@@ -353,20 +359,20 @@ def scattered(files: Sequence[Path], reads: int = 8_000) -> tuple[float, float]:
     for descriptor in descriptors:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
-    def work(mine: list[tuple[int, int]]) -> None:
-        for descriptor, offset in mine:
+    def work(own_jobs: list[tuple[int, int]]) -> None:
+        for descriptor, offset in own_jobs:
             os.pread(descriptor, READ_SIZE, offset)
 
     threads = [threading.Thread(target=work, args=(jobs[i::THREADS],)) for i in range(THREADS)]
-    began = time.perf_counter()
+    started = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    took = time.perf_counter() - began
+    elapsed = time.perf_counter() - started
     for descriptor in descriptors:
         os.close(descriptor)
-    return reads / took, reads * READ_SIZE / took
+    return reads / elapsed, reads * READ_SIZE / elapsed
 
 
 def bytes_read() -> int:
@@ -374,7 +380,7 @@ def bytes_read() -> int:
     return int(lines["read_bytes"])
 
 
-def whole(value: float | None) -> str:
+def rounded(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}"
 
 
@@ -388,21 +394,27 @@ def say(line: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--stored", type=int, default=20_000)
-    parser.add_argument("--only", default="readers,start,cold,manifest,epochs,shuffle")
-    asked = parser.parse_args()
-    asked.cache.mkdir(parents=True, exist_ok=True)
+    parser.add_argument("--cache", type=Path, required=True, help="folder for the corpora")
+    parser.add_argument("--rounds", type=int, default=7, help="measurements of each figure")
+    parser.add_argument(
+        "--stored", type=int, default=20_000, help="most windows stored for other libraries"
+    )
+    parser.add_argument(
+        "--only",
+        default="readers,start,cold,manifest,epochs,shuffle",
+        help="parts to run, with commas between them (default: all)",
+    )
+    arguments = parser.parse_args()
+    arguments.cache.mkdir(parents=True, exist_ok=True)
     parts = {
-        "readers": lambda: readers(asked.cache, asked.rounds, asked.stored),
-        "start": lambda: start(asked.cache, asked.rounds),
-        "cold": lambda: cold(asked.cache, asked.rounds),
-        "manifest": lambda: manifest(asked.cache),
-        "epochs": lambda: epochs(asked.cache),
-        "shuffle": lambda: shuffle(asked.rounds),
+        "readers": lambda: readers(arguments.cache, arguments.rounds, arguments.stored),
+        "start": lambda: start(arguments.cache, arguments.rounds),
+        "cold": lambda: cold(arguments.cache, arguments.rounds),
+        "manifest": lambda: manifest(arguments.cache),
+        "epochs": lambda: epochs(arguments.cache),
+        "shuffle": lambda: shuffle(arguments.rounds),
     }
-    for name in asked.only.split(","):
+    for name in arguments.only.split(","):
         for line in parts[name]():
             print(line, flush=True)
         print(flush=True)

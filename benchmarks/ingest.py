@@ -1,12 +1,12 @@
-"""How fast recordings become a corpus, end to end, and in how much memory.
+"""Measure how fast recordings become a corpus, from start to end, and the memory needed.
 
     python benchmarks/ingest.py [--copies 8] [--tokenised-copies 2]
 
-Runs the command on copies of the gameplay that ships with the package (they differ in a few bytes,
-so that none counts as a duplicate): without Ray and on Ray with two workers, without tokens and with
-`wham-tiny`. Wall time is that of the whole command, with the start of Python and of Ray; memory is
-the highest resident size of the command's own process and of the largest process below it, looked
-at ten times a second. Prints a Markdown table.
+Runs the command on copies of the bundled gameplay, which differ in a few bytes, so that no copy counts
+as a duplicate. There are runs without Ray and on Ray with two workers, without tokens and with
+`wham-tiny`. Wall time is the time of the whole command, including the start of Python and Ray. Memory
+is the largest resident size of the command's own process and of its largest child process, measured
+ten times a second. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from makers.processes import below  # noqa: E402
 from makers.recordings import DEMO  # noqa: E402
 
 FREE_BOX = b"\0\0\0\x08free"
-"""A part of an mp4 that means nothing."""
+"""An mp4 box without content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One run: its account, wall seconds, and peak memory in MB of the command and of a worker."""
+    """One run: its report, wall seconds, and peak memory in MiB of the command and of a worker."""
 
     report: dict[str, float]
     seconds: float
@@ -44,8 +44,12 @@ class Measured:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--copies", type=int, default=8)
-    parser.add_argument("--tokenised-copies", type=int, default=2)
+    parser.add_argument(
+        "--copies", type=int, default=8, help="copies of each recording in runs without tokens"
+    )
+    parser.add_argument(
+        "--tokenised-copies", type=int, default=2, help="copies of each in runs with wham-tiny"
+    )
     arguments = parser.parse_args()
     print(
         "| tokenizer | workers | hours of play | wall s | hours of play per hour | steps/s "
@@ -64,7 +68,7 @@ def main() -> None:
 
 
 def copy_demo(folder: Path, copies: int) -> None:
-    """Copies of the demo recordings, each a recording of its own."""
+    """Copy the demo recordings; each copy counts as a separate recording."""
     folder.mkdir()
     for video in DEMO.glob("*.mp4"):
         for number in range(copies):
@@ -96,7 +100,7 @@ def measure(folder: Path, tokenizer: str, workers: int) -> Measured:
 
 
 def resident_mb(pid: int) -> float:
-    """Highest resident size of a process so far; 0 for one that is gone."""
+    """Largest resident size of a process so far, in MiB; 0 if the process has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):

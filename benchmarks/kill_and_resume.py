@@ -1,12 +1,12 @@
-"""Kill an ingest at random moments, run it again, and compare with one that nobody disturbed.
+"""Kill an ingest at random moments, run it again, and compare the result with an undisturbed run.
 
     python benchmarks/kill_and_resume.py [--recordings 100] [--kills 10] [--seed 1]
 
-Recordings are cut from the gameplay that ships with the package. Every kill is a SIGKILL: of the
-command without Ray; of the command on Ray; or of one worker process, which the run must survive,
-and of the command some time later. After each, the corpus is verified. At last the command runs to
-its end, losing one more worker, and manifest and shards must be those of the undisturbed run.
-Prints a Markdown table; exits with 1 if anything differs.
+Recordings are cut from the bundled gameplay. Every kill is a SIGKILL, in turn to: the command without
+Ray; the command on Ray; one worker process, which the run must survive, and later the command. After
+each kill the corpus is verified. Finally the command runs to its end while one more worker is killed.
+Then its manifest and shards must be equal to those of the undisturbed run. Prints a Markdown table;
+exits with 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from wham_data.corpus import Corpus  # noqa: E402
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recordings", type=int, default=100)
-    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--recordings", type=int, default=100, help="number of recordings")
+    parser.add_argument("--kills", type=int, default=10, help="number of kills")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of a recording")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="seed for the moments of the kills")
     arguments = parser.parse_args()
-    chance = random.Random(arguments.seed)
+    random_source = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory(prefix="wham-data-kill-") as name:
         folder = Path(name)
         for number, piece in enumerate(cuts(arguments.recordings, arguments.seconds)):
@@ -44,7 +44,7 @@ def main() -> None:
         started = time.monotonic()
         assert start(folder, "undisturbed", workers=0).wait() == 0
         length = time.monotonic() - started
-        want = digest(folder / "undisturbed")
+        expected = digest(folder / "undisturbed")
         print(
             f"{arguments.recordings} recordings of {arguments.seconds:g} s, undisturbed and without "
             f"Ray in {length:.1f} s; seed {arguments.seed}"
@@ -53,43 +53,45 @@ def main() -> None:
             "\n| kill | of | after s | exit | in the corpus then | verify |\n|---|---|---|---|---|---|"
         )
         window = 1.5 * length / arguments.kills
-        whole = [disturb(folder, number, chance, window) for number in range(arguments.kills)]
+        intact = [
+            disturb(folder, number, random_source, window) for number in range(arguments.kills)
+        ]
         last = start(folder, "disturbed", workers=2)
         wait_for_worker(last)
         lost = "losing a worker" if kill_worker(last) else "with no worker left to kill"
         code = last.wait()
         report = Corpus.open(folder / "disturbed").verify()
-        same = digest(folder / "disturbed") == want
+        same = digest(folder / "disturbed") == expected
         left_over = strangers(folder / "disturbed")
         print(
             f"\nrun to the end, {lost}: exit {code}, verify {verdict(report.problems)}, manifest and "
-            f"shards {'equal' if same else 'DIFFERENT'}, files nobody names: {left_over or 'none'}"
+            f"shards {'equal' if same else 'DIFFERENT'}, files not in the manifest: {left_over or 'none'}"
         )
-        sys.exit(0 if all(whole) and same and report.ok and code == 0 and not left_over else 1)
+        sys.exit(0 if all(intact) and same and report.ok and code == 0 and not left_over else 1)
 
 
 def start(folder: Path, corpus: str, workers: int) -> subprocess.Popen[bytes]:
-    """Start the command."""
+    """Start the command; return its process."""
     command = [sys.executable, "-c", "from wham_data.cli.main import main; main()", "ingest"]
     command += [folder / "recordings", "--out", folder / corpus, "--workers", str(workers)]
-    # Pictures and a high rate make the work long enough to be hit in the middle.
+    # Pictures and a high rate make the run long enough for a kill in the middle.
     command += ["--tokenizer", "none", "--frames", "png", "--rate", "15", "--quiet"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
 
 
-def disturb(folder: Path, number: int, chance: random.Random, window: float) -> bool:
-    """Start, kill, look; false if what is there is damaged."""
+def disturb(folder: Path, number: int, random_source: random.Random, window: float) -> bool:
+    """Start the command, kill it, and verify the corpus; False if the corpus is damaged."""
     victim = ("the command", "the command on Ray", "a worker, then the command")[number % 3]
     run = start(folder, "disturbed", workers=0 if victim == "the command" else 2)
     if victim != "the command":
         wait_for_worker(run)
     begun = time.monotonic()
-    time.sleep(chance.uniform(0, window))
+    time.sleep(random_source.uniform(0, window))
     if victim.startswith("a worker"):
         if not kill_worker(run):
             victim = "no worker left to kill, then the command"
-        time.sleep(chance.uniform(0, window))
+        time.sleep(random_source.uniform(0, window))
     after = time.monotonic() - begun
     run.kill()
     line = f"| {number + 1} | {victim} | {after:.2f} | {run.wait()} |"
@@ -103,7 +105,7 @@ def disturb(folder: Path, number: int, chance: random.Random, window: float) -> 
 
 
 def verdict(problems: tuple[str, ...]) -> str:
-    """What verify found, in a word or in its own."""
+    """The problems that `verify` found as text; "clean" if there are none."""
     return "clean" if not problems else "; ".join(problems)
 
 

@@ -1,12 +1,12 @@
-"""How fast each source format is read, and in how much memory.
+"""Measure how fast each source format is read, and the memory needed.
 
     python benchmarks/readers.py [FOLDER...] [--frames 600] [--seconds 2]
 
-Without folders, recordings are made as the tests make them, small pictures of that many frames, in
-every format whose maker can be told how long. Each format is read in a process of its own, one
-thread: every recording is opened, then its frames are read at 300x180, again and again until the
-seconds are over. Memory is the highest resident size of that process, of which Python with the
-libraries takes about 100 MB. Prints a Markdown table.
+Without folders, small recordings of `--frames` frames are made with the functions of the tests, in
+every format for which they can make any length. Each format is read in its own process with one
+thread: all recordings are opened, then their frames are read at 300x180, repeatedly, for `--seconds`
+seconds. Memory is the largest resident size of this process; Python and the libraries take about
+100 MB of it. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "pipelines" / "readers")]
 
 import wham_data  # noqa: E402
 from wham_data.pipelines.readers import discover, open_recording  # noqa: E402
@@ -36,7 +36,15 @@ BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What reading one format took: frames of one pass, and of all passes in `seconds` of CPU."""
+    """Measurements of one format.
+
+    recordings       recordings that could be opened
+    frames           frames of one pass over them
+    opening_seconds  CPU seconds to open all recordings
+    read             frames read in all passes
+    seconds          CPU seconds of all passes
+    peak_mb          largest resident size of the process in MiB
+    """
 
     recordings: int
     frames: int
@@ -48,9 +56,11 @@ class Measured:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
-    parser.add_argument("--frames", type=int, default=600)
-    parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument(
+        "folders", nargs="*", type=Path, metavar="FOLDER", help="recordings to read"
+    )
+    parser.add_argument("--frames", type=int, default=600, help="frames of a made recording")
+    parser.add_argument("--seconds", type=float, default=2, help="seconds of reading per format")
     parser.add_argument("--only", metavar="FORMAT", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.only:
@@ -62,27 +72,27 @@ def main() -> None:
         "|---|---|---|---|---|---|---|"
     )
     with tempfile.TemporaryDirectory(prefix="wham-data-readers-") as scratch:
-        for folder in arguments.folders or made(Path(scratch), arguments.frames):
+        for folder in arguments.folders or make_recordings(Path(scratch), arguments.frames):
             for format in sorted({found.format for found in discover([folder]).recordings}):
                 print(row(folder, format, arguments.seconds), flush=True)
 
 
 def row(folder: Path, format: str, seconds: float) -> str:
-    """Measure a format in a process of its own: a row of the table."""
+    """Measure a format in a separate process; return a row of the table."""
     command = [sys.executable, __file__, folder, "--only", format, "--seconds", str(seconds)]
     run = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    told = Measured(**json.loads(run.stdout))
+    measured = Measured(**json.loads(run.stdout))
     return (
-        f"| {folder.name} | {format} | {told.recordings} | {told.frames} "
-        f"| {1000 * told.opening_seconds / told.recordings:.1f} "
-        f"| {told.read / told.seconds:.0f} | {told.peak_mb:.0f} |"
-        if told.seconds
-        else f"| {folder.name} | {format} | {told.recordings} | none | - | - | {told.peak_mb:.0f} |"
+        f"| {folder.name} | {format} | {measured.recordings} | {measured.frames} "
+        f"| {1000 * measured.opening_seconds / measured.recordings:.1f} "
+        f"| {measured.read / measured.seconds:.0f} | {measured.peak_mb:.0f} |"
+        if measured.seconds
+        else f"| {folder.name} | {format} | {measured.recordings} | none | - | - | {measured.peak_mb:.0f} |"
     )
 
 
 def measure(folder: Path, format: str, seconds: float) -> Measured:
-    """Open and read every recording of a format, again and again until the seconds are over."""
+    """Open every recording of a format, then read them repeatedly for this many seconds."""
     opened, opening = [], 0.0
     for recording in discover([folder], format).recordings:
         started = time.process_time()
@@ -104,13 +114,13 @@ def measure(folder: Path, format: str, seconds: float) -> Measured:
 
 
 def peak_mb() -> float:
-    """Highest resident size of this process so far."""
+    """Largest resident size of this process so far, in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(float(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def made(scratch: Path, count: int) -> Iterator[Path]:
-    """A folder for each format that the tests can write at any length: one recording in it."""
+def make_recordings(scratch: Path, count: int) -> Iterator[Path]:
+    """Make a folder with one recording for each format that the tests can write at any length."""
     for name, maker in makers().items():
         folder = scratch / name
         folder.mkdir()
@@ -119,7 +129,7 @@ def made(scratch: Path, count: int) -> Iterator[Path]:
 
 
 def makers() -> dict[str, Callable[[Path, int], object]]:
-    """Writes a recording of so many frames into a folder, by format."""
+    """Format -> a function that writes a recording of a number of frames into a folder."""
     import test_reader_csgo_hdf5 as csgo
     import test_reader_diamond_atari as atari
     import test_reader_doom_parquet as doom

@@ -1,10 +1,10 @@
-"""How fast a tokenizer is, and what is left of the demo recordings after it.
+"""Measure how fast a tokenizer is, and how well it reconstructs the demo recordings.
 
     python benchmarks/tokenizer.py [--tokenizer wham-tiny] [--device cpu] [--threads 2] [--runs 5]
 
-Frames are those of the demo recordings on the 10 Hz grid, which no bundled tokenizer was trained
-on. Encode and decode alternate; the median of the runs is printed, in frames per second of wall
-time and in CPU milliseconds per frame.
+The frames are those of the demo recordings on the 10 Hz grid. No bundled tokenizer was trained on
+them. Runs of encode and decode alternate. The median of the runs is printed, in frames per second of
+wall time and in CPU milliseconds per frame.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def frames_on_grid(video: Path) -> NDArray[np.uint8]:
 
 
 def seconds(work: Callable[[], object]) -> tuple[float, float]:
-    """Wall and CPU time of one call."""
+    """Wall time and CPU time of one call, in seconds."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - wall, time.process_time() - cpu
@@ -46,24 +46,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tokenizer", default="wham-tiny")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--runs", type=int, default=5)
-    wanted = parser.parse_args()
-    torch.set_num_threads(wanted.threads)
-    tokenizer = load_tokenizer(wanted.tokenizer, wanted.device)
+    parser.add_argument("--tokenizer", default="wham-tiny", help="a bundled name or a folder")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--runs", type=int, default=5, help="runs of which the median is taken")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    tokenizer = load_tokenizer(arguments.tokenizer, arguments.device)
     frames = {video.stem: frames_on_grid(video) for video in sorted(DEMOS.glob("*.mp4"))}
 
     every = np.concatenate(list(frames.values()))
-    tokens = tokenizer.encode(every)  # also warms up
+    tokens = tokenizer.encode(every)  # the first call also warms up the tokenizer
     encodes, decodes = [], []
-    for _ in range(wanted.runs):
+    for _ in range(arguments.runs):
         encodes.append(seconds(lambda: tokenizer.encode(every)))
         decodes.append(seconds(lambda: tokenizer.decode(tokens)))
 
-    where = f"{wanted.device}, {wanted.threads} threads, median of {wanted.runs} runs"
-    print(f"{wanted.tokenizer} {tokenizer.fingerprint[:12]}, {len(every)} frames, {where}\n")
+    where = f"{arguments.device}, {arguments.threads} threads, median of {arguments.runs} runs"
+    print(f"{arguments.tokenizer} {tokenizer.fingerprint[:12]}, {len(every)} frames, {where}\n")
     print("| | frames/s | CPU ms per frame |\n|---|---|---|")
     for name, runs in (("encode", encodes), ("decode", decodes)):
         wall, cpu = (statistics.median(column) for column in zip(*runs, strict=True))

@@ -21,43 +21,79 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wham_data.corpus import Corpus as Corpus
     from wham_data.feed import WindowDataset as WindowDataset
-    from wham_data.inference.dream import Context as Context
+    from wham_data.feed import to_torch as to_torch
+    from wham_data.inference.checkpoints.lightning import open_checkpoint as open_checkpoint
     from wham_data.inference.dream import Dream as Dream
     from wham_data.inference.dream import dream as dream
     from wham_data.inference.dream import dream_batch as dream_batch
+    from wham_data.inference.gpt.model import GPT as GPT
+    from wham_data.inference.gpt.spec import GPTSpec as GPTSpec
     from wham_data.inference.sampling import Sampling as Sampling
+    from wham_data.inference.session import LATER as LATER
+    from wham_data.inference.session import Context as Context
+    from wham_data.inference.session import Session as Session
+    from wham_data.inference.session import Step as Step
+    from wham_data.inference.session import WorldModel as WorldModel
     from wham_data.inference.tokenizer import Tokenizer as Tokenizer
     from wham_data.inference.tokenizer import load_tokenizer as load_tokenizer
-    from wham_data.inference.world_model import WorldModel as WorldModel
     from wham_data.inference.world_model import load_world_model as load_world_model
     from wham_data.pipelines.export.job import export as export
     from wham_data.pipelines.ingest.job import ingest as ingest
     from wham_data.pipelines.ingest.settings import IngestSettings as IngestSettings
     from wham_data.pipelines.ingest.tokenize import tokenize as tokenize
+    from wham_data.pipelines.readers import open_recording as open_recording
     from wham_data.schemas.actions import ActionSpace as ActionSpace
     from wham_data.schemas.actions import load_space as load_space
+    from wham_data.schemas.errors import IntegrityError as IntegrityError
+    from wham_data.schemas.errors import MismatchError as MismatchError
+    from wham_data.schemas.errors import MissingPartError as MissingPartError
+    from wham_data.schemas.errors import NoInputsError as NoInputsError
+    from wham_data.schemas.errors import Reason as Reason
+    from wham_data.schemas.errors import RefusedInput as RefusedInput
+    from wham_data.schemas.errors import UsageError as UsageError
     from wham_data.schemas.errors import WhamDataError as WhamDataError
+    from wham_data.schemas.wham_tokens import decode_actions as decode_actions
+    from wham_data.schemas.wham_tokens import encode_actions as encode_actions
+    from wham_data.schemas.wham_tokens import token_ranges as token_ranges
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ActionSpace": "wham_data.schemas.actions",
-    "Context": "wham_data.inference.dream",
+    "Context": "wham_data.inference.session",
     "Corpus": "wham_data.corpus",
     "Dream": "wham_data.inference.dream",
+    "GPT": "wham_data.inference.gpt.model",
+    "GPTSpec": "wham_data.inference.gpt.spec",
     "IngestSettings": "wham_data.pipelines.ingest.settings",
+    "LATER": "wham_data.inference.session",
+    "IntegrityError": "wham_data.schemas.errors",
+    "MismatchError": "wham_data.schemas.errors",
+    "MissingPartError": "wham_data.schemas.errors",
+    "NoInputsError": "wham_data.schemas.errors",
+    "Reason": "wham_data.schemas.errors",
+    "RefusedInput": "wham_data.schemas.errors",
     "Sampling": "wham_data.inference.sampling",
+    "Session": "wham_data.inference.session",
+    "Step": "wham_data.inference.session",
     "Tokenizer": "wham_data.inference.tokenizer",
+    "UsageError": "wham_data.schemas.errors",
     "WhamDataError": "wham_data.schemas.errors",
     "WindowDataset": "wham_data.feed",
-    "WorldModel": "wham_data.inference.world_model",
+    "WorldModel": "wham_data.inference.session",
+    "decode_actions": "wham_data.schemas.wham_tokens",
     "dream": "wham_data.inference.dream",
     "dream_batch": "wham_data.inference.dream",
+    "encode_actions": "wham_data.schemas.wham_tokens",
     "export": "wham_data.pipelines.export.job",
     "ingest": "wham_data.pipelines.ingest.job",
     "load_space": "wham_data.schemas.actions",
     "load_tokenizer": "wham_data.inference.tokenizer",
     "load_world_model": "wham_data.inference.world_model",
+    "open_checkpoint": "wham_data.inference.checkpoints.lightning",
+    "open_recording": "wham_data.pipelines.readers",
+    "to_torch": "wham_data.feed",
+    "token_ranges": "wham_data.schemas.wham_tokens",
     "tokenize": "wham_data.pipelines.ingest.tokenize",
 }
 __all__ = ["__version__", *_HOMES]

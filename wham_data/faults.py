@@ -1,15 +1,15 @@
-"""Named points at which this process can be made to fail, for tests of what a crash leaves behind.
+"""Fault points: places where a test can make this process crash, to check what a crash leaves.
 
     WHAM_DATA_FAULT=POINT[~TEXT][@N]:ACTION[:FILE]
 
-ends the process that reaches POINT for the N-th time (default: the first) while it works on
-something whose name holds TEXT. With FILE it happens once in all processes together: whoever makes
-that file is the one. Without the variable a point costs one comparison.
+The process does ACTION when it reaches POINT for the N-th time (default: the first time) while it
+works on something whose name contains TEXT. With FILE the fault happens in one process only: the
+first that creates this file. Without the variable a fault point costs one comparison.
 
-    kill      SIGKILL to itself, as by the kernel out of memory, or by a power cut
-    segfault  SIGSEGV to itself, as in a codec
-    hang      never comes back
-    bomb      takes memory until there is none
+    kill      the process sends itself SIGKILL, as the kernel does when memory runs out
+    segfault  the process sends itself SIGSEGV, as a crash in a codec does
+    hang      the process waits forever
+    bomb      the process allocates memory until there is none left
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Final
 VARIABLE: Final = "WHAM_DATA_FAULT"
 RECORDING_POINTS: Final = ("recording.open", "recording.decode")
 NAME_POINTS: Final = ("name.begun", "name.written", "name.linked", "name.published")
-"""Whatever a corpus gets, a shard, a log entry, goes through these; `about` is its name there."""
+"""Every file that is put into a corpus passes these points; `about` is its name in the corpus."""
 POINTS: Final = (*RECORDING_POINTS, *NAME_POINTS)
 
 _SPEC: Final = re.compile(
@@ -36,13 +36,25 @@ _reached: Final = Counter[str]()
 
 
 def arm(fault: str) -> None:
-    """Let this process, and those that it starts, fail as the variable would."""
+    """Set the fault for this process and for the processes that it starts.
+
+    Args:
+        fault: as the value of WHAM_DATA_FAULT.
+    """
     global _fault
     os.environ[VARIABLE] = _fault = fault
 
 
 def fault_point(name: str, about: str = "") -> None:
-    """A place to fail at; `about` names what is being worked on."""
+    """Fail here if WHAM_DATA_FAULT says so.
+
+    Args:
+        name: one of POINTS.
+        about: name of the recording or file that is being worked on.
+
+    Raises:
+        ValueError: the value of WHAM_DATA_FAULT cannot be understood.
+    """
     if _fault is not None:
         _reach(name, about, _fault)
 
@@ -54,7 +66,7 @@ def _reach(name: str, about: str, fault: str) -> None:
     if name != spec["point"] or (spec["about"] or "") not in about:
         return
     _reached[name] += 1
-    if _reached[name] != int(spec["nth"] or 1) or not _first(spec["once"]):
+    if _reached[name] != int(spec["nth"] or 1) or not _creates(spec["once"]):
         return
     match spec["action"]:
         case "kill":
@@ -65,13 +77,13 @@ def _reach(name: str, about: str, fault: str) -> None:
             while True:
                 signal.pause()
         case "bomb":
-            taken = []
+            blocks = []
             while True:
-                taken.append(bytes(range(256)) * 40_000)
+                blocks.append(bytes(range(256)) * 40_000)
 
 
-def _first(file: str | None) -> bool:
-    """Whether this process makes the file; True where there is none to be made."""
+def _creates(file: str | None) -> bool:
+    """Create the file; False if another process has already done so. True without a file."""
     try:
         if file is not None:
             Path(file).touch(exist_ok=False)

@@ -1,4 +1,4 @@
-"""Versions of the packages that made a run, for its report."""
+"""The installed versions of the packages that a run uses, for the report of the run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ PACKAGES = ("wham-data", "av", "deltalake", "numpy", "polars", "pyarrow", "ray",
 
 
 def versions() -> dict[str, str | None]:
-    """Installed versions by package; None for one that is not there."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    """The version of Python and of each package; None: the package is not installed."""
+    by_package: dict[str, str | None] = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            by_package[name] = version(name)
         except PackageNotFoundError:
-            found[name] = None
-    return found
+            by_package[name] = None
+    return by_package

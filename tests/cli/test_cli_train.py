@@ -12,17 +12,25 @@ from makers.recordings import cut, cuts
 from wham_data.corpus import Corpus
 
 SMALL = ("--width", "32", "--layers", "1", "--vocab-size", "64")
+FEW = ("--limit", "3", "--split", "50,50,0", "--split-seed", "3")
+"""Of the recordings below two to train on, one to judge by."""
 
 
 @pytest.fixture(scope="module")
-def pictures(cli: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus with pictures, of recordings by different players, so that both splits have some."""
-    folder = tmp_path_factory.mktemp("pictures")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recordings of a second, by different players."""
+    folder = tmp_path_factory.mktemp("short")
     for number, piece in enumerate(cuts(6, seconds=1.0)):
-        name = f"play{number}"
-        cut(folder / "in", name, piece, match=name, player=name)
+        cut(folder, f"play{number}", piece, match=f"play{number}", player=f"play{number}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(cli: Run, recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus with pictures, in both splits."""
+    folder = tmp_path_factory.mktemp("pictures")
     made = cli(
-        *("ingest", folder / "in", "--out", folder / "corpus", "--workers", "0"),
+        *("ingest", recordings, "--out", folder / "corpus", "--workers", "0"),
         *("--tokenizer", "none", "--frames", "jpeg", "--split", "50,50,0"),
         *("--split-seed", "1"),
     )
@@ -32,14 +40,14 @@ def pictures(cli: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_tokenizer_is_trained_resumed_and_used(
-    cli: Run, pictures: Path, six_recordings: Path, tmp_path: Path
+    cli: Run, pictures: Path, recordings: Path, tmp_path: Path
 ) -> None:
     train = ("train", "tokenizer", pictures, "--out", tmp_path / "mine", *SMALL)
 
     first = cli(*train, "--steps", "3", "--json")
     resumed = cli(*train, "--steps", "5", "--resume", "--json")
     used = cli(
-        *("ingest", six_recordings, "--out", tmp_path / "corpus", "--workers", "0"),
+        *("ingest", recordings, "--out", tmp_path / "corpus", "--workers", "0", *FEW),
         *("--tokenizer", tmp_path / "mine"),
     )
 
@@ -64,19 +72,16 @@ def test_a_corpus_without_pictures_is_no_use(
 
 
 def test_the_taming_family_trains_too_on_square_frames(
-    cli: Run, six_recordings: Path, pictures: Path, tmp_path: Path
+    cli: Run, recordings: Path, pictures: Path, tmp_path: Path
 ) -> None:
     squares = ("--tokenizer", "none", "--frames", "jpeg", "--size", "64x64", "--workers", "0")
-    cli(
-        *("ingest", six_recordings, "--out", tmp_path / "corpus", *squares),
-        *("--split", "50,50,0", "--split-seed", "1"),
-    )
-    how = ("--family", "taming", "--vocab-size", "64", "--steps", "2", "--json")
+    cli("ingest", recordings, "--out", tmp_path / "corpus", *squares, *FEW)
+    how = ("--family", "taming", "--vocab-size", "64", "--steps", "1", "--json")
 
     made = cli("train", "tokenizer", tmp_path / "corpus", "--out", tmp_path / "mine", *how)
     wide = cli("train", "tokenizer", pictures, "--out", tmp_path / "x", *how)
 
-    assert json.loads(made.stdout)["steps"] == 2, made.stderr
+    assert json.loads(made.stdout)["steps"] == 1, made.stderr
     assert wide.returncode == 2
     assert "expected square ones" in wide.stderr
 
@@ -89,12 +94,11 @@ def test_how_long_must_be_said(cli: Run, pictures: Path, tmp_path: Path) -> None
 
 
 def test_a_world_model_is_trained_resumed_and_dreams(
-    cli: Run, six_recordings: Path, tmp_path: Path
+    cli: Run, recordings: Path, tmp_path: Path
 ) -> None:
     corpus, model = tmp_path / "corpus", tmp_path / "model"
     made = cli(
-        *("ingest", six_recordings, "--out", corpus, "--actions", "wham16", "--workers", "0"),
-        *("--split", "50,50,0", "--split-seed", "1"),
+        *("ingest", recordings, "--out", corpus, "--actions", "wham16", "--workers", "0", *FEW),
     )
     assert made.returncode == 0, made.stderr
     small = ("--window", "2", "--layers", "1", "--heads", "2", "--width", "32", "--batch-size", "1")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+from makers.once import made_once
 
 from wham_data.corpus import Corpus
 from wham_data.pipelines.demo import DREAM, DemoResult, run_demo
@@ -14,10 +18,15 @@ from wham_data.pipelines.video import decode_image, index_video
 pytestmark = pytest.mark.timeout(600)
 """It is the whole job: a minute of CPU, more on a busy machine."""
 
+SHORTER = replace(DREAM, steps=2)
 
-@pytest.fixture(scope="module")
+
+@pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
-    return run_demo(tmp_path_factory.mktemp("demo"), LocalRunner(), Silent(), Silent())
+    def make(folder: Path) -> DemoResult:
+        return run_demo(folder, LocalRunner(), Silent(), Silent(), SHORTER)
+
+    return made_once(tmp_path_factory, "demo", make)
 
 
 def test_every_bundled_recording_goes_in(demo: DemoResult) -> None:
@@ -39,7 +48,7 @@ def test_the_film_shows_every_step(demo: DemoResult) -> None:
 def test_it_ends_with_a_dream_of_every_recording(demo: DemoResult) -> None:
     assert (demo.dreamt.made, demo.dreamt.actions, len(demo.dreams)) == (3, "recorded", 3)
     for overlay in demo.dreams:
-        assert len(index_video(overlay).times_ns) == DREAM.steps
+        assert len(index_video(overlay).times_ns) == SHORTER.steps
 
 
 def test_players_hands_are_not_still(demo: DemoResult) -> None:

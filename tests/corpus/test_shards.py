@@ -210,9 +210,9 @@ def test_steps_that_contradict_themselves_cannot_be_built(
 
 def test_pieces_must_follow_one_another(tmp_path: Path) -> None:
     first, second = pieces(steps("a"), 10)
-    with pytest.raises(UsageError, match="begins at step 10 does not go on"):
+    with pytest.raises(UsageError, match="begins at step 10, but the last piece"):
         written(tmp_path / "1", second)
-    with pytest.raises(UsageError, match="does not go on"):
+    with pytest.raises(UsageError, match="but the last piece was of episode"):
         written(tmp_path / "2", first, steps("b"), second)
     with pytest.raises(UsageError, match="no step to write"):
         written(tmp_path / "3")

@@ -117,7 +117,7 @@ def test_shares_that_make_no_sense_are_refused(fractions: tuple[float, ...]) -> 
 
 
 def test_a_commit_follows_who_was_committed_in_the_meantime() -> None:
-    index = SplitIndex(beneath=SplitIndex())
+    index = SplitIndex(base=SplitIndex())
     index.add(Placed(Ties("a", match="m", player="ann"), "val"))
     assert index.place(Ties("b", player="ann"), "train") == "val"
     assert index.place(Ties("c", player="bob"), "train") == "train"

@@ -14,7 +14,7 @@ from wham_data.corpus.compact import compact
 from wham_data.corpus.corpus import Corpus
 from wham_data.corpus.forget import forget
 from wham_data.corpus.shards import shard_id
-from wham_data.corpus.tombstones import let_go_before
+from wham_data.corpus.tombstones import mark_versions_gone
 from wham_data.corpus.vacuum import vacuum
 from wham_data.schemas.errors import UsageError
 
@@ -132,7 +132,7 @@ def test_a_vacuum_that_was_stopped_anywhere_is_completed_by_the_next(tmp_path: P
     for count in range(len(going) + 1):
         shutil.copytree(tmp_path / "c", tmp_path / f"c{count}")
         stopped = Corpus.open(tmp_path / f"c{count}")
-        let_go_before(stopped.storage, corpus.version)
+        mark_versions_gone(stopped.storage, corpus.version)
         for name in going[:count]:
             stopped.storage.delete(name)
         vacuum(stopped)

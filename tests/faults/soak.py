@@ -52,7 +52,7 @@ from wham_data.corpus import Corpus  # noqa: E402
 from wham_data.pipelines.ingest import job as ingest_module  # noqa: E402
 from wham_data.pipelines.ingest import stages  # noqa: E402
 from wham_data.pipelines.ingest.decoder_process import DecodeLimits  # noqa: E402
-from wham_data.pipelines.ingest.settings import IngestSettings  # noqa: E402
+from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings  # noqa: E402
 from wham_data.pipelines.readers import open_recording  # noqa: E402
 from wham_data.pipelines.run.runner import LocalRunner  # noqa: E402
 from wham_data.pipelines.video import VideoLimits  # noqa: E402
@@ -152,9 +152,8 @@ def ingest(
         stages.open_isolated = open_here
     if fault is not None:
         faults.arm(fault)
-    report = ingest_module.run_ingest(
-        sources, out, SETTINGS, LocalRunner(), retry_quarantined=retry
-    )
+    choices = IngestChoices(retry_quarantined=retry)
+    report = ingest_module.run_ingest(sources, out, SETTINGS, LocalRunner(), choices)
     return {"ingested": report.ingested, "reasons": report.reasons}
 
 

@@ -6,18 +6,18 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wham_data.feed.batches import Batches, Place, Plan
+from wham_data.feed.batches import Batches, BatchPlan, Place
 
 DRAWS = st.integers(1, 200)
 PER_RANK = st.integers(1, 9)
 RANKS = st.integers(1, 5)
 
 
-def plans(draws: int, per_rank: int, ranks: int, *, drop_last: bool = False) -> list[Plan]:
-    return [Plan(draws, per_rank * ranks, rank, ranks, drop_last) for rank in range(ranks)]
+def plans(draws: int, per_rank: int, ranks: int, *, drop_last: bool = False) -> list[BatchPlan]:
+    return [BatchPlan(draws, per_rank * ranks, rank, ranks, drop_last) for rank in range(ranks)]
 
 
-def batches_of(plan: Plan, start: Place, low: int, high: int) -> Batches:
+def batches_of(plan: BatchPlan, start: Place, low: int, high: int) -> Batches:
     return plan.batches(start, np.arange(low, high))
 
 
@@ -48,7 +48,7 @@ def test_a_global_batch_is_the_same_whoever_shares_it(
     draws: int, per_rank: int, ranks: int
 ) -> None:
     start, together = Place(0, 0), per_rank * ranks
-    alone = Plan(draws, together)
+    alone = BatchPlan(draws, together)
     for number in range(alone.batches_left()):
         whole = draws_of(batches_of(alone, start, number, number + 1))
         parts = [

@@ -480,7 +480,7 @@ def test_a_flipped_bit_is_found_where_that_is_asked_for(tmp_path: Path) -> None:
     view.path.write_bytes(body)
 
     assert len(list(dataset(corpus))) == 6
-    with pytest.raises(IntegrityError, match="not those that were committed"):
+    with pytest.raises(IntegrityError, match="differ from those that were committed"):
         list(dataset(corpus, check_shards=True))
 
 

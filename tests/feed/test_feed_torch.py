@@ -121,7 +121,7 @@ def test_the_last_batch_tells_where_workers_stood(corpus: Corpus) -> None:
     data = dataset(corpus)
     seen = list(islice(iter(loader(data, 2)), 4))
 
-    with pytest.raises(UsageError, match="known to you alone"):
+    with pytest.raises(UsageError, match="only the caller knows which"):
         data.state_dict()
     state = data.state_dict(seen[-1])
 

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from wham_data.inference.checkpoints.convert import convert
 from wham_data.inference.dream import Context, dream, dream_batch
+from wham_data.inference.gpt.world_model import GPTWorldModel
 from wham_data.inference.sampling import Noise, Sampling
 from wham_data.inference.tokenizer import BUNDLED, CONFIG_FILE, WEIGHTS_FILE, TokenizerInfo
-from wham_data.inference.world_model import WorldModel, load_world_model
+from wham_data.inference.world_model import load_world_model
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.wham_tokens import measured_from_bins
 
@@ -167,7 +168,7 @@ def test_id_0_is_never_the_first_of_a_frame_unless_it_may_be() -> None:
 
 
 def test_frames_go_in_and_come_out_through_the_tokenizer() -> None:
-    model = WorldModel("blocks", random_model().gpt, BlockTokenizer())
+    model = GPTWorldModel("blocks", random_model().gpt, BlockTokenizer())
     frames = BlockTokenizer().decode(some_tokens(2))
     seen = dream(model, Context(actions=some_actions(2), frames=frames), steps=2, mode="full")
     read = dream(model, some_context(2), steps=2, mode="full")
@@ -214,13 +215,19 @@ def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, Any], compla
         {"actions": np.zeros((2, 16))},
         {"actions": np.zeros((0, 16)), "tokens": np.zeros((0, 6), int)},
         {"actions": np.zeros((1, 16)), "tokens": np.zeros((2, 6), int)},
-        {"actions": np.zeros((2, 15)), "tokens": np.zeros((2, 6), int)},
+        {"actions": np.zeros(16), "tokens": np.zeros((2, 6), int)},
         {"actions": np.zeros((1, 16)), "tokens": np.zeros((1, 6)), "frames": np.zeros((1, 8, 12))},
     ],
 )
 def test_a_context_that_is_none_is_refused(parts: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Context(**parts)
+
+
+def test_actions_of_another_space_are_refused() -> None:
+    context = Context(actions=np.zeros((2, 15)), tokens=some_tokens(2))
+    with pytest.raises(UsageError, match=r"actions of shape \(2, 15\)"):
+        dream(random_model(), context, steps=1, mode="full")
 
 
 @pytest.mark.parametrize("tokens", [np.full((2, 6), 20), np.zeros((2, 5), int), np.zeros((2, 6))])
@@ -255,7 +262,7 @@ def test_a_world_model_computes_in_bf16_where_asked(tmp_path: Path) -> None:
     assert dream(model, some_context_of(model), steps=1, mode="full").tokens.shape == (1, 12)
 
 
-def some_context_of(model: WorldModel) -> Context:
+def some_context_of(model: GPTWorldModel) -> Context:
     return Context(
         actions=some_actions(1), tokens=np.zeros((1, model.spec.image_tokens), np.uint16)
     )

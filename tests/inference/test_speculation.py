@@ -19,12 +19,12 @@ from wham_data.inference.gpt.speculation import (
     guess_frame,
     moved,
 )
+from wham_data.inference.gpt.world_model import GPTWorldModel
 from wham_data.inference.sampling import Sampling, filtered
-from wham_data.inference.world_model import WorldModel
 from wham_data.schemas.wham_tokens import token_ranges
 
 
-def contexts_of(model: WorldModel, lengths: list[int]) -> list[Context]:
+def contexts_of(model: GPTWorldModel, lengths: list[int]) -> list[Context]:
     random = np.random.default_rng(1)
     return [
         Context(

@@ -14,8 +14,8 @@ from wham_data.inference.dream import Context, Dream, dream_batch
 from wham_data.inference.gpt.attention import Kernel, kernel_for
 from wham_data.inference.gpt.model import GPT, Cache, Feed
 from wham_data.inference.gpt.static_decode import LONGEST_FEED, StaticDecoder, static_pass
+from wham_data.inference.gpt.world_model import GPTWorldModel
 from wham_data.inference.sampling import Sampling
-from wham_data.inference.world_model import WorldModel
 
 EIGHT_STEPS = {"positions": 8 * 22}
 
@@ -25,7 +25,7 @@ def random_tokens(gpt: GPT, count: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, gpt.spec.vocabulary, (count,), generator=generator)
 
 
-def dreams(model: WorldModel, **how: Any) -> list[Dream]:
+def dreams(model: GPTWorldModel, **how: Any) -> list[Dream]:
     random = np.random.default_rng(1)
     contexts = [
         Context(

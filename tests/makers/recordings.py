@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import wham_data.pipelines
 from wham_data.corpus import Corpus
 from wham_data.pipelines.ingest.job import IngestReport, run_ingest
-from wham_data.pipelines.ingest.settings import IngestSettings
+from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.run.runner import LocalRunner
 from wham_data.pipelines.video import decode_frames, index_video, write_video
 
@@ -79,8 +79,9 @@ def _demo(game: str) -> tuple[NDArray[np.uint8], str, NDArray[np.float64]]:
 def ingest_here(
     folder: Path, out: Path, settings: IngestSettings = PLAIN, **options: Any
 ) -> IngestReport:
-    """Ingest a folder in this process."""
-    return run_ingest([folder], out, settings, LocalRunner(), **options)
+    """Ingest a folder in this process; `options` are of `run_ingest` and `IngestChoices`."""
+    own = {name: options.pop(name) for name in ("device", "watch") if name in options}
+    return run_ingest([folder], out, settings, LocalRunner(), IngestChoices(**options), **own)
 
 
 def digest(location: Path) -> dict[str, Any]:

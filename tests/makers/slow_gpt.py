@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from wham_data.inference.gpt.model import GPT
 from wham_data.inference.gpt.spec import GPTSpec
+from wham_data.inference.gpt.world_model import GPTWorldModel
 from wham_data.inference.sampling import Noise, Sampling, choose
-from wham_data.inference.world_model import WorldModel
 from wham_data.schemas.wham_tokens import decode_actions, encode_actions, token_ranges
 
 
@@ -36,8 +36,8 @@ def random_gpt(spec: GPTSpec, seed: int = 0, spread: float = 0.6) -> GPT:
     return gpt
 
 
-def random_model(seed: int = 0, **changes: int | bool) -> WorldModel:
-    return WorldModel("random", random_gpt(tiny_spec(**changes), seed), None)
+def random_model(seed: int = 0, **changes: int | bool) -> GPTWorldModel:
+    return GPTWorldModel("random", random_gpt(tiny_spec(**changes), seed), None)
 
 
 def slow_logits(gpt: GPT, tokens: NDArray[np.int64]) -> NDArray[np.float64]:

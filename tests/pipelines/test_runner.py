@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from wham_data.pipelines.run.ray_jobs import RayRunner
 from wham_data.pipelines.run.runner import (
     Advance,
-    Encoder,
+    Hosted,
     LocalRunner,
     Outcome,
     Runner,
+    Service,
     Stage,
     Work,
 )
 from wham_data.schemas.errors import MismatchError, Reason, RefusedInput
 
+IntArray = NDArray[np.int64]
 
-def doubling(encoder: Encoder | None) -> Work[int, int]:
+
+def doubling(service: Hosted[int, int] | None) -> Work[int, int]:
     """The stage in which every kind of mishap has its number."""
-    assert encoder is None
+    assert service is None
 
     def double(number: int, advance: Advance) -> int:
         advance(1)
@@ -83,11 +89,66 @@ def test_what_is_not_a_refusal_ends_the_run_as_what_it_is(runner: Runner) -> Non
         list(runner.run(Stage("mismatch", mismatched), [1, 2, 3], ignore))
 
 
-def mismatched(_: Encoder | None) -> Work[int, int]:
+def mismatched(_: Hosted[int, int] | None) -> Work[int, int]:
     def work(_number: int, _advance: Advance) -> int:
         raise MismatchError("two things that must agree do not")
 
     return work
+
+
+def tens(device: str) -> Callable[[IntArray], IntArray]:
+    """A service that answers with ten times the numbers, and how many it was asked at once."""
+    assert device in ("auto", "cpu")
+    return lambda numbers: np.stack([10 * numbers, np.full_like(numbers, len(numbers))], axis=1)
+
+
+def asking(service: Hosted[IntArray, IntArray]) -> Work[int, list[int]]:
+    """Streams the numbers below an item through the service, and asks it once more."""
+
+    def work(count: int, _advance: Advance) -> list[int]:
+        requests = (np.array([number]) for number in range(count))
+        answers = [*service.stream(requests), service.ask(np.array([count, count]))]
+        return [int(number) for answer in answers for number in answer[:, 0]]
+
+    return work
+
+
+def owning(opened: Callable[[IntArray], IntArray]) -> Work[int, list[int]]:
+    """Calls what the service opened itself."""
+
+    def work(number: int, advance: Advance) -> list[int]:
+        if number == CRASHES:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if number == REFUSED:
+            raise RefusedInput(Reason.CORRUPT, "an odd number")
+        advance(1)
+        return opened(np.array([number]))[:, 0].tolist()
+
+    return work
+
+
+def test_a_service_answers_in_order_wherever_it_is_hosted() -> None:
+    stage = Stage("ask", asking, Service("tens", tens, "cpu", rows_together=8))
+    expected = {
+        count: [10 * number for number in (*range(count), count, count)] for count in (3, 5)
+    }
+
+    for runner in (LocalRunner(), RayRunner(workers=2)):
+        outcomes = {each.item: each.result for each in runner.run(stage, [3, 5], ignore)}
+
+        assert outcomes == expected
+
+
+def test_a_worker_that_owns_its_service_is_replaced_when_it_dies() -> None:
+    stage = Stage("own", owning, Service("tens", tens, "cpu"), owns=True)
+    items = [1, CRASHES, 2, REFUSED, 3]
+
+    there = {each.item: each.result for each in RayRunner(workers=2).run(stage, items, ignore)}
+
+    here = {each.item: each.result for each in LocalRunner().run(stage, [1, 2, 3], ignore)}
+    assert {item: there[item] for item in (1, 2, 3)} == here == {1: [10], 2: [20], 3: [30]}
+    assert str(there[REFUSED]) == "an odd number"
+    assert "its worker process died 2 times" in str(there[CRASHES])
 
 
 def ignore(frames: int) -> None:

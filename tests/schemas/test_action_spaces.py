@@ -543,7 +543,7 @@ def test_a_stick_can_press_a_button_in_either_direction() -> None:
         (Rule("left_x", ("key_w", "mouse_dx"), (1.0, 1.0), "sum"), "needs a rate"),
         (Rule("left_x", (), ()), "at least one source"),
         (Rule("left_x", ("key_w",), (1.0, 1.0)), "one scale for each"),
-        (Rule("left_x", ("key_w",), (0.0,)), "other than 0"),
+        (Rule("left_x", ("key_w",), (0.0,)), "and not 0"),
         (Rule("left_x", ("key_w",), (math.nan,)), "finite"),
         (Rule("left_x", ("key_w",), (1.0,), "mean"), "max, sum"),  # type: ignore[arg-type]
         (Rule("left_x", ("key_w",), (1.0,), pressed_at=0.5), "makes a button"),
@@ -559,7 +559,7 @@ def test_a_rule_that_makes_no_sense_is_refused(rule: Rule, message: str) -> None
 
 
 def test_a_stick_does_not_become_a_button_without_saying_from_where_on() -> None:
-    with pytest.raises(UsageError, match="from which value on the button is down"):
+    with pytest.raises(UsageError, match="the value at and above which the button is down"):
         Conversion(XINPUT, WHAM16, (Rule("button_0", ("left_trigger",), (1.0,)),))
 
 

@@ -1,4 +1,4 @@
-"""Games that run here without a person: each maps the virtual pad to its own controls."""
+"""Games that run without a person; each engine maps the virtual pad to its own controls."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Engine(Protocol):
         """The picture on screen, uint8 [H, W, 3]."""
 
     def sight(self) -> Sight | None:
-        """What a script may steer by, where the engine can tell."""
+        """The information for a scripted player; None if the engine gives none."""
 
     def tic(self, pad: Pad) -> None:
-        """Play one tic with the pad held so. A game that ends begins anew."""
+        """Play one tic with this state of the pad. A game that ends starts again."""
 
     def close(self) -> None:
         """End the game."""
@@ -112,7 +112,7 @@ class Doom:
         return Sight(left, ahead, right, (nearest.x + nearest.width / 2) / 320 - 1)
 
     def tic(self, pad: Pad) -> None:
-        """One tic; the level begins anew when the player dies or leaves it."""
+        """Play one tic; the level starts again when the player dies or leaves it."""
         fire = float(pad["right_trigger"] > 0.5)
         self._game.make_action(
             [24 * pad["left_y"], 20 * pad["left_x"], 6 * pad["right_x"], fire, pad["a"], pad["y"]]
@@ -202,7 +202,7 @@ class Airstriker:
         return
 
     def tic(self, pad: Pad) -> None:
-        """One tic; the game begins anew when it is over."""
+        """Play one tic; the game starts again when it is over."""
         held = {
             "B": pad["a"] or pad["right_trigger"] > 0.5,
             "LEFT": pad["left_x"] < -0.4,
@@ -254,7 +254,7 @@ class MiniWorld:
         return Sight(*(12 * float(np.median(part)) for part in np.array_split(depth, 3, axis=1)))
 
     def tic(self, pad: Pad) -> None:
-        """One tic; every 15 s the scene is laid out anew."""
+        """Play one tic; every 15 s a new scene is generated."""
         self._env.turn_agent(-2.5 * pad["right_x"])
         self._env.move_agent(0.05 * pad["left_y"], 0.035 * pad["left_x"])
         self._tics += 1

@@ -1,9 +1,9 @@
-"""Put recordings on the 10 Hz grid as arrays of 300x180 frames: what `train.py` learns from.
+"""Convert recordings to arrays of 300x180 frames on the 10 Hz grid, as training data of `train.py`.
 
     python frames.py --recordings recordings --out frames
 
-Writes `train.npy` and `held_out.npy` (uint8 [N, 180, 300, 3]) and beside each a `.json` that lists
-[recording, first frame, one past the last].
+Writes `train.npy` and `held_out.npy` (uint8 [N, 180, 300, 3]), and for each a `.json` file with a list of
+[recording, first frame, frame after the last].
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def frames_on_grid(video: Path) -> np.ndarray:
 
 
 def main() -> None:
-    """Convert both shares."""
+    """Convert the shares `train` and `held_out`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recordings", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--recordings", type=Path, required=True, help="folder with the shares")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the arrays")
     folders = parser.parse_args()
     folders.out.mkdir(parents=True, exist_ok=True)
     for share in ("train", "held_out"):

@@ -1,15 +1,15 @@
-"""Judge a world model on recordings that it has never seen.
+"""Measure a world model on recordings that were not used for training.
 
     python judge.py --model wham-tiny --train corpus --held-out held_corpus --out judged
 
 Prints, per game:
 
-    nats per image token of the held-out steps, of the model and of predictors without one
+    the loss per image token of the held-out steps in nats, for the model and for simple baselines
     how far the picture moves sideways per step, in recordings and in dreams, with the stick held to
     the left and to the right
 
-and writes GAME.png: the same context dreamt on, left column with the stick to the left, right column
-with it to the right.
+and writes GAME.png: two dreams from the same context, with the stick held to the left in the left
+column and to the right in the right column.
 """
 
 from __future__ import annotations
@@ -23,31 +23,35 @@ import polars as pl
 from numpy.typing import NDArray
 
 import wham_data
+from wham_data.inference.gpt.world_model import GPTWorldModel
 from wham_data.inference.training.baselines import baselines
 from wham_data.inference.training.evaluate import side_by_side
 from wham_data.inference.training.world_model import held_out_loss
-from wham_data.inference.world_model import WorldModel
 from wham_data.pipelines.video import encode_image
 from wham_data.schemas.steps import EpisodeSteps
 
 LEFT_STICK, RIGHT_STICK = 12, 14
-"""Columns of wham16 that say left and right."""
+"""Columns of wham16 for the horizontal axes of both sticks."""
 MOVES_THE_PICTURE = {"coinrun": LEFT_STICK, "starpilot": LEFT_STICK}
-"""The right stick turns the view; but in these games the left one moves the player."""
+"""Games in which the left stick moves the picture; in all others the right stick does."""
 FARTHEST = 60
-"""Pixels; a larger shift within a step is not looked for."""
+"""Largest shift in one step that is searched, in pixels."""
 CLEARLY = 0.35
-"""A stick this far out counts as held to a side."""
+"""Smallest value of a stick axis that counts as held to a side."""
 WINDOWS, STRIDE = 200, 5
 
 Frames = NDArray[np.uint8]
 
 
 def sideways(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> int:
-    """By how many pixels the picture moved to the right between two frames, uint8 [H, W, 3].
+    """The number of pixels by which the picture moved to the right between two frames.
 
-    That is the shift with the least mean absolute difference where both frames show something, away
-    from the upper and lower fifth, where status lines are.
+    This is the shift with the smallest mean absolute difference where the frames overlap. The upper
+    and lower fifth, where status lines are, are ignored.
+
+    Args:
+        before: uint8 [H, W, 3].
+        after: uint8 [H, W, 3].
     """
     height, width = before.shape[:2]
     rows = slice(height // 5, height - height // 5)
@@ -62,9 +66,9 @@ def sideways(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> int:
 
 
 def recorded_moves(
-    model: WorldModel, episodes: list[EpisodeSteps], column: int
+    model: GPTWorldModel, episodes: list[EpisodeSteps], column: int
 ) -> dict[int, list[int]]:
-    """Sideways moves between recorded steps, decoded from their tokens: -1, stick left; 1, right."""
+    """Sideways moves between recorded steps, decoded from tokens; keys: -1 stick left, 1 right."""
     assert model.tokenizer is not None
     moves: dict[int, list[int]] = {-1: [], 1: []}
     for each in episodes:
@@ -77,14 +81,14 @@ def recorded_moves(
 
 
 def dreamt(
-    model: WorldModel,
+    model: GPTWorldModel,
     episodes: list[EpisodeSteps],
     column: int,
     push: float,
     contexts: int,
     steps: int,
 ) -> list[Frames]:
-    """Dreams from places spread over the episodes, the last context frame first, the stick held."""
+    """Dreams with the stick held, from places all over the episodes; the last context frame first."""
     assert model.tokenizer is not None
     held = np.zeros((steps, 16), np.float32)
     held[:, column] = push
@@ -120,13 +124,13 @@ def main() -> None:
     parser.add_argument("--contexts", type=int, default=8)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--push", type=float, default=0.6, help="how far the stick is held")
-    wanted = parser.parse_args()
-    wanted.out.mkdir(parents=True, exist_ok=True)
-    model = wham_data.load_world_model(wanted.model)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    model = wham_data.load_world_model(arguments.model)
     length = model.spec.steps
-    seen = wham_data.WindowDataset(wanted.train, length, interleave=True).windows
+    seen = wham_data.WindowDataset(arguments.train, length, interleave=True).windows
     seen_rows = seen.flat(np.linspace(0, len(seen) - 1, 3 * WINDOWS).astype(np.int64))
-    corpus = wham_data.Corpus.open(wanted.held_out)
+    corpus = wham_data.Corpus.open(arguments.held_out)
     for game in corpus.episodes["game"].unique().sort():
         names = corpus.episodes.filter(pl.col("game") == game)["episode"].to_list()
         weights = {each: float(each in names) for each in corpus.episodes["episode"]}
@@ -145,7 +149,9 @@ def main() -> None:
         episodes = [corpus.read_episode(name) for name in names]
         real = recorded_moves(model, episodes, column)
         left, right = (
-            dreamt(model, episodes, column, sign * wanted.push, wanted.contexts, wanted.steps)
+            dreamt(
+                model, episodes, column, sign * arguments.push, arguments.contexts, arguments.steps
+            )
             for sign in (-1, 1)
         )
         moved = [
@@ -158,7 +164,7 @@ def main() -> None:
             flush=True,
         )
         picture = side_by_side(left[0], right[0], pairs_per_row=1)
-        (wanted.out / f"{game}.png").write_bytes(encode_image(picture, "png"))
+        (arguments.out / f"{game}.png").write_bytes(encode_image(picture, "png"))
 
 
 if __name__ == "__main__":

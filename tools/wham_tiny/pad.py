@@ -1,4 +1,4 @@
-"""The virtual pad that plays: its state by the names of the action space `xinput`."""
+"""The state of the virtual pad, with the names of the action space `xinput`."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
     python record.py --out recordings [--only doom] [--share demo] [--jobs 2]
 
-A player holds a *virtual pad* (action space `xinput`); each engine maps the pad to its own controls, so
-one action space serves them all. The log's row of tic i is the pad as held from tic i to tic i + 1, and
-video frame i is what the screen showed at tic i: frame i and row i lead to frame i + 1.
+A player uses a *virtual pad* (action space `xinput`). Each engine maps the pad to its own controls, so
+all engines have the same action space. Row i of the log is the state of the pad from tic i to tic
+i + 1. Frame i of the video is the screen at tic i. So frame i and row i lead to frame i + 1.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ SECOND_NS = 1_000_000_000
 class Session:
     """One recording to make.
 
-    engine, place     of the game
-    seed              of the game and of the player
-    policy            random, forward or wander
-    seconds           length
-    share             train, held_out, demo (all three for the tokenizer) or play (for the world model)
+    engine, place     the game engine, and the level or scene
+    seed              seed of the game and of the player
+    policy            "random", "forward" or "wander"
+    seconds           length of the recording
+    share             "train", "held_out", "demo" (for the tokenizer) or "play" (for the world model)
     """
 
     engine: str
@@ -51,8 +51,8 @@ class Session:
 
     @property
     def match(self) -> str:
-        """What a corpus splits by: the recording, but the whole place where it is `play`, so that
-        a world model is judged in places that it has never seen."""
+        """The name by which a corpus splits: the name of the recording; for `play` the place, so that
+        a world model is tested in places that were not used for training."""
         return self.name.rpartition("_")[0] if self.share == "play" else self.name
 
 
@@ -109,7 +109,7 @@ def plan() -> list[Session]:
 
 
 def _play() -> list[Session]:
-    """Two hours for the world model, more of it random: it must see every stick turned every way."""
+    """Two hours for the world model; many are random, so that it sees all stick positions."""
     maps = [f"MAP{n:02d}" for n in range(1, 25) if n not in (7, 11)]
     maps += [f"E{part}M{n}" for part in (1, 2, 3, 4) for n in (1, 2, 4, 6)]
     maps = [place for place in maps if place != "E2M2"]
@@ -139,9 +139,9 @@ def _play() -> list[Session]:
 
 
 def record(session: Session, out: Path) -> Path:
-    """Play one session into `out`/<share>: NAME.mp4, NAME.csv and, last, NAME.toml.
+    """Record one session in `out`/<share>: NAME.mp4, NAME.csv and finally NAME.toml.
 
-    Does nothing where all three are there already. Demo recordings are packed smaller.
+    Does nothing if NAME.toml exists already. Demo recordings are compressed more.
     """
     folder = out / session.share
     folder.mkdir(parents=True, exist_ok=True)
@@ -195,29 +195,31 @@ def record(session: Session, out: Path) -> Path:
 
 
 def main() -> None:
-    """Record the sessions asked for, skipping those already there."""
+    """Record the selected sessions; skip sessions that are already recorded."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", choices=sorted(ENGINES), help="one engine")
-    parser.add_argument("--share", choices=("train", "held_out", "demo", "play"), help="one share")
-    parser.add_argument("--jobs", type=int, default=1)
-    wanted = parser.parse_args()
+    parser.add_argument("--out", type=Path, required=True, help="folder for the recordings")
+    parser.add_argument("--only", choices=sorted(ENGINES), help="record only this engine")
+    parser.add_argument(
+        "--share", choices=("train", "held_out", "demo", "play"), help="record only this share"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="recordings at the same time")
+    arguments = parser.parse_args()
     sessions = [
         session
         for session in plan()
-        if wanted.only in (None, session.engine) and wanted.share in (None, session.share)
+        if arguments.only in (None, session.engine) and arguments.share in (None, session.share)
     ]
-    # One process per recording: engines keep global state, and a crash must not spoil the next.
-    # They also leave files where they run.
+    # One process per recording, because engines have global state and a crash must not affect the
+    # next one. The processes run in a temporary folder, because engines write files there.
     with (
-        tempfile.TemporaryDirectory() as litter,
+        tempfile.TemporaryDirectory() as scratch,
         multiprocessing.get_context("spawn").Pool(
-            wanted.jobs, os.chdir, (litter,), maxtasksperchild=1
+            arguments.jobs, os.chdir, (scratch,), maxtasksperchild=1
         ) as pool,
     ):
-        out = wanted.out.resolve()
+        out = arguments.out.resolve()
         jobs = [(session, pool.apply_async(record, (session, out))) for session in sessions]
         for session, job in jobs:
             print(session.share, job.get(), flush=True)

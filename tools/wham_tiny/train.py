@@ -1,9 +1,9 @@
-"""Train the tokenizer of wham-tiny on the arrays of `frames.py`, and judge it.
+"""Train the tokenizer of wham-tiny on the arrays of `frames.py`, and measure its quality.
 
     python train.py --frames frames --out wham-tiny --minutes 70 [--resume] [--only-judge]
 
-Leaves the tokenizer in `out`, with `held_out.png` (originals and what is left of them, side by
-side) and the figures of the card on standard output, from every held-out frame.
+Writes the tokenizer to the folder `out`, with `held_out.png` (original and reconstructed frames side by
+side), and prints the figures for the model card, computed from all held-out frames.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ class Frames:
 
     @classmethod
     def open(cls, folder: Path) -> Frames:
-        """Map what `frames.py` wrote."""
+        """Map the arrays that `frames.py` wrote to a folder."""
         train, held_out = (
             np.load(folder / f"{n}.npy", mmap_mode="r") for n in ("train", "held_out")
         )
         return cls(train, held_out, json.loads((folder / "held_out.json").read_text()))
 
 
-def tell(point: CurvePoint) -> None:
-    """One line per checkpoint."""
+def print_progress(point: CurvePoint) -> None:
+    """Print one line for a checkpoint."""
     print({name: round(value, 3) for name, value in point.items()}, flush=True)
 
 
 def judge(tokenizer: Tokenizer, frames: Frames, picture: Path) -> None:
-    """Print figures per engine and over all, and draw a frame of every held-out recording."""
+    """Print figures for each engine and for all frames; draw a frame of each held-out recording."""
     engines: dict[str, list[NDArray[np.uint8]]] = {}
     shown: list[NDArray[np.uint8]] = []
     for name, start, end in frames.recordings:
@@ -67,7 +67,7 @@ def judge(tokenizer: Tokenizer, frames: Frames, picture: Path) -> None:
 
 
 def main() -> None:
-    """Train, unless told only to judge, and judge."""
+    """Train (unless `--only-judge` is given), then measure the quality."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -77,15 +77,22 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--only-judge", action="store_true")
-    wanted = parser.parse_args()
-    torch.set_num_threads(wanted.threads)
-    frames = Frames.open(wanted.frames)
-    if not wanted.only_judge:
-        settings = TrainSettings(minutes=wanted.minutes, seed=wanted.seed)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    frames = Frames.open(arguments.frames)
+    if not arguments.only_judge:
+        settings = TrainSettings(minutes=arguments.minutes, seed=arguments.seed)
         train_tokenizer(
-            frames, wanted.out, settings, tell, resume=wanted.resume, device=wanted.device
+            frames,
+            arguments.out,
+            settings,
+            print_progress,
+            resume=arguments.resume,
+            device=arguments.device,
         )
-    judge(load_tokenizer(str(wanted.out), wanted.device), frames, wanted.out / "held_out.png")
+    judge(
+        load_tokenizer(str(arguments.out), arguments.device), frames, arguments.out / "held_out.png"
+    )
 
 
 if __name__ == "__main__":

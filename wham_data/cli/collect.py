@@ -21,7 +21,7 @@ from wham_data.cli.options import (
     Quiet,
     Verbose,
 )
-from wham_data.pipelines.collect.account import CollectReport
+from wham_data.pipelines.collect.report import CollectReport
 from wham_data.schemas.errors import UsageError
 
 MOST_FAILED = 20
@@ -148,7 +148,7 @@ def collect(
     )
     with (
         resumable("the recordings that are done are kept"),
-        progress.collecting_shown(quiet=quiet, verbose=verbose) as watch,
+        progress.shown(quiet=quiet, verbose=verbose) as watch,
     ):
         report = run_collect(
             kind, settings, out, parallel=parallel or os.cpu_count() or 1, watch=watch

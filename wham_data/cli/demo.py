@@ -26,7 +26,7 @@ def demo(
 
     Everything needed is in the package, and no network is used: three clips of gameplay (Doom,
     CoinRun, MiniWorld), a tokenizer and a world model. After a minute or two there is a corpus,
-    `demo.png`, `demo.mp4`, and a dream of two seconds from each clip, with its recorded actions.
+    `demo.png`, `demo.mp4`, and a dream of one second from each clip, with its recorded actions.
 
     \b
     Examples:
@@ -35,11 +35,8 @@ def demo(
     """
     from wham_data.pipelines.demo import run_demo
 
-    with (
-        progress.shown(quiet=quiet, verbose=False) as watch,
-        progress.dreams_shown(quiet=quiet, verbose=False) as dream_watch,
-    ):
-        result = run_demo(out, make_runner(workers, None), watch, dream_watch)
+    with progress.shown(quiet=quiet, verbose=False) as watch:
+        result = run_demo(out, make_runner(workers, None), watch, watch)
     text = "\n".join(
         [
             summary(result.report),

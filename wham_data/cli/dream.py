@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,6 +24,8 @@ from wham_data.cli.options import (
     Heads,
     Json,
     Quiet,
+    RayAddress,
+    RayWorkers,
     Speculate,
     Verbose,
 )
@@ -164,6 +168,8 @@ def dream(
         ),
     ] = 1,
     allow_synthetic: AllowSynthetic = False,
+    workers: RayWorkers = None,
+    ray_address: RayAddress = None,
     device: Device = "auto",
     dtype: ComputeType = "float32",
     n_head: Heads = None,
@@ -178,9 +184,10 @@ def dream(
         from wham_data.inference.sampling import Sampling
         from wham_data.inference.world_model import load_world_model
         from wham_data.pipelines.dream.files import Look
-        from wham_data.pipelines.dream.job import run_dreams
+        from wham_data.pipelines.dream.job import DreamWorkers, run_dreams
         from wham_data.pipelines.dream.settings import Asked
         from wham_data.pipelines.dream.sources import open_source
+        from wham_data.pipelines.run.choose import choose_workers
     except ModuleNotFoundError as missing:
         if missing.name != "torch":
             raise
@@ -204,8 +211,9 @@ def dream(
             limit=episodes,
             allow_synthetic=allow_synthetic,
         )
-        loaded = load_world_model(model, device, dtype, n_head)
-        with progress.dreams_shown(quiet=quiet, verbose=verbose) as watch:
+        runner = choose_workers(workers, ray_address)
+        loaded = load_world_model(model, device if runner is None else "cpu", dtype, n_head)
+        with progress.shown(quiet=quiet, verbose=verbose) as watch:
             report = run_dreams(
                 source,
                 out,
@@ -214,6 +222,14 @@ def dream(
                 save=kinds,
                 batch_size=batch_size,
                 speculate=speculate,
+                workers=None
+                if runner is None
+                else DreamWorkers(
+                    runner=runner,
+                    open=partial(load_world_model, model, dtype=dtype, n_head=n_head),
+                    count=workers or os.cpu_count() or 1,
+                    device=device,
+                ),
                 watch=watch,
             )
     emit(asdict(report), summary(report), as_json=json)

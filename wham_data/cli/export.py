@@ -19,6 +19,8 @@ from wham_data.cli.options import (
     Json,
     Mapping,
     Quiet,
+    RayAddress,
+    RayWorkers,
     Verbose,
 )
 from wham_data.pipelines.export.report import FORMATS, ExportReport
@@ -78,6 +80,8 @@ def export(
         ),
     ] = None,
     device: Device = "auto",
+    workers: RayWorkers = None,
+    ray_address: RayAddress = None,
     acknowledge_licence: Annotated[
         bool,
         typer.Option(
@@ -95,7 +99,7 @@ def export(
 
     with (
         resumable("what is written is kept"),
-        progress.exports_shown(quiet=quiet, verbose=verbose) as watch,
+        progress.shown(quiet=quiet, verbose=verbose) as watch,
     ):
         report = run(
             corpus,
@@ -109,6 +113,8 @@ def export(
             tokenizer=tokenizer,
             device=device,
             acknowledge_licence=acknowledge_licence,
+            workers=workers,
+            ray_address=ray_address,
             watch=watch,
         )
     emit(asdict(report), summary(report), as_json=json)

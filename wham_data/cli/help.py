@@ -28,7 +28,7 @@ class Command(TyperCommand):
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        _say_less(self.params)
+        say_less(self.params)
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """As typer does, but a wrong choice is an error of ours: one line, all choices in it."""
@@ -67,9 +67,10 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """A group whose help lists its commands in panels."""
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
-        _say_less(self.params)
+    def format_options(self, ctx: Context, formatter: Formatter) -> None:
+        """The options, without their variables, then the commands."""
+        say_less(self.params)
+        super().format_options(ctx, formatter)
 
     def format_commands(self, ctx: Context, formatter: Formatter) -> None:
         """A section for each panel of commands, in the order in which they were added."""
@@ -88,7 +89,7 @@ class Group(TyperGroup):
                 )
 
 
-def _say_less(params: Sequence[Any]) -> None:
+def say_less(params: Sequence[Any]) -> None:
     """Leave the variables, and "no" as the default of a flag, out of the help."""
     for each in params:
         each.show_envvar = False

@@ -210,7 +210,7 @@ def ingest(
     """Turn recordings into a corpus: steps at a fixed rate, each with its picture, tokens and action."""
     from wham_data.pipelines.ingest import job
     from wham_data.pipelines.ingest.decoder_process import DecodeLimits
-    from wham_data.pipelines.ingest.settings import IngestSettings
+    from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
     from wham_data.pipelines.video import VideoLimits
 
     settings = IngestSettings(
@@ -236,38 +236,24 @@ def ingest(
         mapping=None if mapping is None else load_conversion(mapping),
     )
     key = None if player_key is None else read_player_key(player_key, out)
+    choices = IngestChoices(
+        reader=format,
+        limit=limit,
+        retry_quarantined=retry_quarantined,
+        tie_to=tie_to,
+        license=license,
+        player_key=key,
+        allow_forgotten=allow_forgotten,
+    )
     if dry_run:
-        found = job.dry_run(
-            sources,
-            out,
-            settings,
-            reader=format,
-            limit=limit,
-            player_key=key,
-            allow_forgotten=allow_forgotten,
-        )
-        emit_dry_run(found, as_json=json)
+        emit_dry_run(job.dry_run(sources, out, settings, choices), as_json=json)
         return
     runner = make_runner(workers, ray_address)
     with (
         resumable("what was done is kept"),
         progress.shown(quiet=quiet, verbose=verbose) as watch,
     ):
-        report = job.run_ingest(
-            sources,
-            out,
-            settings,
-            runner,
-            reader=format,
-            device=device,
-            limit=limit,
-            tie_to=tie_to,
-            retry_quarantined=retry_quarantined,
-            license=license,
-            player_key=key,
-            allow_forgotten=allow_forgotten,
-            watch=watch,
-        )
+        report = job.run_ingest(sources, out, settings, runner, choices, device=device, watch=watch)
     emit(asdict(report), summary(report), as_json=json)
     code = report.exit_code
     raise typer.Exit(1 if strict and code == 3 else code)

@@ -109,6 +109,14 @@ Workers = Annotated[
         "Default: by the number of cores.",
     ),
 ]
+RayWorkers = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        rich_help_panel=RESOURCES,
+        help="Workers on Ray that share the job. Default, and 0: all in this process.",
+    ),
+]
 RayAddress = Annotated[
     str | None,
     typer.Option(

@@ -4,203 +4,127 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING
 
 from wham_data.cli.console import say
-from wham_data.pipelines.collect.account import CollectProgress, CollectWatch
-from wham_data.pipelines.dream.report import DreamProgress, DreamWatch
-from wham_data.pipelines.export.report import ExportProgress, ExportWatch
-from wham_data.pipelines.ingest.report import IngestWatch, Progress
-from wham_data.pipelines.run.progress import Pace
+from wham_data.pipelines.run.progress import Progress, ProgressListener, Silent
 from wham_data.schemas.errors import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 PLAIN_EVERY_SECONDS = 10.0
 LIVE_EVERY_SECONDS = 0.2
-
-
-P = TypeVar("P", Progress, DreamProgress, ExportProgress, CollectProgress)
-Draw = Callable[[P], str]
+BAR_WIDTH = 40
 
 
 @contextmanager
-def shown(*, quiet: bool, verbose: bool) -> Iterator[IngestWatch]:
-    """A watcher to hand to `ingest`: it draws what it is told until the block ends."""
-    with _drawn(block, one_line, quiet=quiet, verbose=verbose) as watch:
-        yield watch
+def shown(*, quiet: bool, verbose: bool) -> Iterator[ProgressListener]:
+    """A listener to hand to any job: it draws what it hears until the block ends.
 
-
-@contextmanager
-def dreams_shown(*, quiet: bool, verbose: bool) -> Iterator[DreamWatch]:
-    """The same for `run_dreams`."""
-    with _drawn(dream_block, dream_line, quiet=quiet, verbose=verbose) as watch:
-        yield watch
-
-
-@contextmanager
-def exports_shown(*, quiet: bool, verbose: bool) -> Iterator[ExportWatch]:
-    """The same for `export`."""
-    with _drawn(export_block, export_line, quiet=quiet, verbose=verbose) as watch:
-        yield watch
-
-
-@contextmanager
-def collecting_shown(*, quiet: bool, verbose: bool) -> Iterator[CollectWatch]:
-    """The same for `run_collect`."""
-    with _drawn(collect_block, collect_line, quiet=quiet, verbose=verbose) as watch:
-        yield watch
-
-
-@contextmanager
-def _drawn(
-    block: Draw[P], line: Draw[P], *, quiet: bool, verbose: bool
-) -> Iterator[_Silent[P] | _Plain[P] | _Live[P]]:
-    """A watcher that draws with these."""
+    Args:
+        quiet: draw nothing.
+        verbose: show every message, not warnings alone.
+    """
     if quiet:
-        yield _Silent[P]()
+        yield Silent()
     elif sys.stderr.isatty():
-        from rich.console import Console
-        from rich.live import Live
-
-        with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
-            yield _Live(live, block, verbose)
+        with _bars() as bars:
+            yield _Live(bars, verbose)
     else:
-        yield _Plain(line, verbose)
+        yield _Plain(verbose)
 
 
-class _Silent(Generic[P]):
-    def advanced(self, progress: P) -> None:
-        pass
-
-    def told(self, line: str, *, warning: bool) -> None:
-        pass
-
-
-class _Plain(Generic[P]):
+class _Plain:
     """One line now and then, for logs and pipes."""
 
-    def __init__(self, line: Draw[P], verbose: bool) -> None:
-        self._line: Draw[P] = line
+    def __init__(self, verbose: bool) -> None:
         self._verbose = verbose
         self._next = time.monotonic() + PLAIN_EVERY_SECONDS
 
-    def advanced(self, progress: P) -> None:
+    def progressed(self, progress: Progress) -> None:
+        """See `ProgressListener.progressed`."""
         now = time.monotonic()
         if now >= self._next:
             self._next = now + PLAIN_EVERY_SECONDS
-            say(self._line(progress))
+            say(one_line(progress))
 
-    def told(self, line: str, *, warning: bool) -> None:
+    def message(self, text: str, *, warning: bool) -> None:
+        """See `ProgressListener.message`."""
         if warning or self._verbose:
-            say(printable(line))
+            say(printable(text))
 
 
-class _Live(Generic[P]):
-    """A block that is redrawn in place; what is told scrolls above it."""
+class _Live:
+    """A block that is redrawn in place; messages scroll above it."""
 
-    def __init__(self, live: object, block: Draw[P], verbose: bool) -> None:
-        from rich.live import Live
-
-        assert isinstance(live, Live)
-        self._live = live
-        self._block: Draw[P] = block
+    def __init__(self, bars: Bars, verbose: bool) -> None:
+        self._bars = bars
+        self._task = bars.add_task("", total=1.0, visible=False)
         self._verbose = verbose
         self._next = 0.0
 
-    def advanced(self, progress: P) -> None:
+    def progressed(self, progress: Progress) -> None:
+        """See `ProgressListener.progressed`."""
         now = time.monotonic()
         if now >= self._next:
             self._next = now + LIVE_EVERY_SECONDS
-            self._live.update(self._block(progress), refresh=True)
+            self._bars.update(
+                self._task,
+                completed=progress.share,
+                visible=True,
+                eta=eta(progress),
+                figures=figures(progress, "   "),
+                refresh=True,
+            )
 
-    def told(self, line: str, *, warning: bool) -> None:
+    def message(self, text: str, *, warning: bool) -> None:
+        """See `ProgressListener.message`."""
         if warning or self._verbose:
             from rich.text import Text
 
-            self._live.console.print(
-                Text(printable(line), style="yellow" if warning else "dim"), soft_wrap=True
-            )
+            style = "yellow" if warning else "dim"
+            self._bars.console.print(Text(printable(text), style=style), soft_wrap=True)
 
 
-def block(progress: Progress) -> str:
-    """The live block: a bar and the figures a person waits for."""
-    return (
-        f"{bar(progress)}\n"
-        f"recordings {progress.done}/{progress.to_do}   quarantined {progress.quarantined}   "
-        f"{progress.hours:.2f} h of play\n"
-        f"{progress.frames_per_second:.0f} frames/s   {progress.tokens_per_second:,.0f} tokens/s"
+def _bars() -> Bars:
+    """A bar, the share and the time left on one line; the figures on the next."""
+    from rich.console import Console, RenderableType
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+    from rich.progress import Progress as Bars
+    from rich.text import Text
+
+    class Block(Bars):
+        def get_renderables(self) -> Iterable[RenderableType]:
+            for task in (each for each in self.tasks if each.visible):
+                yield self.make_tasks_table([task])
+                yield Text(task.fields["figures"])
+
+    return Block(
+        BarColumn(BAR_WIDTH),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[eta]}"),
+        console=Console(stderr=True),
+        auto_refresh=False,
+        transient=True,
     )
 
 
 def one_line(progress: Progress) -> str:
-    """The same as one line."""
-    return (
-        f"{progress.share:4.0%}  recordings {progress.done}/{progress.to_do}  "
-        f"quarantined {progress.quarantined}  {progress.hours:.2f} h  "
-        f"{progress.frames_per_second:.0f} frames/s  {progress.tokens_per_second:,.0f} tokens/s  "
-        f"{eta(progress)}"
-    )
+    """All that is shown of a job, as one line."""
+    return f"{progress.share:4.0%}  {figures(progress, '  ')}  {eta(progress)}"
 
 
-def dream_block(progress: DreamProgress) -> str:
-    """The live block of dreams."""
-    return (
-        f"{bar(progress)}\n"
-        f"dreams {progress.done}/{progress.dreams}   failed {progress.failed}   "
-        f"{progress.frames_per_second:.2f} frames/s"
-    )
+def figures(progress: Progress, gap: str) -> str:
+    """The count and the other figures, with a gap between two."""
+    done, total = progress.counts
+    pairs = ((progress.unit, f"{done}/{total}"), *progress.figures)
+    return gap.join(f"{label} {text}".strip() for label, text in pairs)
 
 
-def dream_line(progress: DreamProgress) -> str:
-    """The same as one line."""
-    return (
-        f"{progress.share:4.0%}  dreams {progress.done}/{progress.dreams}  failed {progress.failed}  "
-        f"{progress.frames_per_second:.2f} frames/s  {eta(progress)}"
-    )
-
-
-def export_block(progress: ExportProgress) -> str:
-    """The live block of an export."""
-    return (
-        f"{bar(progress)}\n"
-        f"episodes {progress.done}/{progress.episodes}   failed {progress.failed}   "
-        f"{progress.steps_per_second:.0f} steps/s"
-    )
-
-
-def export_line(progress: ExportProgress) -> str:
-    """The same as one line."""
-    return (
-        f"{progress.share:4.0%}  episodes {progress.done}/{progress.episodes}  "
-        f"failed {progress.failed}  {progress.steps_per_second:.0f} steps/s  {eta(progress)}"
-    )
-
-
-def collect_block(progress: CollectProgress) -> str:
-    """The live block of recordings."""
-    return (
-        f"{bar(progress)}\n"
-        f"recordings {progress.done}/{progress.recordings}   failed {progress.failed}   "
-        f"{progress.seconds_done / 60:.1f} minutes of play, {progress.times_real:.1f} times real time"
-    )
-
-
-def collect_line(progress: CollectProgress) -> str:
-    """The same as one line."""
-    return (
-        f"{progress.share:4.0%}  recordings {progress.done}/{progress.recordings}  "
-        f"failed {progress.failed}  {progress.times_real:.1f} times real time  {eta(progress)}"
-    )
-
-
-def bar(progress: Pace) -> str:
-    """How much is done, and how long the rest will take."""
-    filled = round(progress.share * 40)
-    return f"{'█' * filled}{'░' * (40 - filled)} {progress.share:4.0%}  {eta(progress)}"
-
-
-def eta(progress: Pace) -> str:
+def eta(progress: Progress) -> str:
     """Time left at the pace so far."""
     left = progress.seconds_left
     if left is None:

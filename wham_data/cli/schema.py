@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ import typer
 from wham_data.cli.console import emit, say
 from wham_data.cli.help import Command, Group
 from wham_data.cli.options import Json
+from wham_data.files.whole import written_whole
 from wham_data.schemas.actions import ActionSpace, clamp, load_space, space_names
 from wham_data.schemas.conversion import (
     Conversion,
@@ -301,14 +301,11 @@ def _write(table: pa.Table, out: Path) -> None:
     write = writers.get(out.suffix.lower())
     if write is None:
         raise UsageError(f"{out}: expected a file that ends in {', '.join(writers)}")
-    beside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        write(table, beside)
-        beside.replace(out)
+        with written_whole(out) as beside:
+            write(table, beside)
     except OSError as error:
         raise UsageError(f"{out}: {error.strerror or error}") from None
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _explained(conversion: Conversion) -> str:

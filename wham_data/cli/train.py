@@ -101,7 +101,7 @@ def tokenizer(
     if (minutes is None) == (steps is None):
         raise UsageError("training length: give either --minutes or --steps")
     from wham_data.corpus import Corpus
-    from wham_data.inference.tokenizers.frame_tokenizer import choose_device
+    from wham_data.inference.device import choose_device
     from wham_data.inference.training.tokenizer import TrainSettings, train_tokenizer
     from wham_data.pipelines.media.frame_cache import unpack_frames
 
@@ -238,9 +238,9 @@ def world_model(
         raise UsageError("training length: give either --minutes or --steps")
     from wham_data.corpus import Corpus
     from wham_data.feed import WindowDataset
+    from wham_data.inference.device import choose_device
     from wham_data.inference.gpt.spec import GPTSpec
     from wham_data.inference.tokenizer import tokenizer_info
-    from wham_data.inference.tokenizers.frame_tokenizer import choose_device
     from wham_data.inference.training.world_model import WorldModelSettings, train_world_model
     from wham_data.schemas.wham_tokens import ACTION_SIZE
 

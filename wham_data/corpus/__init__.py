@@ -1,4 +1,4 @@
-"""Shards and the manifest: write, commit, open, read, verify, compact."""
+"""The corpus, its shards and its manifest: write, commit, open, read, verify and compact them."""
 
 from wham_data.corpus.commit_rules import CommitReport
 from wham_data.corpus.corpus import Corpus

@@ -1,4 +1,4 @@
-"""What a commit decides, seeing what the corpus holds by now. Nothing in here touches a file."""
+"""The decisions of a commit: which episodes it takes, from what the corpus holds. No file access."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LEDGER_COLUMNS: Final = ("recording", "settings", "match", "player", "split")
 
 @dataclass(slots=True)
 class Ledger:
-    """What a commit has to know of the corpus: who is in, and on which side of the split.
+    """What a commit needs to know about the corpus: its recordings, and the splits of players.
 
-    recordings  settings hash -> hashes of the recordings that are in under them
-    splits      where matches and players are
-    files       data files of the manifest that have been read
+    recordings  settings hash -> hashes of the recordings with these settings
+    splits      the splits of each match and each player
+    files       data files of the manifest that are included so far
     """
 
     recordings: dict[str, set[str]] = field(default_factory=dict)
@@ -32,15 +32,15 @@ class Ledger:
     files: set[str] = field(default_factory=set)
 
     def holds(self, row: EpisodeRow) -> bool:
-        """Whether the recording of an episode is in under its settings."""
+        """Whether the corpus has the recording of an episode, with the same settings."""
         return row.recording in self.recordings.get(row.settings, ())
 
     def add(self, rows: pa.Table) -> None:
-        """Take note of rows of the manifest that have the columns LEDGER_COLUMNS."""
+        """Include rows of the manifest. The table needs the columns LEDGER_COLUMNS."""
         recordings, settings = (rows.column(name).to_pylist() for name in ("recording", "settings"))
         for recording, hash_ in zip(recordings, settings, strict=True):
             self.recordings.setdefault(hash_, set()).add(recording)
-        # A player has many episodes: look at each pair of player and split once.
+        # A player has many episodes, but few pairs of player and split.
         for kind in TIES:
             pairs = rows.group_by([kind, "split"]).aggregate([])
             names, splits = (pairs.column(column).to_pylist() for column in (kind, "split"))
@@ -51,7 +51,14 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Which rows to commit, and what becomes of the other recordings."""
+    """Which rows to commit, and why the other recordings are left out.
+
+    rows           to commit, with their final splits
+    moved          recordings whose split was changed
+    conflicts      recordings that would tie two splits together
+    already_there  recordings that the corpus has already
+    forgotten      recordings that were forgotten
+    """
 
     rows: tuple[EpisodeRow, ...] = ()
     moved: frozenset[str] = frozenset()
@@ -62,14 +69,14 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class CommitReport:
-    """What became of the rows handed to a commit, by recording (hashes, sorted).
+    """The result of a commit for each recording (hashes, sorted).
 
     committed        now in the corpus
-    already_there    left out: the recording is in the corpus under these settings
-    moved            committed, but to the split its player or match had got in the meantime
-    split_conflicts  left out and put into quarantine: would tie two splits together
-    forgotten        left out: its player, its match or itself was forgotten
-    version          of the corpus afterwards
+    already_there    left out: the corpus has the recording with the same settings
+    moved            committed, but to the split that its player or match got in the meantime
+    split_conflicts  left out and put into quarantine: the recording would tie two splits together
+    forgotten        left out: the recording, its player or its match was forgotten
+    version          version of the corpus after the commit
     """
 
     committed: tuple[str, ...]
@@ -88,16 +95,16 @@ def decide(
     *,
     keep_splits: bool = False,
 ) -> Decision:
-    """What to commit of `rows`, seeing what is in the corpus by now.
+    """Decide which of `rows` to commit.
 
     Args:
-        rows: episodes; those of one recording are taken or left together.
-        known: what is in the corpus.
+        rows: episodes; all episodes of a recording are committed or left out together.
+        known: what the corpus holds now.
         tie_to: see `Corpus.commit`.
-        forgotten: what must stay out.
-        keep_splits: take the rows' splits as they are, whom ever they tie.
+        forgotten: the players, matches and recordings that must stay out.
+        keep_splits: never change the split of a row, even if it ties two splits together.
     """
-    splits = SplitIndex(beneath=known.splits)
+    splits = SplitIndex(base=known.splits)
     accepted: list[EpisodeRow] = []
     placed: dict[str, str | Conflict] = {}
     moved: set[str] = set()
@@ -107,7 +114,7 @@ def decide(
         if row.recording in already:
             continue
         ties = Ties(row.recording, row.match, row.player)
-        if forgotten.bars(ties):
+        if forgotten.blocks(ties):
             left_out.add(row.recording)
             continue
         if row.recording not in placed:
@@ -132,29 +139,32 @@ def decide(
 
 
 def quarantine_after(
-    old: pa.Table, refused: Sequence[QuarantineRow], cured: Collection[tuple[str, str]]
+    old: pa.Table, refused: Sequence[QuarantineRow], resolved: Collection[tuple[str, str]]
 ) -> tuple[pa.Table, list[QuarantineRow]]:
-    """The rows of a quarantine that stay, and those that are new or say something else now.
+    """Update a quarantine with the results of a run.
 
     Args:
-        old: the quarantine.
-        refused: inputs that have been refused since.
-        cured: (hash or path, settings) of what is in the corpus by now; by its path, too, for a
-            file that was mended is other bytes.
+        old: the quarantine before, a table of QUARANTINE_SCHEMA.
+        refused: inputs that the run refused.
+        resolved: (hash or path, settings) of inputs that are in the corpus now. The path counts
+            too, because a repaired file has another hash.
+
+    Returns:
+        The old rows that stay, and the rows to add: inputs that are new or have a new message.
     """
-    latest = {row.key: row for row in refused if row.key not in cured}
+    latest = {row.key: row for row in refused if row.key not in resolved}
     stays: list[bool] = []
     for record in old.drop_columns(["created"]).to_pylist():
-        found = QuarantineRow.from_record(record)
-        is_in = found.key in cured or (found.path, found.settings) in cured
-        stays.append(not is_in and latest.get(found.key, found) == found)
+        row = QuarantineRow.from_record(record)
+        in_corpus = row.key in resolved or (row.path, row.settings) in resolved
+        stays.append(not in_corpus and latest.get(row.key, row) == row)
         if stays[-1]:
-            latest.pop(found.key, None)
+            latest.pop(row.key, None)
     return old.filter(pa.array(stays, pa.bool_())), list(latest.values())
 
 
 def conflict_row(row: EpisodeRow, conflict: Conflict) -> QuarantineRow:
-    """The quarantine's row for a recording that cannot be placed."""
+    """The quarantine's row for a recording that would tie two splits together."""
     return QuarantineRow(
         path=row.source,
         sha256=row.recording,
@@ -168,7 +178,15 @@ def conflict_row(row: EpisodeRow, conflict: Conflict) -> QuarantineRow:
 def relocated(
     rows: pa.Table, moves: Mapping[tuple[str, str], tuple[ShardFile, int]]
 ) -> tuple[pa.Table, int]:
-    """Manifest rows with the moved episodes in their new place, and how many moved."""
+    """Change the place of some episodes in manifest rows.
+
+    Args:
+        rows: a table of EPISODES_SCHEMA.
+        moves: (episode, its shard now) -> (new shard, row of step 0 there).
+
+    Returns:
+        The changed table, and how many episodes moved.
+    """
     keys = zip(rows.column("episode").to_pylist(), rows.column("shard").to_pylist(), strict=True)
     places = [moves.get(key) for key in keys]
     changes = {

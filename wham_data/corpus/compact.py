@@ -1,4 +1,4 @@
-"""Many small shards become few large ones; steps and older versions stay as they are."""
+"""Merge many small shards into few large ones. Steps and older versions do not change."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ TARGET_BYTES: Final = 256_000_000
 
 @dataclass(frozen=True, slots=True)
 class CompactReport:
-    """What a compaction did.
+    """The result of a compaction.
 
     location       of the corpus that holds the result
-    shards_before, shards_after  shards that the manifest names
-    bytes_before, bytes_after    their sizes together
-    episodes       how many were rewritten
-    version        of the result
+    shards_before, shards_after  count of shards that the manifest names
+    bytes_before, bytes_after    total size of these shards
+    episodes       count of episodes that were written to a new shard
+    version        version of the corpus that holds the result
     """
 
     location: str
@@ -46,8 +46,12 @@ class CompactReport:
 def compact(corpus: Corpus, target_bytes: int = TARGET_BYTES) -> CompactReport:
     """Merge the shards that are smaller than half of `target_bytes`, in one transaction.
 
-    The old shards stay on disk, for the versions that name them. Runs that write to the corpus at
-    the same time are not disturbed. Running it again finds nothing to do.
+    The old shards stay on disk, because older versions need them. Other runs may write to the corpus
+    at the same time. A second call has nothing left to do.
+
+    Args:
+        corpus: the corpus; afterwards it is at the new version.
+        target_bytes: most bytes of old shards for one new shard.
 
     Raises:
         IntegrityError: a shard is damaged; damage is never copied.
@@ -72,17 +76,18 @@ def compact_to(
     layout: Layout,
     target_bytes: int = TARGET_BYTES,
 ) -> CompactReport:
-    """Write the episodes of this version to a corpus of their own, in large shards.
+    """Write the episodes of this version to another corpus, in large shards.
 
     Args:
-        corpus: any version of a corpus, of either layout.
-        out: where to; a compaction that was stopped there is completed.
+        corpus: any version of a corpus, in either layout.
+        out: location of the other corpus. If an interrupted compaction left it there, it is
+            completed.
         layout: "cold": zstd, about half the size, for storage; "mapped": as `ingest` writes.
-        target_bytes: most bytes of input for one shard.
+        target_bytes: most bytes of old shards for one new shard.
 
     Raises:
         IntegrityError: a shard is damaged; damage is never copied.
-        MismatchError: there is another corpus at `out`.
+        MismatchError: the corpus at `out` has other settings or another layout.
     """
     target = Corpus.open_or_create(out, replace(corpus.info, layout=layout))
     if target.info.layout != layout:
@@ -110,12 +115,12 @@ def compact_to(
 
 
 def relocate(corpus: Corpus, moves: Mapping[tuple[str, str], tuple[ShardFile, int]]) -> int:
-    """Let episodes be read from other shards with the same steps, in one transaction.
+    """Change the shards of episodes in the manifest, in one transaction.
 
     Args:
-        corpus: whose manifest changes.
-        moves: (episode, its shard now) -> the new shard, and the row there that it begins at. An
-            episode that is in another shard by now stays where it is.
+        corpus: the corpus whose manifest changes.
+        moves: (episode, its shard now) -> (new shard with the same steps, row of step 0 there). An
+            episode that another process has moved in the meantime stays there.
 
     Returns:
         How many episodes moved.
@@ -133,7 +138,7 @@ def relocate(corpus: Corpus, moves: Mapping[tuple[str, str], tuple[ShardFile, in
 
 
 def _sizes(corpus: Corpus) -> dict[str, int]:
-    """Bytes of each shard that the manifest names."""
+    """The size in bytes of each shard that the manifest names."""
     there = {entry.name: entry.n_bytes for entry in corpus.storage.entries("shards")}
     names = corpus.episodes["shard"].unique().sort().to_list()
     for name in names:
@@ -143,7 +148,7 @@ def _sizes(corpus: Corpus) -> dict[str, int]:
 
 
 def _bundles(sizes: dict[str, int], target_bytes: int) -> Iterator[list[str]]:
-    """Shards to be made into one, in order of their names, which is the same on every machine."""
+    """Groups of shards to merge, by the order of their names, so that every machine does the same."""
     bundle: list[str] = []
     filled = 0
     for name, size in sorted(sizes.items()):
@@ -157,18 +162,18 @@ def _bundles(sizes: dict[str, int], target_bytes: int) -> Iterator[list[str]]:
 
 
 def _rows_in(corpus: Corpus, shards: Sequence[str]) -> list[dict[str, Any]]:
-    """Manifest rows of the episodes in these shards, in the order their steps are written."""
+    """The manifest rows of the episodes in these shards, in the order of their steps."""
     rows = corpus.episodes.filter(corpus.episodes["shard"].is_in(list(shards)))
     return rows.sort("shard", "row_start").drop("created").rows(named=True)
 
 
 def write_merged(source: Corpus, target: Corpus, rows: Sequence[dict[str, Any]]) -> ShardFile:
-    """One shard of `target` with the steps of these rows of `source`, piece by piece.
+    """Write the steps of some rows of `source` to one new shard of `target`, piece by piece.
 
     Args:
-        source: the corpus that the rows are of.
-        target: the corpus to write to, which may be the same.
-        rows: manifest records, in the order their steps are to be written.
+        source: the corpus of the rows.
+        target: the corpus of the new shard; it may be the same.
+        rows: manifest records, in the order in which their steps are written.
 
     Raises:
         IntegrityError: a shard is damaged; damage is never copied.

@@ -1,15 +1,15 @@
-"""A corpus: shards, and the manifest that lists which of their rows exist.
+"""A corpus: shards with steps, and a manifest that lists the episodes in them.
 
     corpus.json     the settings that all shards share; written once, as the last file of a new corpus
     episodes/       the manifest
-    quarantine/     inputs that were refused, with their reasons
-    shards/         immutable; the name is a hash of recordings and settings
+    quarantine/     refused inputs, with their reasons
+    shards/         files that never change; the name is a hash of recordings and settings
     runs/           a report of each run, for people
-    forgotten/      marks of players, matches and recordings that must not come back
+    forgotten/      marks of players, matches and recordings that must not enter again
 
-A shard means nothing until a manifest row names it. So work may be lost or done twice at any
-moment without harm: what counts is one log entry of `episodes/`, which is put in place whole or
-not at all.
+Rows of a shard belong to the corpus only if the manifest names them. So a process may die, or two
+processes may do the same work, without harm: only a log entry of `episodes/` changes the corpus, and
+it is written completely or not at all.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ INFO: Final = "corpus.json"
 
 
 class Corpus:
-    """A corpus as of one version, which moves on with `commit` and `refresh`.
+    """A corpus at one version. `commit` and `refresh` move this object to a newer version.
 
     Attributes:
         location: an absolute path or a URL.
-        storage: the files behind the corpus.
+        storage: access to the files of the corpus.
         info: the settings that all shards share.
         refused: the quarantine of the corpus.
     """
@@ -71,7 +71,7 @@ class Corpus:
     def __init__(
         self, storage: Storage, info: CorpusInfo, snapshot: Snapshot, *, pinned: bool = False
     ) -> None:
-        """Use `create`, `open` or `open_or_create`."""
+        """For internal use; call `create`, `open` or `open_or_create` instead."""
         self.location = storage.location
         self.info = info
         self.storage = storage
@@ -85,10 +85,10 @@ class Corpus:
 
     @classmethod
     def create(cls, location: str | os.PathLike[str], info: CorpusInfo) -> Corpus:
-        """Make an empty corpus.
+        """Create an empty corpus at a path or a URL.
 
         Raises:
-            UsageError: there is one already.
+            UsageError: there is a corpus at this location.
         """
         corpus, made = cls._make(location, info)
         if not made:
@@ -99,7 +99,8 @@ class Corpus:
 
     @classmethod
     def open(cls, location: str | os.PathLike[str], version: int | None = None) -> Corpus:
-        """Open a corpus, as it stands or as it stood at `version`; the latter cannot be written to.
+        """Open a corpus at its newest version, or at `version` for reading only.
+
 
         Raises:
             UsageError: there is no corpus, or no such version.
@@ -111,19 +112,19 @@ class Corpus:
             raise UsageError(f"{storage.location}: no corpus here ({INFO} is missing)")
         if version is not None and version < (oldest := Forgotten.read(storage).oldest_version):
             raise UsageError(
-                f"{storage.location}: version {version} is gone: a vacuum removed what it named, "
-                "because episodes in it were forgotten since, or its versions were dropped; versions "
-                f"from {oldest} on can be read"
+                f"{storage.location}: version {version} is gone: a vacuum removed its files, because "
+                "episodes in it were forgotten since, or old versions were dropped; versions from "
+                f"{oldest} on can be read"
             )
         snapshot = ManifestTable(storage, "episodes", EPISODES_SCHEMA).snapshot(version)
         return cls(storage, info, snapshot, pinned=version is not None)
 
     @classmethod
     def open_or_create(cls, location: str | os.PathLike[str], info: CorpusInfo) -> Corpus:
-        """The corpus at `location`, made if it is not there. Any number of starters may race.
+        """Open the corpus at `location`, or create it. Several processes may do so at once.
 
         Raises:
-            MismatchError: it is there and was made with other settings; the message lists them.
+            MismatchError: there is a corpus with other settings; the message lists the differences.
         """
         corpus, _ = cls._make(location, info)
         differences = corpus.info.diff(info)
@@ -140,7 +141,7 @@ class Corpus:
         made = False
         if not storage.exists(INFO):
             storage.probe()
-            # corpus.json comes last: whoever sees it sees a corpus with its tables.
+            # corpus.json comes last: a corpus that has this file also has its tables.
             Quarantine(storage).table.create()
             ManifestTable(storage, "episodes", EPISODES_SCHEMA).create()
             made = storage.put_if_absent(INFO, info.to_json().encode())
@@ -148,7 +149,7 @@ class Corpus:
         return cls.open(location), made
 
     def __getstate__(self) -> dict[str, Any]:
-        """The state without its caches, so that a worker process gets a small copy."""
+        """The state without its caches, so that the copy for a worker process is small."""
         return {**self.__dict__, "_ledger": Ledger(), "_frame": None, "_hashes": None}
 
     def __repr__(self) -> str:
@@ -156,32 +157,32 @@ class Corpus:
 
     @property
     def version(self) -> int:
-        """Number of the manifest's last transaction that this object has seen."""
+        """The version of the manifest that this object shows; every transaction adds 1."""
         return self._snapshot.version
 
     @property
     def n_episodes(self) -> int:
-        """Rows of the manifest."""
+        """The count of episodes in the manifest."""
         return self._snapshot.rows
 
     def refresh(self) -> None:
-        """Move on to the newest version, with what others have committed since."""
+        """Move to the newest version. Nothing happens if the corpus was opened at a version."""
         if not self._pinned:
             self._see(self._episodes.advance(self._snapshot))
 
     def shard_path(self, name: str) -> Path:
-        """Where a shard lies, for readers that map it.
+        """The path of a shard on this machine, for readers that memory-map it.
 
-        Of a corpus on an object store this is a copy, which goes when the cache needs room.
+        For a corpus on an object store this is a copy, which the cache removes when it needs room.
 
         Raises:
-            IntegrityError: this cannot be the name of a shard; or the shard had to be fetched and
-                is missing or damaged.
+            IntegrityError: `name` is not the name of a shard, or the shard cannot be copied because
+                it is missing or damaged.
         """
         return self.shard_file(name).path
 
     def shard_file(self, name: str) -> Leased:
-        """As `shard_path`; the file stays in place as long as the returned object lives."""
+        """As `shard_path`, but the file stays on this machine as long as the returned object lives."""
         if not SHARD_NAME.fullmatch(name):
             raise IntegrityError(
                 f"{self.location}: the manifest names the unsafe path {name[:120]!r} as a shard, "
@@ -202,15 +203,15 @@ class Corpus:
         return self._hashes[shard]
 
     def write_shard(self, episodes: Iterable[EpisodeSteps], shard_id: str) -> ShardFile:
-        """Write a shard, durably. Its episodes are not in the corpus until committed.
+        """Write a shard; it is durable on return. `commit` adds its episodes to the corpus.
 
         Args:
-            episodes: whole episodes, or their pieces in order; taken one by one.
+            episodes: whole episodes, or their pieces in order; read one at a time.
             shard_id: see `shards.shard_id`.
 
         Raises:
-            UsageError: steps do not fit the corpus, or there are none.
-            IntegrityError: a shard of this name is there with other bytes.
+            UsageError: the steps do not match the settings of the corpus, or there are no steps.
+            IntegrityError: there is a shard with this name and other bytes.
         """
         name = f"shards/{shard_id}.parquet"
         with self.storage.staged(name) as temporary:
@@ -226,23 +227,22 @@ class Corpus:
         tie_to: str | None = None,
         allow_forgotten: bool = False,
     ) -> CommitReport:
-        """Make episodes part of the corpus in one transaction, each recording at most once.
+        """Add episodes to the corpus in one transaction, each recording at most once.
 
-        The rows of one recording must come in one commit. Whatever other processes commit at the
-        same time, a recording goes in once under its settings, and no player or match ends up in
-        two splits. Refused inputs are noted in a transaction of their own, which follows.
+        All rows of a recording must come in one commit. Even if other processes commit at the same
+        time, a recording is added once for its settings, and no player or match gets into two
+        splits. A second transaction stores the refused inputs.
 
         Args:
-            rows: episodes whose shards have been written.
-            quarantined: inputs that were refused.
+            rows: episodes whose shards are written.
+            quarantined: refused inputs.
             tie_to: the split of recordings that would tie two splits together; None: they are
                 refused.
-            allow_forgotten: take back what was forgotten; else it is left out.
+            allow_forgotten: also add what was forgotten; otherwise it is left out.
 
         Raises:
-            UsageError: rows of another corpus or without a shard, or the corpus was opened at a
-                version.
-            WhamDataError: the manifest cannot be written, or others are always faster.
+            UsageError: wrong rows, a shard is not written, or the corpus was opened at a version.
+            WhamDataError: the manifest cannot be written, or others are first in every attempt.
         """
         self._check_rows(rows)
         refused = list(quarantined)
@@ -267,7 +267,7 @@ class Corpus:
         )
 
     def adopt(self, rows: Sequence[EpisodeRow], refused: Sequence[QuarantineRow] = ()) -> None:
-        """Commit rows of another corpus with the same agreement as they are, splits included."""
+        """Commit rows of a corpus with the same `settings_hash`, without changing their splits."""
         self._check_rows(rows)
         self._commit_episodes(rows, None, keep_splits=True, allow_forgotten=True)
         self.refused.note(refused, ())
@@ -276,13 +276,13 @@ class Corpus:
         """Replace rows of the manifest in one transaction.
 
         Args:
-            operation: what the manifest's history shows.
-            amended: for the data files of the manifest the same ones, or others in their place;
-                asked anew whenever somebody else commits first. The shards that the new rows name
-                must have been written.
+            operation: name of the transaction in the manifest's history.
+            amended: takes the rows of each data file of the manifest, and returns for each the same
+                object or a changed table. It is called again whenever another process commits
+                first. The shards that the new rows name must be written.
 
         Raises:
-            UsageError: a shard has not been written, or the corpus was opened at a version.
+            UsageError: a shard is not written, or the corpus was opened at a version.
             WhamDataError: as `commit`.
         """
         self._check_writable()
@@ -304,28 +304,28 @@ class Corpus:
 
     @property
     def episodes(self) -> pl.DataFrame:
-        """The manifest, a row per episode, sorted by `episode`."""
+        """The manifest: one row for each episode, sorted by `episode`."""
         if self._frame is None:
             self._frame = _sorted_frame(self._episodes.read(list(self._snapshot.files)), "episode")
         return self._frame
 
     def manifest_columns(self, names: Sequence[str]) -> pa.Table:
-        """Some columns of the manifest, a row per episode in no particular order.
+        """Some columns of the manifest: one row for each episode, not sorted.
 
-        What a manifest of a million episodes is read with: `episodes` reads all of it and sorts it.
+        Use it for large manifests, because `episodes` reads and sorts all of them.
         """
         return self._episodes.read(list(self._snapshot.files), names)
 
     @property
     def quarantine(self) -> pl.DataFrame:
-        """Refused inputs as they stand now (whatever version is open), sorted by `path`."""
+        """The refused inputs, sorted by `path`; always the newest state, whichever version is open."""
         return _sorted_frame(self.refused.read(), "path")
 
     def known_recordings(self, settings_hash: str | None = None) -> set[str]:
         """Hashes of the recordings that the corpus holds.
 
         Args:
-            settings_hash: made with these settings; None: with the settings of the corpus.
+            settings_hash: only recordings with these settings; None: the settings of the corpus.
         """
         rows = self._episodes.read(list(self._snapshot.files), ("recording", "settings"))
         under_settings = pc.field("settings") == (settings_hash or self.info.settings_hash)
@@ -335,21 +335,21 @@ class Corpus:
         """The steps of all episodes, shard by shard, with ordinary list columns.
 
         Columns: `episode`, `split`, `step`, `time_ns`, `tokens` list<u16>, `actions` list<f32> (null
-        where not known), and `frame`, `state`, `reward`, `text` where the corpus has them. Only the
-        columns and shards that a query asks for are read, one row group at a time.
+        if not known), and `frame`, `state`, `reward`, `text` if the corpus has them. A query reads
+        only the columns and shards that it needs, one row group at a time.
         """
         from wham_data.corpus.scan import scan_steps
 
         return scan_steps(self)
 
     def to_ray(self, split: str | None = None) -> Any:
-        """The steps as a Ray Data dataset, read a shard per task.
+        """The steps as a Ray Data dataset; one task reads one shard.
 
-        Columns: `episode`, `split`, `step`, `time_ns`, `tokens` and `actions` as tensors (NaN where
-        no action is known), `action_known`, and `frame` where the corpus has them.
+        Columns: `episode`, `split`, `step`, `time_ns`, `tokens` and `actions` as tensors (NaN if the
+        action is not known), `action_known`, and `frame` if the corpus has frames.
 
         Args:
-            split: only the steps of its episodes; None: of all splits.
+            split: read only the episodes of this split; None: all of them.
 
         Raises:
             MissingPartError: Ray Data needs a package that is not installed.
@@ -359,19 +359,20 @@ class Corpus:
         return steps_dataset(self, split)
 
     def at(self, match: str, time_ns: int) -> pl.DataFrame:
-        """What everyone in a match saw and did at one time: a row per player or subject.
+        """The steps of all players and subjects of a match at one time, one row for each.
 
-        Players of a match are on one clock. Whoever has no step that covers the time has no row.
+        All players of a match share one clock. A player without a step at this time has no row.
 
         Args:
-            match: as the manifest has it.
-            time_ns: on the match's clock; a step covers [its time, the next one's).
+            match: name of the match in the manifest.
+            time_ns: on the clock of the match. A step covers the time from its own time to the time
+                of the next step.
 
         Returns:
-            The columns of `scan()`, and `player` and `subject`; sorted by those two.
+            The columns of `scan()`, and `player` and `subject`, sorted by these two.
 
         Raises:
-            UsageError: no episode is of this match.
+            UsageError: no episode belongs to this match.
         """
         from wham_data.corpus.scan import steps_at
 
@@ -382,7 +383,7 @@ class Corpus:
 
         Raises:
             UsageError: the corpus has no such episode.
-            IntegrityError: its shard is damaged, or does not say the same as the manifest.
+            IntegrityError: its shard is damaged or contradicts the manifest.
         """
         import polars as pl
 
@@ -400,10 +401,10 @@ class Corpus:
         return steps_from(episode, pa.concat_tables(table for _, table in pieces))
 
     def open_shard(self, name: str) -> ShardView:
-        """A shard, its footer checked against the corpus.
+        """Open a shard and check its footer against the settings of the corpus.
 
         Raises:
-            IntegrityError: it is not there, damaged, or of another corpus.
+            IntegrityError: the shard is missing, damaged, or of another corpus.
         """
         file = self.shard_file(name)
         return ShardView(file.path, self.info, self.storage.where(f"shards/{name}"), file)
@@ -413,11 +414,11 @@ class Corpus:
         return verify(self, hashes=hashes)
 
     def manifest_problems(self) -> list[str]:
-        """What is wrong with the files of the manifest itself, a line each."""
+        """The problems in the files of the manifest and the quarantine, one line each."""
         return [*self._episodes.problems(self._snapshot), *self.refused.table.problems()]
 
     def record_run(self, run: Mapping[str, Any]) -> str:
-        """Write the report of a run to `runs/`, for people; returns the name of its file."""
+        """Write the report of a run to `runs/`, for people; returns the name of the file there."""
         text = json.dumps(dict(run), indent=2, ensure_ascii=False, default=str) + "\n"
         name = f"{uuid.uuid4().hex}.json"
         self.storage.put_if_absent(f"runs/{name}", text.encode("utf-8", "backslashreplace"))
@@ -452,7 +453,7 @@ class Corpus:
                 raise UsageError(f"{self.location}: shard {shard} has not been written")
 
     def _known(self) -> Ledger:
-        """What the corpus holds at the version seen, read once and kept up to date."""
+        """What the corpus holds at this version; only new data files of the manifest are read."""
         new = [name for name in self._snapshot.files if name not in self._ledger.files]
         if new:
             self._ledger.add(self._episodes.read(new, LEDGER_COLUMNS))
@@ -472,7 +473,7 @@ class Corpus:
         def plan(snapshot: Snapshot) -> Change | None:
             nonlocal decided
             self._see(snapshot)
-            # Read anew each time: who is forgotten now must not slip in behind it.
+            # Read again in each attempt, so that a player forgotten meanwhile does not get in.
             forgotten = Forgotten() if allow_forgotten else Forgotten.read(self.storage)
             decided = decide(rows, self._known(), tie_to, forgotten, keep_splits=keep_splits)
             if not decided.rows:

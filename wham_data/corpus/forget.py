@@ -1,12 +1,13 @@
-"""Players, matches or recordings leave a corpus and do not come back.
+"""Remove players, matches or recordings from a corpus, and keep them out.
 
-    remember   who, so that no later ingest takes them in                 tombstones.py
-    rewrite    every shard that holds steps of theirs, without them       compact.py
-    tidy       their rows of the quarantine, their files in `runs/`
-    commit     one manifest transaction: their episodes are gone, the others lie in the new shards
+    1. mark     them as forgotten, so that no later ingest adds them       (tombstones.py)
+    2. rewrite  every shard that holds their steps, without these steps    (compact.py)
+    3. remove   their rows in the quarantine and their files in `runs/`
+    4. commit   in one transaction: their episodes leave the manifest, and the other episodes of
+                these shards are read from the new shards
 
-Interrupted anywhere, the same call again does the rest. What older versions name stays on disk,
-and can be read as of them, until a vacuum.
+If `forget` is interrupted, the same call completes it. Older versions of the corpus still hold the
+removed steps, on disk and for readers, until a vacuum.
 """
 
 from __future__ import annotations
@@ -41,10 +42,11 @@ Moves = Mapping[tuple[str, str], tuple[ShardFile, int]]
 class ForgetReport:
     """What `forget` removed from a corpus.
 
-    episodes, recordings, steps  that left it
-    shards_left     shards that held nothing else
-    shards_rewritten  shards whose other episodes lie in new ones
-    version         of the corpus afterwards
+    location          of the corpus
+    episodes, recordings, steps  counts of what was removed
+    shards_left       count of shards that left the corpus because they held nothing else
+    shards_rewritten  count of shards whose other episodes are in new shards now
+    version           version of the corpus after `forget`
     """
 
     location: str
@@ -57,14 +59,14 @@ class ForgetReport:
 
 
 def forget(corpus: Corpus, wanted: Wanted) -> ForgetReport:
-    """Take out all episodes of some players, matches or recordings, and remember to keep them out.
+    """Remove all episodes of some players, matches or recordings, and keep them out.
 
     Args:
-        corpus: moves on to the version without them.
-        wanted: by kind, as the manifest has them; see `players_as_stored`.
+        corpus: the corpus; afterwards it is at the version without these episodes.
+        wanted: kind -> names as in the manifest; see `players_as_stored`.
 
     Raises:
-        UsageError: nobody is named, or one of whom the corpus has nothing and never had.
+        UsageError: no name is given, or the corpus never had this player, match or recording.
         IntegrityError: a shard that must be rewritten is damaged.
     """
     corpus.refresh()
@@ -98,16 +100,16 @@ def forget(corpus: Corpus, wanted: Wanted) -> ForgetReport:
 
 
 def players_as_stored(corpus: Corpus, players: Collection[str], key: PlayerKey | None) -> set[str]:
-    """What the manifest calls players.
+    """The names of players in the manifest: real names or pseudonyms, as the corpus stores them.
 
     Args:
-        corpus: by name or by pseudonym, as it was begun.
-        players: real names, for which pseudonyms need the key, or pseudonyms.
-        key: the players' key.
+        corpus: the corpus.
+        players: real names or pseudonyms. If the corpus stores pseudonyms, a real name needs `key`.
+        key: the players' key; None: not given.
 
     Raises:
-        UsageError: a real name, and the key is not given.
-        MismatchError: another key than the corpus was begun with.
+        UsageError: a real name without the key, or an unknown pseudonym.
+        MismatchError: the corpus was created with another key, or without one.
     """
     stored = corpus.info.settings.get(SETTING)
     if stored is None or key is not None:
@@ -134,7 +136,7 @@ def players_as_stored(corpus: Corpus, players: Collection[str], key: PlayerKey |
 
 def _check_known(corpus: Corpus, wanted: Wanted) -> None:
     if not any(wanted.values()):
-        raise UsageError(f"nobody to forget: name a {', a '.join(KINDS[:-1])} or a {KINDS[-1]}")
+        raise UsageError(f"nothing to forget: name a {', a '.join(KINDS[:-1])} or a {KINDS[-1]}")
     known = Forgotten.read(corpus.storage)
     for kind, names in wanted.items():
         there = set(corpus.episodes[kind])
@@ -146,7 +148,7 @@ def _check_known(corpus: Corpus, wanted: Wanted) -> None:
 def _unknown(corpus: Corpus, kind: Kind, name: str) -> UsageError:
     return UsageError(
         f"{corpus.location}: no episode of {kind} {name!r} is in version {corpus.version}, and none "
-        "was forgotten; nothing is changed"
+        "was forgotten; nothing was changed"
     )
 
 
@@ -156,7 +158,7 @@ def _is_meant(wanted: Wanted) -> pl.Expr:
 
 
 def _rewrite(corpus: Corpus, stay: pl.DataFrame) -> Moves:
-    """Write the episodes that stay to shards of their own; where they are to be found then."""
+    """Write the episodes that stay to new shards, and return their new places."""
     moves = {}
     rows = stay.sort("shard", "row_start").drop("created")
     for (name,), mine in rows.group_by("shard", maintain_order=True):
@@ -167,10 +169,16 @@ def _rewrite(corpus: Corpus, stay: pl.DataFrame) -> Moves:
 
 
 def _commit(corpus: Corpus, wanted: Wanted, expected: set[str], moves: Moves) -> bool:
-    """Drop the rows that are meant and move the others of their shards, in one transaction.
+    """Remove the rows of `wanted` and change the places in `moves`, in one transaction.
+
+    Args:
+        corpus: the corpus.
+        wanted: as in `forget`.
+        expected: the episodes that the transaction may remove.
+        moves: new places of the other episodes in the rewritten shards.
 
     Returns:
-        False if nothing was done, for others have committed more of them in the meantime.
+        False if nothing was done, because others have committed more such episodes in the meantime.
     """
     complete = False
 
@@ -193,7 +201,10 @@ def _commit(corpus: Corpus, wanted: Wanted, expected: set[str], moves: Moves) ->
 
 
 def _without(rows: pa.Table, wanted: Wanted, moves: Moves) -> tuple[pa.Table, pa.Table]:
-    """Manifest rows that stay, in their new places (the same table if nothing changes), and the others."""
+    """The manifest rows that stay, with their new places, and the rows that are removed.
+
+    If nothing changes, the first one is the same object as `rows`.
+    """
     meant = pa.array([False] * len(rows), pa.bool_())
     for kind, names in wanted.items():
         found = pc.is_in(rows.column(kind), pa.array(sorted(names), pa.string()))
@@ -204,7 +215,7 @@ def _without(rows: pa.Table, wanted: Wanted, moves: Moves) -> tuple[pa.Table, pa
 
 
 def _forget_sources(storage: Storage, sources: Collection[str]) -> None:
-    """Remove the files of forgotten recordings from the run reports that list them by name."""
+    """Remove the file names of forgotten recordings from the reports in `runs/`."""
     names = {PurePath(source.partition("#")[0]).name for source in sources}
     for file in storage.list(RUNS):
         report = parse_json(storage.read(f"{RUNS}/{file}", MOST_BYTES))

@@ -1,4 +1,4 @@
-"""How long controls were held: runs of steps, counted an episode at a time."""
+"""How long players hold each control: runs of steps, counted in one episode after another."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from wham_data.schemas.clock import Index
 
 Flags = NDArray[np.bool_]
 AT_REST: Final = 0.1
-"""A stick or trigger that is moved by less of its range is taken to rest."""
+"""A stick or trigger counts as held if it is moved by more than this part of its range."""
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A control moved in one direction.
+    """One direction in which a control can be moved.
 
-    index   of its dimension
-    sign    1 or -1
-    beyond  how far from 0 it must be to count as held
+    index      position of its dimension in the action space
+    sign       1: above 0; -1: below 0
+    threshold  the control is held while its distance from 0 is larger than this
     """
 
     index: int
     sign: int
-    beyond: float
+    threshold: float
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """How one way was held, in steps.
+    """How a control was held in one direction.
 
-    steps     in which it was
-    complete  holds whose beginning and end were seen: not cut by an end of an episode, nor by a step
-              of which no action is known
-    shortest, longest  of the complete ones; 0 without any
+    way       the control and the direction
+    steps     count of steps in which it was held
+    complete  count of holds that begin and end inside an episode, between steps with known actions
+    shortest, longest  lengths of complete holds, in steps; 0 if there are none
     """
 
     way: Way
@@ -49,53 +49,56 @@ class Held:
 
 
 def ways(dimensions: Sequence[Dimension]) -> tuple[Way, ...]:
-    """Every way in which every control can be moved."""
-    found = []
+    """All directions in which the controls of an action space can be moved."""
+    all_ways = []
     for index, each in enumerate(dimensions):
         for sign, reach in ((-1, -each.low), (1, each.high)):
             if reach > 0:
-                still = {"button": 0.5, "delta": 0.0}.get(each.kind, AT_REST * reach)
-                found.append(Way(index, sign, still))
-    return tuple(found)
+                threshold = {"button": 0.5, "delta": 0.0}.get(each.kind, AT_REST * reach)
+                all_ways.append(Way(index, sign, threshold))
+    return tuple(all_ways)
 
 
 def count_holds(
     episodes: Iterable[NDArray[np.float32]], dimensions: Sequence[Dimension]
 ) -> tuple[Held, ...]:
-    """How every way was held.
+    """How each control was held in each direction.
 
     Args:
-        episodes: actions of each, float32 [T, A], a row of NaN where none is known.
-        dimensions: of the action space, A of them.
+        episodes: the actions of each episode, float32 [T, A]; a row of NaN is not known.
+        dimensions: the A dimensions of the action space.
+
+    Returns:
+        One item for each of `ways(dimensions)`, in that order.
     """
-    found = ways(dimensions)
-    index = np.array([way.index for way in found], np.int64)
-    sign = np.array([way.sign for way in found], np.float32)
-    beyond = np.array([way.beyond for way in found], np.float32)
-    steps, complete, longest = (np.zeros(len(found), np.int64) for _ in range(3))
-    shortest = np.full(len(found), np.iinfo(np.int64).max)
+    all_ways = ways(dimensions)
+    index = np.array([way.index for way in all_ways], np.int64)
+    sign = np.array([way.sign for way in all_ways], np.float32)
+    threshold = np.array([way.threshold for way in all_ways], np.float32)
+    steps, complete, longest = (np.zeros(len(all_ways), np.int64) for _ in range(3))
+    shortest = np.full(len(all_ways), np.iinfo(np.int64).max)
     for actions in episodes:
-        held: Flags = sign * actions[:, index] > beyond
+        held: Flags = sign * actions[:, index] > threshold
         known = np.asarray(~np.isnan(actions).any(axis=1), np.bool_)
         way, lengths = complete_holds(held, known)
         steps += held.sum(axis=0)
-        complete += np.bincount(way, minlength=len(found))
+        complete += np.bincount(way, minlength=len(all_ways))
         np.minimum.at(shortest, way, lengths)
         np.maximum.at(longest, way, lengths)
     shortest[complete == 0] = 0
     figures = zip(*(each.tolist() for each in (steps, complete, shortest, longest)), strict=True)
-    return tuple(Held(way, *each) for way, each in zip(found, figures, strict=True))
+    return tuple(Held(way, *each) for way, each in zip(all_ways, figures, strict=True))
 
 
 def complete_holds(held: Flags, known: Flags) -> tuple[Index, Index]:
-    """The runs of `held` that begin and end inside what is known.
+    """The runs of `held` that begin and end inside an episode, between known steps.
 
     Args:
-        held: bool [T, W], the steps of one episode; false where nothing is known.
-        known: bool [T].
+        held: bool [T, W], one column for each direction; False where the action is not known.
+        known: bool [T], whether the action of the step is known.
 
     Returns:
-        The column of each run, and its length in steps, both int64.
+        For each of the R runs its column, int64 [R], and its length in steps, int64 [R].
     """
     edge = np.zeros((1, held.shape[1]), np.bool_)
     column, at = np.nonzero(np.diff(held, axis=0, prepend=edge, append=edge).T)

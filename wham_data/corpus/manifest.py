@@ -1,16 +1,18 @@
-"""The manifest: Delta Lake tables whose log entries we put in place, one winner per number.
+"""The manifest: Delta Lake tables. We write their log entries ourselves, so that they are durable.
 
-A Delta Lake table is a folder of Parquet files and a log, `_delta_log/<20 digits>.json`; an entry
-adds files and removes files, and the table at version n is what entries 0..n leave. All safety lies
-in one rule: entry n + 1 is written by whoever first puts a file of that name. We put it ourselves
-(`Storage.put_if_absent`: durable before it is visible, never replacing), because the writer of the
-`deltalake` package syncs nothing (traced, 1.6): a power cut could take away an entry that was
-reported as done, or the data file behind it. An entry is only put after the very state that the
-decision was made on; whoever comes second looks again, so no recording goes in twice.
+A Delta Lake table is a folder with Parquet files and a log, `_delta_log/<20 digits>.json`. A log
+entry adds files and removes files; entries 0 to n together give the table at version n.
 
-Reading is left to the `deltalake` package and anything else that knows the format: the first state
-of a table comes from it (on an object store, from a copy of the log), later entries are read one by
-one. Parquet files of the table are never deleted here, so every version stays readable.
+Safety rests on one rule: only one process can create the file of entry n + 1, and it decides on the
+state after entry n. A process that comes second reads the new entry and decides again, so no
+recording is added twice. `Storage.put_if_absent` creates the file: its bytes are durable before the
+name is visible, and it never replaces a file. We do not use the writer of the `deltalake` package,
+because it never calls fsync (observed in release 1.6): after a power cut a committed entry, or the
+data file that it adds, could be missing.
+
+The `deltalake` package reads a table for the first time (on an object store, from a copy of the log);
+later entries are read here one by one. Other tools can read the tables too. The Parquet files are
+never deleted here, so every version stays readable.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from wham_data.corpus.storage.contract import Storage
 from wham_data.schemas.corpus_info import parse_json
-from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError
+from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError, short_message
 
 LOG: Final = "_delta_log"
 DATA_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.parquet")
@@ -46,29 +48,38 @@ TRIES: Final = 50
 LONGEST_WAIT_S: Final = 0.25
 CHECKPOINT_EVERY: Final = 100
 MERGE_AT: Final = 64
-"""This many small data files are merged into one, so that reading a table opens few files."""
+"""As soon as there are this many small data files they are merged, to keep reading fast."""
 SMALL_ROWS: Final = 32_768
 MOST_EXPANSION: Final = 1_000
-"""A data file that claims more memory than this many times its own size is a bomb. So is one with
-more rows than bytes: a row holds a hash, which nothing compresses below 32 bytes."""
+"""A data file that would need more memory than this many times its own size is refused. So is one
+with more rows than bytes: each row holds a hash, which cannot be compressed below 32 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A table at one version: the data files that make it up, each with its row count."""
+    """A table at one version.
+
+    version  number of the last log entry
+    files    name of each data file -> count of its rows
+    """
 
     version: int
     files: Mapping[str, int]
 
     @property
     def rows(self) -> int:
-        """Rows of the table."""
+        """The count of rows of the table."""
         return sum(self.files.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Rows to add to a table, and data files (of the state they were decided on) to drop."""
+    """A change of a table.
+
+    rows       rows to add
+    operation  name of the transaction in the table's history
+    remove     data files to remove, from the snapshot on which the change was decided
+    """
 
     rows: pa.Table
     operation: str = "WRITE"
@@ -77,20 +88,25 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class ManifestTable:
-    """One table of the manifest, in `folder` of the corpus."""
+    """One table of the manifest.
+
+    storage  the files of the corpus
+    folder   folder of the table in the corpus
+    schema   of its rows
+    """
 
     storage: Storage
     folder: str
     schema: pa.Schema
 
     def create(self) -> None:
-        """Make the table, empty, at version 0; nothing happens if it is there."""
+        """Create the empty table at version 0. Nothing happens if the table exists."""
         metadata = {
             "id": str(uuid.uuid4()),
             "format": {"provider": "parquet", "options": {}},
             "schemaString": deltalake.Schema.from_arrow(self.schema).to_json(),
             "partitionColumns": [],
-            # Other writers may come by; none may throw away what old versions are made of.
+            # Other tools that write to the table must not delete the log of old versions.
             "configuration": {"delta.enableExpiredLogCleanup": "false"},
             "createdTime": _now_ms(),
         }
@@ -101,11 +117,11 @@ class ManifestTable:
         )
 
     def snapshot(self, version: int | None = None) -> Snapshot:
-        """The table as it stands, or stood at `version`.
+        """The table at its newest version, or at `version`.
 
         Raises:
             UsageError: there is no such version.
-            IntegrityError: the log is damaged, has a hole, or was written by something newer.
+            IntegrityError: the log is damaged, lacks an entry, or needs a newer reader.
         """
         with self._opened(version) as table:
             protocol, found = table.protocol(), table.get_add_actions(flatten=True)
@@ -126,7 +142,7 @@ class ManifestTable:
         return Snapshot(version, files)
 
     def advance(self, snapshot: Snapshot) -> Snapshot:
-        """The newest state, reading only the log entries after `snapshot`."""
+        """The newest version of the table. Reads only the log entries after `snapshot`."""
         files, version = dict(snapshot.files), snapshot.version
         for number, entry in self.entries(snapshot.version):
             version = number
@@ -141,13 +157,17 @@ class ManifestTable:
         return Snapshot(version, files)
 
     def entries(self, after: int) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-        """The entries of the log after a version, with their numbers."""
+        """The log entries after a version: (number, actions) each."""
         while (entry := self._entry(after + 1)) is not None:
             after += 1
             yield after, entry
 
     def read(self, files: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
-        """Rows of the given data files, in the order given.
+        """The rows of some data files, in the order of `files`.
+
+        Args:
+            files: names of data files.
+            columns: names of the columns to read; None: all.
 
         Raises:
             IntegrityError: a file is missing, damaged, or not of the table's schema.
@@ -159,23 +179,28 @@ class ManifestTable:
         return pa.concat_tables([schema.empty_table(), *tables])
 
     def write_rows(self, rows: pa.Table) -> str:
-        """Write rows to a new data file, durably. They are not in the table until committed.
+        """Write rows to a new data file, which is durable on return. `commit` adds it to the table.
 
-        Its name tells its SHA-256, so that `problems` can see whether it is still what was written.
+        Returns:
+            The name of the file. It contains the file's SHA-256, so that `problems` finds damage.
         """
         body = io.BytesIO()
         with pq.ParquetWriter(
             body, self.schema, compression="ZSTD", write_page_checksum=True
         ) as writer:
             writer.write_table(rows.cast(self.schema))
-            # Two writers must never share a file: the one who loses the race removes theirs.
+            # Two writers must never share a file: the one that comes second removes its own.
             writer.add_key_value_metadata({"wham_data.nonce": uuid.uuid4().hex})
         name = f"part-{hashlib.sha256(body.getbuffer()).hexdigest()}.parquet"
         self.storage.put_if_absent(f"{self.folder}/{name}", body.getvalue())
         return name
 
     def problems(self, snapshot: Snapshot | None = None) -> Iterator[str]:
-        """What is wrong with the log and the data files of a state (default: the newest)."""
+        """The problems in the log and in the data files, one line each.
+
+        Args:
+            snapshot: whose data files to check; None: of the newest version.
+        """
         entries = [
             name for name in self.storage.list(f"{self.folder}/{LOG}") if name.endswith(".json")
         ]
@@ -196,13 +221,13 @@ class ManifestTable:
                 continue
             if found != rows:
                 yield f"{self.folder}/{name}: {found} rows, but the log has {rows} (mismatch)"
-            told = HASHED_NAME.fullmatch(name)
+            hashed = HASHED_NAME.fullmatch(name)
             sha256 = self.storage.sha256(f"{self.folder}/{name}")
-            if told and told[1] != sha256:
+            if hashed and hashed[1] != sha256:
                 yield f"{self.folder}/{name}: corrupt: its sha256 is {sha256}"
 
     def discard(self, data_file: str) -> None:
-        """Remove a data file of one's own that was never committed."""
+        """Delete a data file that this process has written and not committed."""
         self.storage.delete(f"{self.folder}/{data_file}")
 
     def commit(
@@ -214,17 +239,18 @@ class ManifestTable:
         remove: Sequence[str] = (),
         changes_rows: bool = True,
     ) -> Snapshot | None:
-        """Put the log entry that follows `snapshot`.
+        """Write the log entry that follows `snapshot`.
 
         Args:
-            snapshot: what the decision to commit was made on.
-            operation: what `history` shows.
-            add: data files written with `write_rows`, with their row counts.
-            remove: data files of the snapshot that leave the table (not the disk).
-            changes_rows: False if the same rows only move to other files.
+            snapshot: the version on which the change was decided.
+            operation: name of the transaction in the table's history.
+            add: data files from `write_rows` -> their row counts.
+            remove: data files of the snapshot to remove from the table (not from the disk).
+            changes_rows: False if the rows stay the same and only move to other files.
 
         Returns:
-            The table after it; None if somebody else was first: look again and decide anew.
+            The table after the entry; None if another process was first, so that the caller must
+            read the new version and decide again.
         """
         actions: list[Mapping[str, Any]] = [
             {
@@ -255,23 +281,25 @@ class ManifestTable:
         return Snapshot(snapshot.version + 1, {**files, **add})
 
     def transact(self, snapshot: Snapshot, plan: Callable[[Snapshot], Change | None]) -> Snapshot:
-        """Commit what `plan` makes of the newest state, anew whenever somebody else was first.
+        """Decide on a change of the newest version and commit it.
+
+        If another process commits first, `plan` is called again with the new version.
 
         Args:
-            snapshot: a state seen before.
-            plan: what to change, seeing a state; None if there is nothing to change.
+            snapshot: any earlier version of the table.
+            plan: takes a version and returns the change; None: nothing to change.
 
         Returns:
-            The state afterwards.
+            The version after the change.
 
         Raises:
-            WhamDataError: others were first every time, or the disk fails.
+            WhamDataError: other processes were first in every attempt, or the disk fails.
         """
         for attempt in range(TRIES):
             snapshot = self.advance(snapshot)
             change = plan(snapshot)
             if change is None:
-                # Others have done it, and may have been stopped before it was durable.
+                # Another process has done it, and may have died before it was durable.
                 self.storage.settle(f"{self.folder}/{LOG}")
                 return snapshot
             name = self.write_rows(change.rows)
@@ -281,15 +309,15 @@ class ManifestTable:
             if after is not None:
                 return self.tidy(after)
             self.discard(name)
-            # Let others finish: a random time, longer the more often they were first.
+            # Wait a random time, longer after each attempt, so that the others finish.
             time.sleep(random.uniform(0, min(LONGEST_WAIT_S, 0.004 * 2**attempt)))
         where = self.storage.where(self.folder)
         raise WhamDataError(f"{where}: {TRIES} commits by others came first; try again")
 
     def tidy(self, snapshot: Snapshot) -> Snapshot:
-        """Merge small data files and write a checkpoint now and then.
+        """Merge small data files, and write a checkpoint every 100 versions.
 
-        Nothing depends on either, so a failing disk here does not make the commit before it fail.
+        Both only make reading faster, so an error here is ignored: the commit before it succeeded.
         """
         with suppress(WhamDataError, OSError, DeltaError):
             if snapshot.version and snapshot.version % CHECKPOINT_EVERY == 0:
@@ -300,10 +328,10 @@ class ManifestTable:
         return snapshot
 
     def checkpoint(self, version: int) -> None:
-        """Write the state at `version` as one file, so that a reader need not read the whole log.
+        """Write the table at `version` as one file, so that readers need not read the whole log.
 
-        `deltalake` writes it, but without syncing it and under its real name; so it does so in a
-        folder beside the log, and what came out is put in place like everything else.
+        `deltalake` makes the file, but does not sync it. So it works in a temporary folder, and the
+        file is then put into the corpus like every other file.
         """
         name = f"{version:020d}.checkpoint.parquet"
         with self._shadow(self._entries_for(version)) as shadow:
@@ -314,7 +342,7 @@ class ManifestTable:
                 self.storage.replace(f"{log}/{LAST_CHECKPOINT}", hint)
 
     def _entries_for(self, version: int | None) -> list[str]:
-        """Names in the log from the last checkpoint before `version` up to it; None: to the end."""
+        """The log files from the last checkpoint before `version` to `version` (None: the newest)."""
         numbered = {
             name: int(name[:20])
             for name in self.storage.list(f"{self.folder}/{LOG}")
@@ -329,7 +357,7 @@ class ManifestTable:
 
     @contextmanager
     def _shadow(self, entries: Sequence[str]) -> Iterator[Path]:
-        """A folder on this machine that is a table with these log entries, and no data."""
+        """A temporary folder on this machine: the table with these log entries, without data files."""
         names = [f"{self.folder}/{LOG}/{entry}" for entry in entries]
         with self.storage.shadow(names) as folder:
             (folder / LOG).mkdir()
@@ -349,7 +377,7 @@ class ManifestTable:
 
     @contextmanager
     def _opened(self, version: int | None) -> Iterator[deltalake.DeltaTable]:
-        """The table, for as long as its log is at hand."""
+        """The table as `deltalake` reads it; its log stays in place until the end of the block."""
         here = self.storage.folder(self.folder)
         with nullcontext(here) if here else self._shadow(self._entries_for(version)) as folder:
             yield self._table(folder, version)
@@ -366,7 +394,7 @@ class ManifestTable:
                 raise UsageError(
                     f"{where}: there is no version {version}; versions 0 to {newest} can be read"
                 ) from error
-            raise self._bad(f"its log is damaged: {_line(error)}") from error
+            raise self._bad(f"its log is damaged: {short_message(error)}") from error
 
     def _newest_entry(self) -> int:
         entries = [n for n in self.storage.list(f"{self.folder}/{LOG}") if ENTRY_NAME.fullmatch(n)]
@@ -390,7 +418,7 @@ class ManifestTable:
     def _put_entry(
         self, version: int, operation: str, actions: Sequence[Mapping[str, Any]]
     ) -> bool:
-        # With the number, no two writers ever put the same bytes: each can tell its own entry.
+        # The random id makes the bytes unique, so that a writer can recognise its own entry.
         about = {
             "timestamp": _now_ms(),
             "operation": operation,
@@ -409,7 +437,7 @@ class ManifestTable:
         return path
 
     def _count(self, path: object, count: object) -> int:
-        """The row count of a listed file, whose name is checked before anything is opened."""
+        """The row count of a data file in the log. Its name is checked before the file is opened."""
         if not isinstance(path, str) or not DATA_NAME.fullmatch(path):
             raise self._bad(
                 f"lists the unsafe path {str(path)[:120]!r}, expected a plain file name"
@@ -424,17 +452,17 @@ class ManifestTable:
     def _parquet(self, name: str) -> tuple[pq.ParquetFile, int]:
         """A data file and its size."""
         place = f"{self.folder}/{name}"
-        told = HASHED_NAME.fullmatch(name)
+        hashed = HASHED_NAME.fullmatch(name)
         try:
-            if told is None:
+            if hashed is None:
                 content = self.storage.read(place)
                 source, n_bytes = pa.BufferReader(content), len(content)
             else:
-                file = self.storage.file(place, lambda: told[1])
+                file = self.storage.file(place, lambda: hashed[1])
                 source, n_bytes = file.path, file.path.stat().st_size
             return pq.ParquetFile(source, page_checksum_verification=True), n_bytes
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise self._bad(f"{name} is missing or corrupt: {_line(error)}") from error
+            raise self._bad(f"{name} is missing or corrupt: {short_message(error)}") from error
 
     def _read_one(self, name: str, schema: pa.Schema) -> pa.Table:
         file, n_bytes = self._parquet(name)
@@ -447,26 +475,24 @@ class ManifestTable:
         try:
             return file.read(schema.names).cast(schema)
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            raise self._bad(f"{name} is corrupt or of another schema: {_line(error)}") from error
+            raise self._bad(
+                f"{name} is corrupt or of another schema: {short_message(error)}"
+            ) from error
 
     def _bad(self, what: str) -> IntegrityError:
         return IntegrityError(f"{self.storage.where(self.folder)}: {what}")
 
 
 def _records_in(add: object) -> object:
-    """`numRecords` of an add action, if it says so."""
+    """`numRecords` of an add action; None if the action does not contain it."""
     stats = add.get("stats") if isinstance(add, dict) else None
     if isinstance(stats, str):
         with suppress(UsageError):
-            told = parse_json(stats)
-            return told.get("numRecords") if isinstance(told, dict) else None
+            fields = parse_json(stats)
+            return fields.get("numRecords") if isinstance(fields, dict) else None
     return None
 
 
 def _now_ms() -> int:
-    """The time, for people who read the log; nothing is ever decided on it."""
+    """The current time in milliseconds, for people who read the log; no decision depends on it."""
     return time.time_ns() // 1_000_000
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

@@ -1,7 +1,7 @@
-"""Page headers of Parquet, read strictly: where in a column chunk the raw matrix begins.
+"""A strict reader of Parquet page headers: it finds where in a column chunk the raw matrix begins.
 
-A header is a struct in Thrift's compact protocol: fields of ascending number, each with its type,
-closed by a zero byte. Only what a header can hold is understood; anything else is damage.
+A header is a struct in Thrift's compact protocol: fields with increasing numbers, each with its
+type, and a zero byte at the end. Field types that no page header has count as damage.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 LONGEST_HEADER: Final = 1_024
-"""Longest page header that is read; ours have some 30 bytes, 70 with statistics."""
+"""Longest page header that is read, in bytes. Ours have about 30 bytes, 70 with statistics."""
 DATA_PAGE: Final = 0
 PLAIN: Final = 0
 _DEEPEST: Final = 4
@@ -19,13 +19,13 @@ _DEEPEST: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class PageHeader:
-    """What a page says of itself.
+    """The header of a page.
 
-    header_bytes  its own length; the body follows
+    header_bytes  length of the header; the body follows it
     body_bytes    length of the body as stored
-    raw_bytes     and uncompressed
-    plain         a data page (version 1) in PLAIN encoding
-    values        how many it holds; 0 if it is no data page
+    raw_bytes     length of the body without compression
+    plain         whether this is a data page (version 1) in PLAIN encoding
+    values        count of values in the page; 0 if it is not a data page
     """
 
     header_bytes: int
@@ -39,7 +39,7 @@ def read_page_header(data: bytes) -> PageHeader:
     """The header at the beginning of `data`.
 
     Raises:
-        ValueError: it is none, or goes on beyond the end of `data`.
+        ValueError: `data` does not begin with a page header, or the header is cut off.
     """
     reader = _Compact(data)
     try:

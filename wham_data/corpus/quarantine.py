@@ -14,40 +14,43 @@ from wham_data.schemas.manifest import QUARANTINE_SCHEMA, QuarantineRow, quarant
 
 
 class Quarantine:
-    """The refused inputs as they stand now, whatever version of the corpus is open.
+    """The refused inputs, always at their newest state, whichever corpus version is open.
 
     Attributes:
-        table: where they lie.
+        table: the table that stores them.
     """
 
     def __init__(self, storage: Storage) -> None:
-        """Of the corpus that lies there."""
+        """The quarantine of the corpus in `storage`."""
         self.table = ManifestTable(storage, "quarantine", QUARANTINE_SCHEMA)
         self._seen: Snapshot | None = None
 
     def read(self) -> pa.Table:
-        """All rows."""
+        """All rows, a table of QUARANTINE_SCHEMA."""
         return self.table.read(list(self.table.snapshot().files))
 
     def note(
         self,
         refused: Sequence[QuarantineRow],
-        cured: Collection[tuple[str, str]],
+        resolved: Collection[tuple[str, str]],
         operation: str = "WRITE",
     ) -> None:
-        """Bring it up to date: one row per input and settings, none for what is in the corpus.
+        """Update the table in one transaction: at most one row for each input and settings.
 
         Args:
-            refused: what was refused.
-            cured: keys of rows (see `QuarantineRow.key`) that go.
-            operation: what the table's history shows.
+            refused: rows to add; a row with the same key is replaced.
+            resolved: (hash or path, settings) of the rows to remove.
+            operation: name of the transaction in the table's history.
+
+        Raises:
+            WhamDataError: the table cannot be written.
         """
 
         def plan(snapshot: Snapshot) -> Change | None:
             if not refused and not snapshot.files:
                 return None
             old = self.table.read(list(snapshot.files))
-            kept, new = quarantine_after(old, refused, cured)
+            kept, new = quarantine_after(old, refused, resolved)
             rows = quarantine_table(new, datetime.now(UTC))
             if len(kept) < len(old):
                 return Change(pa.concat_tables([kept, rows]), operation, tuple(snapshot.files))
@@ -56,11 +59,16 @@ class Quarantine:
         self._seen = self.table.transact(self._seen or self.table.snapshot(), plan)
 
     def release(self, recordings: Collection[str], operation: str) -> None:
-        """Let recordings (hashes) go, under whatever settings they were refused."""
+        """Remove all rows of some recordings.
+
+        Args:
+            recordings: hashes of the recordings, under any settings.
+            operation: name of the transaction in the table's history.
+        """
         rows = (
             QuarantineRow.from_record(row)
             for row in self.read().drop_columns(["created"]).to_pylist()
         )
-        cured = {row.key for row in rows if row.sha256 in recordings}
-        if cured:
-            self.note((), cured, operation)
+        resolved = {row.key for row in rows if row.sha256 in recordings}
+        if resolved:
+            self.note((), resolved, operation)

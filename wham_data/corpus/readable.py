@@ -1,4 +1,4 @@
-"""What scanning and verifying need of a corpus, so that these modules sit below `corpus.py`."""
+"""The part of a corpus that scanning and verifying use, so that they need not import `corpus.py`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class ReadableCorpus(Protocol):
-    """A corpus at one version, open for reading. `Corpus` is one.
+    """A corpus at one version, open for reading. `Corpus` has this interface.
 
     Attributes:
-        info: the settings that every shard shares.
+        info: the settings that all shards share.
         storage: the files behind the corpus.
     """
 

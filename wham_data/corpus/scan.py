@@ -24,7 +24,7 @@ FROM_MANIFEST = ("episode", "split")
 
 
 def scan_steps(corpus: ReadableCorpus) -> pl.LazyFrame:
-    """See `Corpus.scan`. The frame stays at the version the corpus has now."""
+    """See `Corpus.scan`. The result stays at the version that the corpus has now."""
     schema = scan_schema(corpus.info)
     manifest = corpus.episodes.select("episode", "split", "shard", "row_start", "n_steps")
 
@@ -32,16 +32,16 @@ def scan_steps(corpus: ReadableCorpus) -> pl.LazyFrame:
         with_columns: list[str] | None,
         predicate: pl.Expr | None,
         n_rows: int | None,
-        batch_size: int | None,  # noqa: ARG001  a row group is the batch: it is what one page holds
+        batch_size: int | None,  # noqa: ARG001  a batch is always a row group: one page holds it
     ) -> Iterator[pl.DataFrame]:
-        wanted = list(schema) if with_columns is None else with_columns
+        columns = list(schema) if with_columns is None else with_columns
         rows = manifest
         if predicate is not None:
-            asked_of = predicate.meta.root_names()
-            wanted = wanted + [name for name in asked_of if name not in wanted]
-            if set(asked_of) <= set(FROM_MANIFEST):
+            used = predicate.meta.root_names()
+            columns = columns + [name for name in used if name not in columns]
+            if set(used) <= set(FROM_MANIFEST):
                 rows = rows.filter(predicate)
-        for piece in pieces(corpus, rows, wanted):
+        for piece in pieces(corpus, rows, columns):
             batch = piece if n_rows is None else piece.head(n_rows)
             if n_rows is not None:
                 n_rows -= len(batch)
@@ -74,7 +74,7 @@ def steps_at(corpus: ReadableCorpus, match: str, time_ns: int) -> pl.DataFrame:
 
 
 def _step_at(corpus: ReadableCorpus, episode: Mapping[str, Any], time_ns: int) -> int | None:
-    """The step of an episode that covers a time, or None."""
+    """The number of the step that covers a time; None: the episode has no such step."""
     since_ns, rate = time_ns - episode["start_ns"], corpus.info.rate
     if since_ns < 0:
         return None
@@ -86,12 +86,12 @@ def _step_at(corpus: ReadableCorpus, episode: Mapping[str, Any], time_ns: int) -
     times_ns = pa.concat_tables(tables).column("time_ns").to_numpy()
     step = int(np.searchsorted(times_ns, time_ns, side="right")) - 1
     if step == len(times_ns) - 1 and (time_ns - times_ns[-1]) * episode["source_fps"] >= SECOND_NS:
-        return None  # the last frame stays for a typical interval
+        return None  # the last step lasts as long as a typical frame of the source
     return step
 
 
 def scan_schema(info: CorpusInfo) -> dict[str, pl.DataType]:
-    """Columns and types of `Corpus.scan()`."""
+    """The columns of `Corpus.scan()` and their types."""
     floats, tokens = pl.List(pl.Float32()), pl.List(pl.UInt16())
     schema: dict[str, pl.DataType] = {"episode": pl.String(), "split": pl.String()}
     schema |= {"step": pl.Int32(), "time_ns": pl.Int64()}
@@ -105,11 +105,20 @@ def scan_schema(info: CorpusInfo) -> dict[str, pl.DataType]:
 
 
 def pieces(
-    corpus: ReadableCorpus, manifest: pl.DataFrame, wanted: list[str]
+    corpus: ReadableCorpus, manifest: pl.DataFrame, names: list[str]
 ) -> Iterator[pl.DataFrame]:
-    """The rows of `manifest` step by step, a row group at most at a time."""
-    # The step is read in any case: a table without a column does not know how many rows it has.
-    stored = list(dict.fromkeys(["step", *(name for name in wanted if name != "split")]))
+    """The steps of some episodes, at most a row group at a time.
+
+    Args:
+        corpus: the corpus to read.
+        manifest: manifest rows of the episodes: `episode`, `split`, `shard`, `row_start`, `n_steps`.
+        names: columns to read, of `scan_schema`.
+
+    Raises:
+        IntegrityError: a shard is damaged, or rows of the manifest overlap.
+    """
+    # `step` is always read, because a table without columns does not know its count of rows.
+    stored = list(dict.fromkeys(["step", *(name for name in names if name != "split")]))
     if "actions" in stored:
         stored.append("action_known")
     for (shard,), episodes in manifest.sort("shard", "row_start").group_by(
@@ -126,15 +135,14 @@ def pieces(
         for first, table in view.read_rows(int(starts[0]), int(stops[-1]), stored):
             rows = np.arange(first, first + len(table))
             owner = np.searchsorted(starts, rows, side="right") - 1
-            # Rows that no manifest row names (their recording came in with another shard) do not
-            # exist.
+            # Rows that the manifest does not name are skipped: another shard has their recording.
             exists = rows < stops[owner]
             if not exists.all():
                 table, owner = table.filter(pa.array(exists)), owner[exists]
-            columns = {name: _column(table, name) for name in wanted if name != "split"}
-            if "split" in wanted:
+            columns = {name: _column(table, name) for name in names if name != "split"}
+            if "split" in names:
                 columns["split"] = pl.Series(splits[owner], dtype=pl.String)
-            yield pl.DataFrame(columns).select(wanted)
+            yield pl.DataFrame(columns).select(names)
 
 
 def _column(table: pa.Table, name: str) -> pl.Series:
@@ -155,7 +163,7 @@ def _column(table: pa.Table, name: str) -> pl.Series:
 def _lists(
     array: pa.Array, dtype: np.dtype[np.generic], missing: NDArray[np.bool_] | None = None
 ) -> pa.Array:
-    """Fixed-length bytes as lists of numbers; the numbers are shared, not copied."""
+    """Fixed-length bytes as lists of numbers, sharing their memory; `missing` rows are null."""
     values = matrix_of(array, dtype)
     offsets = np.arange(len(values) + 1, dtype=np.int64) * values.shape[1]
     mask = None if missing is None or not missing.any() else pa.array(missing)

@@ -1,7 +1,7 @@
-"""Reading shards: the footer is checked first, then row groups or raw matrices are read.
+"""Read shards: check the footer first, then read row groups or raw matrices.
 
-A footer comes from a file that may be damaged or malicious. So `ShardView` refuses a footer that
-promises more than the file can hold, before any memory is set aside.
+A file may be damaged or malicious. So `ShardView` refuses a footer that states more data than the
+file can hold, before it allocates any memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from wham_data.corpus.shards import (
 )
 from wham_data.corpus.storage.contract import Leased, one_line
 from wham_data.schemas.corpus_info import CorpusInfo, parse_json
-from wham_data.schemas.errors import IntegrityError, UsageError
+from wham_data.schemas.errors import IntegrityError, UsageError, short_message
 from wham_data.schemas.steps import FLOAT, TOKEN, EpisodeSteps, shard_schema
 
 BLOCK_ROWS: Final = 64
@@ -35,7 +35,12 @@ CONTAINER_ERRORS: Final = (pa.ArrowException, OSError, ValueError, OverflowError
 
 
 def steps_from(episode: str, rows: pa.Table) -> EpisodeSteps:
-    """The steps in rows of a shard, the reverse of `steps_table`."""
+    """The steps in consecutive rows of a shard: the reverse of `steps_table`.
+
+    Args:
+        episode: name of the episode.
+        rows: T > 0 rows of `shard_schema`, all of this episode.
+    """
     columns = {name: rows.column(name).combine_chunks() for name in rows.column_names}
     state, reward, text = columns.get("state"), columns.get("reward"), columns.get("text")
     return EpisodeSteps(
@@ -53,7 +58,15 @@ def steps_from(episode: str, rows: pa.Table) -> EpisodeSteps:
 
 
 def matrix_of(column: pa.Array, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """A fixed-length column without nulls as numbers, [rows, width]; nothing is copied."""
+    """A column of fixed-length bytes as numbers, sharing its memory.
+
+    Args:
+        column: fixed-length bytes without nulls.
+        dtype: of the numbers in them.
+
+    Returns:
+        `dtype` [rows, numbers in a row].
+    """
     width = column.type.byte_width
     if not len(column):
         return np.empty((0, width // dtype.itemsize), dtype)
@@ -66,10 +79,10 @@ class ShardView:
     """A shard opened for reading; its footer is checked before any page is read.
 
     Attributes:
-        path: where its bytes are on this machine.
+        path: path of the shard on this machine.
         where: name of the shard in messages.
-        rows: steps in it.
-        episodes: where each episode lies, as the shard says; they tile its rows in order.
+        rows: count of its rows; each row is a step.
+        episodes: the rows of each episode as the footer lists them, in order and without gaps.
     """
 
     def __init__(
@@ -81,11 +94,11 @@ class ShardView:
             path: a file on this machine.
             info: of the corpus it belongs to.
             where: name of the shard in messages. Default: the path.
-            leased: what keeps the file in place, if it is a copy.
+            leased: the lease that keeps the file in the cache, if it is a copy.
 
         Raises:
-            IntegrityError: it is no shard of this corpus; the line says what was found and
-                expected.
+            IntegrityError: it is not a shard of this corpus; the message says what was found and
+                what was expected.
         """
         self.path, self.where = path, where or str(path)
         self._leased = leased
@@ -99,15 +112,19 @@ class ShardView:
 
     @property
     def n_groups(self) -> int:
-        """How many row groups there are."""
+        """The count of row groups."""
         return int(self._file.metadata.num_row_groups)
 
     def group_rows(self, group: int) -> int:
-        """Steps in one row group."""
+        """The count of rows in one row group."""
         return int(self._file.metadata.row_group(group).num_rows)
 
     def read_group(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """One row group, page checksums verified.
+        """One row group, after a check of its page checksums.
+
+        Args:
+            group: number of the row group, from 0.
+            columns: names of the columns to read; None: all.
 
         Raises:
             IntegrityError: a page is damaged.
@@ -116,7 +133,7 @@ class ShardView:
             table = self._file.read_row_group(group, columns, use_threads=False)
         except CONTAINER_ERRORS as error:
             raise IntegrityError(
-                f"{self.where}: row group {group} is corrupt: {_line(error)}"
+                f"{self.where}: row group {group} is corrupt: {short_message(error)}"
             ) from error
         if len(table) != self.group_rows(group):
             raise IntegrityError(
@@ -128,7 +145,7 @@ class ShardView:
     def read_rows(
         self, start: int, stop: int, columns: Sequence[str] | None = None
     ) -> Iterator[tuple[int, pa.Table]]:
-        """Rows [start, stop), at most a row group at a time, each with its first row's number."""
+        """Rows [start, stop), at most a row group at a time: (number of the first row, rows) each."""
         first = 0
         for group in range(self.n_groups):
             after = first + self.group_rows(group)
@@ -140,7 +157,12 @@ class ShardView:
     def stream_rows(
         self, start: int, stop: int, columns: Sequence[str], block: int = BLOCK_ROWS
     ) -> Iterator[pa.Table]:
-        """Rows [start, stop) in blocks of a row group: no more of them is held at a time.
+        """Rows [start, stop) in blocks; only one block is in memory at a time.
+
+        Args:
+            start, stop: row numbers in the shard.
+            columns: names of the columns to read.
+            block: most rows of a block.
 
         Raises:
             IntegrityError: a page is damaged.
@@ -164,18 +186,18 @@ class ShardView:
             for batch in self._file.iter_batches(block, [group], list(columns), use_threads=False):
                 yield pa.Table.from_batches([batch])
         except CONTAINER_ERRORS as error:
-            raise self._bad(f"row group {group} is corrupt: {_line(error)}") from error
+            raise self._bad(f"row group {group} is corrupt: {short_message(error)}") from error
 
     def matrix_offsets(self, column: str) -> NDArray[np.int64]:
-        """Where in the file each row group's matrix begins, int64 [n_groups].
+        """The byte in the file at which the matrix of each row group begins, int64 [n_groups].
 
-        From there on, the rows of the group lie one behind the other as they are.
+        The rows of the group follow from there without gaps.
 
         Args:
-            column: a required fixed-length one.
+            column: a required column of fixed-length bytes.
 
         Raises:
-            IntegrityError: a column chunk is not one plain page; a cold shard's never is.
+            IntegrityError: a column chunk is not one plain page, as in every cold shard.
         """
         width = self._schema.field(column).type.bit_width // 8
         index = self._schema.get_field_index(column)
@@ -228,7 +250,7 @@ class ShardView:
             raise self._bad(f"made for another corpus: {'; '.join(differences[:5])}")
 
     def _check_sizes(self, info: CorpusInfo) -> None:
-        """Refuse a footer that promises more than the file holds, before memory is set aside."""
+        """Refuse a footer that states more data than the file can hold, before allocating memory."""
         footer = self._file.metadata
         groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
         if sum(group.num_rows for group in groups) != footer.num_rows:
@@ -278,7 +300,7 @@ class ShardView:
 def _wrong_with_chunk(
     chunk: pq.ColumnChunkMetaData, field: pa.Field, rows: int, info: CorpusInfo
 ) -> str | None:
-    """What makes a column chunk one that we do not write, and that may be a bomb."""
+    """Why a column chunk cannot be one of ours (and may need far too much memory); None: it can."""
     if chunk.num_values != rows:
         return f"has {chunk.num_values} values in {rows} rows"
     if chunk.has_dictionary_page and field.name != "episode":
@@ -302,9 +324,5 @@ def _parquet_file(path: Path, where: str) -> pq.ParquetFile:
         return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
     except CONTAINER_ERRORS as error:
         raise IntegrityError(
-            f"{where}: corrupt, truncated or not a Parquet file ({_line(error)})"
+            f"{where}: corrupt, truncated or not a Parquet file ({short_message(error)})"
         ) from error
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

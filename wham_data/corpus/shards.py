@@ -1,12 +1,11 @@
-"""Writing shards: Parquet files whose pages are raw matrices; equal steps give equal bytes.
+"""Write shards: Parquet files whose pages are raw matrices. Equal steps give equal bytes.
 
-Every column chunk of a fixed-length column is one page, PLAIN and uncompressed, of a REQUIRED
-field, so behind the page header lies the matrix itself (rows x 2N bytes of tokens, rows x 4A of
-actions) and a reader maps it without decoding. A mapped shard has row groups of 4,096 rows (4.4 MB
-of WHAM tokens); of 1,024 where steps carry pictures, so that a row group fits into memory.
+Every column chunk of a fixed-length column is one page, PLAIN and uncompressed, of a REQUIRED field.
+So the page header is followed by the matrix itself (rows x 2N bytes of tokens, rows x 4A bytes of
+actions), and a reader maps it without decoding. A row group has 4,096 rows (4.4 MB of WHAM tokens),
+or 1,024 rows if the steps hold pictures, so that it fits into memory.
 
-Nothing but the steps and the corpus' agreement goes into the file: no time, host, path or random
-number.
+The file contains only the steps and the settings of the corpus: no time, host, path or random number.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ ROWS_PER_GROUP: Final = 4_096
 ROWS_PER_GROUP_WITH_FRAMES: Final = 1_024
 MOST_ROWS_PER_GROUP: Final = 16_384
 MOST_TEXT_BYTES: Final = 65_536
-"""Most bytes of a text or an episode's name; a picture may have so many more than raw pixels."""
+"""Most bytes of a text or an episode's name. A picture may be this much larger than its pixels."""
 WHOLE_PAGE: Final = 2**31 - 1
 """Page size limit above any row group: a column chunk is then a single page."""
 CORPUS_KEY: Final = b"wham_data.corpus"
@@ -54,13 +53,13 @@ class RowRange:
 
 @dataclass(frozen=True, slots=True)
 class ShardFile:
-    """A shard that has been written, durably.
+    """A shard that is written and durable.
 
-    name     file name under `shards/`
-    sha256   over its bytes
-    n_bytes  its size
-    rows     steps in it
-    episodes where each episode lies, in row order
+    name      file name under `shards/`
+    sha256    over its bytes, hex digits
+    n_bytes   its size
+    rows      count of its rows; each row is a step
+    episodes  the rows of each episode, in order
     """
 
     name: str
@@ -71,28 +70,28 @@ class ShardFile:
 
 
 def shard_id(recordings: Iterable[str], settings_hash: str) -> str:
-    """Name of the shard made of these recordings (hashes) under these settings: 24 hex digits."""
+    """24 hex digits that name the shard with these recordings (hashes) and these settings."""
     return content_hash(["shard", settings_hash, sorted(recordings)])
 
 
 def rows_per_group(info: CorpusInfo) -> int:
-    """How many steps a row group holds; the last one may hold fewer."""
+    """The count of steps in a row group; the last one of a shard may hold fewer."""
     return ROWS_PER_GROUP if info.frames == "none" else ROWS_PER_GROUP_WITH_FRAMES
 
 
 def write_shard_to(
     path: Path, episodes: Iterable[EpisodeSteps], info: CorpusInfo, name: str
 ) -> ShardFile:
-    """Write steps to `path`, holding one row group and one piece of an episode in memory.
+    """Write steps to a file, with one row group and one piece of an episode in memory at a time.
 
     Args:
-        path: a private file, not synced here.
-        episodes: episodes, or their pieces in order; an episode's pieces follow one another.
-        info: decides the columns.
-        name: what the file will be called.
+        path: a private file; it is not synced here.
+        episodes: whole episodes, or their pieces in order without other episodes in between.
+        info: the settings of the corpus, which decide the columns.
+        name: the file name that the shard will get.
 
     Raises:
-        UsageError: no step at all, or steps that are not what `info` says.
+        UsageError: there are no steps, or steps that do not match `info`.
         WhamDataError: the disk is full or fails.
     """
     ranges: list[RowRange] = []
@@ -109,7 +108,7 @@ def write_shard_to(
         with one_line(path):
             writer.close()
     except BaseException:
-        # The footer cannot be written either when the disk is full; the first error tells why.
+        # If the disk is full the footer cannot be written either; only the first error matters.
         with suppress(OSError, pa.ArrowException):
             writer.close()
         raise
@@ -120,15 +119,15 @@ def write_shard_to(
 
 
 def corpus_metadata(info: CorpusInfo) -> str:
-    """What a shard's key-value metadata repeats of corpus.json."""
+    """The settings of the corpus as JSON text, for the key-value metadata of a shard."""
     return canonical_json(info.to_dict())
 
 
 def steps_table(steps: EpisodeSteps, info: CorpusInfo) -> pa.Table:
-    """The steps as rows of `shard_schema(info)`, without copying their arrays.
+    """The steps as rows of `shard_schema(info)`, sharing the memory of their arrays.
 
     Raises:
-        UsageError: columns or widths are not the corpus'.
+        UsageError: columns, their widths or values do not match the settings of the corpus.
     """
     schema = shard_schema(info)
     n = steps.n_steps
@@ -137,7 +136,7 @@ def steps_table(steps: EpisodeSteps, info: CorpusInfo) -> pa.Table:
         "step": pa.array(np.arange(steps.first_step, steps.first_step + n, dtype=np.int32)),
         "time_ns": pa.array(steps.time_ns),
         "tokens": _bytes_of(steps.tokens, TOKEN),
-        # One NaN only, whichever the caller computed: equal steps must be equal bytes.
+        # NaN has many bit patterns. Write only one of them: equal steps must give equal bytes.
         "actions": _bytes_of(
             np.where(steps.action_known[:, None], steps.actions, np.float32(np.nan)), FLOAT
         ),
@@ -160,7 +159,7 @@ def steps_table(steps: EpisodeSteps, info: CorpusInfo) -> pa.Table:
     ]
     if surplus:
         raise UsageError(
-            f"episode {steps.episode}: has {', '.join(surplus)}, which the corpus has not"
+            f"episode {steps.episode}: has {', '.join(surplus)}, which the corpus does not have"
         )
     for field in schema:
         column = columns[field.name]
@@ -190,7 +189,7 @@ def _parquet_writer(path: Path, schema: pa.Schema, layout: Layout) -> pq.Parquet
         compression="NONE" if layout == "mapped" else "ZSTD",
         compression_level=None if layout == "mapped" else 9,
         use_dictionary=["episode"],
-        # Extremes of a token matrix tell nobody anything and would make the footer fat.
+        # Minima and maxima of a token matrix are useless and would make the footer large.
         write_statistics=["step", "time_ns"],
         data_page_size=WHOLE_PAGE,
         max_rows_per_page=MOST_ROWS_PER_GROUP,
@@ -201,7 +200,7 @@ def _parquet_writer(path: Path, schema: pa.Schema, layout: Layout) -> pq.Parquet
 
 
 def most_bytes(name: str, info: CorpusInfo) -> int:
-    """The longest value that a column of variable length may hold."""
+    """Most bytes of one value in a column of variable length."""
     width, height = info.size if name == "frame" else (0, 0)
     return MOST_TEXT_BYTES + width * height * 4
 
@@ -209,7 +208,7 @@ def most_bytes(name: str, info: CorpusInfo) -> int:
 def _row_groups(
     episodes: Iterable[EpisodeSteps], info: CorpusInfo, ranges: list[RowRange]
 ) -> Iterator[pa.Table]:
-    """The steps cut into row groups; notes in `ranges` which rows each episode is."""
+    """The steps in row groups; appends the rows of each episode to `ranges`."""
     group = rows_per_group(info)
     waiting = shard_schema(info).empty_table()
     for steps in episodes:
@@ -240,8 +239,8 @@ def _append_range(ranges: list[RowRange], steps: EpisodeSteps) -> None:
         ranges.append(RowRange(steps.episode, after, steps.n_steps))
     else:
         raise UsageError(
-            f"episode {steps.episode}: a piece that begins at step {steps.first_step} does not "
-            f"go on where episode {last.episode} ended with {last.n_steps} steps"
+            f"episode {steps.episode}: a piece begins at step {steps.first_step}, but the last "
+            f"piece was of episode {last.episode} and ended after {last.n_steps} steps"
         )
 
 

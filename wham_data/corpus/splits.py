@@ -1,8 +1,8 @@
-"""Which episodes are for training and which for judging: by whole matches and players.
+"""Assign recordings to the splits train, val and test, by whole matches and players.
 
-Recordings that share a match or a player are tied, and what is tied (over any number of steps) is
-one group and goes to one split. A group that holds episodes already in the corpus has their split;
-a new group gets the one that a seeded hash of it says. So appending never moves an old episode.
+Recordings that share a match or a player are tied. Tied recordings, also through others in between,
+form a group, and a group goes to one split. If a group has episodes in the corpus, it goes to their
+split; otherwise a seeded hash of the group chooses. So adding recordings never moves old episodes.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ NOWHERE: Final[frozenset[str]] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Ties:
-    """What ties a recording to others.
+    """The properties of a recording that tie it to other recordings.
 
-    recording      its hash
-    match, player  None: not known, ties nothing
+    recording      hash of the recording
+    match, player  names; None: not known, so it ties nothing
     """
 
     recording: str
@@ -36,19 +36,19 @@ class Ties:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its match and its player, which may be called alike without being the same."""
+        """Its match and its player, each as a `tie_name`."""
         pairs: tuple[tuple[Tie, str | None], ...] = (("match", self.match), ("player", self.player))
         return tuple(tie_name(kind, name) for kind, name in pairs if name)
 
 
 def tie_name(kind: Tie, name: str) -> str:
-    """What a match or a player is called among all that ties."""
+    """A name for a match or a player; it differs even if a match and a player have equal names."""
     return f"{kind} {name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A recording already in the corpus, and its split."""
+    """A recording that is in the corpus, and its split."""
 
     ties: Ties
     split: str
@@ -56,7 +56,10 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A new recording that would tie two splits together: `splits`, sorted."""
+    """A new recording that would tie several splits together.
+
+    splits  their names, sorted
+    """
 
     splits: tuple[str, ...]
 
@@ -69,33 +72,39 @@ class Conflict:
 
 @dataclass(slots=True)
 class SplitIndex:
-    """The splits in which each match and each player of a corpus is found.
+    """The splits of each match and each player of a corpus.
 
-    beneath  another index that is looked through to but not added to
+    splits  tie name -> names of splits
+    base    another index whose entries count too; it is never changed
     """
 
     splits: dict[str, frozenset[str]] = field(default_factory=dict)
-    beneath: SplitIndex | None = None
+    base: SplitIndex | None = None
 
     def add(self, placed: Placed) -> None:
-        """Take note of a recording of the corpus."""
+        """Add the match and the player of a recording of the corpus."""
         for name in placed.ties.names:
             self.add_name(name, placed.split)
 
     def add_name(self, name: str, split: str) -> None:
-        """Take note of a match or a player (see `tie_name`) being in a split."""
+        """Add a split of a match or a player (see `tie_name`)."""
         self.splits[name] = _with(self.splits.get(name, NOWHERE), split)
 
     def found(self, name: str) -> frozenset[str]:
-        """The splits that a match or a player is in."""
-        beneath = self.beneath.found(name) if self.beneath else NOWHERE
-        return self.splits.get(name, NOWHERE) | beneath
+        """The splits of a match or a player (see `tie_name`); empty if it is unknown."""
+        in_base = self.base.found(name) if self.base else NOWHERE
+        return self.splits.get(name, NOWHERE) | in_base
 
     def place(self, ties: Ties, split: str, tie_to: str | None = None) -> str | Conflict:
-        """Where a recording meant for `split` belongs, seeing what the corpus holds by now.
+        """The split of a recording, from what the corpus holds now.
 
-        Somebody else may have committed its player or its match in the meantime: it then goes where
-        they are. Who is found in two splits already goes to `tie_to`, or nowhere.
+        Another process may have committed its player or its match in the meantime. The recording
+        then goes to their split.
+
+        Args:
+            ties: of the recording.
+            split: its split if neither its player nor its match is in the corpus.
+            tie_to: its split if they are in several splits; None: a Conflict.
         """
         touched = {split for name in ties.names for split in self.found(name)}
         if len(touched) > 1:
@@ -110,19 +119,22 @@ def assign_splits(
     seed: int = 0,
     tie_to: str | None = None,
 ) -> dict[str, str | Conflict]:
-    """The split of every recording, whatever the order they are given in.
+    """The split of every recording. The order of the recordings does not matter.
 
     Args:
-        recordings: all inputs of a run, also those that are already in the corpus. Only then does
-            a run that was killed half-way and started again get the same splits.
+        recordings: all inputs of a run, including those in the corpus. Otherwise a run that is
+            killed and started again would assign other splits.
         placed: the recordings of the corpus.
-        fractions: shares of train, val and test; only their proportions matter.
+        fractions: shares of train, val and test; only their ratios matter.
         seed: seed for assigning splits.
-        tie_to: the split of recordings that would tie two splits together; None: they are a
+        tie_to: the split of recordings that would tie several splits together; None: they get a
             Conflict.
 
     Returns:
-        recording -> split, or the conflict for which it must be set aside.
+        recording -> split, or the conflict because of which the recording must be left out.
+
+    Raises:
+        UsageError: `fractions` are not three shares with a sum above 0.
     """
     shares = _shares(fractions)
     groups = _Groups()
@@ -141,19 +153,19 @@ def assign_splits(
         else:
             groups.join(each.names)
             members[each.recording] = each
-    drawn: dict[str, str] = {}
+    smallest_of: dict[str, str] = {}
     for each in members.values():
         fixed = groups.splits(each.names)
-        # The smallest hash of a group speaks for it: members come sorted, so it is the first seen.
+        # The smallest hash of a group decides: members are sorted, so it is the first one here.
         group = groups.root(each.names[0]) if each.names else each.recording
-        speaker = drawn.setdefault(group, each.recording)
-        answer[each.recording] = fixed.pop() if fixed else _draw(speaker, shares, seed)
-    wanted = {each.recording for each in recordings}
-    return {recording: split for recording, split in answer.items() if recording in wanted}
+        smallest = smallest_of.setdefault(group, each.recording)
+        answer[each.recording] = fixed.pop() if fixed else _draw(smallest, shares, seed)
+    asked = {each.recording for each in recordings}
+    return {recording: split for recording, split in answer.items() if recording in asked}
 
 
 class _Groups:
-    """Names joined into groups, each with the splits its old episodes are in (union-find)."""
+    """Groups of tie names, each with the splits of its episodes in the corpus (union-find)."""
 
     def __init__(self) -> None:
         self._parent: dict[str, str] = {}
@@ -183,12 +195,12 @@ class _Groups:
 
 @cache
 def _with(splits: frozenset[str], split: str) -> frozenset[str]:
-    """The splits and one more; a million players share the few sets there are."""
+    """The splits and one more. Cached, so that a million players share a few sets."""
     return splits | {split}
 
 
 def _draw(recording: str, shares: Sequence[float], seed: int) -> str:
-    """The split of a new group, from the hash of its smallest recording."""
+    """The split of a new group, chosen by a hash of the seed and its smallest recording."""
     digest = hashlib.sha256(f"{seed}:{recording}".encode()).digest()
     draw = int.from_bytes(digest[:8], "big") / DRAWS
     reached = 0.0

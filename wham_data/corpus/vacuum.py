@@ -1,13 +1,14 @@
-"""Remove files that no version of a corpus needs. This happens only when somebody asks for it.
+"""Remove files that no version of a corpus needs. Nothing else in the package does so by itself.
 
-    temporary   what killed writers left under private names
-    orphan      written, but named by no version: the work of killed runs
-    forgotten   named only by versions before the last `forget`, which can then no longer be opened
+    temporary   files with private names, left by writers that were killed
+    orphan      files that no version names, written by runs that were killed
+    forgotten   files that only versions before the last `forget` name; these versions can no
+                longer be opened afterwards
 
-Temporary files and orphans may belong to a run that is still at work, so they must be older than a
-grace; a writer who finds their shard there already makes it young again. What was forgotten goes at
-once. The order is chosen so that a vacuum may stop anywhere: versions are let go of before their
-shards go, and shards before the manifest's files that say which they were.
+Temporary files and orphans may belong to a run that is still active, so they are removed only if
+they are older than a grace period. A writer that finds its shard there renews the file's time.
+Forgotten files are removed at once. A vacuum may be interrupted at any point: it first marks
+versions as gone, then removes their shards, then the manifest files that list these shards.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Final, Literal
 from wham_data.corpus.corpus import Corpus
 from wham_data.corpus.manifest import DATA_NAME, LOG, ManifestTable
 from wham_data.corpus.storage.contract import TEMPORARY, Entry
-from wham_data.corpus.tombstones import FOLDER, FORGET, Forgotten, let_go_before
+from wham_data.corpus.tombstones import FOLDER, FORGET, Forgotten, mark_versions_gone
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.manifest import EPISODES_SCHEMA, QUARANTINE_SCHEMA, SHARD_NAME
@@ -34,7 +35,12 @@ FOLDERS: Final = ("", SHARDS, "runs", FOLDER, *TABLES, *(f"{table}/{LOG}" for ta
 
 @dataclass(frozen=True, slots=True)
 class Unneeded:
-    """A file that no kept version needs."""
+    """A file that no kept version needs.
+
+    folder  folder in the corpus
+    entry   the file in this folder
+    why     the reason to remove it
+    """
 
     folder: str
     entry: Entry
@@ -51,9 +57,10 @@ class VacuumReport:
     """What a vacuum removed, or would remove.
 
     oldest_version  the first version that can still be opened
-    files           the names of what goes, by reason
-    n_bytes         their sizes together
-    young           files left alone because they are younger than the grace
+    files           reason -> names of the removed files
+    n_bytes         their total size
+    young           count of files that stay because they are younger than the grace period
+    dry_run         nothing was removed
     """
 
     location: str
@@ -71,21 +78,21 @@ def vacuum(
     drop_before: int = 0,
     dry_run: bool = False,
 ) -> VacuumReport:
-    """Remove what no kept version needs.
+    """Remove the files that no kept version needs.
 
-    Every version is kept from the last `forget` on. A reader of one that is not finds its shards
-    missing; a run that writes is never disturbed if the grace is longer than it takes to write a
-    shard and commit it.
+    All versions since the last `forget` are kept. A process that reads an older version will find
+    its shards missing. Runs that write are not disturbed if the grace period is longer than the time
+    to write a shard and commit it.
 
     Args:
-        corpus: any version of it.
-        older_than_seconds: grace for what may belong to a run at work.
-        drop_before: versions before this one are not kept either.
-        dry_run: remove nothing.
+        corpus: the corpus, opened at any version.
+        older_than_seconds: grace period for temporary files and orphans.
+        drop_before: do not keep versions before this one.
+        dry_run: remove nothing; only report what would be removed.
 
     Raises:
         UsageError: there is no version `drop_before`.
-        IntegrityError: the manifest is damaged, so that nobody can say what is needed.
+        IntegrityError: the manifest is damaged, so the needed files are unknown.
     """
     corpus.refresh()
     if drop_before > corpus.version:
@@ -111,7 +118,7 @@ def vacuum(
     oldest = kept["episodes"].oldest
     if not dry_run:
         if oldest > at_least or drop_before:
-            let_go_before(corpus.storage, oldest)
+            mark_versions_gone(corpus.storage, oldest)
         going = [each for each in going if corpus.storage.discard(each.folder, each.entry)]
         corpus.storage.settle(SHARDS, *TABLES)
     files: dict[Why, list[str]] = {}

@@ -31,10 +31,12 @@ ManifestRow = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """How much was checked, and what is wrong.
+    """How much was checked, and which problems there are.
 
-    problems  a line each, naming the place and both values; none: the corpus is whole
-    notes     what a person may want to know, but is no damage
+    shards, episodes, steps  counts of what was checked
+    n_bytes   total size of the shards
+    problems  one line each, with the place and both values; empty: the corpus is not damaged
+    notes     one line each: unusual, but not damage
     """
 
     shards: int
@@ -46,7 +48,7 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there are no problems."""
         return not self.problems
 
 
@@ -63,10 +65,10 @@ def verify(
     """Check the manifest, every shard it names, and every step in them.
 
     Args:
-        corpus: as of the version it is open at.
-        hashes: read every byte again and compare its SHA-256. Without it a flipped bit is found by
-            the page checksums, but not one in a footer.
-        threads: how many shards to read at once. Default: one per processor.
+        corpus: checked at the version at which it is open.
+        hashes: read every byte and compare the SHA-256 of each shard. If False, page checksums find
+            a changed bit in a page, but not in a footer.
+        threads: count of shards to read at once; None: one per processor.
     """
     found = _Findings(problems=corpus.manifest_problems())
     try:
@@ -121,7 +123,7 @@ def _manifest_problems(rows: Sequence[ManifestRow], info: CorpusInfo) -> Iterato
 
 
 def _notes_on_splits(rows: Sequence[ManifestRow]) -> Iterator[str]:
-    """Players and matches on both sides of a split: somebody asked for it, or changed rows."""
+    """Players and matches that are in several splits, by a user's choice or by changed rows."""
     for kind in ("player", "match"):
         splits: dict[str, set[str]] = {}
         for row in rows:

@@ -1,4 +1,4 @@
-"""Windows for training: which there are, in which order they come, and how they are read."""
+"""Training windows: how they are selected, ordered and read."""
 
 from wham_data.feed.dataset import WindowDataset
 from wham_data.feed.tensors import to_numpy, to_torch

@@ -1,10 +1,10 @@
-"""How fast windows are fed: ours, a raw memory map, and other libraries where they are installed.
+"""Measure how fast windows are read: by this package, a raw memory map, and other libraries.
 
-Every reader lives in a process of its own, which imports first and is then told what to do; the
-readers take turns, round by round, so that what else the machine does hits all alike. Ours and the
-memory map read the same windows of the whole corpus. Other libraries get the easier task of windows
-that were stored one by one, without overlap: what overlaps would take them `length` times the disk.
-What each of them reads is held in memory meanwhile, whatever the system would like to do with it.
+Every reader runs in its own process, which imports everything before the first measurement. The
+readers take turns, round by round, so that other work on the machine affects all of them equally.
+This package and the memory map read the same windows of the whole corpus. Other libraries get an
+easier task: windows that are stored one by one, without overlap, because overlapping windows would
+need `length` times the disk space. The files that a reader reads are kept in memory meanwhile.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from wham_data.schemas.errors import WhamDataError
 from wham_data.schemas.steps import FLOAT, TOKEN
 
 WARM_UP: Final = 8
-"""Turns that are not counted: shards are opened and pages mapped when they are first touched."""
+"""Turns that are not counted, because the first reads also open shards and map pages."""
 PATIENCE: Final = 20
-"""A turn ends after this many times the seconds it should have, whatever has been done."""
+"""A turn ends after this many times `Task.turn_s` at the latest."""
 BYTE: Final = np.dtype(np.uint8)
 
 
@@ -47,10 +47,12 @@ BYTE: Final = np.dtype(np.uint8)
 class Task:
     """What all readers read.
 
-    location    of the corpus
-    batch_size  windows of a batch
+    location    path or URL of the corpus
+    length      steps in a window
+    batch_size  windows in a batch
     stored      most windows that are stored for other libraries
-    turn_s      seconds of a turn, of which the reader should have had the CPU
+    turn_s      seconds of CPU time that a turn lasts
+    seed        seed of the shuffle
     """
 
     location: str
@@ -61,7 +63,11 @@ class Task:
     seed: int = 0
 
     def dataset(self, **changes: Any) -> WindowDataset:
-        """The `WindowDataset` that reads this task; `changes` replace its settings."""
+        """The `WindowDataset` for this task; `changes` replace its settings.
+
+        Raises:
+            WhamDataError: see `WindowDataset`.
+        """
         settings: dict[str, Any] = {
             "length": self.length,
             "batch_size": self.batch_size,
@@ -74,10 +80,10 @@ class Task:
 
 
 class Reader(ABC):
-    """One way to read windows, in a process of its own.
+    """One way to read windows; it runs in its own process.
 
-    name   for people
-    needs  the package without which it cannot be measured
+    name   name for people
+    needs  package that must be installed to measure it; None: no other package
     """
 
     name: ClassVar[str]
@@ -88,23 +94,26 @@ class Reader(ABC):
 
     @abstractmethod
     def prepare(self) -> None:
-        """Write whatever it needs into the folder; not timed."""
+        """Write the files that the reader needs into its folder; not timed."""
 
     def files(self) -> list[Path]:
-        """The files that it reads."""
+        """The files that the reader reads."""
         return [path for path in self.folder.rglob("*") if path.is_file()]
 
     def by_number(self) -> tuple[int, Callable[[Numbers], object]] | None:
-        """How many windows there are, and what reads a batch of them by number."""
+        """The number of windows, and a function that reads the batch of the given numbers, int64 [B].
+
+        None if the library has no random access.
+        """
         return None
 
     @abstractmethod
     def batches(self) -> Iterator[object]:
-        """Endless shuffled batches, through its DataLoader."""
+        """Endless shuffled batches, read through the DataLoader that the library recommends."""
 
 
 class WhamData(Reader):
-    """This package; it reads the corpus as it is."""
+    """This package; it reads the shards of the corpus directly."""
 
     name = "wham-data"
 
@@ -129,24 +138,24 @@ class WhamData(Reader):
 
 
 class MemoryMap(Reader):
-    """The rows of all shards in two flat files: gathered in one call, or by the window in a loader."""
+    """The rows of all shards in two flat files, read in one numpy call or window by window."""
 
     name = "memory map"
 
     def prepare(self) -> None:
-        """Copy tokens and actions of all shards, and note where each window begins.
+        """Copy the tokens and actions of all shards, and write the first row of each window.
 
         Raises:
-            WhamDataError: the disk has no room for them.
+            WhamDataError: the disk does not have enough free space.
         """
         windows = self.task.dataset().windows
         needed = sum(path.stat().st_size for path in WhamData(self.task, self.folder).files())
         if (free := shutil.disk_usage(self.folder).free) < needed:
             raise WhamDataError(
-                f"{self.folder}: {free / 1e9:.1f} GB free, but the memory map takes "
-                f"{needed / 1e9:.1f} GB; TMPDIR says where it goes"
+                f"{self.folder}: {free / 1e9:.1f} GB free, but the memory map needs "
+                f"{needed / 1e9:.1f} GB; set TMPDIR to a folder on a larger disk"
             )
-        begins, row = [], 0
+        first_rows, row = [], 0
         with ExitStack() as files:
             out = {
                 name: files.enter_context((self.folder / name).open("wb"))
@@ -154,27 +163,27 @@ class MemoryMap(Reader):
             }
             for number in range(len(windows.shards)):
                 view = windows.shards.open(number)
-                begins.append(row)
+                first_rows.append(row)
                 row += view.rows
                 for _, table in view.read_rows(0, view.rows, list(out)):
                     for name, file in out.items():
                         file.write(matrix_of(table.column(name).combine_chunks(), BYTE).data)
         shard, first = windows.locate(np.arange(len(windows)))
-        np.save(self.folder / "starts.npy", np.array(begins)[shard] + first)
+        np.save(self.folder / "starts.npy", np.array(first_rows)[shard] + first)
         np.save(self.folder / "rows.npy", row)
 
     def by_number(self) -> tuple[int, Callable[[Numbers], object]] | None:
         """See `Reader`."""
         starts, tokens, actions = self._open()
-        whole = [_overlapping(matrix, self.task.length) for matrix in (tokens, actions)]
-        return len(starts), lambda numbers: [matrix[starts[numbers]] for matrix in whole]
+        overlapping = [_overlapping(matrix, self.task.length) for matrix in (tokens, actions)]
+        return len(starts), lambda numbers: [matrix[starts[numbers]] for matrix in overlapping]
 
     def batches(self) -> Iterator[object]:
-        """Windows cut out one by one, widened and collated, as nanoGPT and its kin do."""
+        """Windows read one by one, converted to int64 and collated, as in nanoGPT."""
         from torch.utils.data import DataLoader
 
-        cut: Any = _Cut(*self._open(), self.task.length)
-        loader = DataLoader(cut, self.task.batch_size, shuffle=True)
+        windows: Any = _WindowsInMemoryMap(*self._open(), self.task.length)
+        loader = DataLoader(windows, self.task.batch_size, shuffle=True)
         while True:
             yield from loader
 
@@ -186,7 +195,7 @@ class MemoryMap(Reader):
 
 
 @dataclass(frozen=True, slots=True)
-class _Cut:
+class _WindowsInMemoryMap:
     starts: Numbers
     tokens: NDArray[np.uint16]
     actions: NDArray[np.float32]
@@ -204,7 +213,7 @@ class _Cut:
 
 
 def _overlapping(matrix: NDArray[Any], length: int) -> NDArray[Any]:
-    """Every `length` rows of a matrix, [rows - length + 1, length, numbers], one copy to gather."""
+    """A view of every `length` neighbouring rows of a matrix, [rows - length + 1, length, numbers]."""
     plain = np.asarray(matrix).view(np.ndarray)
     shape = (len(plain) - length + 1, length, plain.shape[1])
     return as_strided(plain, shape, (plain.strides[0], *plain.strides), writeable=False)
@@ -215,14 +224,16 @@ OURS: Final[tuple[type[Reader], ...]] = (WhamData, MemoryMap)
 
 @dataclass(frozen=True, slots=True)
 class FeedFigures:
-    """The figures of one reader: medians over the rounds, None for what it cannot do.
+    """The figures of one reader: medians over the rounds; None for what it cannot do.
 
-    random         windows/s, batches of random numbers
-    loader         windows/s, shuffled, through its DataLoader
-    random_cpu     windows per CPU second; what is left of the noise of a busy machine
-    first_batch_s  from nothing (but imports) to the first batch
-    memory_mb      most private memory of its process
-    failed         why it could not be measured
+    name           name of the reader
+    random         windows per second, in batches of random window numbers
+    random_cpu     the same per second of CPU time; depends less on other work of the machine
+    loader         windows per second, shuffled, through its DataLoader
+    loader_cpu     the same per second of CPU time
+    first_batch_s  seconds from opening the data to the first batch; imports are not counted
+    memory_mb      largest private memory of its process, MiB
+    failed         why it could not be measured; None: it was
     """
 
     name: str
@@ -242,18 +253,21 @@ def measure(
     warm_up: int = WARM_UP,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[FeedFigures]:
-    """Let the readers take turns.
+    """Measure readers, which take turns.
 
     Args:
+        task: what to read.
         readers: OURS, and those of `peers` that are `installed`.
         rounds: turns of each reader that are counted.
-        warm_up: turns before them.
+        warm_up: turns before them that are not counted.
+        progress: called with a line of text for each step.
 
     Returns:
         figures in the order of `readers`.
 
     Raises:
-        WhamDataError: ours or the memory map cannot be measured.
+        WhamDataError: this package or the memory map cannot be measured. (For another library the
+            error is in its `FeedFigures.failed`.)
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wham-data-feed-")))
@@ -264,24 +278,26 @@ def measure(
             stack.callback(processes[-1].end)
         for number in range(-warm_up, rounds):
             progress(f"round {number + warm_up + 1} of {rounds + warm_up}")
-            for each in processes:
-                each.take(counts=number >= 0)
-        return [each.figures() for each in processes]
+            for process in processes:
+                process.take_turn(counts=number >= 0)
+        return [process.figures() for process in processes]
 
 
 def installed(readers: Sequence[type[Reader]]) -> list[type[Reader]]:
-    """The readers whose package is installed on this machine."""
+    """The readers that can be measured here: their package is installed, or they need none."""
     return [each for each in readers if each.needs is None or find_spec(each.needs) is not None]
 
 
 class _Turn(NamedTuple):
+    """The batches of one turn, and the seconds they took."""
+
     batches: int
     wall_s: float
     cpu_s: float
 
 
 class _Process:
-    """A reader in its process, and what it has come to so far."""
+    """A reader in its process, and its measurements so far."""
 
     def __init__(self, reader: type[Reader], task: Task, folder: Path) -> None:
         self._reader, self._batch_size = reader, task.batch_size
@@ -289,16 +305,16 @@ class _Process:
         self._memory_mb: float | None = None
         self._failed: str | None = None
         context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
+        self._pipe, child_pipe = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(theirs, reader, task, folder), daemon=True
+            target=_serve, args=(child_pipe, reader, task, folder), daemon=True
         )
         self._process.start()
-        theirs.close()
+        child_pipe.close()
         self._first_batch_s: float | None = self._ask("first_batch")
 
-    def take(self, *, counts: bool) -> None:
-        """One turn of each kind."""
+    def take_turn(self, *, counts: bool) -> None:
+        """Let the reader take one turn of each kind; record it if it `counts`."""
         for kind, turns in self._turns.items():
             turn = self._ask(kind)
             if counts and turn is not None:
@@ -306,7 +322,7 @@ class _Process:
         self._memory_mb = max(self._memory_mb or 0, self._ask("memory") or 0) or None
 
     def figures(self) -> FeedFigures:
-        """Medians."""
+        """The medians of all turns that count."""
         rates: dict[str, float] = {}
         for kind, turns in self._turns.items():
             if turns:
@@ -327,11 +343,11 @@ class _Process:
         self._process.join(10)
         self._process.kill()
 
-    def _ask(self, what: str) -> Any:
+    def _ask(self, method: str) -> Any:
         if self._failed is not None:
             return None
         try:
-            self._pipe.send(what)
+            self._pipe.send(method)
             answer = self._pipe.recv()
         except (EOFError, OSError):
             answer = WhamDataError(f"{self._reader.name}: its process died")
@@ -344,28 +360,35 @@ class _Process:
 
 
 def _serve(pipe: Connection, reader: type[Reader], task: Task, folder: Path) -> None:
-    """What a reader's process does: answers until nobody asks any more."""
-    # Libraries talk; ours is the only word on stdout, and what breaks goes through the pipe.
+    """The main function of a reader's process: answer requests until the pipe is closed."""
+    # Libraries print messages, which must not mix with our output. Errors go through the pipe.
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
     turns: _Turns | None = None
     while True:
         try:
-            what = pipe.recv()
+            method = pipe.recv()
         except EOFError:
             return
         try:
             if turns is None:
                 turns = _Turns(reader, task, folder)
-            pipe.send(getattr(turns, what)())
+            pipe.send(getattr(turns, method)())
         except Exception as error:
             text = " ".join(str(error).split())[:200]
             pipe.send(WhamDataError(f"{reader.name}: {type(error).__name__}: {text}"))
 
 
 def held(paths: Sequence[Path]) -> list[MappedFile]:
-    """Files in memory while what is returned lives; none where they would fill half of it."""
+    """Map files and read them into memory, where they stay while the result exists.
+
+    Returns:
+        the mapped files; an empty list if they need more than half of the memory.
+
+    Raises:
+        WhamDataError: a file cannot be mapped.
+    """
     files = [MappedFile(path) for path in paths if path.stat().st_size]
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if sum(file.size for file in files) > memory / 2:
@@ -376,29 +399,29 @@ def held(paths: Sequence[Path]) -> list[MappedFile]:
 
 
 class _Turns:
-    """What a reader does when it is its turn; the methods are what `_Process` asks for."""
+    """A reader's turns; `_Process` calls these methods by name through the pipe."""
 
     def __init__(self, reader: type[Reader], task: Task, folder: Path) -> None:
         folder.mkdir(parents=True)
-        made = reader(task, folder)
-        made.prepare()
-        self._held = held(made.files())
-        # Timed when everything has been imported and something has been read.
-        next(made.batches())
-        began = time.perf_counter()
-        self._batches = made.batches()
+        reader_object = reader(task, folder)
+        reader_object.prepare()
+        self._held = held(reader_object.files())
+        # The first batch is timed at the second try, when all modules have been imported.
+        next(reader_object.batches())
+        start_s = time.perf_counter()
+        self._batches = reader_object.batches()
         next(self._batches)
-        self._first_batch_s = time.perf_counter() - began
-        self._by_number = made.by_number()
+        self._first_batch_s = time.perf_counter() - start_s
+        self._by_number = reader_object.by_number()
         self._draw = np.random.default_rng(task.seed)
         self._task = task
 
     def first_batch(self) -> float:
-        """Seconds from nothing to the first batch."""
+        """Seconds from opening the data to the first batch."""
         return self._first_batch_s
 
     def random(self) -> _Turn | None:
-        """Batches by number."""
+        """One turn of batches by window numbers; None if the reader has no random access."""
         if self._by_number is None:
             return None
         n, read = self._by_number
@@ -406,21 +429,22 @@ class _Turns:
         return self._timed(read(self._draw.integers(0, n, size)) for _ in count())
 
     def loader(self) -> _Turn:
-        """Batches through the loader."""
+        """One turn of batches through the DataLoader."""
         return self._timed(self._batches)
 
     def _timed(self, batches: Iterator[object]) -> _Turn:
-        wall, cpu = time.perf_counter(), time.process_time()
-        number, took, used = 0, 0.0, 0.0
-        # On a busy machine as much work as on an idle one; who waits for something else gets away.
-        while took < self._task.turn_s or used < self._task.turn_s > took / PATIENCE:
+        start_wall, start_cpu = time.perf_counter(), time.process_time()
+        number, wall_s, cpu_s = 0, 0.0, 0.0
+        # A turn is measured in CPU time, so it does as much work on a busy machine as on an idle
+        # one. PATIENCE ends the turn of a reader that mostly waits.
+        while wall_s < self._task.turn_s or cpu_s < self._task.turn_s > wall_s / PATIENCE:
             next(batches)
             number += 1
-            took, used = time.perf_counter() - wall, time.process_time() - cpu
-        return _Turn(number, took, used)
+            wall_s, cpu_s = time.perf_counter() - start_wall, time.process_time() - start_cpu
+        return _Turn(number, wall_s, cpu_s)
 
     def memory(self) -> float:
-        """Megabytes of this process that are not mapped from files."""
+        """MiB of this process's memory that are not mapped from files."""
         lines = Path("/proc/self/status").read_text().splitlines()
         status = dict(line.split(":", 1) for line in lines)
         return sum(int(status[name].split()[0]) for name in ("RssAnon", "RssShmem")) / 1024

@@ -1,4 +1,4 @@
-"""`WindowDataset`: windows of consecutive steps, in one order whoever reads it."""
+"""`WindowDataset`: windows of consecutive steps, in an order that does not depend on the reader."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
-from wham_data.feed.batches import Batches, Place, Plan
-from wham_data.feed.loop_state import Progress
+from wham_data.feed.batches import Batches, BatchPlan, Place
+from wham_data.feed.loop_state import LoopState
 from wham_data.feed.order import EpochDraws, Order
 from wham_data.feed.prefetch import ahead
 from wham_data.feed.remote_shards import announced, with_cache
@@ -25,20 +25,21 @@ from wham_data.schemas.errors import MismatchError, UsageError
 
 STATE_VERSION: Final = 1
 PLANNED_WINDOWS: Final = 4_096
-"""Windows that are looked up at once."""
+"""Windows whose place in the shards is looked up in one step."""
 SINGLE_WINDOWS: Final = 32
-"""Windows that are read at once when the caller wants single windows."""
+"""Windows that are read in one step when the dataset gives single windows."""
 OnBadShard = Literal["raise", "skip"]
-_DECISIVE: Final = ("windows", "seed", "shuffle", "pool")
+_ORDER_SETTINGS: Final = ("windows", "seed", "shuffle", "pool")
+"""The parts of a state that must agree with the dataset: they decide the order of the windows."""
 
 
 class _Loop(NamedTuple):
     """One loop over a dataset, and this reader's part of it.
 
-    start   where it began
-    until   the first epoch that is not read any more; None: the loop never ends
-    number  of the next batch, out of those of this rank
-    every   this reader takes one batch in `every`
+    start   position at which the loop began
+    until   the epoch before which it ends; None: the loop never ends
+    number  number of this reader's next batch among the batches of its rank
+    every   this reader takes one batch in every `every`
     """
 
     start: Place
@@ -48,13 +49,13 @@ class _Loop(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """Windows of some batches of one epoch, and where they lie.
+    """The W windows of K batches of one epoch, and their places in the shards.
 
-    windows   their numbers, int64 [W]
-    shard     int32 [W]
-    row       int64 [W]
-    ends      of each batch among them, int64 [K]
-    position  of each batch, int64 [K, 2]
+    windows   number of each window, int64 [W]
+    shard     shard of each window, int32 [W]
+    row       first row of each window in its shard, int64 [W]
+    ends      number of windows in batches 0 to k together, int64 [K]
+    position  epoch, and draws given out after the batch; int64 [K, 2]
     """
 
     windows: Numbers
@@ -72,22 +73,24 @@ class WindowDataset(Stream):
             batch["tokens"]      # uint16  [32, 10, N]
             batch["actions"]     # float32 [32, 10, A]
 
-    Iterating gives dictionaries of numpy arrays (tensors through a DataLoader). Besides the fields
-    asked for there are `window`, int64 [B], the number of each window in `dataset.windows`, and
-    `position`, int64 [2], which `state_dict(batch)` reads. Without `batch_size` it gives single
-    windows, without the axis B.
+    Iterating gives dictionaries of numpy arrays (of tensors through a DataLoader). Besides the
+    requested fields each has `window`, int64 [B], the number of each window in `dataset.windows`, and
+    `position`, int64 [2], which `state_dict(batch)` reads. Without `batch_size` the dataset gives
+    single windows, whose arrays have no axis B.
 
     A window lies within one episode, one `keep` range and one split, so it never crosses a gap.
 
-    The sequence of global batches (those of all ranks together) depends on the corpus' version, the
-    settings of the windows, seed, epoch and global batch size alone: not on ranks, workers or
-    restarts. One loop is one pass: `epochs` epochs, each with every window once (or as often as it
-    weighs). In one process the next loop is the next epoch; a loop that was broken off begins again.
-    DataLoader workers cannot tell how often they were started: call `set_epoch` before each loop, as
-    with torch's DistributedSampler, or ask for several epochs at once.
+    The sequence of global batches (the batches of all ranks together) depends only on the version of
+    the corpus, the settings of the windows, the seed, the epoch and the global batch size. It does
+    not depend on the number of ranks or workers, or on restarts.
+
+    One loop reads `epochs` epochs. Each epoch has every window once, or as often as its weight says.
+    In one process the next loop reads the next epoch; after an interrupted loop the same epoch begins
+    again. DataLoader workers do not know how often they were started: call `set_epoch` before each
+    loop, as with torch's DistributedSampler, or set `epochs` to the number of epochs that you need.
 
     Attributes:
-        windows: every window by number, for random access; see `WindowView`.
+        windows: every window by its number, for random access; see `WindowView`.
     """
 
     def __init__(
@@ -117,47 +120,52 @@ class WindowDataset(Stream):
         cache_dir: str | os.PathLike[str] | None = None,
         cache_bytes: int | None = None,
     ) -> None:
-        """Find the windows; no shard is opened but those with unknown actions, or to balance.
+        """Find the windows.
+
+        Opens no shard, with two exceptions: shards with unknown actions when `unknown_actions` is
+        "drop", and all shards when `balance` is set.
 
         Args:
-            corpus: a corpus or where it lies; or several with their shares, see `mix`.
-            length: L, steps of a window.
-            stride: steps from the start of a window to that of the next one.
+            corpus: a corpus or its location; or several of them with their shares, see `mix`.
+            length: L, number of steps in a window.
+            stride: steps from the start of a window to the start of the next one.
             split: read only episodes of "train", "val" or "test"; None: of all splits.
-            seed: seed of the shuffling; each seed gives another order.
-            shuffle: False: in the order of shards and rows.
+            seed: seed of the shuffle; each seed gives another order.
+            shuffle: False: windows come in the order of shards and rows.
             rank: number of this rank, from 0 to world_size - 1.
             world_size: number of ranks. Each gets an equal part of a global batch.
             fields: some of `tokens`, `actions`, `action_known`, `step`, `time_ns`.
             batch_size: windows in a batch of one rank; None: single windows.
             next_observation: observations have one more step than actions: O_0, A_0, ..., O_L.
-            interleave: instead of `tokens` and `actions` the rows of ids a world model reads, as
-                `inputs` and `targets` [B, L (N + 16) - 1], each target the id after its input.
-            unknown_actions: "drop" leaves out windows with a step whose action is not known; "keep"
-                has them with NaN.
+            interleave: give rows of token ids for a world model instead of `tokens` and `actions`:
+                `inputs` and `targets` [B, L (N + 16) - 1]. Each target is the id after its input.
+            unknown_actions: "drop" leaves out windows in which any step has an unknown action;
+                "keep" includes them, with NaN for the unknown actions.
             weights: episode -> how often each of its windows comes per epoch. Default: 1.
-            balance: "action": windows with rare actions come more often, see `balance`.
-            drop_last: leave out the last batch of an epoch if it is short. Without, it may give some
-                ranks one window more than others, or none.
-            epochs: how many one loop goes through; None: it never ends.
-            pool: shuffle only so many neighbouring windows with each other, for storage on which
+            balance: "action": windows with rare actions come more often; see `feed/balance.py`.
+            drop_last: leave out the last batch of an epoch if it is smaller than the others. False:
+                in that batch some ranks may get one window more than others, or no window.
+            epochs: number of epochs in one loop; None: the loop never ends.
+            pool: shuffle only this many neighbouring windows with each other, for storage on which
                 scattered reads are slow; None: all windows.
-            prefetch: batches that a thread reads ahead; not in DataLoader workers, which do it.
-            check_shards: compare the SHA-256 of every shard with the manifest's before its first
-                window is read; without, a flipped bit in a matrix goes unnoticed. (What is fetched
-                from an object store is compared in any case.)
-            on_bad_shard: "raise" ends the loop at a shard that is missing or damaged; "skip" warns,
-                notes it in `windows.bad_shards`, and leaves its windows out of their batches, which
-                come short then, or not at all.
-            cache_dir: where copies of shards from an object store are kept. Default: the folder in
+            prefetch: number of batches that a thread reads in advance. DataLoader workers read in
+                advance themselves and ignore it.
+            check_shards: compare the SHA-256 of every shard with the manifest before its first window
+                is read. False: a changed bit in a matrix is not detected. (Shards from an object
+                store are always compared.)
+            on_bad_shard: what to do at a missing or damaged shard. "raise" raises an error; "skip"
+                warns, lists it in `windows.bad_shards` and leaves its windows out. Their batches
+                are then smaller, and a batch without windows is left out.
+            cache_dir: folder for copies of shards from an object store. Default: the folder in
                 WHAM_DATA_CACHE_DIR, else the user's cache folder.
-            cache_bytes: most bytes of these copies. Default: WHAM_DATA_CACHE_BYTES, else 32 GB.
+            cache_bytes: largest size of all these copies together. Default: WHAM_DATA_CACHE_BYTES,
+                else 32 GB.
 
         Raises:
             NoInputsError: there is no window.
-            UsageError: settings that make no sense, or that the corpus has nothing for.
-            MismatchError: corpora to be mixed differ in what a step is.
-            IntegrityError: the manifest is damaged, or a shard that has to be read here.
+            UsageError: a setting has a value that is not allowed or does not fit the corpus.
+            MismatchError: corpora to be mixed differ in tokenizer, action space or rate.
+            IntegrityError: the manifest, or a shard that must be read here, is damaged.
         """
         shape = Shape(length, stride, next_observation)
         if on_bad_shard not in ("raise", "skip"):
@@ -177,7 +185,7 @@ class WindowDataset(Stream):
         self.windows = WindowView(selection, content, scattered=shuffle and pool is None)
         self._draws = selection.draws
         self._order = Order(len(self._draws), seed, shuffle, pool)
-        self._plan = Plan(
+        self._plan = BatchPlan(
             len(self._draws), (batch_size or 1) * world_size, rank, world_size, drop_last
         )
         self._batch_size, self._epochs, self._prefetch = batch_size, epochs, prefetch
@@ -186,7 +194,7 @@ class WindowDataset(Stream):
                 raise UsageError(f"{name} {number}: expected at least 1")
         if not self._plan.batches_left():
             raise UsageError(
-                f"rank {rank} of {world_size} gets no batch out of {len(self._draws)} windows; take "
+                f"rank {rank} of {world_size} gets no batch out of {len(self._draws)} windows; use "
                 "smaller batches"
             )
         self._identity = {
@@ -199,34 +207,38 @@ class WindowDataset(Stream):
             "shuffle": shuffle,
             "pool": pool,
         }
-        self._progress = Progress()
+        self._loop_state = LoopState()
         self._place: Place | None = None
         self._loop: _Loop | None = None
         self._resumed: _Loop | None = None
 
     @classmethod
     def mix(cls, corpora: Mapping[Any, float], **settings: Any) -> Self:
-        """Windows of several corpora that have the same tokenizer and action space.
+        """Windows of several corpora that have the same tokenizer, action space and rate.
 
         Args:
-            corpora: each (or its location) with its share of the windows that are drawn. An epoch
-                has as many as the corpora have together: a small one comes round several times, of
-                a large one each epoch goes on where the last one ended.
-            settings: those of `WindowDataset`.
+            corpora: corpus (or its location) -> its share of the windows, any number above 0. The
+                number of windows in an epoch is that of all corpora together. So windows of a small
+                corpus come several times per epoch, and a large corpus needs several epochs; each
+                epoch continues in it where the last one ended.
+            settings: the other arguments of `WindowDataset`.
+
+        Raises:
+            WhamDataError: the same errors as `WindowDataset`.
         """
         return cls(corpora, **settings)
 
     @property
     def epoch(self) -> int:
-        """The epoch of the next batch, as far as this process knows."""
-        return (self._place or self._progress.start[0]).epoch
+        """The epoch of the next batch; batches that worker processes have read are not counted."""
+        return (self._place or self._loop_state.start[0]).epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next loop begin with this epoch; workers that are already running do so too."""
+        """Begin the next loop with this epoch, also in workers that are already running."""
         self._begin_at(Place(epoch, 0))
 
     def __len__(self) -> int:
-        """Batches (or single windows) of this rank in the next loop.
+        """Number of batches (or single windows) of this rank in the next loop.
 
         Raises:
             TypeError: the loop never ends.
@@ -237,26 +249,30 @@ class WindowDataset(Stream):
         return total
 
     def __iter__(self) -> Iterator[Batch]:
-        """The batches (or single windows) of one loop; see the class."""
+        """The batches (or single windows) of one loop; the class describes them."""
         worker = this_worker()
         number, every = worker or (0, 1)
-        # Set up at once, not when the first batch is asked for: a state may be asked for before.
+        # Done now, not at the first batch, because `state_dict` may be called before the first batch.
         loop = self._resumed or self._next_loop()._replace(number=number, every=every)
         self._loop, self._resumed, self._place = loop, None, None
         if worker:
-            self._progress.begun_in_worker()
-            return self._worked(loop)
-        return self._handed_out(loop)
+            self._loop_state.begun_in_worker()
+            return self._loop_in_worker(loop)
+        return self._loop_in_main(loop)
 
     def state_dict(self, batch: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Where this reader stands, as plain values for JSON.
+        """The position of this reader, as plain values that JSON can hold.
 
         Args:
-            batch: the last one that was used. Needed where worker processes read, as only they
-                know what they have handed out; torchdata's StatefulDataLoader asks them itself.
+            batch: the last batch that was used. Needed if worker processes read the dataset, because
+                the main process does not know which of their batches were used. (torchdata's
+                StatefulDataLoader calls this method in the workers, without a batch.)
+
+        Returns:
+            settings that decide the order, and `epoch`, `consumed` and `until`.
 
         Raises:
-            UsageError: worker processes read and no batch was given.
+            UsageError: worker processes read the dataset and `batch` is None.
         """
         state: dict[str, Any] = {"version": STATE_VERSION, **self._identity}
         loop = self._loop or self._next_loop()
@@ -264,11 +280,11 @@ class WindowDataset(Stream):
             place, until = loop.start, loop.until
             state |= {"batches": loop.number, "workers": loop.every, "plan": asdict(self._plan)}
         elif batch is not None:
-            place, until = self._plan.settled(_position(batch)), loop.until
-        elif self._place is None and self._progress.in_workers:
+            place, until = self._plan.normalized(_position(batch)), loop.until
+        elif self._place is None and self._loop_state.in_workers:
             raise UsageError(
-                "worker processes read this dataset, so what was used of it is known to you alone: "
-                "state_dict(batch) with the last batch, or torchdata's StatefulDataLoader"
+                "worker processes read this dataset, so only the caller knows which batches were used: "
+                "call state_dict(batch) with the last batch, or use torchdata's StatefulDataLoader"
             )
         else:
             place, until = self._place or loop.start, loop.until
@@ -280,16 +296,18 @@ class WindowDataset(Stream):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let the next loop begin right after what was consumed when `state` was made.
+        """Begin the next loop right after the batches that had been used when `state` was made.
 
-        Nothing is read to get there. Ranks and workers may be others. Where the global batch is of
-        another size, the rest of the epoch is cut into batches anew.
+        No data is read. The numbers of ranks and workers may have changed. If the global batch size
+        has changed, the rest of the epoch is divided into batches again.
 
         Args:
-            state: of `state_dict`, or a whole one of torchdata's StatefulDataLoader.
+            state: a result of `state_dict`, or the whole state of torchdata's StatefulDataLoader.
 
         Raises:
-            MismatchError: it is of other windows, another order, or a newer release.
+            MismatchError: the state is from other windows, another order, or another release.
+            UsageError: `state` is not such a state, or its single windows were put into batches by
+                the loader.
         """
         try:
             states, since = _states_in(state)
@@ -308,57 +326,57 @@ class WindowDataset(Stream):
             return
         if max(numbers) - min(numbers) > first["workers"]:
             raise UsageError(
-                "this state is of single windows that the loader put into batches; "
-                "go on with as many workers, or give batch_size to the dataset"
+                "this state is from single windows that the loader put into batches; "
+                "use the same number of workers, or give batch_size to the dataset"
             )
-        self._begin_at(Plan(**first["plan"]).after(start, min(numbers) + since), until)
+        self._begin_at(BatchPlan(**first["plan"]).after(start, min(numbers) + since), until)
 
     def _begin_at(self, place: Place, until: int | None = None) -> None:
-        self._progress.begin_at(place, until)
+        self._loop_state.begin_at(place, until)
         self._place = self._loop = self._resumed = None
 
     def _next_loop(self) -> _Loop:
-        start, until = self._progress.start
+        start, until = self._loop_state.start
         if until is None and self._epochs is not None:
             until = start.epoch + self._epochs
         return _Loop(start, until)
 
     def _total(self, loop: _Loop) -> int | None:
-        """This rank's batches in a loop."""
+        """Number of this rank's batches in a loop; None: the loop never ends."""
         if loop.until is None:
             return None
         later = loop.until - loop.start.epoch - 1
         return self._plan.batches_left(loop.start.consumed) + later * self._plan.batches_left()
 
-    def _worked(self, loop: _Loop) -> Iterator[Batch]:
-        """A worker's batches of a loop."""
-        for batch in self._made(loop):
+    def _loop_in_worker(self, loop: _Loop) -> Iterator[Batch]:
+        """The batches of a loop that this worker makes."""
+        for batch in self._read_batches(loop):
             self._loop = loop = loop._replace(number=loop.number + loop.every)
             if np.size(batch["window"]):
                 yield batch
 
-    def _handed_out(self, loop: _Loop) -> Iterator[Batch]:
-        """All batches of a loop, keeping track of where the reader stands."""
+    def _loop_in_main(self, loop: _Loop) -> Iterator[Batch]:
+        """All batches of a loop; records the reader's position at each."""
         total = self._total(loop)
-        made = self._made(loop)
-        for batch in ahead(made, self._prefetch) if self._prefetch else made:
+        batches = self._read_batches(loop)
+        for batch in ahead(batches, self._prefetch) if self._prefetch else batches:
             self._loop = loop = loop._replace(number=loop.number + 1)
-            self._place = self._plan.settled(_position(batch))
+            self._place = self._plan.normalized(_position(batch))
             if loop.number == total and loop.until is not None:
-                self._progress.begin_at(Place(loop.until, 0))
+                self._loop_state.begin_at(Place(loop.until, 0))
             if np.size(batch["window"]):
                 yield batch
 
-    def _made(self, loop: _Loop) -> Iterator[Batch]:
-        """The batches of a loop, read; one whose windows are all skipped has none."""
+    def _read_batches(self, loop: _Loop) -> Iterator[Batch]:
+        """The batches of a loop; a batch has no windows if all its shards are bad and skipped."""
         pieces = self._pieces(loop)
         if self.windows.copies is not None:
             pieces = announced(pieces, self.windows.copies)
         for piece in pieces:
-            yield from self._read(piece)
+            yield from self._read_piece(piece)
 
     def _pieces(self, loop: _Loop) -> Iterator[_Piece]:
-        """The batches of a loop, some thousand windows at a time."""
+        """The places of a loop's windows, about PLANNED_WINDOWS windows at a time."""
         total = self._total(loop)
         at_once = max(1, PLANNED_WINDOWS // (self._batch_size or 1)) * loop.every
         drawn: tuple[int, EpochDraws] | None = None
@@ -369,12 +387,12 @@ class WindowDataset(Stream):
             for epoch in np.unique(batches.epoch).tolist():
                 if drawn is None or drawn[0] != epoch:
                     drawn = epoch, self._draws.in_epoch(epoch)
-                mine = batches.epoch == epoch
-                yield self._located(*drawn, Batches(*(column[mine] for column in batches)))
+                in_epoch = batches.epoch == epoch
+                yield self._locate(*drawn, Batches(*(column[in_epoch] for column in batches)))
             first += at_once
 
-    def _located(self, epoch: int, drawn: EpochDraws, batches: Batches) -> _Piece:
-        """Find the windows of some batches of one epoch, and where they lie."""
+    def _locate(self, epoch: int, drawn: EpochDraws, batches: Batches) -> _Piece:
+        """Find the windows of some batches of one epoch, and their places in the shards."""
         sizes = batches.high - batches.low
         ends = np.cumsum(sizes)
         places = np.repeat(batches.high - ends, sizes) + np.arange(ends[-1])
@@ -383,55 +401,55 @@ class WindowDataset(Stream):
         position = np.stack([batches.epoch, batches.after], axis=1)
         return _Piece(windows, shard, row, ends, position)
 
-    def _read(self, piece: _Piece) -> Iterator[Batch]:
-        """The batches of a piece."""
+    def _read_piece(self, piece: _Piece) -> Iterator[Batch]:
+        """The batches (or single windows) of a piece."""
         windows, shard, row, ends, position = piece
         if self._batch_size:
             cuts = [0, *ends.tolist()]
-            for nth, (these, batch) in enumerate(self.windows.stream(shard, row, cuts)):
-                batch["window"], batch["position"] = windows[these], position[nth]
+            for nth, (rows_read, batch) in enumerate(self.windows.stream(shard, row, cuts)):
+                batch["window"], batch["position"] = windows[rows_read], position[nth]
                 yield batch
             return
         cuts = [*range(0, len(row), SINGLE_WINDOWS), len(row)]
-        for (low, high), (these, batch) in zip(
+        for (low, high), (rows_read, batch) in zip(
             pairwise(cuts), self.windows.stream(shard, row, cuts), strict=True
         ):
-            batch |= {"window": windows[these], "position": position[these]}
+            batch |= {"window": windows[rows_read], "position": position[rows_read]}
             singles = (
                 {name: values[nth] for name, values in batch.items()}
                 for nth in range(len(batch["window"]))
             )
-            if isinstance(these, slice):
+            if isinstance(rows_read, slice):
                 yield from singles
                 continue
-            left = set(these.tolist())
+            good = set(rows_read.tolist())
             for one in range(low, high):
                 skipped = {"window": windows[:0], "position": position[one]}
-                yield next(singles) if one in left else skipped
+                yield next(singles) if one in good else skipped
 
     def _check(self, state: Mapping[str, Any]) -> None:
-        """Refuse a state that was made with other windows or in another order."""
+        """Raise an error if `state` was made with other windows or in another order."""
         version = state["version"]
         if version != STATE_VERSION:
             raise MismatchError(
-                f"a state of version {version}, but this release reads {STATE_VERSION}"
+                f"the state has version {version}, but this release reads version {STATE_VERSION}"
             )
-        if any(state[name] != self._identity[name] for name in _DECISIVE):
+        if any(state[name] != self._identity[name] for name in _ORDER_SETTINGS):
             differences = [
                 f"{name} {state[name]}, not {mine}"
                 for name, mine in self._identity.items()
                 if state[name] != mine
             ]
             raise MismatchError(
-                f"the state is of another order: {'; '.join(differences)}. Use the same settings; a "
-                "corpus as it was is Corpus.open(location, version=N)"
+                f"the state is of another order: {'; '.join(differences)}. Use the same settings; "
+                "Corpus.open(location, version=N) opens an earlier version of a corpus"
             )
 
 
 def _opened(corpus: Corpus | str | os.PathLike[str] | Mapping[Any, float]) -> dict[Corpus, float]:
     given = corpus if isinstance(corpus, Mapping) else {corpus: 1.0}
     if not given:
-        raise UsageError("a mix of no corpora")
+        raise UsageError("mix: no corpora were given; expected at least one")
     return {
         each if isinstance(each, Corpus) else Corpus.open(each): share
         for each, share in given.items()
@@ -439,18 +457,18 @@ def _opened(corpus: Corpus | str | os.PathLike[str] | Mapping[Any, float]) -> di
 
 
 def _position(batch: Mapping[str, Any]) -> Place:
-    """Where a reader stands that has used a batch."""
+    """The position of a reader that has used this batch."""
     position = np.asarray(batch["position"])
     if position.shape != (2,):
         raise UsageError(
-            f"position of shape {list(position.shape)}: windows that a loader put into batches come "
-            "in no exact order; give batch_size to the dataset and batch_size=None to the loader"
+            f"position of shape {list(position.shape)}: the loader put single windows into batches, so "
+            "their order is not exact; give batch_size to the dataset and batch_size=None to the loader"
         )
     return Place(int(position[0]), int(position[1]))
 
 
 def _states_in(state: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], int]:
-    """The states of all workers, and how many batches were handed out since they were made."""
+    """The states of all workers, and the number of batches given out after they were made."""
     if "_snapshot" in state:
         workers = state["_snapshot"]["_worker_snapshots"].values()
         return [each["dataset_state"] for each in workers], state["_steps_since_snapshot"]

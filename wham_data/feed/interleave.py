@@ -1,8 +1,8 @@
-"""A window as a world model reads it: one row of ids, step by step, image tokens then action tokens.
+"""Windows as rows of token ids for a world model: for each step image tokens, then action tokens.
 
-    image tokens of o_0 | 16 of a_0 | image tokens of o_1 | 16 of a_1 | ...
+    image tokens of o_0 | 16 tokens of a_0 | image tokens of o_1 | 16 tokens of a_1 | ...
 
-Image ids are 0..V-1 and the 68 action ids follow them, so with V below 65,469 they fit 16 bits.
+Image ids are 0..V-1. The 68 action ids follow them, so all ids fit 16 bits if V is below 65,469.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ MODEL_SPACE: Final = "wham16"
 
 @dataclass(frozen=True, slots=True)
 class Interleaving:
-    """How the steps of a corpus become ids.
+    """How the steps of a corpus become token ids.
 
-    image_vocab   V
-    image_tokens  N, per step
-    conversion    from the corpus' action space to wham16; None: it is wham16
+    image_vocab   V: number of different image tokens
+    image_tokens  N: image tokens per step
+    conversion    from the corpus' action space to wham16; None: the corpus uses wham16
     """
 
     image_vocab: int
@@ -37,10 +37,13 @@ class Interleaving:
 
     @classmethod
     def of(cls, info: CorpusInfo) -> Interleaving:
-        """For a corpus.
+        """The interleaving of a corpus.
+
+        Args:
+            info: description of the corpus.
 
         Raises:
-            UsageError: it has no tokens, or actions that no declared conversion takes to wham16.
+            UsageError: the corpus has no tokens, or there is no conversion from its actions to wham16.
         """
         if info.tokenizer is None:
             raise UsageError("interleave: the corpus holds no tokens; ingest with --tokenizer")
@@ -52,26 +55,26 @@ class Interleaving:
 
     @property
     def tokens_per_step(self) -> int:
-        """N + 16."""
+        """Token ids per step: N + 16."""
         return self.image_tokens + ACTION_SIZE
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """uint16 if the ids fit it, else int32."""
+        """Type of the ids: uint16 if all ids fit, else int32."""
         fits = self.image_vocab + ACTION_VOCAB <= np.iinfo(np.uint16).max + 1
         return np.dtype(np.uint16 if fits else np.int32)
 
     def flat(
         self, tokens: NDArray[np.uint16], actions: NDArray[np.float32]
     ) -> NDArray[np.uint16] | NDArray[np.int32]:
-        """The ids of windows.
+        """The token ids of windows, one row per window.
 
         Args:
-            tokens: [B, L, N], or [B, L + 1, N] with the observation that the last action led to.
-            actions: [B, L, A], measured, in the corpus' space.
+            tokens: uint16 [B, L, N], or [B, L + 1, N] with the observation after the last action.
+            actions: float32 [B, L, A], in the action space and units of the corpus.
 
         Returns:
-            `dtype` [B, L (N + 16)], or N more.
+            ids of type `self.dtype`, [B, L (N + 16)]; with one more observation [B, L (N + 16) + N].
 
         Raises:
             NoTokenError: an action is not known (NaN).

@@ -1,4 +1,4 @@
-"""Where the next loop over a dataset begins, in memory that the owning process and workers share."""
+"""Where the next loop over a dataset begins, in memory shared by the main process and its workers."""
 
 from __future__ import annotations
 
@@ -8,40 +8,41 @@ from typing import Any, Final
 
 from wham_data.feed.batches import Place
 
-_OPEN: Final = -1
+_NO_END: Final = -1
 
 
-class Progress:
-    """Four numbers in memory that DataLoader workers share, forked or spawned.
+class LoopState:
+    """Four numbers in memory that is shared with DataLoader workers, whether forked or spawned.
 
-    So `set_epoch` reaches workers that are running already. When it is pickled for anything but
-    a worker, it becomes a copy.
+    Because the memory is shared, `set_epoch` also reaches workers that are already running. Pickling
+    it for any purpose other than starting a worker makes an independent copy.
     """
 
     def __init__(self) -> None:
-        self._cells = RawArray("q", [0, 0, _OPEN, 0])
+        self._cells = RawArray("q", [0, 0, _NO_END, 0])
 
     def begin_at(self, place: Place, until: int | None = None) -> None:
-        """Let the next loop begin at `place` and end before epoch `until`.
+        """Set where the next loop begins and ends.
 
         Args:
-            until: None: after as many epochs as the dataset says.
+            place: where it begins.
+            until: the epoch before which it ends; None: after the dataset's number of epochs.
         """
-        self._cells[:] = [*place, _OPEN if until is None else until, 0]
+        self._cells[:] = [*place, _NO_END if until is None else until, 0]
 
     @property
     def start(self) -> tuple[Place, int | None]:
-        """The `place` and `until` that `begin_at` got last."""
+        """The `place` and `until` of the last call of `begin_at`."""
         epoch, consumed, until, _ = self._cells
-        return Place(epoch, consumed), None if until == _OPEN else until
+        return Place(epoch, consumed), None if until == _NO_END else until
 
     @property
     def in_workers(self) -> bool:
-        """Whether a worker has begun to read since `begin_at`."""
+        """Whether a worker has begun to read since the last call of `begin_at`."""
         return bool(self._cells[3])
 
     def begun_in_worker(self) -> None:
-        """Tell the owning process that a worker has begun to read."""
+        """Record that a worker has begun to read; the main process sees it in `in_workers`."""
         self._cells[3] = 1
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,14 +1,14 @@
-"""Windows out of memory-mapped shards: one compiled copy per field and batch, nothing decoded.
+"""Windows read from memory-mapped shards: one numpy copy per field and batch, without decoding.
 
-In a mapped shard a row of `tokens` or `actions` is a fixed number of bytes at a known place of the
-file, so with the file in memory it is an address, and a batch is one numpy gather over addresses,
-whichever shards they lie in. What makes that safe is checked once, when a shard is first needed: its
-footer and page headers say what we write, the matrices lie inside the file, and every window that
-the manifest promises lies inside one episode of the shard. (A shard never changes once it has its
-name, so no file shrinks under its map.)
+In a shard a row of `tokens` or `actions` is a fixed number of bytes at a known place in the file. When
+the file is mapped into memory, that place is an address, and a batch is one numpy gather over
+addresses, even if its windows are in different shards. When a shard is first needed, checks make sure
+that this is safe: the footer and page headers are as this package writes them, the matrices end
+before the end of the file, and every window in the manifest lies inside one episode of the shard.
+(A finished shard is never changed, so no file becomes shorter while it is mapped.)
 
-A mapping holds no file descriptor: a corpus may have more shards than a process may have files, and
-a forked worker inherits nothing but memory.
+A mapping holds no file descriptor, because a corpus may have more shards than the number of files
+that a process may open. A forked worker inherits only memory.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
     "step": np.dtype("<i4"),
     "time_ns": np.dtype("<i8"),
 }
-"""The columns that can be had without decoding, and what their rows are made of."""
+"""The columns that can be read without decoding -> the type of the numbers in their rows."""
 
 Names = NDArray[np.bytes_]
 NAME_BYTES: Final = 32
-"""Letters of a shard's name: 24 hex digits and `.parquet`."""
+"""Length of a shard's name: 24 hex digits and `.parquet`."""
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_void_p
@@ -62,11 +62,11 @@ _MAP_FAILED: Final = ctypes.c_void_p(-1).value
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """The part of a column that one window holds.
+    """The part of a column that one window reads.
 
-    dtype    of its numbers
-    numbers  in a row
-    rows     from the first row of the window on
+    dtype    type of the numbers
+    numbers  numbers in a row
+    rows     number of rows, from the first row of the window on
     """
 
     dtype: np.dtype[Any]
@@ -75,18 +75,18 @@ class Column:
 
     @property
     def width(self) -> int:
-        """Bytes of a row."""
+        """Bytes in a row."""
         return self.numbers * self.dtype.itemsize
 
 
 @dataclass(frozen=True, slots=True)
 class Shards:
-    """The shards of some corpora, numbered one corpus after another.
+    """The shards of one or more corpora, numbered from 0, one corpus after another.
 
-    corpora  the corpora that the shards belong to
-    names    file names of the shards of each corpus, ASCII
-    hashes   their SHA-256, hex digits, to be compared when they are opened; None: they are not
-    skip_bad  leave out shards that are missing or damaged instead of raising
+    corpora   the corpora that the shards belong to
+    names     for each corpus the file names of its shards, ASCII
+    hashes    for each corpus the SHA-256 of its shards, hex digits; None: not compared
+    skip_bad  leave out shards that are missing or damaged instead of raising an error
     """
 
     corpora: tuple[Corpus, ...]
@@ -98,13 +98,16 @@ class Shards:
         return sum(len(names) for names in self.names)
 
     def open(self, number: int) -> ShardView:
-        """A shard, its footer checked against its corpus, and its bytes if that was asked for.
+        """Open a shard; compare its footer with its corpus and, if there are hashes, its SHA-256.
+
+        Args:
+            number: number of the shard.
 
         Raises:
-            IntegrityError: it is not there, damaged, or of another corpus.
-            UsageError: it is a cold one, which cannot be mapped.
+            IntegrityError: the shard is missing, damaged, or from another corpus.
+            UsageError: the corpus is cold, so its shards cannot be mapped.
         """
-        corpus, name, sha256 = self._placed(number)
+        corpus, name, sha256 = self._locate(number)
         if corpus.info.layout == "cold":
             raise UsageError(
                 f"{corpus.location}: a cold corpus cannot be mapped; `wham-data compact "
@@ -113,13 +116,13 @@ class Shards:
         view = corpus.open_shard(name)
         if sha256 is not None and hash_file(view.path) != sha256:
             raise IntegrityError(
-                f"{view.where}: its bytes are not those that were committed (corrupt); "
-                f"`wham-data verify {corpus.location}` tells what is wrong"
+                f"{view.where}: its bytes differ from those that were committed (corrupt); "
+                f"`wham-data verify {corpus.location}` shows what is wrong"
             )
         return view
 
     def readable(self, number: int) -> ShardView | None:
-        """A shard; None for a missing or damaged shard when `skip_bad` is set."""
+        """Open a shard; None for a missing or damaged shard when `skip_bad` is set."""
         try:
             return self.open(number)
         except IntegrityError:
@@ -129,21 +132,21 @@ class Shards:
 
     def name(self, number: int) -> str:
         """The path or URL of a shard, for messages."""
-        corpus, name, _ = self._placed(number)
+        corpus, name, _ = self._locate(number)
         return corpus.storage.where(f"shards/{name}")
 
     def fetch(self, number: int) -> None:
-        """Make sure that a shard is on this machine: fetch it unless it is here already."""
-        corpus, name, _ = self._placed(number)
+        """Make sure that a shard is on this machine: download it unless it is already here."""
+        corpus, name, _ = self._locate(number)
         corpus.shard_file(name)
 
     def copies(self, *, scattered: bool) -> Copies | None:
-        """The shards that have to be fetched; None if all are on this machine. See `Copies.of`."""
+        """The shards that must be downloaded; None if all are on this machine. See `Copies.of`."""
         corpora = list(zip(self.corpora, self.names, strict=True))
         return Copies.of(corpora, self.fetch, scattered=scattered)
 
-    def _placed(self, number: int) -> tuple[Corpus, str, str | None]:
-        """A shard's corpus, name, and hash where it is to be compared."""
+    def _locate(self, number: int) -> tuple[Corpus, str, str | None]:
+        """The corpus of a shard, its name, and its hash if it must be compared."""
         corpora = iter(zip(self.corpora, self.names, self.hashes, strict=True))
         corpus, names, hashes = next(corpora)
         while number >= len(names):
@@ -153,108 +156,118 @@ class Shards:
 
 
 class MappedShards:
-    """Rows of many shards; a shard is opened when a row of it is first asked for.
+    """Rows of many shards; a shard is opened when one of its rows is first read.
 
-    Pickled, it is a list of shards; what was mapped is mapped again where it is needed.
+    Pickling keeps the list of shards but no mappings: the copy maps shards again when it reads them.
     """
 
     def __init__(
         self, shards: Shards, windows: Windows, columns: Mapping[str, Column], *, scattered: bool
     ) -> None:
-        """Open nothing yet.
+        """Prepare to read; no shard is opened yet.
 
         Args:
-            shards: what the numbers in `windows` mean.
-            windows: what will be read, sorted by shard; every shard is checked to hold its share.
-            columns: what to read of each window, by name.
-            scattered: windows will be asked for all over a shard, so that its neighbours on disk
-                need not be read with them.
+            shards: the shards that `windows` refers to by number.
+            windows: all windows that may be read, sorted by shard; when a shard is opened, its
+                windows are checked to lie inside its episodes.
+            columns: what to read of each window: name -> column.
+            scattered: windows are read in no order, so the system should not read neighbouring
+                pages from disk with them.
         """
         self._scattered = scattered
         self._copies = shards.copies(scattered=scattered)
         self._shards, self._windows, self._columns = shards, windows, dict(columns)
         self._rows = max(column.rows for column in columns.values())
-        self._forget()
+        self._reset()
 
     def read(self, shard: NDArray[np.int32], row: Numbers) -> dict[str, NDArray[Any]]:
-        """The windows that begin at some rows.
+        """Read windows.
 
         Args:
-            shard: number of the shard, int32 [B].
-            row: first row, int64 [B].
+            shard: shard of each window, int32 [B].
+            row: first row of each window in its shard, int64 [B].
 
         Returns:
-            column -> [B, rows, numbers in a row], new and contiguous.
+            column -> new contiguous array [B, rows, numbers in a row] of the column's type.
 
         Raises:
-            IntegrityError: a shard is missing, damaged, or not what the manifest says.
-            UsageError: a shard is a cold one, which cannot be mapped.
+            IntegrityError: a shard is missing, damaged, or does not match the manifest.
+            UsageError: a corpus is cold, so its shards cannot be mapped.
         """
         if self._copies is None or self._copies.all_fit:
-            return self._gathered(shard, row)
-        with self._turn():  # no other thread may unmap a shard meanwhile
-            return self._gathered(shard, row)
+            return self._gather(shard, row)
+        with self._current_lock():  # another thread must not unmap a shard meanwhile
+            return self._gather(shard, row)
 
     def readable(self, shard: NDArray[np.int32]) -> NDArray[np.bool_] | None:
-        """Which windows lie in good shards, bool [B]; None: all do, or `skip_bad` is not set."""
+        """Whether each window lies in a good shard, bool [B]; None: all do, or `skip_bad` is not set.
+
+        Opens the shards that are not open yet.
+
+        Args:
+            shard: shard of each window, int32 [B].
+
+        Raises:
+            UsageError: a corpus is cold, so its shards cannot be mapped.
+        """
         if not self._shards.skip_bad:
             return None
-        with self._turn():
+        with self._current_lock():
             self._open_all(shard)
         bad = self._bad[shard]
         return ~bad if bad.any() else None
 
     @property
     def bad(self) -> dict[str, str]:
-        """Shard name -> what is wrong, for the bad shards that are skipped."""
+        """Path or URL of each bad shard that is skipped -> the error."""
         return dict(self._wrong)
 
     @property
     def copies(self) -> Copies | None:
-        """The shards that have to be fetched, if there are any."""
+        """The shards that must be downloaded; None if all are on this machine."""
         return self._copies
 
-    def _gathered(self, shard: NDArray[np.int32], row: Numbers) -> dict[str, NDArray[Any]]:
+    def _gather(self, shard: NDArray[np.int32], row: Numbers) -> dict[str, NDArray[Any]]:
         self._open_all(shard)
         if self._wrong and (bad := shard[self._bad[shard]]).size:
             raise IntegrityError(self._wrong[self._shards.name(int(bad[0]))])
         group_rows = self._group_rows[shard]
         slot, at = np.divmod(row, group_rows)
         slot += self._slot[shard]
-        whole = bool((at + self._rows <= group_rows).all())
-        if not whole:
-            # Some windows go on in the next row group, so every row is looked up by itself.
+        in_one_group = bool((at + self._rows <= group_rows).all())
+        if not in_one_group:
+            # Some windows continue in the next row group, so every row gets an address of its own.
             rows = at[:, None] + np.arange(self._rows)
-            further, at = np.divmod(rows, group_rows[:, None])
-            slot = slot[:, None] + further
+            groups_later, at = np.divmod(rows, group_rows[:, None])
+            slot = slot[:, None] + groups_later
         memory = self._memory
-        found: dict[str, NDArray[Any]] = {}
+        result: dict[str, NDArray[Any]] = {}
         for name, column in self._columns.items():
             address = self._bodies[name][slot] + at * column.width
             values = (
                 memory.windows(name, address)
-                if whole
+                if in_one_group
                 else memory.rows(name, address[:, : column.rows])
             )
             shape = (len(row), column.rows, column.numbers)
-            found[name] = values.view(column.dtype).reshape(shape)
-        return found
+            result[name] = values.view(column.dtype).reshape(shape)
+        return result
 
     def announce(self, shard: NDArray[np.int32], row: Numbers) -> None:
-        """Ask the system to have windows in memory soon; returns before they are.
+        """Ask the system to read windows from disk into memory; does not wait for it.
 
         Args:
-            shard: number of the shard, int32 [B].
-            row: first row, int64 [B].
+            shard: shard of each window, int32 [B].
+            row: first row of each window in its shard, int64 [B].
         """
         if self._copies is not None:
-            return  # what was fetched is still in memory, or the disk is slow beside the network
+            return  # a downloaded shard is still in memory, or waiting for the disk matters little
         self._open_all(shard)
         slot, at = np.divmod(row, self._group_rows[shard])
         slot += self._slot[shard]
         for name, column in self._columns.items():
             first = self._bodies[name][slot] + at * column.width
-            # What a window has in the next row group is left to be found there.
+            # Rows of a window in the next row group are not announced.
             n_bytes = column.width * np.minimum(column.rows, self._group_rows[shard] - at)
             page = first // mmap.PAGESIZE * mmap.PAGESIZE
             for address, size in zip(page.tolist(), (first - page + n_bytes).tolist(), strict=True):
@@ -266,11 +279,12 @@ class MappedShards:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
-        # The row groups of a shard that is open have slots, in which the addresses of their
-        # matrices stand.
+    def _reset(self) -> None:
+        # Each row group of an open shard has a slot: an index into the arrays of matrix addresses.
+        # `_slot` is the first slot of a shard, or -1 if it is not mapped. `_place` remembers it for a
+        # shard that was unmapped and is mapped again.
         self._slot = np.full(len(self._shards), -1, np.int64)
         self._place = self._slot.copy()
         self._bad = np.zeros(len(self._shards), np.bool_)
@@ -282,22 +296,22 @@ class MappedShards:
         self._memory = _AddressSpace(self._columns)
         self._lock, self._process = threading.RLock(), os.getpid()
 
-    def _turn(self) -> threading.RLock:
+    def _current_lock(self) -> threading.RLock:
         if self._process != os.getpid():
-            # Forked, perhaps while a thread that is not here held the lock.
+            # This process was forked, and a thread of the parent may have held the lock then.
             self._lock, self._process = threading.RLock(), os.getpid()
         return self._lock
 
     def _open_all(self, shard: NDArray[np.int32]) -> None:
-        if (unseen := shard[self._slot[shard] < 0]).size:
-            for number in np.unique(unseen).tolist():
+        if (unmapped := shard[self._slot[shard] < 0]).size:
+            for number in np.unique(unmapped).tolist():
                 if not self._bad[number]:
                     self._open(number)
         if self._copies is not None and not self._copies.all_fit:
-            self._give_up(self._copies, np.unique(shard).tolist())
+            self._unmap_surplus(self._copies, np.unique(shard).tolist())
 
     def _open(self, number: int) -> None:
-        with self._turn():
+        with self._current_lock():
             if self._slot[number] >= 0:
                 return
             if self._copies is not None:
@@ -326,68 +340,93 @@ class MappedShards:
         self._slot[number] = self._place[number] = first
         self._used = max(self._used, after)
 
-    def _give_up(self, copies: Copies, needed: Sequence[int]) -> None:
-        """Unmap what has not been read for longest, but for what is needed, until the rest fits."""
+    def _unmap_surplus(self, copies: Copies, needed: Sequence[int]) -> None:
+        """Unmap the least recently read shards, except the needed ones, until the rest fits."""
         for number in needed:
             if number in self._files:
                 self._files[number] = self._files.pop(number)
         surplus = sum(file.size for file in self._files.values()) - copies.most_bytes
         for number in list(self._files):
-            if surplus <= 0 or number in needed:  # these were put last
+            if surplus <= 0 or number in needed:  # the needed ones were moved to the end above
                 return
             surplus -= self._files.pop(number).size
             self._slot[number] = -1
             copies.given_up(number)
 
     def _check_windows(self, number: int, view: ShardView) -> None:
-        """Every window of a shard lies in one of the episodes that the shard says it has."""
+        """Check that every window of a shard lies inside one of its episodes."""
         windows = self._windows
         low, high = np.searchsorted(windows.shard, [number, number + 1]).tolist()
         first = windows.first[low:high]
         after = first + (windows.counts(low, high) - 1) * windows.stride + self._rows
         starts = np.array([0, *(each.start for each in view.episodes)])
         ends = np.array([0, *(each.start + each.n_steps for each in view.episodes)])
-        owner = np.searchsorted(starts, first, side="right") - 1
-        if (first < 0).any() or (after > ends[owner]).any():
+        episode = np.searchsorted(starts, first, side="right") - 1
+        if (first < 0).any() or (after > ends[episode]).any():
             raise IntegrityError(
-                f"{view.where}: the manifest has windows in its rows {first.min()} to {after.max()} "
-                f"that do not lie within its episodes; it has {view.rows} rows"
+                f"{view.where}: the manifest has windows in rows {first.min()} to {after.max()} of "
+                f"this shard that do not lie within its episodes; it has {view.rows} rows"
             )
 
 
 class MappedFile:
-    """A file in memory, read-only, for as long as this object lives.
+    """A file that is mapped into memory, read-only, as long as this object exists.
 
-    The standard library's `mmap` would keep a descriptor open for each.
+    The `mmap` of the standard library is not used, because it keeps a file descriptor open.
+
+    Attributes:
+        address: address of the first byte.
+        size: bytes of the file.
     """
 
     def __init__(self, path: Path, *, scattered: bool = False) -> None:
+        """Map a file.
+
+        Args:
+            path: the file; not empty.
+            scattered: it is read in no order, so the system should not read ahead.
+
+        Raises:
+            WhamDataError: the file cannot be opened or mapped.
+        """
         with one_line(path), path.open("rb") as file:
             self.size = os.fstat(file.fileno()).st_size
             address = _LIBC.mmap(None, self.size, _PROT_READ, _MAP_SHARED, file.fileno(), 0)
             if address == _MAP_FAILED:
                 raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         self.address = int(address)
-        # Not at exit: a thread that reads ahead may still be at it.
+        # Not unmapped at exit: a thread that reads ahead may still use the memory.
         weakref.finalize(self, _LIBC.munmap, address, self.size).atexit = False
         if scattered:
             _LIBC.madvise(address, self.size, mmap.MADV_RANDOM)
 
     def load(self) -> None:
-        """Have all of it in memory, and keep it there as far as the system lets."""
+        """Read the whole file into memory; the system may remove it from there later."""
         _LIBC.madvise(self.address, self.size, _MADV_POPULATE_READ)
 
     def matrices(self, view: ShardView, field: str, width: int) -> Numbers:
-        """The address of each row group's matrix of a column with rows of `width` bytes."""
+        """The address of a column's matrix in each row group.
+
+        Args:
+            view: the shard in this file.
+            field: name of the column.
+            width: bytes in a row of the column.
+
+        Returns:
+            int64 [row groups].
+
+        Raises:
+            IntegrityError: a matrix does not end before the end of the file.
+        """
         offsets = view.matrix_offsets(field)
         rows = np.array([view.group_rows(group) for group in range(view.n_groups)])
         if (offsets + rows * width > self.size).any():
-            raise IntegrityError(f"{view.where}: {field} goes on behind the end of the file")
+            raise IntegrityError(f"{view.where}: {field} continues past the end of the file")
         return self.address + offsets
 
 
 class _AddressSpace:
-    """Addresses low to high, which hold all mapped files: a row, or a window, at any of them."""
+    """Addresses [low, high) around all mapped files; a row or window can be read at each of them."""
 
     def __init__(self, columns: Mapping[str, Column], low: int = 1, high: int = 1) -> None:
         self._columns, self._low, self._high = columns, low, high
@@ -395,23 +434,23 @@ class _AddressSpace:
         self._windows = {name: _items(low, high, c.width * c.rows) for name, c in columns.items()}
 
     def with_file(self, file: MappedFile) -> _AddressSpace:
-        """Wide enough for one more."""
+        """The same range, extended to include one more file."""
         low, high = file.address, file.address + file.size
         if self._high > self._low:
             low, high = min(low, self._low), max(high, self._high)
         return _AddressSpace(self._columns, low, high)
 
     def rows(self, name: str, address: Numbers) -> NDArray[np.void]:
-        """A copy of a row at each address."""
+        """Copy the row at each address; void [B] or [B, rows], items of the column's `width` bytes."""
         return self._rows[name][address - self._low]
 
     def windows(self, name: str, address: Numbers) -> NDArray[np.void]:
-        """A copy of as many rows as a window has at each address."""
+        """Copy the window (all its rows) at each address; void [B]."""
         return self._windows[name][address - self._low]
 
 
 def _items(low: int, high: int, width: int) -> NDArray[np.void]:
-    """Addresses low to high as overlapping items of `width` bytes, one beginning at every address."""
+    """Memory [low, high) as overlapping items of `width` bytes; one item begins at every address."""
     interface = {
         "data": (low, True),
         "shape": (max(0, high - low - width + 1),),
@@ -423,11 +462,11 @@ def _items(low: int, high: int, width: int) -> NDArray[np.void]:
 
 
 def _rows_per_group(view: ShardView) -> int:
-    """Rows of every row group but the last, which may have fewer."""
+    """Rows in every row group except the last one, which may have fewer."""
     rows = [view.group_rows(group) for group in range(view.n_groups)]
     if any(each != rows[0] for each in rows[1:-1]) or rows[-1] > rows[0]:
         raise IntegrityError(
-            f"{view.where}: row groups of {min(rows)} to {max(rows)} rows, expected equal ones; "
-            "`wham-data compact` makes them so"
+            f"{view.where}: row groups have {min(rows)} to {max(rows)} rows, expected equal "
+            "numbers; `wham-data compact` makes them equal"
         )
     return rows[0]

@@ -1,6 +1,7 @@
-"""Other libraries, used as their documentation says, for `bench`; loaded only to be measured.
+"""Readers of other libraries for `bench`, used as the documentation of each library recommends.
 
-Windows are stored one by one, without overlap, except in `HuggingFaceSteps`.
+Each library is imported only when it is measured. Windows are stored one by one, without overlap;
+`HuggingFaceSteps` stores single steps.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import pyarrow as pa
 from wham_data.feed.bench import Reader, Task
 from wham_data.feed.windows import Numbers
 
-TOGETHER: Final = 1_000
-"""Windows of a tar, or of a record batch."""
+WINDOWS_PER_FILE: Final = 1_000
+"""Windows in a tar file, or in a record batch."""
 Window = dict[str, Any]
 
 
@@ -45,7 +46,7 @@ class MosaicML(Reader):
     def by_number(self) -> tuple[int, Callable[[Numbers], object]] | None:
         """See `Reader`."""
         data = self._dataset()
-        return len(data), lambda numbers: _stacked([data[int(n)] for n in numbers])
+        return len(data), lambda numbers: _stack([data[int(n)] for n in numbers])
 
     def batches(self) -> Iterator[object]:
         """See `Reader`."""
@@ -87,7 +88,7 @@ class LitData(Reader):
         from litdata import StreamingDataset
 
         data = StreamingDataset(str(self.folder / "chunks"))
-        return len(data), lambda numbers: _stacked([data[int(n)] for n in numbers])
+        return len(data), lambda numbers: _stack([data[int(n)] for n in numbers])
 
     def batches(self) -> Iterator[object]:
         """See `Reader`."""
@@ -130,7 +131,7 @@ class HuggingFace(Reader):
         return Dataset.from_file(str(self.folder / "windows.arrow"))
 
     def _write(self, task: Task) -> None:
-        batches = _stored(task)
+        batches = _window_batches(task)
         first = next(batches)
         types = {
             name: pa.list_(pa.from_numpy_dtype(values.dtype), values[0].size)
@@ -146,7 +147,7 @@ class HuggingFace(Reader):
 
 
 class HuggingFaceSteps(HuggingFace):
-    """The same with a step in a row, from which overlapping windows can be had."""
+    """Hugging Face datasets with one step per row, so that overlapping windows can be read."""
 
     name = "Hugging Face datasets, steps"
 
@@ -162,17 +163,17 @@ class HuggingFaceSteps(HuggingFace):
         return n, lambda numbers: data[(numbers[:, None] + rows).reshape(-1)]
 
     def batches(self) -> Iterator[object]:
-        """Every window a look-up of its rows."""
+        """Batches of windows; each window is read as a slice of rows."""
         from torch.utils.data import DataLoader
 
-        data: Any = _Slices(self._open().with_format("numpy"), self.task.length)
+        data: Any = _WindowsOfRows(self._open().with_format("numpy"), self.task.length)
         loader = DataLoader(data, batch_size=self.task.batch_size, shuffle=True)
         while True:
             yield from loader
 
 
 @dataclass(frozen=True, slots=True)
-class _Slices:
+class _WindowsOfRows:
     data: Any
     length: int
 
@@ -184,7 +185,7 @@ class _Slices:
 
 
 class WebDataset(Reader):
-    """WebDataset: tar files; it has no random access."""
+    """WebDataset: tar files; the library has no random access."""
 
     name = "WebDataset"
     needs = "webdataset"
@@ -192,9 +193,9 @@ class WebDataset(Reader):
     def prepare(self) -> None:
         """See `Reader`."""
         keys = count()
-        for number, batch in enumerate(_stored(self.task)):
+        for number, batch in enumerate(_window_batches(self.task)):
             with tarfile.open(self.folder / f"{number:04d}.tar", "w") as tar:
-                for window in _one_by_one(batch):
+                for window in _single_windows(batch):
                     key = next(keys)
                     for name, values in window.items():
                         _add(tar, f"{key:06d}.{name}.npy", values)
@@ -220,27 +221,27 @@ PEERS: Final[tuple[type[Reader], ...]] = (
 )
 
 
-def _stored(task: Task) -> Iterator[Window]:
-    """Windows without overlap, in order, TOGETHER of them at a time."""
-    data = task.dataset(stride=task.length, shuffle=False, batch_size=TOGETHER, epochs=1)
+def _window_batches(task: Task) -> Iterator[Window]:
+    """Windows without overlap, in order, in batches of WINDOWS_PER_FILE: name -> [B, L, numbers]."""
+    data = task.dataset(stride=task.length, shuffle=False, batch_size=WINDOWS_PER_FILE, epochs=1)
     left = task.stored
     for batch in data:
         yield {name: batch[name][:left] for name in ("tokens", "actions")}
-        left -= TOGETHER
+        left -= WINDOWS_PER_FILE
         if left <= 0:
             return
 
 
 def _windows(task: Task) -> Iterator[Window]:
-    return chain.from_iterable(map(_one_by_one, _stored(task)))
+    return chain.from_iterable(map(_single_windows, _window_batches(task)))
 
 
-def _one_by_one(batch: Window) -> Iterator[Window]:
+def _single_windows(batch: Window) -> Iterator[Window]:
     for values in zip(*batch.values(), strict=True):
         yield dict(zip(batch, values, strict=True))
 
 
-def _stacked(windows: list[Window]) -> Window:
+def _stack(windows: list[Window]) -> Window:
     return {name: np.stack([np.asarray(each[name]) for each in windows]) for name in windows[0]}
 
 

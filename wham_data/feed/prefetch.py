@@ -1,4 +1,4 @@
-"""Reading ahead in a thread. Copying windows releases the GIL, so that other threads can run."""
+"""Reading ahead in a thread. Copying windows releases the GIL, so other threads can run meanwhile."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ Item = TypeVar("Item")
 
 
 def ahead(items: Iterator[Item], depth: int) -> Generator[Item, None, None]:
-    """The same items, up to `depth` of them made in a thread before they are asked for.
+    """Yield the same items, computed in a thread up to `depth` items in advance.
 
-    An error comes where its item would have come. Closing the generator ends the thread.
+    An error in `items` is raised in the place of the item. Closing the generator ends the thread.
+
+    Args:
+        items: the items to yield; used by the thread only.
+        depth: most items that wait to be yielded, at least 1.
     """
     ready: queue.Queue[tuple[Item] | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()
 
-    def put(thing: tuple[Item] | BaseException | None) -> bool:
+    def put(message: tuple[Item] | BaseException | None) -> bool:
         while not stop.is_set():
             with suppress(queue.Full):
-                ready.put(thing, timeout=0.1)
+                ready.put(message, timeout=0.1)
                 return True
         return False
 
@@ -38,10 +42,10 @@ def ahead(items: Iterator[Item], depth: int) -> Generator[Item, None, None]:
     thread = threading.Thread(target=work, name="wham-data-feed", daemon=True)
     thread.start()
     try:
-        while (thing := ready.get()) is not None:
-            if isinstance(thing, BaseException):
-                raise thing
-            yield thing[0]
+        while (message := ready.get()) is not None:
+            if isinstance(message, BaseException):
+                raise message
+            yield message[0]
     finally:
         stop.set()
         thread.join()

@@ -1,9 +1,9 @@
-"""Corpora on object stores: their shards are fetched ahead of the order they are needed in.
+"""Corpora on object stores: shards are downloaded in the order in which they will be read.
 
-The copies lie in the cache of `corpus/storage/cache.py`. A reader says which shards will be needed; threads
-fetch them in that order, so many at once that what waits to be read fills half of the cache. Of what
-it has mapped, a process gives up what it has not read for longest, so that its maps do not keep more
-on the disk than the cache may hold.
+The copies are kept in the cache of `corpus/storage/cache.py`. A reader announces which shards it will
+need. Threads download them in that order, but stop while the shards that wait to be read fill half
+of the cache. A process unmaps the shards that it has not read for the longest time, so that its
+mappings do not keep more on the disk than the cache may hold.
 """
 
 from __future__ import annotations
@@ -26,16 +26,19 @@ from wham_data.corpus.storage.object_store import ObjectStorage
 from wham_data.schemas.errors import UsageError, WhamDataError
 
 FETCHED_AT_ONCE: Final = 2
+"""Threads that download at the same time."""
 IDLE_S: Final = 10.0
+"""Seconds without work after which a download thread ends."""
 PIECES_AHEAD: Final = 16
+"""Pieces that are announced before the first of them is read."""
 
 
 class Located(Protocol):
-    """Something to be read that knows in which shards it lies."""
+    """Something to read that knows its shards."""
 
     @property
     def shard(self) -> NDArray[np.int32]:
-        """Numbers of shards, in the order of reading."""
+        """Numbers of the shards in the order of reading, int32 [W]."""
 
 
 Piece = TypeVar("Piece", bound=Located)
@@ -44,7 +47,13 @@ Piece = TypeVar("Piece", bound=Located)
 def with_cache(
     corpus: Corpus, folder: str | os.PathLike[str] | None, most_bytes: int | None
 ) -> Corpus:
-    """The corpus, with a cache of its own where one was asked for and it lies on an object store."""
+    """The corpus with another cache, if it is on an object store and a folder or a limit is given.
+
+    Args:
+        corpus: the corpus; not changed.
+        folder: folder of the cache; None: the folder that the corpus uses.
+        most_bytes: largest size of the cache; None: the limit that the corpus uses.
+    """
     storage = corpus.storage
     if not isinstance(storage, ObjectStorage) or (folder is None and most_bytes is None):
         return corpus
@@ -59,7 +68,12 @@ def with_cache(
 
 
 def announced(pieces: Iterable[Piece], copies: Copies) -> Iterator[Piece]:
-    """The same pieces; the shards of each are fetched while those before it are read."""
+    """Yield the same pieces; shards of later pieces are downloaded while earlier ones are read.
+
+    Args:
+        pieces: pieces in the order of reading.
+        copies: the shards that must be downloaded.
+    """
     soon: deque[Piece] = deque()
     copies.forget_expected()
     for piece in pieces:
@@ -71,27 +85,29 @@ def announced(pieces: Iterable[Piece], copies: Copies) -> Iterator[Piece]:
 
 
 class Copies:
-    """The shards of some corpora that have to be fetched, by number.
+    """The downloaded copies of shards, and the queue of shards to download.
 
-    A pickled copy keeps the sizes, but not what it was asked to fetch.
+    Pickling keeps the sizes but not the queue.
 
     Attributes:
-        all_fit: into the cache, so that none need ever be given up.
+        sizes: bytes of each shard, int64 [S]; 0 for a shard on this machine.
+        most_bytes: largest size of the cache.
+        all_fit: all shards fit in the cache together, so none ever needs to be unmapped.
     """
 
     def __init__(
         self, sizes: NDArray[np.int64], most_bytes: int, fetch: Callable[[int], object]
     ) -> None:
-        """Fetch nothing yet.
+        """Prepare; nothing is downloaded yet.
 
         Args:
-            sizes: bytes of each shard, int64 [S]; 0 for one that lies on this machine.
-            most_bytes: that the cache holds.
-            fetch: puts a shard into the cache.
+            sizes: bytes of each shard, int64 [S]; 0 for a shard on this machine.
+            most_bytes: largest size of the cache.
+            fetch: downloads the shard of a number into the cache.
         """
         self.sizes, self.most_bytes, self._fetch = sizes, most_bytes, fetch
         self.all_fit = int(sizes.sum()) <= most_bytes
-        self._forget()
+        self._reset()
 
     @classmethod
     def of(
@@ -101,71 +117,75 @@ class Copies:
         *,
         scattered: bool,
     ) -> Copies | None:
-        """For the named shards of some corpora; None if all of them lie on this machine.
+        """The copies for some corpora; None if all their shards are on this machine.
 
         Args:
-            corpora: each with its shards, in the order of their numbers.
-            fetch: puts a shard into the cache.
-            scattered: all of them will be needed all the time.
+            corpora: each corpus with the names of its shards, in the order of their numbers.
+            fetch: downloads the shard of a number into the cache.
+            scattered: windows are read from all shards in no order.
 
         Raises:
-            UsageError: they will, but the cache is too small to hold them.
+            UsageError: `scattered`, but the cache cannot hold all shards.
         """
         if not any(isinstance(corpus.storage, ObjectStorage) for corpus, _ in corpora):
             return None
         sizes: list[int] = []
-        rooms: list[int] = []
+        cache_limits: list[int] = []
         for corpus, names in corpora:
             if not isinstance(corpus.storage, ObjectStorage):
                 sizes += [0] * len(names)
                 continue
-            there = {each.name: each.n_bytes for each in corpus.storage.entries("shards")}
-            sizes += [there.get(name.decode(), 0) for name in names.tolist()]
-            rooms.append(corpus.storage.cache.most_bytes)
-        if scattered and sum(sizes) > min(rooms):
+            listed_sizes = {each.name: each.n_bytes for each in corpus.storage.entries("shards")}
+            sizes += [listed_sizes.get(name.decode(), 0) for name in names.tolist()]
+            cache_limits.append(corpus.storage.cache.most_bytes)
+        if scattered and sum(sizes) > min(cache_limits):
             raise UsageError(
-                f"the shards have {sum(sizes):,} bytes, of which the cache holds {min(rooms):,}: "
-                "windows from all over them would be fetched again and again. Give a larger "
-                "cache_bytes, or shuffle neighbours only with pool=N"
+                f"the shards have {sum(sizes):,} bytes, but the cache holds {min(cache_limits):,}: every "
+                "shard would be fetched again and again. Set a larger cache_bytes, or shuffle only "
+                "neighbouring windows with pool=N"
             )
-        return cls(np.array(sizes, np.int64), min(rooms), fetch)
+        return cls(np.array(sizes, np.int64), min(cache_limits), fetch)
 
     def expect(self, shards: NDArray[np.int32]) -> None:
-        """Have shards fetched, in the order in which they first come; returns at once."""
+        """Queue shards for download in the order in which they first appear; does not wait.
+
+        Args:
+            shards: numbers of shards in the order of reading, int32 [W], repeats allowed.
+        """
         self._after_fork()
         _, first = np.unique(shards, return_index=True)
         with self._changed:
             for number in shards[np.sort(first)].tolist():
-                if self.sizes[number] and number not in self._asked | self._mapped:
-                    self._asked.add(number)
+                if self.sizes[number] and number not in self._requested | self._mapped:
+                    self._requested.add(number)
                     self._queue.append(number)
             self._wake()
 
     def forget_expected(self) -> None:
-        """Another order begins: what was expected of the last one need not come."""
+        """Empty the queue, because another order of reading begins."""
         self._after_fork()
         with self._changed:
             self._queue.clear()
-            self._asked.clear()
-            self._waiting.clear()
+            self._requested.clear()
+            self._waiting_bytes.clear()
 
     def mapped(self, number: int) -> None:
-        """A shard is about to be mapped: it need not be fetched, or does not wait any more."""
+        """Record that a shard is about to be mapped: it needs no download and waits no longer."""
         self._after_fork()
         with self._changed:
             self._mapped.add(number)
-            self._asked.discard(number)
-            self._waiting.pop(number, None)
+            self._requested.discard(number)
+            self._waiting_bytes.pop(number, None)
             with suppress(ValueError):
                 self._queue.remove(number)
             self._wake()
 
     def given_up(self, number: int) -> None:
-        """Note that a shard is no longer mapped."""
+        """Record that a shard is no longer mapped."""
         self._mapped.discard(number)
 
     def _wake(self) -> None:
-        """Have threads at work if there is some; they end when there has been none for a while."""
+        """Start download threads if shards are queued; they end after IDLE_S without work."""
         while self._queue and len(self._threads) < FETCHED_AT_ONCE:
             thread = threading.Thread(target=self._work, name="wham-data-fetch", daemon=True)
             self._threads.append(thread)
@@ -179,26 +199,26 @@ class Copies:
                     self._threads.remove(threading.current_thread())
                     return
                 number = self._queue.popleft()
-                self._waiting[number] = int(self.sizes[number])
-            # An error comes again when the shard is read, and is raised there.
+                self._waiting_bytes[number] = int(self.sizes[number])
+            # The error is ignored here: it comes again, and is raised, when the shard is read.
             with suppress(WhamDataError):
                 self._fetch(number)
 
     def _may_fetch(self) -> bool:
-        """Whether there is something to fetch, and it would not push out what waits to be read."""
+        """Whether a shard is queued and its download leaves room for the shards that wait."""
         if not self._queue:
             return False
-        waiting = sum(self._waiting.values())
+        waiting = sum(self._waiting_bytes.values())
         return not waiting or waiting + int(self.sizes[self._queue[0]]) <= self.most_bytes // 2
 
     def _after_fork(self) -> None:
         if self._process != os.getpid():
-            self._forget(self._mapped)  # a fork keeps the maps, but no threads
+            self._reset(self._mapped)  # a forked process keeps the mappings, but not the threads
 
-    def _forget(self, mapped: set[int] | None = None) -> None:
+    def _reset(self, mapped: set[int] | None = None) -> None:
         self._queue: deque[int] = deque()
-        self._asked: set[int] = set()
-        self._waiting: dict[int, int] = {}
+        self._requested: set[int] = set()
+        self._waiting_bytes: dict[int, int] = {}
         self._mapped: set[int] = mapped or set()
         self._threads: list[threading.Thread] = []
         self._changed = threading.Condition()

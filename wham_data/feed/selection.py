@@ -1,4 +1,4 @@
-"""Which windows of which corpora are fed, and how often: from manifests to arrays, column by column."""
+"""Select the windows of one or more corpora and their weights, from columns of the manifests."""
 
 from __future__ import annotations
 
@@ -33,20 +33,24 @@ UnknownActions = Literal["drop", "keep"]
 Balance = Literal["action"]
 
 PIECE: Final = 64
-"""Windows of a run that share a weight when actions are balanced."""
+"""Most windows in a run, which share one weight, when actions are balanced."""
 _COLUMNS: Final = ("shard", "row_start", "n_steps", "split", "keep", "missing_actions")
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which windows the caller wants.
+    """Which windows to select.
 
-    split            only windows of its episodes; None: of all splits
-    unknown_actions  "drop": no window holds a step without a known action
+    split            only windows of episodes in this split; None: of all splits
+    unknown_actions  "drop": leave out windows with an unknown action; "keep": include them
     weights          episode -> how often each of its windows comes per epoch. Default: 1
-    balance          "action": windows with rare actions come more often
+    balance          "action": windows with rare actions come more often; None: they do not
     check_shards     compare the SHA-256 of each shard when it is opened
-    skip_bad         leave out shards that are missing or damaged instead of raising
+    skip_bad         leave out shards that are missing or damaged instead of raising an error
+
+    Raises:
+        UsageError: `unknown_actions` or `balance` has another value, or a weight is negative or not
+            finite.
     """
 
     split: str | None = "train"
@@ -68,14 +72,19 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The windows, the shards they lie in, and how often each is drawn."""
+    """The selected windows.
+
+    shards   the shards that contain them
+    windows  all windows, by number
+    draws    how often each window is drawn per epoch
+    """
 
     shards: Shards
     windows: Windows
     draws: Draws
 
     def fingerprint(self) -> str:
-        """24 hex digits over all that decides what draw k of an epoch is."""
+        """A hash of everything that decides which window draw k of an epoch is; 24 hex digits."""
         digest = hashlib.blake2b(digest_size=12)
         for names in self.shards.names:
             digest.update(np.ascontiguousarray(names).data)
@@ -87,20 +96,22 @@ class Selection:
 
 
 def select(corpora: Mapping[Corpus, float], shape: Shape, choice: Choice) -> Selection:
-    """Find the windows that `choice` asks for.
+    """Find the windows that `choice` describes.
 
     Args:
-        corpora: each with its share of the draws; shares matter only if there are several.
+        corpora: corpus -> its share of the draws; ignored if there is only one corpus.
+        shape: length and stride of the windows.
+        choice: which windows to select.
 
     Raises:
-        NoInputsError: there is no window.
-        UsageError: a share or weight makes no sense, or names an episode that is not there.
-        MismatchError: the corpora differ in what a step is.
+        NoInputsError: a corpus has no such window.
+        UsageError: a share is not above 0, all weights are 0, or a weight names an unknown episode.
+        MismatchError: the corpora differ in tokenizer, action space or rate.
         IntegrityError: a manifest or shard is damaged.
     """
     _check_alike(list(corpora))
     if choice.weights:
-        _check_names(list(corpora), choice.weights)
+        _check_episodes(list(corpora), choice.weights)
     parts = [_part_of(corpus, shape, choice) for corpus in corpora]
     shards = Shards(
         tuple(corpora),
@@ -108,7 +119,7 @@ def select(corpora: Mapping[Corpus, float], shape: Shape, choice: Choice) -> Sel
         tuple(part.shards.hashes[0] for part in parts),
         choice.skip_bad,
     )
-    windows = _joined(parts)
+    windows = _join_windows(parts)
     weights = _weights(parts, list(corpora.values()))
     draws = Draws(windows) if weights is None else Draws.weighted(windows, weights)
     return Selection(shards, windows, draws)
@@ -118,9 +129,9 @@ def select(corpora: Mapping[Corpus, float], shape: Shape, choice: Choice) -> Sel
 class _Part:
     """The windows of one corpus.
 
-    shards   sorted by name
-    windows  sorted by shard and row
-    weights  float64 [R]; None: 1
+    shards   its shards, sorted by name
+    windows  its windows in R runs, sorted by shard and row
+    weights  weight of each run, float64 [R]; None: 1 for all
     """
 
     shards: Shards
@@ -129,8 +140,10 @@ class _Part:
 
 
 def _part_of(corpus: Corpus, shape: Shape, choice: Choice) -> _Part:
-    more = {"episode": choice.weights, "shard_sha256": choice.check_shards}
-    table = corpus.manifest_columns([*_COLUMNS, *(name for name, asked in more.items() if asked)])
+    optional = {"episode": choice.weights, "shard_sha256": choice.check_shards}
+    table = corpus.manifest_columns(
+        [*_COLUMNS, *(name for name, needed in optional.items() if needed)]
+    )
     if choice.split is not None:
         table = table.filter(pc.equal(table.column("split"), choice.split))
     shards, shard, table = _by_place(corpus, table)
@@ -138,8 +151,8 @@ def _part_of(corpus: Corpus, shape: Shape, choice: Choice) -> _Part:
     first, n_steps = _numbers(table, "row_start"), _numbers(table, "n_steps")
     overlap = (shard[1:] == shard[:-1]) & (first[1:] < first[:-1] + n_steps[:-1])
     if overlap.any() or (n_steps < 1).any() or (first < 0).any():
-        raise IntegrityError(f"{corpus.location}: rows of the manifest overlap or make no sense")
-    low, high, episode = _kept(corpus, table, n_steps)
+        raise IntegrityError(f"{corpus.location}: rows of the manifest overlap or are not valid")
+    low, high, episode = _keep_ranges(corpus, table, n_steps)
     starts = starts_within(
         shard[episode], first[episode] + low, first[episode] + high, episode, shape
     )
@@ -148,10 +161,10 @@ def _part_of(corpus: Corpus, shape: Shape, choice: Choice) -> _Part:
         starts = _known_only(shards, starts, missing, shape)
     windows, interval = windows_at(starts, shape.stride, PIECE if choice.balance else None)
     if not len(windows):
-        raise NoInputsError(_nothing(corpus, shape, choice))
+        raise NoInputsError(_no_windows_message(corpus, shape, choice))
     weights: NDArray[np.float64] | None = None
     if choice.weights:
-        weights = _listed(choice.weights, table)[starts.episode[interval]]
+        weights = _episode_weights(choice.weights, table)[starts.episode[interval]]
     if choice.balance:
         balanced = action_weights(shards, windows, shape)
         weights = balanced if weights is None else balanced * weights
@@ -159,110 +172,133 @@ def _part_of(corpus: Corpus, shape: Shape, choice: Choice) -> _Part:
 
 
 def _by_place(corpus: Corpus, table: pa.Table) -> tuple[Shards, Numbers, pa.Table]:
-    """The shards, sorted by name; that of each episode; the episodes, sorted by place."""
+    """Sort the episodes of a manifest by shard and row.
+
+    Returns:
+        the shards, sorted by name; the shard number of each episode, int64 [E]; the sorted table.
+    """
     try:
         names = table.column("shard").combine_chunks().cast(pa.binary()).cast(pa.binary(NAME_BYTES))
     except pa.ArrowInvalid as error:
         raise IntegrityError(
-            f"{corpus.location}: the manifest names something that is no shard"
+            f"{corpus.location}: the manifest has a name that is not the name of a shard"
         ) from error
-    # Names as whole numbers: sorting a million texts takes seconds.
-    letters = matrix_of(names, np.dtype(">u8"))
-    order = np.lexsort((_numbers(table, "row_start"), *letters.T[::-1]))
-    letters = letters[order]
-    new = np.ones(len(letters), np.bool_)
-    new[1:] = (letters[1:] != letters[:-1]).any(axis=1)
-    rest = table.drop_columns(["shard", "split"]).take(order)
+    # Names are compared as integers, because sorting a million strings takes seconds.
+    name_numbers = matrix_of(names, np.dtype(">u8"))
+    order = np.lexsort((_numbers(table, "row_start"), *name_numbers.T[::-1]))
+    name_numbers = name_numbers[order]
+    is_new_shard = np.ones(len(name_numbers), np.bool_)
+    is_new_shard[1:] = (name_numbers[1:] != name_numbers[:-1]).any(axis=1)
+    sorted_table = table.drop_columns(["shard", "split"]).take(order)
     hashes = None
-    if "shard_sha256" in rest.column_names:
-        hashes = rest.column("shard_sha256").combine_chunks().filter(pa.array(new))
-    shards = Shards((corpus,), (letters[new].view(f"S{NAME_BYTES}")[:, 0],), (hashes,))
-    return shards, np.cumsum(new) - 1, rest
+    if "shard_sha256" in sorted_table.column_names:
+        hashes = sorted_table.column("shard_sha256").combine_chunks().filter(pa.array(is_new_shard))
+    shards = Shards(
+        (corpus,), (name_numbers[is_new_shard].view(f"S{NAME_BYTES}")[:, 0],), (hashes,)
+    )
+    return shards, np.cumsum(is_new_shard) - 1, sorted_table
 
 
-def _kept(corpus: Corpus, table: pa.Table, n_steps: Numbers) -> tuple[Numbers, Numbers, Numbers]:
-    """Every `keep` range [low, high), and which row of the table it is of."""
+def _keep_ranges(
+    corpus: Corpus, table: pa.Table, n_steps: Numbers
+) -> tuple[Numbers, Numbers, Numbers]:
+    """All `keep` ranges [low, high) in steps of their episode, and the table row of each; int64 [K]."""
     keep = table.column("keep").combine_chunks()
     ranges = pc.list_flatten(keep)
     episode = pc.list_parent_indices(keep).to_numpy().astype(np.int64)
     low = pc.struct_field(ranges, "start").to_numpy()
     high = pc.struct_field(ranges, "end").to_numpy()
-    before = np.zeros_like(high)
-    before[1:] = np.where(episode[1:] == episode[:-1], high[:-1], 0)
-    if (low < before).any() or (low >= high).any() or (high > n_steps[episode]).any():
+    previous_end = np.zeros_like(high)
+    previous_end[1:] = np.where(episode[1:] == episode[:-1], high[:-1], 0)
+    if (low < previous_end).any() or (low >= high).any() or (high > n_steps[episode]).any():
         raise IntegrityError(f"{corpus.location}: the manifest has a keep range out of order")
     return low, high, episode
 
 
 def _known_only(shards: Shards, starts: Starts, missing: Numbers, shape: Shape) -> Starts:
-    """The starts of windows whose actions are all known; looks only into shards `missing` some."""
-    parts, done = [], 0
+    """The starts of windows whose actions are all known.
+
+    Args:
+        shards: the shards that `starts` refers to.
+        starts: all starts, sorted by shard and row.
+        missing: numbers of the shards with unknown actions, sorted; only these are opened.
+        shape: length of the windows.
+    """
+    parts, copied = [], 0
     for shard in missing.tolist():
         low, high = np.searchsorted(starts.shard, [shard, shard + 1]).tolist()
         if low == high:
             continue
-        parts.append(starts.take(slice(done, low)))
-        done = high
+        parts.append(starts.take(slice(copied, low)))
+        copied = high
         if (view := shards.readable(shard)) is not None:
             rows = _unknown_rows(view)
             parts.append(without_rows(starts.take(slice(low, high)), rows, shape.length))
-    return Starts.joined([*parts, starts.take(slice(done, None))])
+    return Starts.joined([*parts, starts.take(slice(copied, None))])
 
 
 def _unknown_rows(view: ShardView) -> Numbers:
-    found = [np.empty(0, np.int64)]
+    """The rows of a shard whose action is unknown, sorted, int64."""
+    pieces = [np.empty(0, np.int64)]
     for first, table in view.read_rows(0, view.rows, ["action_known"]):
         known = table.column("action_known").combine_chunks().to_numpy(zero_copy_only=False)
-        found.append(first + np.flatnonzero(~known))
-    return np.concatenate(found)
+        pieces.append(first + np.flatnonzero(~known))
+    return np.concatenate(pieces)
 
 
-def _listed(weights: Mapping[str, float], table: pa.Table) -> NDArray[np.float64]:
-    """The weight of each episode of the table; 1 for an episode without one. float64 [E]."""
-    place = pc.index_in(table.column("episode"), value_set=pa.array(list(weights), pa.string()))
-    listed = np.append(np.fromiter(weights.values(), np.float64), 1.0)
-    weight: NDArray[np.float64] = listed[place.fill_null(len(weights)).to_numpy()]
-    return weight
+def _episode_weights(weights: Mapping[str, float], table: pa.Table) -> NDArray[np.float64]:
+    """The weight of each episode of the table, float64 [E]; 1 for an episode not in `weights`."""
+    index = pc.index_in(table.column("episode"), value_set=pa.array(list(weights), pa.string()))
+    values = np.append(np.fromiter(weights.values(), np.float64), 1.0)
+    of_episode: NDArray[np.float64] = values[index.fill_null(len(weights)).to_numpy()]
+    return of_episode
 
 
-def _joined(parts: Sequence[_Part]) -> Windows:
+def _join_windows(parts: Sequence[_Part]) -> Windows:
     if len(parts) == 1:
         return parts[0].windows
     shards = np.cumsum([0, *(len(part.shards) for part in parts)])
     windows = np.cumsum([0, *(len(part.windows) for part in parts)])
     joined = [
-        (part.windows.shard + np.int32(shard), part.windows.first, part.windows.ends + before)
-        for part, shard, before in zip(parts, shards[:-1], windows[:-1], strict=True)
+        (part.windows.shard + np.int32(shard), part.windows.first, part.windows.ends + previous_end)
+        for part, shard, previous_end in zip(parts, shards[:-1], windows[:-1], strict=True)
     ]
     shard, first, ends = (np.concatenate(arrays) for arrays in zip(*joined, strict=True))
     return Windows(shard, first, ends, parts[0].windows.stride)
 
 
 def _weights(parts: Sequence[_Part], shares: Sequence[float]) -> NDArray[np.float64] | None:
-    """The weight of each run: of several corpora, each gets its share of as many draws as before."""
+    """The weight of each run of windows, float64 [R]; None: 1 for all.
+
+    With several corpora the weights are scaled so that each corpus gets its share of the draws. The
+    total number of draws stays the same.
+    """
     if len(parts) == 1 and parts[0].weights is None:
         return None
     weights = [
         np.ones(len(part.windows.first)) if part.weights is None else part.weights for part in parts
     ]
     draws = [
-        float((part.windows.counts() * each).sum())
-        for part, each in zip(parts, weights, strict=True)
+        float((part.windows.counts() * of_run).sum())
+        for part, of_run in zip(parts, weights, strict=True)
     ]
     if min(draws) <= 0:
-        raise UsageError("weights of 0 leave no window to draw")
+        raise UsageError("the weights of all windows are 0, which leaves no window to draw")
     if len(parts) == 1:
         return weights[0]
     if not all(math.isfinite(share) and share > 0 for share in shares):
         raise UsageError(f"shares {', '.join(map(str, shares))}: expected numbers above 0")
-    each = sum(draws) / sum(shares)
+    draws_per_share = sum(draws) / sum(shares)
     return np.concatenate(
-        [w * (share * each / n) for w, share, n in zip(weights, shares, draws, strict=True)]
+        [
+            of_run * (share * draws_per_share / n)
+            for of_run, share, n in zip(weights, shares, draws, strict=True)
+        ]
     )
 
 
 def _check_alike(corpora: Sequence[Corpus]) -> None:
-    """Corpora whose windows come in one batch have steps of one kind."""
+    """Check that all corpora have the same tokenizer, action space and rate."""
     first = corpora[0]
     for other in corpora[1:]:
         differences = [
@@ -276,16 +312,16 @@ def _check_alike(corpora: Sequence[Corpus]) -> None:
             )
 
 
-def _check_names(corpora: Sequence[Corpus], weights: Mapping[str, float]) -> None:
+def _check_episodes(corpora: Sequence[Corpus], weights: Mapping[str, float]) -> None:
     episodes = [corpus.manifest_columns(["episode"]).column("episode") for corpus in corpora]
     known = pa.chunked_array([chunk for column in episodes for chunk in column.chunks], pa.string())
-    strange = pc.invert(pc.is_in(pa.array(list(weights), pa.string()), value_set=known))
-    if pc.any(strange).as_py():
-        name = list(weights)[pc.index(strange, True).as_py()]
+    is_unknown = pc.invert(pc.is_in(pa.array(list(weights), pa.string()), value_set=known))
+    if pc.any(is_unknown).as_py():
+        name = list(weights)[pc.index(is_unknown, True).as_py()]
         raise UsageError(f"weights: episode {name[:120]!r} is in none of the corpora")
 
 
-def _nothing(corpus: Corpus, shape: Shape, choice: Choice) -> str:
+def _no_windows_message(corpus: Corpus, shape: Shape, choice: Choice) -> str:
     splits = corpus.manifest_columns(["split"]).column("split").unique().to_pylist()
     where = "any split" if choice.split is None else f"split {choice.split!r}"
     known = " with known actions" if choice.unknown_actions == "drop" else ""

@@ -1,6 +1,6 @@
-"""The edge to torch: what a DataLoader asks of a dataset, and batches as tensors or arrays.
+"""The only module of the feed that uses torch: the DataLoader interface and batch conversion.
 
-Nothing else of the feed knows torch, and this works without it too.
+It can be imported without torch; only `to_torch` then raises an error.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ else:
         Stream = object
 
 Batch = dict[str, NDArray[Any]]
-"""Arrays by name; see `WindowDataset`."""
+"""Field name -> array; `WindowDataset` describes the fields."""
 
 
 def this_worker() -> tuple[int, int] | None:
-    """Number of this DataLoader worker and how many there are; None in any other process."""
+    """Number of this DataLoader worker, and the number of workers; None outside a worker."""
     if Stream is object:
         return None
     from torch.utils.data import get_worker_info
@@ -41,14 +41,19 @@ def this_worker() -> tuple[int, int] | None:
 def to_torch(
     batch: Mapping[str, Any], device: str | torch.device = "cpu", *, widen: bool = True
 ) -> dict[str, torch.Tensor]:
-    """A batch as tensors on a device.
+    """Convert a batch to tensors on a device.
 
-    Integers travel as they are, tokens in 16 bits, and are widened there to int64, which is what an
-    embedding looks up.
+    Integers are copied to the device in their own type (tokens in 16 bits) and are widened to int64
+    there, because an embedding layer expects int64.
 
     Args:
-        batch: arrays or tensors.
-        widen: False leaves integers as they are.
+        batch: field name -> array or tensor of any shape.
+        device: device of the result, as torch names it ("cpu", "cuda:0").
+        widen: convert integers to int64; False keeps their types.
+
+    Returns:
+        field name -> tensor of the same shape. On the CPU a tensor whose type does not change shares
+        memory with its array.
 
     Raises:
         MissingPartError: torch is not installed.
@@ -60,13 +65,16 @@ def to_torch(
     tensors = {}
     for name, values in batch.items():
         tensor = torch.as_tensor(values).to(device, non_blocking=True)
-        whole = widen and not (tensor.is_floating_point() or tensor.dtype == torch.bool)
-        tensors[name] = tensor.to(torch.int64) if whole else tensor
+        is_integer = widen and not (tensor.is_floating_point() or tensor.dtype == torch.bool)
+        tensors[name] = tensor.to(torch.int64) if is_integer else tensor
     return tensors
 
 
 def to_numpy(batch: Mapping[str, Any]) -> Batch:
-    """A batch as arrays, sharing memory with tensors that are on the CPU."""
+    """Convert a batch to numpy arrays of the same shapes and types.
+
+    Tensors on the CPU share their memory with the arrays; tensors on another device are copied.
+    """
     return {
         name: values.cpu().numpy() if hasattr(values, "cpu") else np.asarray(values)
         for name, values in batch.items()

@@ -1,4 +1,4 @@
-"""Windows by number, as arrays: what a batch holds, and random access to it."""
+"""The content of a window, and random access to windows by their numbers."""
 
 from __future__ import annotations
 
@@ -21,23 +21,28 @@ from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.errors import UsageError
 
 OBSERVED: Final = ("tokens", "step", "time_ns")
-"""Fields of an observation, of which a window with `next_observation` has one more."""
-DONE: Final = ("actions", "action_known")
+"""Fields of an observation; with `next_observation` a window has one more of each."""
+ACTION_FIELDS: Final = ("actions", "action_known")
 SCALARS: Final = ("step", "time_ns")
+"""Fields with one number per step."""
 LOOK_AHEAD: Final = 1_024
-"""Windows that are asked for ahead of time: enough requests to keep a fast disk busy."""
+"""Windows that are announced to the system in advance: enough requests to keep a fast disk busy."""
 MANY_FAULTS: Final = 8
-"""Pages that had to be waited for in about as many batches; one now and then is cheaper to wait for."""
+"""Page faults in about 8 batches from which pages are announced; waiting for a few costs less."""
 REMEMBERED: Final = 128
-"""Batches for which a disk that was read is taken to be read still."""
+"""Batches during which pages are still announced after the last time with many page faults."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a window holds.
+    """What a window contains.
 
-    fields        names out of OBSERVED and DONE
-    interleaving  how tokens and actions become `inputs` and `targets`; None: they stay apart
+    shape         length of the window
+    fields        names from OBSERVED and ACTION_FIELDS
+    interleaving  how tokens and actions become `inputs` and `targets`; None: they stay separate
+
+    Raises:
+        UsageError: `fields` is empty or has an unknown name.
     """
 
     shape: Shape
@@ -45,9 +50,9 @@ class Content:
     interleaving: Interleaving | None = None
 
     def __post_init__(self) -> None:
-        known = (*OBSERVED, *DONE)
-        strange = [field for field in self.fields if field not in known]
-        if strange or not self.fields:
+        known = (*OBSERVED, *ACTION_FIELDS)
+        unknown = [field for field in self.fields if field not in known]
+        if unknown or not self.fields:
             raise UsageError(
                 f"fields {', '.join(map(repr, self.fields)) or 'none'}: expected some of "
                 f"{', '.join(known)}; `Corpus.scan()` reads every column"
@@ -57,11 +62,17 @@ class Content:
     def of(
         cls, info: CorpusInfo, shape: Shape, fields: Sequence[str], *, interleave: bool
     ) -> Content:
-        """For windows of a corpus.
+        """The content of the windows of a corpus.
+
+        Args:
+            info: description of the corpus.
+            shape: length of the windows.
+            fields: names from OBSERVED and ACTION_FIELDS.
+            interleave: give `inputs` and `targets` too.
 
         Raises:
-            UsageError: a field that cannot be fed, tokens of a corpus without, or actions that
-                cannot be interleaved.
+            UsageError: a field is unknown, tokens are requested but the corpus has none, or its
+                actions cannot be interleaved.
         """
         if "tokens" in fields and info.tokenizer is None:
             raise UsageError(
@@ -70,9 +81,11 @@ class Content:
         return cls(shape, tuple(fields), Interleaving.of(info) if interleave else None)
 
     def columns(self, info: CorpusInfo) -> dict[str, Column]:
-        """The columns to read from the shards of a corpus, by name."""
-        asked = [*self.fields, *(("tokens", "actions") if self.interleaving else ())]
-        names = dict.fromkeys("actions" if field == "action_known" else field for field in asked)
+        """The columns to read from the shards of a corpus: name -> column."""
+        requested = [*self.fields, *(("tokens", "actions") if self.interleaving else ())]
+        names = dict.fromkeys(
+            "actions" if field == "action_known" else field for field in requested
+        )
         numbers = {"tokens": info.n_tokens, "actions": info.action_space.size}
         rows = {
             name: self.shape.length + (name in OBSERVED) * self.shape.next_observation
@@ -81,11 +94,19 @@ class Content:
         return {name: Column(DTYPES[name], numbers.get(name, 1), rows[name]) for name in names}
 
     def batch(self, columns: dict[str, NDArray[Any]]) -> Batch:
-        """The batch for the caller, made from the columns that were read, [B, length, width] each."""
+        """Make a batch from columns.
+
+        Args:
+            columns: name -> array [B, rows, numbers in a row], for all names in `columns()`.
+
+        Returns:
+            tokens uint16 [B, rows, N], actions float32 [B, L, A], action_known bool [B, L], step
+            int32 [B, rows], time_ns int64 [B, rows], inputs and targets [B, ids]; as requested.
+        """
         batch: Batch = {}
         for field in self.fields:
             if field == "action_known":
-                # An action that is not known is NaN throughout.
+                # All numbers of an unknown action are NaN.
                 batch[field] = ~np.isnan(columns["actions"][..., 0])
             elif field in SCALARS:
                 batch[field] = columns[field][..., 0]
@@ -99,18 +120,25 @@ class Content:
 
 
 class WindowView:
-    """Every window of a dataset by its number, whatever is shuffled; a map-style dataset for torch.
+    """Every window of a dataset by its number, which shuffling does not change.
+
+    It can also be used as a map-style dataset of torch.
 
     view[7]              one window
-    view[[7, 3, 4]]      a batch, read in one go
-    view[:100]           the first hundred
+    view[[7, 3, 4]]      a batch of three windows
+    view[:100]           a batch of the first hundred windows
+
+    Attributes:
+        shards: the shards that contain the windows.
     """
 
     def __init__(self, selection: Selection, content: Content, *, scattered: bool = True) -> None:
-        """Windows of a selection; opens no shard yet.
+        """Prepare to read; no shard is opened yet.
 
         Args:
-            scattered: they will not be asked for one after another.
+            selection: the windows.
+            content: what each window contains.
+            scattered: windows are read in no order (not one after another).
         """
         self.shards = selection.shards
         self._windows, self._content, self._scattered = selection.windows, content, scattered
@@ -124,32 +152,42 @@ class WindowView:
         return len(self._windows)
 
     def __getitem__(self, index: int | slice | Sequence[int] | NDArray[np.integer[Any]]) -> Batch:
-        """One window, or a batch of them with one more axis in front.
+        """Read one window, or a batch of windows, whose arrays have one more axis B in front.
+
+        Args:
+            index: number of a window, or several, int [B]; negative numbers count from the end.
 
         Raises:
             IndexError: there is no such window.
-            IntegrityError: a shard is missing, damaged, or not what the manifest says.
+            IntegrityError: a shard is missing, damaged, or does not match the manifest.
         """
         if isinstance(index, slice):
             return self.batch(np.arange(*index.indices(len(self))))
         numbers = np.asarray(index)
         if numbers.dtype.kind not in "iu" and numbers.size:
-            raise IndexError(f"windows are numbered; {index!r} is no number")
+            raise IndexError(f"window {index!r}: expected a number, a slice or a list of numbers")
         numbers = numbers.astype(np.int64)
         numbers = np.where(numbers < 0, numbers + len(self), numbers)
         if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(self):
-            raise IndexError(f"window {index!r}: there are {len(self)}")
+            raise IndexError(f"window {index!r}: there are {len(self)} windows")
         if numbers.ndim:
             return self.batch(numbers)
         return {name: values[0] for name, values in self.batch(numbers[None]).items()}
 
     def __getitems__(self, indices: Sequence[int]) -> list[Batch]:
-        """Several windows, read in one go; torch's DataLoader asks this way."""
+        """Read several windows together; torch's DataLoader calls this method."""
         batch = self[np.asarray(indices)]
         return [{name: values[i] for name, values in batch.items()} for i in range(len(indices))]
 
     def batch(self, windows: Numbers) -> Batch:
-        """A batch of windows, int64 [B] from 0 to the number of windows - 1, unchecked."""
+        """Read a batch of windows.
+
+        Args:
+            windows: numbers of windows, int64 [B] in [0, len(self)); not checked.
+
+        Raises:
+            IntegrityError: a shard is missing, damaged, or does not match the manifest.
+        """
         shard, row = self.locate(windows)
         if self._scattered and self._disk.is_read():
             self._mapped.announce(shard, row)
@@ -157,63 +195,85 @@ class WindowView:
 
     @property
     def bad_shards(self) -> dict[str, str]:
-        """The shards that this process has found to be bad and skips, each with what is wrong."""
+        """Path or URL of each bad shard that this process skips -> the error."""
         return self._mapped.bad
 
     @property
     def copies(self) -> Copies | None:
-        """The shards that have to be fetched, if there are any."""
+        """The shards that must be downloaded; None if all are on this machine."""
         return self._mapped.copies
 
     def locate(self, windows: Numbers) -> tuple[NDArray[np.int32], Numbers]:
-        """Shard and first row of windows, for `read`."""
+        """The shard, int32 [B], and the first row, int64 [B], of windows, int64 [B]."""
         return self._windows.locate(windows)
 
     def flat(self, windows: Numbers) -> NDArray[np.uint16] | NDArray[np.int32]:
-        """The whole rows of ids of windows: `inputs` and the last of `targets`.
+        """The complete rows of token ids of windows: `inputs` followed by the last of `targets`.
+
+        Args:
+            windows: numbers of windows, int64 [B] in [0, len(self)); not checked.
+
+        Returns:
+            uint16 or int32 [B, ids], see `Interleaving.flat`.
 
         Raises:
             UsageError: the windows are not interleaved.
+            IntegrityError: a shard is missing, damaged, or does not match the manifest.
         """
         interleaving = self._content.interleaving
         if interleaving is None:
-            raise UsageError("rows of ids are for windows with interleave=True")
+            raise UsageError("rows of token ids need a dataset with interleave=True")
         columns = self._mapped.read(*self.locate(windows))
         return interleaving.flat(columns["tokens"], columns["actions"])
 
     def stream(
         self, shard: NDArray[np.int32], row: Numbers, cuts: Sequence[int]
     ) -> Iterator[tuple[slice | Numbers, Batch]]:
-        """Batches of windows cuts[i] to cuts[i + 1] of those at these rows of these shards.
+        """Read windows in batches.
 
-        Each comes with which of them it has; windows in bad shards are left out when
-        `skip_bad` is set.
+        While pages of scattered windows come from the disk, the pages of the next windows are
+        requested in advance. For windows in order the system reads ahead by itself.
 
-        While the pages of scattered windows come from the disk, those of the windows to come are
-        asked for ahead of time. Of windows in order the system itself reads on.
+        Args:
+            shard: shard of each window, int32 [W].
+            row: first row of each window in its shard, int64 [W].
+            cuts: batch i has the windows cuts[i] to cuts[i + 1] (half-open).
+
+        Yields:
+            the positions in `shard` of the windows that were read (a slice or int64 [B]), and the
+            batch. Windows in bad shards are left out when `skip_bad` is set.
+
+        Raises:
+            IntegrityError: a shard is missing, damaged, or does not match the manifest.
         """
-        announced = 0
+        announced_until = 0
         for low, high in pairwise(cuts):
             if self._scattered and self._disk.is_read():
                 after = min(high + LOOK_AHEAD, len(row))
-                soon = slice(max(announced, low), after)
+                soon = slice(max(announced_until, low), after)
                 self._mapped.announce(shard[soon], row[soon])
-                announced = after
-            these: slice | Numbers = slice(low, high)
-            good = self._mapped.readable(shard[these])
+                announced_until = after
+            positions: slice | Numbers = slice(low, high)
+            good = self._mapped.readable(shard[positions])
             if good is not None:
-                these = low + np.flatnonzero(good)
-            yield these, self._content.batch(self._mapped.read(shard[these], row[these]))
+                positions = low + np.flatnonzero(good)
+            yield (
+                positions,
+                self._content.batch(self._mapped.read(shard[positions], row[positions])),
+            )
 
 
 class _Disk:
-    """Whether what is mapped has to be read from disk, as the page faults of this process tell."""
+    """Detects from the page faults of this process whether mapped shards are read from the disk."""
 
     def __init__(self) -> None:
         self._faults, self._recent, self._batches = _major_faults(), 0.0, 0
 
     def is_read(self) -> bool:
-        """Asked once per batch; stays true for a while, as pages asked for in time fault no more."""
+        """Whether the disk is read; call it once per batch.
+
+        It stays true for REMEMBERED batches, because announced pages cause no page faults.
+        """
         faults = _major_faults()
         self._recent = self._recent * 7 / 8 + faults - self._faults
         self._faults = faults

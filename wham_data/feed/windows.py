@@ -1,11 +1,11 @@
-"""Which windows there are: plain arithmetic on row numbers.
+"""The list of all windows, computed from row numbers.
 
-A window of L steps may begin at a row if all its rows lie in one stretch: rows of one episode, in
-one of its `keep` ranges. Starts of a stretch are `stride` rows apart, counted from its beginning;
-leaving out windows with an unknown action leaves the others where they are.
+A window of L steps may begin at a row if all its rows lie in one segment: rows of one episode and of
+one of its `keep` ranges. The windows of a segment start `stride` rows apart, counted from the first
+row of the segment. Windows with an unknown action are removed without moving the others.
 
-Nothing here holds an object per episode or per window: a run of starts is three numbers, and the
-k-th window of all is found by bisection.
+There is no object per episode or per window. A run of windows is three numbers, and a binary search
+finds the k-th window.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a window is.
+    """The shape of a window.
 
-    length            L, steps with an observation and an action
-    stride            rows from one start to the next
-    next_observation  one more observation at the end, the one that the last action led to
+    length            L: number of steps, each with an observation and an action
+    stride            rows from the start of one window to the start of the next
+    next_observation  the window has one more observation at the end: the result of its last action
+
+    Raises:
+        UsageError: `length` or `stride` is below 1.
     """
 
     length: int
@@ -42,16 +45,19 @@ class Shape:
 
     @property
     def observations(self) -> int:
-        """Rows that a window touches."""
+        """Number of rows that a window reads."""
         return self.length + self.next_observation
 
 
 @dataclass(frozen=True, slots=True)
 class Starts:
-    """Rows at which windows may begin, as intervals [low, high) of the rows of a shard; int64 [I].
+    """Rows at which windows may begin: I intervals [low, high) of shard rows. Each field is int64 [I].
 
-    origin   where the stretch of the interval begins: starts are a whole number of strides from it
-    episode  whose rows they are, any number
+    shard    number of the shard
+    low      first row at which a window may begin
+    high     row after the last one at which a window may begin; at or below `low`: no window
+    origin   first row of the segment; windows start at whole multiples of the stride from here
+    episode  number of the episode; the caller chooses the numbers
     """
 
     shard: Numbers
@@ -64,12 +70,12 @@ class Starts:
         return len(self.shard)
 
     def take(self, which: slice) -> Starts:
-        """Some of the intervals."""
+        """The selected intervals."""
         return Starts(*(getattr(self, name)[which] for name in self.__slots__))
 
     @staticmethod
     def joined(parts: Sequence[Starts]) -> Starts:
-        """The intervals of all parts, one part after another."""
+        """The intervals of all parts in order, the parts one after another."""
         names = Starts.__slots__
         return Starts(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
@@ -77,37 +83,54 @@ class Starts:
 def starts_within(
     shard: Numbers, first: Numbers, after: Numbers, episode: Numbers, shape: Shape
 ) -> Starts:
-    """Where windows may begin in stretches of rows [first, after) of shards; int64 [I] each."""
+    """The rows at which windows may begin in I segments.
+
+    Args:
+        shard: shard of each segment, int64 [I].
+        first: first row of each segment, int64 [I].
+        after: row after the last one of each segment, int64 [I].
+        episode: episode of each segment, int64 [I].
+        shape: length and stride of the windows.
+    """
     return Starts(shard, first, after - shape.observations + 1, first, episode)
 
 
 def without_rows(starts: Starts, rows: Numbers, length: int) -> Starts:
-    """The starts of those windows whose first `length` rows hold none of `rows`.
+    """Remove the windows that have any of `rows` among their first `length` rows.
 
     Args:
-        starts: intervals of one shard in order of their rows, the stretches not overlapping.
-        rows: of that shard, sorted.
+        starts: intervals of one shard, sorted by row; their segments do not overlap.
+        rows: row numbers in the same shard, sorted, int64 [K].
+        length: number of rows to check in each window.
+
+    Returns:
+        I + K intervals or fewer, sorted; some may be empty.
     """
-    owner = np.searchsorted(starts.origin, rows, side="right") - 1
-    reached = (owner >= 0) & (rows < starts.high[owner] + length - 1)
-    owner, rows = owner[reached], rows[reached]
-    # A start between two such rows u < v lies behind u and at least `length` before v.
-    owners = np.concatenate([np.arange(len(starts)), owner])
+    interval = np.searchsorted(starts.origin, rows, side="right") - 1
+    matters = (interval >= 0) & (rows < starts.high[interval] + length - 1)
+    interval, rows = interval[matters], rows[matters]
+    # Between two removed rows u < v, a window starts after u and ends before v.
+    all_intervals = np.concatenate([np.arange(len(starts)), interval])
     low = np.concatenate([starts.low, rows + 1])
     high = np.concatenate([starts.high, rows - length + 1])
-    by_low, by_high = np.lexsort((low, owners)), np.lexsort((high, owners))
-    owners = owners[by_low]
-    shard, origin, episode = starts.shard[owners], starts.origin[owners], starts.episode[owners]
+    by_low, by_high = np.lexsort((low, all_intervals)), np.lexsort((high, all_intervals))
+    all_intervals = all_intervals[by_low]
+    shard, origin, episode = (
+        starts.shard[all_intervals],
+        starts.origin[all_intervals],
+        starts.episode[all_intervals],
+    )
     return Starts(shard, low[by_low], high[by_high], origin, episode)
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """All windows, in runs; run r holds windows ends[r - 1] to ends[r].
+    """All windows, in R runs. Run r holds the windows ends[r - 1] to ends[r] (half-open).
 
-    shard  int32 [R]  number of the shard
-    first  int64 [R]  row at which its first window begins; the others follow `stride` apart
-    ends   int64 [R]  windows up to and including run r
+    shard   int32 [R]  number of the shard
+    first   int64 [R]  first row of the run's first window; the next windows are `stride` rows apart
+    ends    int64 [R]  number of windows in runs 0 to r together
+    stride  rows from the start of one window to the start of the next
     """
 
     shard: NDArray[np.int32]
@@ -119,29 +142,34 @@ class Windows:
         return int(self.ends[-1]) if len(self.ends) else 0
 
     def counts(self, low: int = 0, high: int | None = None) -> Numbers:
-        """Windows of each run, or of runs low to high; int64."""
+        """Number of windows in each of the runs [low, high), int64 [high - low]. Default: all runs."""
         return np.diff(self.ends[low:high], prepend=self.ends[low - 1] if low else np.int64(0))
 
     def locate(self, windows: Numbers) -> tuple[NDArray[np.int32], Numbers]:
-        """Shard and first row of each window.
+        """Find the shard and the first row of each window.
 
         Args:
-            windows: int64 [B], from 0 to the number of windows - 1.
+            windows: numbers of windows, int64 [B] in [0, len(self)); not checked.
+
+        Returns:
+            shard numbers, int32 [B], and row numbers, int64 [B].
         """
         run = np.searchsorted(self.ends, windows, side="right")
-        # The first window of a run is the end of the run before, and 0 for the first run.
+        # `before` is the number of windows in all earlier runs; 0 for the first run.
         before = self.ends[run - 1] * (run > 0)
         return self.shard[run], self.first[run] + (windows - before) * self.stride
 
 
 def windows_at(starts: Starts, stride: int, at_most: int | None = None) -> tuple[Windows, Numbers]:
-    """The windows at some starts, in this order.
+    """All windows that begin at `starts`, in the same order.
 
     Args:
-        at_most: cut longer runs into several, of so many windows.
+        starts: I intervals of rows.
+        stride: rows from the start of one window to the start of the next.
+        at_most: largest number of windows in a run; longer runs are split. None: no limit.
 
     Returns:
-        the windows, and the interval that each run is of, int64 [R].
+        the windows, and for each run the number of its interval in `starts`, int64 [R].
     """
     first = starts.low + (starts.origin - starts.low) % stride
     count = np.maximum(0, -((first - starts.high) // stride))

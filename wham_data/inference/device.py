@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from wham_data.schemas.errors import MissingPartError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
 
 def gpu_name() -> str | None:
     """The first CUDA device, with its memory; None where there is none, or no torch."""
@@ -13,3 +20,29 @@ def gpu_name() -> str | None:
         return None
     memory = torch.cuda.get_device_properties(0).total_memory / 2**30
     return f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB"
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that a name stands for.
+
+    Args:
+        name: "cpu", "cuda" (the first GPU), "cuda:N", or "auto": a GPU where there is one.
+
+    Raises:
+        MissingPartError: CUDA was asked for and is not there, or has fewer GPUs.
+        UsageError: no device is called that.
+    """
+    import torch
+
+    kind, _, index = name.partition(":")
+    if name not in ("auto", "cpu", "cuda") and not (kind == "cuda" and index.isdecimal()):
+        raise UsageError(f"device {name!r}: expected auto, cpu, cuda or cuda:N")
+    usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == "cuda" and int(index or 0) >= usable:
+        raise MissingPartError(
+            f"device {name!r}: {usable} CUDA devices are usable here. "
+            "Use --device cpu, or a torch built for this machine's GPU."
+        )
+    if name == "cpu" or (name == "auto" and not usable):
+        return torch.device("cpu")
+    return torch.device("cuda", int(index or 0))

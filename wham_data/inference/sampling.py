@@ -150,6 +150,15 @@ class HeldNoise:
         self._step, self._first = -1, 0
         self._rows = torch.empty(0, ids, device=device)
 
+    @property
+    def noise(self) -> Noise:
+        """What is held."""
+        return self._noise
+
+    def copy(self) -> HeldNoise:
+        """The same numbers, held by itself."""
+        return HeldNoise(self._noise, self._ids, self._device)
+
     def at(self, step: int, positions: range) -> Tensor:
         """float32 [positions, ids], as `Noise.at` gives it."""
         if step != self._step:

@@ -10,75 +10,24 @@ tokens belong to.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from wham_data.inference.checkpoints.file_names import CONFIG_FILE, WEIGHTS_FILE
+from wham_data.inference.tokenizers.contract import Tokenizer, TokenizerFiles
 from wham_data.schemas.corpus_info import TokenizerInfo
 from wham_data.schemas.errors import MissingPartError, UsageError
 
-if TYPE_CHECKING:
-    from wham_data.inference.checkpoints.lightning import TokenizerFiles
+__all__ = [
+    "BUNDLED",
+    "CONFIG_FILE",
+    "WEIGHTS_FILE",
+    "Tokenizer",
+    "TokenizerInfo",
+    "load_tokenizer",
+    "tokenizer_info",
+]
 
 BUNDLED = {"wham-tiny": Path(__file__).parent / "weights" / "wham-tiny"}
 """The tokenizers that come with the package, by name."""
-
-WEIGHTS_FILE = "tokenizer.safetensors"
-CONFIG_FILE = "config.json"
-
-ARITHMETIC = "vit-vqgan arithmetic 1"
-"""Part of every fingerprint. Raise the number when the code comes to give other ids."""
-
-
-class Tokenizer(Protocol):
-    """Frames to token ids and back.
-
-    A frame's ids depend on the frame and the fingerprint alone: not on the batch it came in, the
-    number of threads or the process. (Another kind of processor or a GPU may settle a near tie
-    between two codes the other way.)
-    """
-
-    @property
-    def info(self) -> TokenizerInfo:
-        """What a corpus records about it; the four properties below are its parts."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """Hex SHA-256 over configuration, weights and arithmetic."""
-        ...
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of tokens."""
-        ...
-
-    @property
-    def vocab_size(self) -> int:
-        """Ids are in [0, vocab_size)."""
-        ...
-
-    @property
-    def frame_size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        ...
-
-    def encode(self, frames_u8: NDArray[np.uint8]) -> NDArray[np.uint16]:
-        """RGB frames uint8 [B, H, W, 3] to ids uint16 [B, N]. B may be 0.
-
-        Raises:
-            UsageError: another dtype or size of frame.
-        """
-        ...
-
-    def decode(self, tokens: NDArray[np.integer]) -> NDArray[np.uint8]:
-        """Ids of any integer dtype [B, N] to RGB frames uint8 [B, H, W, 3]. B may be 0.
-
-        Raises:
-            UsageError: another shape or dtype, or an id outside the vocabulary.
-        """
-        ...
 
 
 def tokenizer_info(ref: str) -> TokenizerInfo:

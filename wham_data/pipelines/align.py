@@ -1,10 +1,10 @@
-"""Frames and actions on one grid of steps: the rules of time, as functions of arrays.
+"""Align frames and actions on one grid of steps: the rules of time, as functions of arrays.
 
-The pair of step k reads (o_k, a_k) -> o_{k+1}. o_k is the frame on screen at t_k: the last one
-whose presentation time is not after it. a_k is what the player did in [t_k, t_{k+1}). Spans are
-half-open throughout, times are integer nanoseconds on the recording's own clock, and nothing is
-ever picked by index or filled in: where frames or actions are missing, steps are missing or
-unknown.
+Step k has the observation o_k and the action a_k, which lead to o_{k+1}. o_k is the frame on screen at
+t_k: the last frame whose presentation time is at or before t_k. a_k is what the player did in
+[t_k, t_{k+1}). All spans are half-open, and times are integer nanoseconds on the recording's clock.
+Frames are never matched by their numbers, and no data is invented: where frames are missing there is
+no step, and where actions are missing the action is unknown.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DEFAULT_MAX_GAP_NS = SECOND_NS
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Frames [first, stop) of a recording between two gaps; they cover [start_ns, end_ns)."""
+    """A part of a recording between two gaps: frames [first, stop), which cover [start_ns, end_ns)."""
 
     first: int
     stop: int
@@ -34,11 +34,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class EpisodePlan:
-    """The steps of one episode, and the frame that each of them shows.
+    """The T steps of one episode, and the frame of each step.
 
     edges_ns  int64 [T + 1]  step k covers [edges_ns[k], edges_ns[k + 1])
-    picks     int64 [T]      position in the recording's frame times of the frame on screen at
-                             edges_ns[k]; non-decreasing
+    picks     int64 [T]      number of the frame on screen at edges_ns[k], as a position in the
+                             recording's frame times; non-decreasing
     """
 
     edges_ns: Nanos
@@ -47,18 +47,19 @@ class EpisodePlan:
 
 @dataclass(frozen=True, slots=True)
 class FrameAccount:
-    """Where the frames of a recording went: `frames_in` = `used` + the sum of `dropped`.
+    """Counts of a recording's frames by use: `frames_in` = `used` + the sum of `dropped`.
 
-    frames_in           distinct shown frames of the video
-    used                shown by at least one step
-    lost                did not decode
-    outside_log         on screen only while the log says nothing
-    part_too_short      in a part, between two gaps, that has no room for one whole step
-    before_first_step   on screen before the first step starts (native rate only: a frame that was
-                        already on screen when the log began)
-    between_steps       on screen between two steps' starts, never at one
-    after_last_step     on screen after the last whole step's start
-    parts               parts into which gaps cut the video; parts_dropped of them have no step
+    frames_in           different frames that the video shows
+    used                frames that are the observation of at least one step
+    lost                frames that could not be decoded
+    outside_log         frames that are on screen only at times that the log does not cover
+    part_too_short      frames of a part between two gaps that is shorter than one step
+    before_first_step   frames on screen before the first step starts (native rate only: a frame that
+                        was already on screen when the log began)
+    between_steps       frames on screen between the starts of two steps, but not at a start
+    after_last_step     frames that come on screen after the start of the last step
+    parts               parts into which gaps divide the video
+    parts_dropped       parts without a step
     """
 
     frames_in: int
@@ -90,9 +91,9 @@ class FrameAccount:
 class StepActions:
     """One action per step.
 
-    values   float32 [T, A]  NaN where not known
-    known    bool    [T]     the log covers every instant of the step with a sound sample
-    missing  steps that are not known
+    values   float32 [T, A]  NaN in steps whose action is unknown
+    known    bool    [T]     the log has finite values for every instant of the step
+    missing  number of steps whose action is unknown
     """
 
     values: NDArray[np.float32]
@@ -101,7 +102,7 @@ class StepActions:
 
 
 def typical_interval(times_ns: Nanos) -> int:
-    """The median interval, rounded down to whole ns; 0 for fewer than two times."""
+    """The median interval of int64 [N] times, rounded down to whole ns; 0 if N is below 2."""
     if len(times_ns) < 2:
         return 0
     return int(np.median(np.diff(times_ns)))
@@ -121,15 +122,18 @@ def latest_at(times_ns: Nanos, when_ns: Nanos) -> Index:
 
 
 def cut_at_gaps(frame_times_ns: Nanos, frame_end_ns: int, max_gap_ns: int) -> tuple[Part, ...]:
-    """Cut the video where it shows no new frame for longer than `max_gap_ns`.
+    """Divide the video where no new frame appears for longer than `max_gap_ns`.
 
     A part covers [its first frame, its last frame + the typical interval of the whole recording),
-    but never reaches into the next part; the last one ends at `frame_end_ns`.
+    but ends at the start of the next part at the latest. The last part ends at `frame_end_ns`.
 
     Args:
         frame_times_ns: int64 [N], strictly increasing.
         frame_end_ns: the video covers [frame_times_ns[0], frame_end_ns).
         max_gap_ns: longest interval that is not a gap.
+
+    Returns:
+        the parts in order; none if there are no frames.
     """
     if not len(frame_times_ns):
         return ()
@@ -152,17 +156,20 @@ def place_steps(
     rate: Fraction | None,
     max_gap_ns: int = DEFAULT_MAX_GAP_NS,
 ) -> tuple[EpisodePlan, ...]:
-    """Lay the grid over every part of the video: one plan for each part that has a whole step.
+    """Place a grid of steps on every part of the video.
 
-    The grid of a part starts at the first instant that video and log both cover, and a step is
+    The grid of a part starts at the first instant that both the video and the log cover. A step is
     kept only if both cover all of it.
 
     Args:
         frame_times_ns: int64 [N], strictly increasing.
         frame_end_ns: the video covers [frame_times_ns[0], frame_end_ns).
         log_span: the log covers [first, end); None for a recording without a log.
-        rate: steps per second; None keeps the frames themselves as steps.
-        max_gap_ns: longest time without a new frame that does not cut the video.
+        rate: steps per second; None: every frame is a step.
+        max_gap_ns: longest time without a new frame that does not divide the video.
+
+    Returns:
+        one plan for each part that has at least one complete step, in order.
     """
     plans = []
     for part in cut_at_gaps(frame_times_ns, frame_end_ns, max_gap_ns):
@@ -187,41 +194,45 @@ def account_frames(
     max_gap_ns: int = DEFAULT_MAX_GAP_NS,
     lost: Index | None = None,
 ) -> FrameAccount:
-    """Say of every frame whether a plan of `place_steps` uses it and, if none does, why.
+    """Count for every frame whether a plan uses it and, if none does, the reason.
 
-    Takes what `place_steps` took, its plans (they may have been cut further, where frames are lost)
-    and the positions of frames that did not decode.
+    Args:
+        frame_times_ns, frame_end_ns, log_span, max_gap_ns: the arguments of `place_steps`.
+        plans: its result; plans may have been divided further at lost frames.
+        lost: numbers of the frames that could not be decoded, int64 [K]; None: none.
     """
     parts = cut_at_gaps(frame_times_ns, frame_end_ns, max_gap_ns)
-    left = np.ones(len(frame_times_ns), dtype=np.bool_)
+    unaccounted = np.ones(len(frame_times_ns), dtype=np.bool_)
     for plan in plans:
-        left[plan.picks] = False
-    used = int((~left).sum())
+        unaccounted[plan.picks] = False
+    used = int((~unaccounted).sum())
     counts: Counter[str] = Counter()
 
-    def put_down(reason: str, frames: slice, which: NDArray[np.bool_] | np.bool_) -> None:
-        counts[reason] += int((left[frames] & which).sum())
-        left[frames] &= ~which
+    def account_for(reason: str, frames: slice, condition: NDArray[np.bool_] | np.bool_) -> None:
+        counts[reason] += int((unaccounted[frames] & condition).sum())
+        unaccounted[frames] &= ~condition
 
     whole = slice(None)
-    put_down("lost", whole, np.isin(np.arange(len(left)), [] if lost is None else lost))
+    account_for("lost", whole, np.isin(np.arange(len(unaccounted)), [] if lost is None else lost))
     parts_dropped = 0
     for part in parts:
         frames = slice(part.first, part.stop)
         shown = frame_times_ns[frames]
         if log_span is not None:
-            gone = np.append(shown[1:], part.end_ns)
-            put_down("outside_log", frames, (gone <= log_span[0]) | (shown >= log_span[1]))
+            leaves_screen = np.append(shown[1:], part.end_ns)
+            account_for(
+                "outside_log", frames, (leaves_screen <= log_span[0]) | (shown >= log_span[1])
+            )
         inside = [plan for plan in plans if part.first <= plan.picks[0] < part.stop]
         if inside:
-            put_down("before_first_step", frames, shown < inside[0].edges_ns[0])
-            put_down("after_last_step", frames, shown > inside[-1].edges_ns[-2])
-            put_down("between_steps", frames, np.True_)
+            account_for("before_first_step", frames, shown < inside[0].edges_ns[0])
+            account_for("after_last_step", frames, shown > inside[-1].edges_ns[-2])
+            account_for("between_steps", frames, np.True_)
         else:
-            put_down("part_too_short", frames, np.True_)
+            account_for("part_too_short", frames, np.True_)
             parts_dropped += 1
     return FrameAccount(
-        frames_in=len(left),
+        frames_in=len(unaccounted),
         used=used,
         lost=counts["lost"],
         outside_log=counts["outside_log"],
@@ -235,52 +246,54 @@ def account_frames(
 
 
 def held_until(track: ActionTrack) -> Nanos:
-    """The instant up to which each row's values are known to hold, int64 [N].
+    """The time up to which the values of each row are known to be valid, int64 [N].
 
-    A row holds until the next one. After a silence longer than `max_hold_ns` nobody knows what
-    was held meanwhile: the row before it then holds for the track's typical interval only, just as
-    a frame before a gap does. The last row holds until the log's end.
+    A row is valid until the next one. If the next row comes later than `max_hold_ns`, the values in
+    between are unknown: the row is then valid only for the track's typical interval, like a frame
+    before a gap. The last row is valid until the end of the log.
     """
     until = np.append(track.times_ns[1:], np.int64(max(track.end_ns, track.times_ns[-1])))
     if track.max_hold_ns is None:
         return until
     hold = min(typical_interval(track.times_ns), track.max_hold_ns)
-    silent = until - track.times_ns > track.max_hold_ns
-    return np.where(silent, track.times_ns + hold, until)
+    is_too_long = until - track.times_ns > track.max_hold_ns
+    return np.where(is_too_long, track.times_ns + hold, until)
 
 
 def resample_actions(
     track: ActionTrack, edges_ns: Nanos, axis_rule: AxisRule = "mean"
 ) -> StepActions:
-    """What the player did in each step.
+    """The action of the player in each step.
 
     A button counts as pressed if it was down at any instant of the step, so a short tap survives.
-    A stick or trigger is, by `axis_rule`, its time-weighted mean over the step, its value at the
-    last instant of it, or the held value of largest magnitude (the earlier one of two equals).
-    Relative motion is the sum of the rows inside the step. A row exactly at t_{k+1} belongs to the
-    next step. A step of which any instant lacks a sound sample is not known: NaN, never "nothing".
+    The value of a stick or trigger depends on `axis_rule`: the time-weighted mean over the step, the
+    value at the last instant of the step, or the value of largest magnitude (the earliest of equal
+    ones). Relative motion is the sum of the rows inside the step. A row exactly at t_{k+1} belongs to
+    the next step. If the log has no finite values for any instant of a step, the action of the step
+    is unknown: NaN, never zero.
 
     Args:
-        track: the log, on the clock of `edges_ns`.
+        track: the log, on the same clock as `edges_ns`.
         edges_ns: int64 [T + 1], strictly increasing.
         axis_rule: "mean", "last" or "extreme".
 
     Returns:
-        T actions. Sums are taken in float64 over the step alone, then rounded once to float32.
+        T actions. Sums are computed in float64 for each step alone and rounded once to float32.
     """
     n_steps = len(edges_ns) - 1
     if n_steps < 1 or not len(track.times_ns):
         unknown = np.full((max(n_steps, 0), track.values.shape[1]), np.nan, dtype=np.float32)
         return StepActions(unknown, np.zeros(len(unknown), dtype=np.bool_), len(unknown))
 
-    # Cut time at every edge and wherever a row starts or lapses: within one piece nothing changes.
+    # Time is divided at every edge and wherever a row becomes valid or invalid, so the values do not
+    # change within a piece.
     until = held_until(track)
     cuts = np.unique(np.concatenate([edges_ns, track.times_ns, until]))
     cuts = cuts[np.searchsorted(cuts, edges_ns[0]) : np.searchsorted(cuts, edges_ns[-1]) + 1]
     starts, lengths = cuts[:-1], np.diff(cuts)
     row = latest_at(track.times_ns, starts)
-    sound: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(track.values), axis=1)
-    piece_known = sound[row] & (starts >= track.times_ns[row]) & (starts < until[row])
+    is_finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(track.values), axis=1)
+    piece_known = is_finite[row] & (starts >= track.times_ns[row]) & (starts < until[row])
     values = np.where(piece_known[:, None], track.values[row], np.float64(0.0))
 
     first = np.searchsorted(starts, edges_ns[:-1])  # every step has at least one piece
@@ -291,8 +304,10 @@ def resample_actions(
     axes = track.space.of_kind("axis", "trigger")
 
     result[:, buttons] = np.maximum.reduceat(values[:, buttons], first) > 0
-    begun = starts == track.times_ns[row]  # a row's motion counts once, in the piece it starts
-    result[:, deltas] = np.add.reduceat(values[:, deltas] * begun[:, None], first)
+    is_row_start = (
+        starts == track.times_ns[row]
+    )  # the motion of a row counts once, in its first piece
+    result[:, deltas] = np.add.reduceat(values[:, deltas] * is_row_start[:, None], first)
     held = values[:, axes]
     if axis_rule == "last":
         result[:, axes] = held[last]
@@ -313,18 +328,18 @@ def sum_over_steps(
 
     Args:
         frame_times_ns: int64 [N], strictly increasing.
-        values: float32 [N], one per frame; NaN counts as nothing.
+        values: rewards, float32 [N], one per frame; NaN counts as 0.
         edges_ns: int64 [T + 1], strictly increasing.
 
     Returns:
-        float32 [T]; sums are taken in float64.
+        float32 [T]; sums are computed in float64.
     """
     totals = np.concatenate([[0.0], np.cumsum(np.nan_to_num(values.astype(np.float64)))])
     return np.diff(totals[np.searchsorted(frame_times_ns, edges_ns)]).astype(np.float32)
 
 
 def _first_extreme(held: NDArray[np.float64], first: Index) -> NDArray[np.float64]:
-    """Of each group of rows that starts at `first`, the earliest value of largest magnitude."""
+    """For each group of rows that starts at `first`, the earliest value of largest magnitude."""
     size = np.abs(held)
     largest = np.maximum.reduceat(size, first)
     group = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(held))))

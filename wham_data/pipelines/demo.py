@@ -14,13 +14,14 @@ from wham_data.inference.world_model import load_world_model
 from wham_data.pipelines.align import latest_at
 from wham_data.pipelines.dream.files import dream_path
 from wham_data.pipelines.dream.job import run_dreams
-from wham_data.pipelines.dream.report import DreamReport, DreamWatch
+from wham_data.pipelines.dream.report import DreamReport
 from wham_data.pipelines.dream.settings import Asked
 from wham_data.pipelines.dream.sources import open_source
 from wham_data.pipelines.ingest.job import run_ingest
-from wham_data.pipelines.ingest.report import IngestReport, IngestWatch
+from wham_data.pipelines.ingest.report import IngestReport
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.media import picture
+from wham_data.pipelines.run.progress import ProgressListener
 from wham_data.pipelines.run.runner import Runner
 from wham_data.pipelines.video import (
     decode_frames,
@@ -32,12 +33,15 @@ from wham_data.pipelines.video import (
 from wham_data.schemas.clock import TEN_HZ
 from wham_data.schemas.errors import IntegrityError
 from wham_data.schemas.recording import Frames
+from wham_data.schemas.steps import EpisodeSteps
 
 RECORDINGS = Path(str(files("wham_data.pipelines"))) / "demo_recordings"
 SETTINGS = IngestSettings(actions="wham16", frames="png")
 MOMENTS_ON_PAGE = 2
-DREAM = Asked(steps=20, start=30)
-"""From 3 s into each recording, two seconds on, with the actions of the log."""
+DREAM = Asked(steps=10, start=30)
+"""From 3 s into each recording, one second on, with the actions of the log."""
+DECODED_TOGETHER = 16
+"""Frames: each takes one core, so that several take all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +59,15 @@ class DemoResult:
     dreams: tuple[Path, ...]
 
 
-def run_demo(out: Path, runner: Runner, watch: IngestWatch, dream_watch: DreamWatch) -> DemoResult:
+def run_demo(
+    out: Path,
+    runner: Runner,
+    watch: ProgressListener,
+    dream_watch: ProgressListener,
+    asked: Asked = DREAM,
+) -> DemoResult:
     """Ingest the bundled recordings into `out`/corpus, verify it, draw `demo.png` and `demo.mp4`, and
-    dream on from each recording into `out`/dreams.
+    dream on from each recording into `out`/dreams, as `asked`.
 
     Raises:
         IntegrityError: the corpus does not verify.
@@ -84,7 +94,7 @@ def run_demo(out: Path, runner: Runner, watch: IngestWatch, dream_watch: DreamWa
     sheet = picture.page(page_rows, f"wham-data: recordings to tokens, {tokenizer.info.name}")
     (out / "demo.png").write_bytes(encode_image(sheet, "png"))
     dreams = out / "dreams"
-    dreamt = dream_on(corpus, dreams, dream_watch)
+    dreamt = dream_on(corpus, dreams, dream_watch, asked)
     return DemoResult(
         report,
         checked=int(corpus.episodes["n_steps"].sum()),
@@ -95,11 +105,11 @@ def run_demo(out: Path, runner: Runner, watch: IngestWatch, dream_watch: DreamWa
     )
 
 
-def dream_on(corpus: Corpus, out: Path, watch: DreamWatch) -> DreamReport:
+def dream_on(corpus: Corpus, out: Path, watch: ProgressListener, asked: Asked) -> DreamReport:
     """Dream on from every recording with the bundled world model."""
     model = load_world_model("wham-tiny", "cpu")
     source = open_source([corpus.location])
-    settings = DREAM.settle(source, model.spec.steps)
+    settings = asked.settle(source, model.spec.steps)
     return run_dreams(source, out, model, settings, save=("npz", "csv", "overlay"), watch=watch)
 
 
@@ -111,9 +121,11 @@ def moments(
     index = index_video(source)
     picks = latest_at(index.times_ns, steps.time_ns)
     shown = decode_frames(index, picks, index.picture.display_size, batch=1)
-    for step, (frame, image) in enumerate(zip(shown, steps.frames or (), strict=True)):
+    from_tokens = decoded_frames(tokenizer, steps)
+    for step, (frame, image, decoded) in enumerate(
+        zip(shown, steps.frames or (), from_tokens, strict=True)
+    ):
         grid = decode_image(image)
-        decoded = tokenizer.decode(steps.tokens[step : step + 1])[0]  # type: ignore[index]
         yield picture.Moment(
             title=f"{source.stem}  {steps.time_ns[step] / 1e9:.1f} s",
             source=frame[0],
@@ -122,3 +134,9 @@ def moments(
             actions=steps.actions[: step + 1],
             psnr=float(psnr_db(grid[None], decoded[None])[0]),
         )
+
+
+def decoded_frames(tokenizer: Tokenizer, steps: EpisodeSteps) -> Iterator[Frames]:
+    """Each step's tokens as a picture, uint8 [H, W, 3]."""
+    for first in range(0, steps.n_steps if steps.tokens is not None else 0, DECODED_TOGETHER):
+        yield from tokenizer.decode(steps.tokens[first : first + DECODED_TOGETHER])  # type: ignore[index]

@@ -1,14 +1,14 @@
 """Action spaces: what each number of an action means.
 
-A space is an ordered list of named dimensions. Spaces ship as TOML beside this module
-(`spaces/`) and are read at run time; anyone can write one more and pass its path.
+A space is an ordered list of named dimensions. The bundled spaces are TOML files in `spaces/`,
+beside this module. Users can write their own TOML file and pass its path.
 
-The kind of a dimension says how its samples become one value per step of the grid:
+The kind of a dimension decides how its samples become one value per step of the grid:
 
-    button   0 or 1                  1 if it was down at any instant of the step
+    button   0 or 1                  1 if the button was down at any instant of the step
     axis     a stick, rests at 0     time-weighted mean over the step (or the chosen axis rule)
     trigger  0 at rest to 1 pulled   as an axis
-    delta    motion since last time  summed over the step
+    delta    motion since the last sample  summed over the step
 """
 
 from __future__ import annotations
@@ -54,11 +54,14 @@ USUAL_RANGE: Final[Mapping[str, tuple[float, float]]] = {
 class Dimension:
     """One number of an action.
 
-    low, high  the range of one sample, both ends included; 0 is rest and lies in it. A delta is
-               summed over a step, so a step's value may exceed the range of one sample
+    low, high  range of one sample, both ends included. 0 means rest and must lie in the range. A
+               delta is summed over a step, so the value of a step may exceed the range of a sample
     unit       "" for a button, "fraction" of full deflection, "degree", "count", ...
     sign       the direction in which the value grows: "up", "down", "right", "pulled", ...;
                "" for a button
+
+    Raises:
+        UsageError: a field is out of its limits.
     """
 
     name: str
@@ -73,7 +76,7 @@ class Dimension:
         if self.kind not in KINDS:
             raise UsageError(f"{what}: kind {str(self.kind)[:40]!r} is none of {', '.join(KINDS)}")
         if not (is_number(self.low) and is_number(self.high) and self.low < self.high):
-            raise UsageError(f"{what}: low and high must be finite numbers, low the smaller one")
+            raise UsageError(f"{what}: low and high must be finite numbers, and low < high")
         if not self.low <= 0 <= self.high:
             raise UsageError(f"{what}: rest is 0, which is outside {self.low:g} to {self.high:g}")
         if self.kind == "button" and (self.low, self.high) != (0, 1):
@@ -87,12 +90,16 @@ class Dimension:
 
 @dataclass(frozen=True, slots=True)
 class ActionSpace:
-    """The named, ordered, ranged dimensions of an action.
+    """The dimensions of an action, in order, each with a name and a range.
 
-    Two spaces are equal if their names and dimensions are; title and source are for people.
+    Two spaces are equal if their names and dimensions are equal. `title` and `source` do not count:
+    they are for people.
 
     title   one line
-    source  where the layout comes from and what is not known of it
+    source  where the layout comes from, and what is not known about it
+
+    Raises:
+        UsageError: no dimension, too many, a name that occurs twice, or a text that is too long.
     """
 
     name: str
@@ -106,7 +113,7 @@ class ActionSpace:
             raise UsageError(f"{what}: {self.size} dimensions, expected 1 to {MOST_DIMENSIONS}")
         if len(set(self.names)) != self.size:
             twice = next(name for name in self.names if self.names.count(name) > 1)
-            raise UsageError(f"{what}: the dimension {twice} is there twice")
+            raise UsageError(f"{what}: two dimensions are called {twice}")
         for text in (self.title, self.source):
             if not is_text(text, MOST_TEXT):
                 raise UsageError(
@@ -115,19 +122,19 @@ class ActionSpace:
 
     @property
     def size(self) -> int:
-        """How many numbers an action has."""
+        """A, the count of numbers in an action."""
         return len(self.dimensions)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The dimensions' names, in order."""
+        """The names of the dimensions, in order."""
         return tuple(dimension.name for dimension in self.dimensions)
 
     def index(self, name: str) -> int:
-        """Position of the dimension `name`.
+        """Position of the dimension `name`, from 0.
 
         Raises:
-            UsageError: there is none; the message names the nearest.
+            UsageError: no dimension has this name; the message suggests the most similar one.
         """
         try:
             return self.names.index(name)
@@ -138,19 +145,19 @@ class ActionSpace:
             ) from None
 
     def of_kind(self, *kinds: Kind) -> Index:
-        """Positions of the dimensions of these kinds, int64, increasing."""
+        """Positions of the dimensions of these kinds, int64 [K], increasing."""
         return np.array(
             [i for i, dimension in enumerate(self.dimensions) if dimension.kind in kinds], np.int64
         )
 
     def ranges(self) -> NDArray[np.float64]:
-        """Lowest and highest value of one sample, float64 [A, 2]."""
+        """Lowest and highest value of one sample for each dimension, float64 [A, 2]."""
         return np.array([(dimension.low, dimension.high) for dimension in self.dimensions])
 
     def null(self) -> NDArray[np.float32]:
         """The resting action, float32 [A]: nothing pressed, pulled, tilted or moved.
 
-        It is a known action. An action that is not known is NaN instead.
+        This action is known. An action that is not known is a row of NaN.
         """
         return np.zeros(self.size, np.float32)
 
@@ -168,7 +175,7 @@ class ActionSpace:
         """The space that `to_dict` wrote.
 
         Args:
-            data: whatever a JSON file held; nothing about it is trusted.
+            data: the content of a JSON file; it may be of any type and everything is checked.
 
         Raises:
             UsageError: a field is missing, unknown, of the wrong type or out of its limits.
@@ -195,7 +202,7 @@ def _dimension_from(row: object) -> Dimension:
     return Dimension(
         name=table.get("name", ""),
         kind=cast(Kind, kind),
-        # JSON and TOML write a whole number without its point; a wrong type is left to the check.
+        # JSON and TOML write 1 for 1.0. `Dimension` refuses a value of a wrong type.
         low=float(low) if is_number(low) else cast(float, low),
         high=float(high) if is_number(high) else cast(float, high),
         unit=table.get("unit", ""),
@@ -204,16 +211,22 @@ def _dimension_from(row: object) -> Dimension:
 
 
 def space_names() -> tuple[str, ...]:
-    """Names of the bundled spaces, sorted."""
+    """The names of the bundled spaces, sorted."""
     return bundled_names("spaces")
 
 
 def generic_space(ref: str) -> ActionSpace | None:
-    """A space for sources whose actions have no names; None for other names.
+    """The action space for a source whose actions have no names.
 
-    discreteN  N buttons action_0 ... of which one is down: the source numbers its actions
-    vectorN    N axes action_0 ... in [-1, 1]: the source has a vector of numbers
-    numbersN   N axes action_0 ... of any size: as above, and it does not say how large they are
+    discreteN  N buttons action_0 ..., exactly one of them down: the source numbers its actions
+    vectorN    N axes action_0 ... in [-1, 1]: an action of the source is a vector
+    numbersN   N axes action_0 ... without limits: a vector whose range the source does not state
+
+    Args:
+        ref: one of the names above, with N from 1 to 1024.
+
+    Returns:
+        The space; None if `ref` is not such a name.
     """
     match = re.fullmatch(r"(discrete|vector|numbers)([1-9]\d{0,3})", ref)
     if match is None or int(match[2]) > MOST_DIMENSIONS:
@@ -234,11 +247,15 @@ def generic_space(ref: str) -> ActionSpace | None:
 
 
 def load_space(ref: str) -> ActionSpace:
-    """The action space called `ref`, or declared in the file `ref` if that ends in .toml.
+    """The bundled or generic action space with this name, or the one that a .toml file declares.
+
+    Args:
+        ref: a name, or a path that ends in .toml.
 
     Raises:
-        UsageError: no such space (the message names the known ones and the nearest), a bad file,
-            or a file that gives a bundled space's name to something else.
+        UsageError: no space has this name (the message lists the known names and suggests the most
+            similar one); the file cannot be used; or the file gives the name of a bundled space to
+            other dimensions.
     """
     if ref in space_names():
         return _space_from_toml(read_bundled("spaces", ref), ref)
@@ -247,7 +264,8 @@ def load_space(ref: str) -> ActionSpace:
     if not ref.endswith(".toml"):
         raise UsageError(
             f"no action space called {ref[:80]!r}{nearest(ref, space_names(), 'spaces')}. "
-            "`wham-data schema list` shows them; a path to a .toml file declares one more."
+            "`wham-data schema list` shows them. For a space of your own, pass the path of a .toml "
+            "file."
         )
     space = _space_from_toml(read_toml(Path(ref)), ref)
     if space.name in space_names() and space != load_space(space.name):
@@ -258,7 +276,7 @@ def load_space(ref: str) -> ActionSpace:
 
 
 def _space_from_toml(table: Mapping[str, Any], where: str) -> ActionSpace:
-    """The space of a file; one [[dimensions]] table holds the `names` of all that are alike."""
+    """The space in a file. Each [[dimensions]] table lists the `names` of dimensions of one kind."""
     groups = table.get("dimensions")
     if not isinstance(groups, list):
         raise UsageError(f"{where}: an action space needs [[dimensions]] tables")
@@ -276,21 +294,21 @@ def _space_from_toml(table: Mapping[str, Any], where: str) -> ActionSpace:
 
 
 def clamp(space: ActionSpace, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
-    """Bring samples that overshoot a little to the edge of their range.
+    """Clamp samples that are a little outside their range.
 
-    A value is clamped while it is beyond its range by no more than the range's own width (a worn
-    stick reads 1.02). Farther out the log is in another unit, such as 16-bit sticks in a -1..1
-    space, and is refused. A button is 0 or 1 and nothing else.
+    A value outside its range is clamped if its distance to the range is at most the width of the
+    range (a worn stick may read 1.02). A value farther away means that the log uses another unit,
+    such as 16-bit sticks in a -1..1 space, so the input is refused. A button must be 0 or 1.
 
     Args:
-        space: what the columns mean.
-        values: float64 [N, A]; NaN stays, infinity becomes NaN: both are missing samples.
+        space: the action space of the columns.
+        values: float64 [N, A]. NaN is a missing sample and stays NaN; infinity becomes NaN.
 
     Returns:
-        float64 [N, A] and how many values were clamped.
+        The clamped values, float64 [N, A], and the count of values that were clamped.
 
     Raises:
-        RefusedInput: LOG_RANGE, naming the first offending row.
+        RefusedInput: LOG_RANGE; the message names the first wrong value and its row.
     """
     low, high = space.ranges().T
     width = high - low

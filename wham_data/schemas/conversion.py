@@ -1,7 +1,8 @@
-"""Conversions: how actions of one space become actions of another, and what is lost.
+"""Conversions: how actions of one space become actions of another, and which information is lost.
 
-Those between spaces that mean the same ship as TOML beside this module (`conversions/`). Anyone can
-declare one more; `mappings/` has some to start from, for keys and mouse, which have no honest image.
+The bundled conversions are TOML files in `conversions/`, beside this module. They connect spaces
+whose dimensions have the same meaning. Users can declare their own. `mappings/` holds examples for
+keyboard and mouse, which have no single correct conversion to a gamepad.
 """
 
 from __future__ import annotations
@@ -39,12 +40,16 @@ Combine = Literal["max", "sum"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How one dimension of the target comes from dimensions of the source.
+    """How one dimension of the target is computed from dimensions of the source.
 
-    sources     names; their values are multiplied by `scales`, then combined
-    combine     "max": the greatest; "sum": all together
-    pressed_at  turn the result into a button that is down from this value on; None: keep the value
-    full_at     turn a delta into an axis by its speed: this much motion a second is all the way
+    target      name of the dimension
+    sources     names of dimensions; each value is multiplied by its scale, then all are combined
+    scales      one number for each source, not 0
+    combine     "max": the largest value; "sum": the sum of all
+    pressed_at  turn the result into a button that is down at this value and above; None: keep the
+                result
+    full_at     turn the speed of a delta into an axis: at this much motion per second the axis is
+                at its end; None: keep the result
     """
 
     target: str
@@ -59,7 +64,13 @@ class Rule:
 class Conversion:
     """How actions of one space become actions of another.
 
-    notes  what a person should know of the choices made, one sentence each
+    source  the space of the given actions
+    target  the space of the converted actions
+    rules   at most one for each dimension of the target
+    notes   for people: the choices that were made, one sentence each
+
+    Raises:
+        UsageError: a rule makes no sense, or a dimension has two rules.
     """
 
     source: ActionSpace
@@ -83,15 +94,15 @@ class Conversion:
 
     @property
     def unfilled(self) -> tuple[str, ...]:
-        """Dimensions of the target that no rule fills; they stay at rest."""
+        """Dimensions of the target without a rule; they are always at rest."""
         filled = {rule.target for rule in self.rules}
         return tuple(name for name in self.target.names if name not in filled)
 
     @property
     def lost(self) -> tuple[str, ...]:
-        """What of the source the target cannot express, one sentence each.
+        """The information of the source that the target cannot hold, one sentence each.
 
-        A sign that flips or a unit that is scaled loses nothing.
+        Changing a sign or a unit loses nothing.
         """
         used = {name for rule in self.rules for name in rule.sources}
         dropped = [name for name in self.source.names if name not in used]
@@ -130,7 +141,7 @@ class Conversion:
         return sentences
 
     def _overflows(self, rule: Rule) -> bool:
-        """Whether the rule can leave the range of its target, so that `apply` cuts it."""
+        """Whether the rule can exceed the range of its target, so that `apply` clips the value."""
         goal = self.target.dimensions[self.target.index(rule.target)]
         if rule.pressed_at is not None or rule.full_at is not None or goal.kind == "delta":
             return False
@@ -140,42 +151,47 @@ class Conversion:
         return bool(low < goal.low or high > goal.high)
 
     @property
-    def said(self) -> str:
-        """All of it but the notes as one line of JSON, for a corpus to keep."""
+    def rules_json(self) -> str:
+        """The two spaces' names and all rules, without the notes, as one line of JSON.
+
+        A corpus keeps it in its settings, so equal rules must always give equal text.
+        """
         ends = {"source": self.source.name, "target": self.target.name}
         return json.dumps({**ends, "rules": [asdict(rule) for rule in self.rules]})
 
     @property
     def speeds(self) -> Index:
-        """Positions in the target of the axes that are made of speeds, int64."""
+        """Positions in the target of the axes that are computed from speeds, int64 [K]."""
         made = [rule.target for rule in self.rules if rule.full_at is not None]
         return np.array([self.target.index(name) for name in made], np.int64)
 
     @property
     def without_speeds(self) -> Conversion:
-        """The same with those axes at rest: it needs no times."""
+        """The same conversion with the axes of `speeds` at rest, so that it needs no durations."""
         kept = tuple(rule for rule in self.rules if rule.full_at is None)
         return replace(self, rules=kept)
 
     def apply(self, values: Values, seconds: NDArray[np.float64] | float | None = None) -> Values:
         """The same actions in the target space.
 
-        Button thresholds are compared in float32, so that a track gives the same actions before
-        and after it is stored. What leaves the target's range is cut at its edge, except deltas.
+        Button thresholds are compared in float32, so that actions give the same result before and
+        after they are stored. Values outside the target's range are clipped, except deltas.
 
         Args:
             values: float32 or float64 [T, A of the source]. A row with a NaN is a missing action.
-            seconds: how long each lasts, one number or float64 [T]; only speeds need it.
+            seconds: the duration of each row in seconds, one number or float64 [T]. Required if
+                `speeds` is not empty.
 
         Returns:
-            [T, A of the target], the same dtype; missing rows are all NaN.
+            [T, A of the target], the same dtype. A missing action is a row of NaN.
 
         Raises:
-            UsageError: another number of columns, or speeds without `seconds`.
+            UsageError: a wrong number of columns, or speeds without `seconds`.
         """
         if len(self.speeds) and seconds is None:
             raise UsageError(
-                f"{self.target.names[self.speeds[0]]} is made of a speed: say how long a row lasts"
+                f"{self.target.names[self.speeds[0]]} is computed from a speed: pass `seconds`, the "
+                "duration of a row"
             )
         if values.ndim != 2 or values.shape[1] != self.source.size:
             raise UsageError(
@@ -204,7 +220,7 @@ def _problem(rule: Rule, sources: Sequence[Dimension], target: Dimension) -> str
     if not sources or len(rule.scales) != len(sources):
         return "needs one scale for each of its sources, and at least one source"
     if not all(is_number(scale) and scale != 0 for scale in rule.scales):
-        return "a scale must be a finite number other than 0"
+        return "a scale must be a finite number and not 0"
     if rule.combine not in get_args(Combine):
         return f"combine must be one of {', '.join(get_args(Combine))}"
     deltas = [source.kind == "delta" for source in sources]
@@ -230,7 +246,7 @@ def _problem(rule: Rule, sources: Sequence[Dimension], target: Dimension) -> str
         and all(scale == 1 for scale in rule.scales)
         and rule.combine == "max"
     ):
-        return "say from which value on the button is down: pressed_at"
+        return "needs pressed_at: the value at and above which the button is down"
     return None
 
 
@@ -240,17 +256,20 @@ def _sentence(names: Sequence[str], singular: str, plural: str) -> str:
 
 
 def converts_to(source: str) -> tuple[str, ...]:
-    """Names of the spaces that the space `source` has a bundled conversion to, sorted."""
+    """The names of the target spaces of all bundled conversions from `source`, sorted."""
     start = f"{source}-to-"
     known = bundled_names("conversions")
     return tuple(name.removeprefix(start) for name in known if name.startswith(start))
 
 
 def find_conversion(source: ActionSpace, target: ActionSpace) -> Conversion:
-    """The bundled conversion from `source` to `target`, in one hop; a space converts to itself.
+    """The bundled conversion from `source` to `target`. Conversions are never chained.
+
+    Two equal spaces give a conversion that changes nothing.
 
     Raises:
-        UsageError: none is declared; the message says which are and how to declare one.
+        UsageError: there is no such conversion; the message lists those that exist and tells how to
+            declare another.
     """
     if source == target:
         return Conversion(source, target, tuple(Rule(n, (n,), (1.0,)) for n in source.names))
@@ -262,17 +281,17 @@ def find_conversion(source: ActionSpace, target: ActionSpace) -> Conversion:
     pair = f"{source.name} {target.name}"
     raise UsageError(
         f"no conversion from {source.name} to {target.name} is declared; {source.name} converts to "
-        f"{', '.join(converts_to(source.name)) or 'nothing'}. Say in a TOML file which dimension "
-        f"becomes which: `wham-data schema convert {pair} --mapping FILE.toml`; "
-        "docs/action-spaces.md shows one."
+        f"{', '.join(converts_to(source.name)) or 'nothing'}. Write a TOML file that states which "
+        f"dimension becomes which, and try it: `wham-data schema convert {pair} --mapping "
+        "FILE.toml`; docs/action-spaces.md shows an example."
     )
 
 
 def load_conversion(path: Path) -> Conversion:
-    """The conversion declared in a TOML file; paths of spaces in it are relative to the file.
+    """The conversion that a TOML file declares. Paths in the file are relative to its folder.
 
     Raises:
-        UsageError: it cannot be read, or what it says makes no sense.
+        UsageError: the file cannot be read, or its content makes no sense.
     """
     return _conversion_from(read_toml(path), str(path), path.parent)
 
@@ -285,7 +304,7 @@ def _conversion_from(table: Mapping[str, Any], where: str, folder: Path) -> Conv
             raise UsageError(f"notes must be a list of texts below {MOST_TEXT} characters")
         rules = table.get("rules")
         if not isinstance(rules, dict) or not 1 <= len(rules) <= MOST_DIMENSIONS:
-            raise UsageError("a [rules] table must say which dimension comes from which")
+            raise UsageError("a [rules] table must state which dimension comes from which")
         spaces = [_space_beside(table.get(end), end, folder) for end in ("source", "target")]
         return Conversion(
             spaces[0], spaces[1], tuple(_rule_from(*rule) for rule in rules.items()), tuple(notes)
@@ -301,7 +320,7 @@ def _space_beside(ref: object, end: str, folder: Path) -> ActionSpace:
 
 
 def _rule_from(target: str, source: object) -> Rule:
-    """A rule as written: `target = "source"`, or `target = { from = ..., scale = ..., ... }`."""
+    """The rule of one TOML line: `target = "source"` or `target = { from = ..., scale = ... }`."""
     if isinstance(source, str):
         return Rule(target, (source,), (1.0,))
     what = f"the rule for {target[:80]!r}"
@@ -312,7 +331,7 @@ def _rule_from(target: str, source: object) -> Rule:
     if not isinstance(sources, list) or not all(isinstance(name, str) for name in sources):
         raise UsageError(f"{what}: `from` must be the name of a dimension or a list of them")
     if len(sources) > 1 and "combine" not in table:
-        raise UsageError(f'{what}: say how its {len(sources)} sources combine: "max" or "sum"')
+        raise UsageError(f'{what}: {len(sources)} sources need `combine`, which is "max" or "sum"')
     scale = table.get("scale", 1.0)
     scales = scale if isinstance(scale, list) else [scale] * len(sources)
     combine = table.get("combine", "max")

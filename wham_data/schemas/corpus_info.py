@@ -16,9 +16,9 @@ from wham_data.schemas.recording import Fit
 
 FORMAT_VERSION: Final = 1
 MOST_BYTES: Final = 16_000_000
-"""Longest corpus.json that is read; with 1024 dimensions of an action one has some 200 KB."""
+"""Largest corpus.json that is read, in bytes. With 1024 action dimensions it has about 200 KB."""
 MOST_TOKENS: Final = 65_536
-"""Tokens of one step, and size of a codebook: a token is stored as uint16."""
+"""Most tokens in a step, and the largest vocabulary: a token is stored as uint16."""
 
 Rate = Fraction | Literal["native"]
 FrameFormat = Literal["none", "jpeg", "png"]
@@ -29,11 +29,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class TokenizerInfo:
-    """Which tokenizer made the tokens.
+    """The tokenizer that made the tokens of a corpus.
 
-    fingerprint  hash of its weights and settings: other tokens, other fingerprint
+    fingerprint  hash of its weights and settings; tokenizers with different tokens differ in it
     grid         (rows, columns) of tokens; a step holds them row by row
-    frame_size   (width, height) of the frames it takes, in pixels
+    vocab_size   size of its codebook: tokens are 0 to vocab_size - 1
+    frame_size   (width, height) of its input frames, in pixels
+
+    Raises:
+        UsageError: a field is empty or out of its limits.
     """
 
     name: str
@@ -58,7 +62,7 @@ class TokenizerInfo:
 
     @property
     def n_tokens(self) -> int:
-        """N, how many tokens a step has."""
+        """N, the count of tokens in a step."""
         return self.grid[0] * self.grid[1]
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,18 +78,22 @@ class TokenizerInfo:
 
 @dataclass(frozen=True, slots=True)
 class CorpusInfo:
-    """The settings of a corpus. Two corpora with equal `settings_hash` hold comparable steps.
+    """The settings of a corpus. Steps of two corpora can be mixed if `settings_hash` is equal.
 
-    rate         steps per second, or "native": every source frame is a step
+    action_space meaning of the numbers of an action
+    rate         steps per second (Hz), or "native": every source frame is a step
     size         (width, height) of the frames, in pixels
-    fit          how a picture of another shape was brought to `size`
+    fit          how a picture with another aspect ratio is fitted into `size`
     tokenizer    None: the corpus holds no tokens
-    frames       whether a step also holds its picture, and how it is coded
-    state_size   S of the optional column `state`, 0: there is none
-    reward, text whether the optional columns are there
+    frames       coding of the picture that each step holds; "none": steps hold no pictures
+    state_size   S, numbers per step in the optional column `state`; 0: no such column
+    reward, text whether the optional columns exist
+    settings     other settings that shape the steps (axis rule, longest gap, split fractions, ...)
     layout       "mapped": shards are raw matrices, to be memory-mapped; "cold": zstd, for storage
-    settings     whatever else shapes the steps (axis rule, longest gap, split fractions, seed, ...)
-    extra        fields a newer release put into corpus.json; kept, not understood
+    extra        fields of corpus.json that a newer release added; they are kept but have no effect
+
+    Raises:
+        UsageError: a field is out of its limits.
     """
 
     action_space: ActionSpace
@@ -123,7 +131,7 @@ class CorpusInfo:
             if not isinstance(value, str | int | float | bool):
                 raise UsageError(f"setting {name!r}: expected a text or a number, found {value!r}")
         for name in ("settings", "extra"):
-            # A plain dict in here could still be changed by whoever passed it.
+            # The caller could still change a plain dict.
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def __hash__(self) -> int:
@@ -134,11 +142,11 @@ class CorpusInfo:
 
     @property
     def n_tokens(self) -> int:
-        """N, tokens of a step; 0 if the corpus holds none."""
+        """N, the count of tokens in a step; 0 if the corpus holds no tokens."""
         return self.tokenizer.n_tokens if self.tokenizer else 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; the fields of `extra` stand beside ours."""
+        """Plain values for JSON, with the fields of `extra` at the top level."""
         return {
             **self.extra,
             "format_version": self.format_version,
@@ -148,19 +156,19 @@ class CorpusInfo:
         }
 
     def to_json(self) -> str:
-        """The text of corpus.json: sorted, indented, the same for equal infos."""
+        """The text of corpus.json: sorted and indented. Equal settings give equal text."""
         return json.dumps(self.to_dict(), sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str = "corpus.json") -> CorpusInfo:
-        """The info that `to_json` wrote.
+        """The settings that `to_json` wrote.
 
         Args:
-            text: whatever the file held; nothing about it is trusted.
-            where: what to call the file in an error.
+            text: the content of the file; everything in it is checked.
+            where: name of the file in error messages.
 
         Raises:
-            IntegrityError: damaged, or of a newer format.
+            IntegrityError: the text is damaged, or its format is newer than this release.
         """
         try:
             return cls._from_dict(parse_json(text))
@@ -202,13 +210,16 @@ class CorpusInfo:
 
     @property
     def settings_hash(self) -> str:
-        """24 hex digits over everything that shapes a step; layout and titles do not."""
+        """24 hex digits: a hash of all settings that shape a step (not layout, not titles)."""
         return content_hash(["settings", self.format_version, self._agreement()])
 
     def diff(self, other: CorpusInfo) -> list[str]:
-        """A line per thing the two do not agree on, `name: mine, not theirs`."""
+        """The settings that differ, one text for each: `name: value here, not value in other`.
+
+        Layout and titles are not compared. Empty if the two have the same `settings_hash`.
+        """
         mine, theirs = _flat(self._agreement()), _flat(other._agreement())
-        # One line where the whole thing is another, instead of one for each of its fields.
+        # If the tokenizer or the space is another one, one line says so, not one for each field.
         if (self.tokenizer is None) != (other.tokenizer is None):
             _fold(mine, "tokenizer", self.tokenizer.name if self.tokenizer else "none")
             _fold(theirs, "tokenizer", other.tokenizer.name if other.tokenizer else "none")
@@ -222,7 +233,7 @@ class CorpusInfo:
         ]
 
     def _agreement(self) -> dict[str, Any]:
-        """What has to be equal for two corpora to be one."""
+        """The settings that must be equal in all shards of a corpus."""
         space = self.action_space.to_dict()
         agreement = {
             "rate": str(self.rate),
@@ -248,22 +259,26 @@ OUR_FIELDS: Final = frozenset(
 
 
 def canonical_json(value: object) -> str:
-    """The one text of a value: sorted keys, no spaces, no NaN."""
+    """The value as JSON with sorted keys and without spaces: equal values give equal text.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+    """
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
 
 
 def content_hash(value: object) -> str:
-    """24 hex digits that name a value: the start of the SHA-256 of its canonical JSON."""
+    """24 hex digits that identify a value: the start of the SHA-256 of its canonical JSON."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:24]
 
 
 def parse_json(text: str | bytes) -> object:
-    """The value in a stranger's JSON text: at most 16 MB, no NaN, no key twice.
+    """The value of a JSON text from an untrusted file: at most 16 MB, no NaN, no key twice.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the text breaks one of these rules or is not JSON.
     """
     if len(text) > MOST_BYTES:
         raise UsageError(f"{len(text)} bytes of JSON, expected at most {MOST_BYTES}")
@@ -282,7 +297,7 @@ def _no_constant(name: str) -> float:
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("the same field is there twice")
+        raise ValueError("a field occurs twice")
     return found
 
 
@@ -315,7 +330,7 @@ def _pair(found: Mapping[str, Any], name: str) -> tuple[int, int]:
 
 
 def _whole_numbers(value: Any) -> Any:
-    """The same value with 1.0 written as 1: they are equal, so they must not make two texts."""
+    """The same value with 1.0 written as 1: they are equal, so their texts must be equal too."""
     if isinstance(value, dict):
         return {name: _whole_numbers(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -324,14 +339,14 @@ def _whole_numbers(value: Any) -> Any:
 
 
 def _fold(flat: dict[str, str], name: str, text: str) -> None:
-    """Replace every leaf below `name` by one text."""
+    """Replace all entries below the name `name` by one entry."""
     for leaf in [leaf for leaf in flat if leaf.split(".")[0] == name]:
         del flat[leaf]
     flat[name] = text
 
 
 def _flat(value: object, name: str = "") -> dict[str, str]:
-    """Every leaf of nested objects and lists under its dotted name."""
+    """Every innermost value of nested objects and lists as JSON text, by its dotted name."""
     if isinstance(value, dict):
         items = [(f"{name}.{key}".lstrip("."), inner) for key, inner in value.items()]
     elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):

@@ -1,4 +1,4 @@
-"""Reading declarations from TOML and JSON tables, and refusing those that make no sense."""
+"""Read and check tables from TOML and JSON files: the declarations of action spaces and such."""
 
 from __future__ import annotations
 
@@ -20,17 +20,22 @@ NAME_RULE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
 
 
 def read_bundled(folder: str, name: str) -> dict[str, Any]:
-    """The table of a TOML file that ships with the package."""
+    """The parsed content of a bundled TOML file.
+
+    Args:
+        folder: folder in `wham_data/schemas`.
+        name: name of the file without `.toml`.
+    """
     return tomllib.loads(bundled_text(folder, name))
 
 
 def bundled_text(folder: str, name: str) -> str:
-    """A TOML file that ships with the package, as written."""
+    """The text of a bundled TOML file. See `read_bundled` for the arguments."""
     return (_bundled(folder) / f"{name}.toml").read_text("utf-8")
 
 
 def bundled_names(folder: str) -> tuple[str, ...]:
-    """Stems of the TOML files in a folder that ships with the package, sorted."""
+    """The names of the bundled TOML files in a folder, without `.toml`, sorted."""
     names = (entry.name for entry in _bundled(folder).iterdir())
     return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
 
@@ -40,10 +45,10 @@ def _bundled(folder: str) -> Traversable:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The table of somebody's TOML file, at most 1 MB of UTF-8.
+    """The parsed content of a user's TOML file: UTF-8, at most 1 MB.
 
     Raises:
-        UsageError: it cannot be read or is no TOML.
+        UsageError: the file cannot be read, is too large, or is not TOML.
     """
     try:
         with path.open("rb") as file:
@@ -51,7 +56,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
     if len(content) > MOST_BYTES:
-        raise UsageError(f"{path}: larger than {MOST_BYTES} bytes; this is no declaration of ours")
+        raise UsageError(f"{path}: larger than {MOST_BYTES} bytes, the most that is read")
     try:
         return tomllib.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -59,10 +64,14 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def check_name(name: object, what: str) -> str:
-    """`name`, if it may name a space or a dimension.
+    """Check and return the name of a space or a dimension.
+
+    Args:
+        name: a letter or _, then at most 63 letters, digits, _ or dots.
+        what: what it is the name of, for the error message.
 
     Raises:
-        UsageError: it may not.
+        UsageError: it is not such a text.
     """
     if not isinstance(name, str) or not NAME_RULE.fullmatch(name):
         raise UsageError(
@@ -73,7 +82,7 @@ def check_name(name: object, what: str) -> str:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether `value` is a finite number that a float can hold."""
+    """Whether `value` is an int or float (not a bool) whose float value is finite."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     try:
@@ -83,15 +92,20 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def is_text(value: object, most: int) -> TypeGuard[str]:
-    """Whether `value` is a text of at most so many characters."""
+    """Whether `value` is a text of at most `most` characters."""
     return isinstance(value, str) and len(value) <= most
 
 
 def known_keys(data: object, known: Sequence[str], what: str) -> Mapping[str, Any]:
-    """`data` as a table that has no other keys than the known ones.
+    """Check that `data` is a table with known keys only, and return it.
+
+    Args:
+        data: the value to check.
+        known: the keys that may occur.
+        what: name of the table in messages.
 
     Raises:
-        UsageError: it is no table, or a key is unknown (the message names the nearest).
+        UsageError: it is not a table, or a key is unknown (the message suggests a similar one).
     """
     if not isinstance(data, Mapping):
         raise UsageError(f"{what}: expected a table, found {type(data).__name__}")
@@ -104,7 +118,13 @@ def known_keys(data: object, known: Sequence[str], what: str) -> Mapping[str, An
 
 
 def nearest(name: str, known: Sequence[str], what: str) -> str:
-    """The end of a sentence that says which name was probably meant and which there are."""
+    """The end of an error message about an unknown name: a similar name, and the known names.
+
+    Args:
+        name: the unknown name.
+        known: the names that exist; at most 24 of them are listed.
+        what: plural noun for them, such as "fields".
+    """
     near = difflib.get_close_matches(name[:80], known, n=1)
     meant = f"; did you mean {near[0]}?" if near else ";"
     more = f", ... ({len(known)} in all)" if len(known) > MOST_LISTED else ""

@@ -1,15 +1,15 @@
-"""The error family and the reasons for which an input is refused.
+"""The errors of the package, and the reasons for which an input is refused.
 
     WhamDataError                one line: what was found, where, what was expected, what to do
     +-- UsageError               exit 2   the command line or the settings make no sense
-    +-- MismatchError            exit 4   two things that must agree do not (settings, fingerprint)
+    +-- MismatchError            exit 4   two things that must be equal are not (settings, fingerprint)
     +-- IntegrityError           exit 4   a shard or the manifest is damaged
-    +-- MissingPartError         exit 5   an optional package, a GPU or a codec is not there
-    +-- NoInputsError            exit 6   nothing matched, or nothing came of what matched
-    +-- RefusedInput             exit 3   this input is bad; the rest goes on (2 if it was the only thing asked for)
+    +-- MissingPartError         exit 5   an optional package, a GPU or a codec is missing
+    +-- NoInputsError            exit 6   no input matched, or no input gave a result
+    +-- RefusedInput             exit 3   this input is bad; the job continues (2 if it was the only input)
 
-Callers catch `WhamDataError`. Only two places of the package do: the runner (one bad recording must not
-sink a job) and the command line (one line on stderr, then `exit_code`).
+Callers catch `WhamDataError`. In this package only two places do: the runner (one bad recording must
+not stop a job) and the command line (it prints one line on stderr and exits with `exit_code`).
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ class UsageError(WhamDataError):
 
 
 class MismatchError(WhamDataError):
-    """Two things that must agree do not: settings of a corpus, a tokenizer's fingerprint."""
+    """Two things that must be equal are not: settings of a corpus, fingerprints of a tokenizer."""
 
     exit_code = 4
 
 
 class IntegrityError(WhamDataError):
-    """A shard or a manifest is damaged, missing or not what its hash says."""
+    """A shard or a manifest is damaged or missing, or its hash is wrong."""
 
     exit_code = 4
 
 
 class MissingPartError(WhamDataError):
-    """An optional package, a GPU or a codec that this needs is not there."""
+    """A required optional package, GPU or codec is missing."""
 
     exit_code = 5
 
@@ -55,7 +55,7 @@ class NoInputsError(WhamDataError):
 
 
 class Reason(StrEnum):
-    """Why an input is in quarantine. The code is stable; the message says the particulars."""
+    """Why an input is in quarantine. The codes never change; the message gives the details."""
 
     EMPTY_FILE = "empty_file"
     UNREADABLE = "unreadable"
@@ -110,9 +110,10 @@ class Reason(StrEnum):
 
 
 def printable(text: str) -> str:
-    r"""`text` on one line: control characters, bidi marks and bytes that are no UTF-8 as \x1b.
+    r"""`text` on one line, safe for a terminal: unprintable characters become escapes such as \x1b.
 
-    Names and messages come from strangers' files; none may move the cursor or fake a line.
+    These are control characters, marks of text direction and bytes that are not UTF-8. Names and
+    messages come from untrusted files; none of them may move the cursor or imitate another line.
     """
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
@@ -120,14 +121,19 @@ def printable(text: str) -> str:
     )
 
 
+def short_message(error: BaseException) -> str:
+    """The message of an error on one line, cut after 200 characters."""
+    return " ".join(str(error).split())[:200]
+
+
 class RefusedInput(WhamDataError):
-    """One input is bad: it goes to quarantine with its reason and the rest goes on.
+    """One input is bad: it goes to quarantine with its reason, and the job continues.
 
     Args:
         reason: the stable code.
-        message: one line, without the file's name (the runner knows which input it was handling).
-            What it quotes from the input is made harmless.
-        frames_expected, frames_decoded: counts, where a video was cut or damaged.
+        message: one line, without the name of the file (the runner adds it). It may quote the
+            input: `printable` is applied to it.
+        frames_expected, frames_decoded: frame counts, if a video is cut off or damaged.
     """
 
     exit_code = 3
@@ -153,7 +159,7 @@ class RefusedInput(WhamDataError):
 def _refused(
     reason: Reason, message: str, frames_expected: int | None, frames_decoded: int | None
 ) -> RefusedInput:
-    """Rebuild a refusal that crossed a process boundary."""
+    """Unpickle a refusal from another process."""
     return RefusedInput(
         reason, message, frames_expected=frames_expected, frames_decoded=frames_decoded
     )

@@ -1,4 +1,4 @@
-"""Rows of the manifest: one per episode that exists, and one per input that was refused."""
+"""Rows of the manifest's two tables: the episodes of a corpus, and the refused inputs."""
 
 from __future__ import annotations
 
@@ -21,19 +21,30 @@ CREATED: Final = pa.field("created", pa.timestamp("us", tz="UTC"), nullable=Fals
 
 @dataclass(frozen=True, slots=True)
 class EpisodeRow:
-    """One episode of the corpus and where its steps lie. The commit adds the column `created`.
+    """One episode and the place of its steps. The commit adds the column `created`.
 
-    recording        hash over the bytes of the recording's files; an episode is a stretch of one
-    source           path or URI as it was given
-    shard            file name under `shards/`; its rows from row_start on are the steps
-    subject          who was recorded, where that is not the player
+    episode          name of the episode, unique in the corpus
+    recording        hash over the bytes of the recording's files; a recording has one or more
+                     episodes
+    source           path or URI of the recording, as the user gave it
+    format           name of the reader
+    shard            file name under `shards/`
+    shard_sha256     over the bytes of the shard
+    row_start        row of the shard that holds step 0
+    n_steps          count of steps, at least 1
+    split            train, val or test
+    subject          who or what was recorded, if that is not the player
     start_ns         time of step 0 on the recording's clock
-    source_fps       typical frame rate of the video, Hz; 0 if there is none
-    clamped          action values brought to the edge of their range
-    missing_actions  steps whose action is not known
-    keep             half-open step ranges to train on, in order. Default: the whole episode
+    source_fps       typical frame rate of the video, Hz; 0 without a video
+    clock            measurements of the recording's clock
+    clamped          count of action values that were clamped to their range
+    missing_actions  count of steps whose action is not known
+    keep             step ranges [start, end) to train on, in order; None: the whole episode
     settings         `CorpusInfo.settings_hash`
-    tokenizer        fingerprint
+    tokenizer        fingerprint of the tokenizer; None: no tokens
+
+    Raises:
+        UsageError: a name is missing, or rows or ranges make no sense.
     """
 
     episode: str
@@ -66,7 +77,7 @@ class EpisodeRow:
                 f"episode {self.episode!r}: episode, recording and split must be named"
             )
         if not SHARD_NAME.fullmatch(self.shard):
-            raise UsageError(f"episode {self.episode}: {self.shard!r} is no name of a shard")
+            raise UsageError(f"episode {self.episode}: {self.shard!r} is not the name of a shard")
         if self.row_start < 0 or self.n_steps < 1:
             raise UsageError(
                 f"episode {self.episode}: {self.n_steps} steps from row {self.row_start}"
@@ -81,7 +92,7 @@ class EpisodeRow:
 
     @property
     def named_source(self) -> str:
-        """`source` as the manifest stores it: bytes that are no UTF-8 are written as \\xNN."""
+        """`source` as the manifest stores it: bytes that are not UTF-8 become \\xNN."""
         return str(printable_unicode(self.source))
 
     @classmethod
@@ -95,10 +106,13 @@ class EpisodeRow:
 class QuarantineRow:
     """One refused input. The commit adds the column `created`.
 
-    sha256  over the bytes of its files, as `EpisodeRow.recording`; "" if unreadable
-    stage   where it was refused: find, open, decode, align, tokenize, write, split
-    frames_expected, frames_decoded  where a video was cut or damaged
-    settings  `CorpusInfo.settings_hash`: under other settings it may be good
+    path      path or URI of the input
+    sha256    over the bytes of its files, as `EpisodeRow.recording`; "" if it cannot be read
+    stage     where it was refused: find, open, decode, align, tokenize, write, split
+    reason    the stable code
+    message   one line with the details
+    settings  `CorpusInfo.settings_hash`: under other settings the input may be good
+    frames_expected, frames_decoded  frame counts, if a video is cut off or damaged
     """
 
     path: str
@@ -121,7 +135,13 @@ class QuarantineRow:
         settings: str,
         message: str | None = None,
     ) -> QuarantineRow:
-        """The row for an input that raised `refusal`; `message` replaces its message."""
+        """The row for an input that raised `refusal`.
+
+        Args:
+            refusal: the error.
+            path, sha256, stage, settings: fields of the row.
+            message: stored instead of the message of `refusal`; None: that one.
+        """
         return cls(
             path=str(path),
             sha256=sha256,
@@ -140,12 +160,12 @@ class QuarantineRow:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What makes it one input: its bytes (its path if it has none) and the settings."""
+        """(SHA-256, or the path if there is none; settings): at most one row has this key."""
         return self.sha256 or self.path, self.settings
 
 
 def reason_of(code: str) -> Reason | str:
-    """The reason with this code; one that a newer release made up stays a text."""
+    """The reason with this code; a code of a newer release stays a text."""
     return Reason(code) if code in set(Reason) else code
 
 
@@ -204,12 +224,12 @@ QUARANTINE_SCHEMA: Final = pa.schema(
 
 
 def episodes_table(rows: Sequence[EpisodeRow], created: datetime) -> pa.Table:
-    """The rows as a table of EPISODES_SCHEMA."""
+    """The rows as a table of EPISODES_SCHEMA, with `created` in every row."""
     return _table([_episode_record(row) for row in rows], EPISODES_SCHEMA, created)
 
 
 def quarantine_table(rows: Sequence[QuarantineRow], created: datetime) -> pa.Table:
-    """The rows as a table of QUARANTINE_SCHEMA."""
+    """The rows as a table of QUARANTINE_SCHEMA, with `created` in every row."""
     records = [{**_fields(row), "reason": str(row.reason)} for row in rows]
     return _table(records, QUARANTINE_SCHEMA, created)
 
@@ -238,7 +258,10 @@ def _table(records: Sequence[Mapping[str, Any]], schema: pa.Schema, created: dat
 
 
 def printable_unicode(value: Any) -> Any:
-    """A text that UTF-8 can hold: bytes of a file name that were none are written as \\xNN."""
+    """A text that can be stored as UTF-8: bytes of a file name that are not UTF-8 become \\xNN.
+
+    A value that is not a text is returned unchanged.
+    """
     if not isinstance(value, str):
         return value
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

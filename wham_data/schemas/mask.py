@@ -1,4 +1,4 @@
-"""Rectangles that are blackened in every picture: names, chat, faces."""
+"""Masks: rectangles that are blackened in every picture, to hide names, chat or faces."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ MOST_MASKS: Final = 64
 NUMBER: Final = re.compile(r"\d{1,6}(\.\d{0,9})?|\.\d{1,9}", re.ASCII)
 EXPECTED: Final = (
     "expected X,Y,WIDTH,HEIGHT: whole numbers are pixels of the upright source picture, "
-    "numbers with a point shares of it from 0 to 1"
+    "numbers with a point are shares of its size, from 0 to 1"
 )
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Mask:
-    """The rectangle [x, x + width) x [y, y + height) of a source picture as a person sees it.
+    """The rectangle [x, x + width) x [y, y + height) of an upright source picture.
 
-    Upright, in square pixels, counted from the top left; or, if `shares`, in parts of its width
-    and height.
+    The origin is the top left corner.
+
+    x, y, width, height  in square pixels; with `shares`, parts of the picture's width and height
+    shares               the unit of the four numbers
+
+    Raises:
+        UsageError: the rectangle is empty or lies outside the picture.
     """
 
     x: float
@@ -35,11 +40,11 @@ class Mask:
         if self.width <= 0 or self.height <= 0 or min(self.x, self.y) < 0:
             raise UsageError(f"mask {self}: an empty rectangle, {EXPECTED}")
         if self.shares and max(self.x + self.width, self.y + self.height) > 1 + 1e-9:
-            raise UsageError(f"mask {self}: leads out of the picture, {EXPECTED}")
+            raise UsageError(f"mask {self}: reaches outside the picture, {EXPECTED}")
 
     @classmethod
     def parse(cls, text: str) -> Mask:
-        """The mask that a text means.
+        """The mask in a text X,Y,WIDTH,HEIGHT; a point in any number means shares.
 
         Raises:
             UsageError: the text is not a mask.
@@ -54,25 +59,30 @@ class Mask:
         numbers = (self.x, self.y, self.width, self.height)
         return ",".join(str(number) if self.shares else f"{number:g}" for number in numbers)
 
-    def box(self, shown: tuple[int, int]) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom in a picture of `shown` (width, height) pixels.
+    def box(self, picture_size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of the mask in a picture, in pixels.
+
+        Args:
+            picture_size: (width, height) in pixels.
 
         Raises:
-            RefusedInput: MASK_OUTSIDE, the picture is smaller than the one it was measured in.
+            RefusedInput: MASK_OUTSIDE, the mask reaches outside this picture, so it was meant for a
+                larger one.
         """
-        across, down = shown if self.shares else (1, 1)
-        right, bottom = (self.x + self.width) * across, (self.y + self.height) * down
-        if not self.shares and (right > shown[0] or bottom > shown[1]):
+        width, height = picture_size
+        x_unit, y_unit = picture_size if self.shares else (1, 1)
+        right, bottom = (self.x + self.width) * x_unit, (self.y + self.height) * y_unit
+        if not self.shares and (right > width or bottom > height):
             raise RefusedInput(
                 Reason.MASK_OUTSIDE,
-                f"mask {self} leads out of the picture of {shown[0]}x{shown[1]} pixels, so it was "
+                f"mask {self} leads out of the picture of {width}x{height} pixels, so it was "
                 "measured in another one; say it for this recording in its .toml, or in shares",
             )
-        return self.x * across, self.y * down, right, bottom
+        return self.x * x_unit, self.y * y_unit, right, bottom
 
 
 def parse_masks(texts: Iterable[str]) -> tuple[Mask, ...]:
-    """The masks that some texts mean, sorted, each once.
+    """The masks in some texts, sorted, without duplicates.
 
     Raises:
         UsageError: a text is not a mask, or there are too many.
@@ -83,6 +93,6 @@ def parse_masks(texts: Iterable[str]) -> tuple[Mask, ...]:
     return masks
 
 
-def masks_said(masks: Iterable[Mask]) -> str:
-    """One text for all of them, by which settings are compared."""
+def masks_text(masks: Iterable[Mask]) -> str:
+    """The masks as one text, separated by spaces; settings are compared by it."""
     return " ".join(map(str, masks))

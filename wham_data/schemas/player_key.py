@@ -1,7 +1,8 @@
-"""Pseudonyms of players: a keyed hash instead of a name, the key kept outside the corpus.
+"""Pseudonyms of players: a keyed hash replaces each name, and the key stays outside the corpus.
 
-With the key and a name, anyone can find the player. With only the corpus, one can tell that two
-recordings are of one player, and nothing else: without the key a guess cannot even be tested.
+Whoever has the key and a name can find the player in the corpus. Whoever has only the corpus can
+see that two recordings have the same player, and nothing else: without the key nobody can check
+whether a pseudonym belongs to a certain name.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final
 from wham_data.schemas.errors import MismatchError, UsageError
 
 SETTING: Final = "player_key"
-"""Under this name the settings of a corpus hold the check value of the key its players have."""
+"""The entry in a corpus' settings that holds the check value of its players' key."""
 PSEUDONYM: Final = re.compile(r"[0-9a-f]{32}")
 FEWEST_BYTES: Final = 16
 MOST_BYTES: Final = 4096
@@ -23,7 +24,7 @@ MOST_BYTES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class PlayerKey:
-    """A secret that makes pseudonyms. Neither it nor a hash of it alone is stored anywhere."""
+    """A secret key for pseudonyms. Neither the key nor a plain hash of it is stored in a corpus."""
 
     secret: bytes = field(repr=False)
 
@@ -33,11 +34,16 @@ class PlayerKey:
 
     @property
     def check(self) -> str:
-        """By this a corpus knows its key again: 16 hex digits, an HMAC of no player."""
+        """16 hex digits that tell one key from another; a corpus stores them. An HMAC of no name."""
         return self._digest("check", "")[:16]
 
     def hide(self, text: str, player: str | None) -> str:
-        """`text` with the pseudonym wherever it has the player's name as a word of its own."""
+        """`text` with the player's name replaced by the pseudonym, wherever it is a whole word.
+
+        Args:
+            text: any text, such as a path.
+            player: the name; None or "": the text is returned unchanged.
+        """
         if not player:
             return text
         word = rf"(?<![^\W_]){re.escape(player)}(?![^\W_])"
@@ -49,14 +55,14 @@ class PlayerKey:
 
 
 def read_player_key(path: Path, corpus: str | Path) -> PlayerKey:
-    """The key in a file: all its bytes but white space at the end.
+    """The key in a file: all its bytes, without white space at the end.
 
     Args:
-        path: the file.
-        corpus: a path or URL, below which the key must not lie.
+        path: the file; 16 to 4096 bytes.
+        corpus: path or URL of the corpus. The key must not lie inside it.
 
     Raises:
-        UsageError: it cannot be read, is too short to be a secret, or lies inside the corpus.
+        UsageError: the file cannot be read, is too short or too long, or lies inside the corpus.
     """
     if path.resolve().is_relative_to(Path(corpus).resolve()):
         raise UsageError(f"{path}: lies inside the corpus; keep the players' key elsewhere")
@@ -74,29 +80,29 @@ def read_player_key(path: Path, corpus: str | Path) -> PlayerKey:
 
 
 def check_player_key(stored: object, key: PlayerKey | None, where: str) -> None:
-    """Refuse a key that is not the one a corpus was begun with.
+    """Refuse a key that is not the key with which the corpus was created.
 
     Args:
         stored: the corpus' setting `player_key`; None: its players are stored by name.
-        key: the one that was given.
-        where: the corpus, for messages.
+        key: the user's key; None: the user gave none.
+        where: location of the corpus, for messages.
 
     Raises:
-        MismatchError: another key, a key where there is none, or none where there is one.
+        MismatchError: the keys differ, or only one of the two exists.
     """
     if stored is None and key is None:
         return
     if stored is None:
         raise MismatchError(
-            f"{where}: its players are stored by name; without --player-key it goes on so, "
-            "for pseudonyms make another corpus"
+            f"{where}: its players are stored by name; leave out --player-key, or make another "
+            "corpus for pseudonyms"
         )
     if key is None:
         raise MismatchError(
-            f"{where}: its players are pseudonyms; say with --player-key FILE which key they have"
+            f"{where}: its players are pseudonyms; give their key with --player-key FILE"
         )
     if not hmac.compare_digest(str(stored), key.check):
         raise MismatchError(
             f"{where}: its players are pseudonyms of another key (check value {stored}, this key "
-            f"has {key.check}); give the key that the corpus was begun with"
+            f"has {key.check}); give the key with which the corpus was created"
         )

@@ -136,8 +136,11 @@ class OpenRecording(Protocol):
         frame_times_ns: presentation time of every distinct shown frame, int64 [N], strictly
             increasing, rounded up to whole nanoseconds so that `time <= t` is exact.
         frame_end_ns: the video covers [frame_times_ns[0], frame_end_ns).
-        data: what the source knows of the frames. `actions`, `states`, `rewards` and `texts` are
-            read from it.
+        data: what the source knows of the frames besides the pictures.
+        actions: those of `data`.
+        states: those of `data`.
+        rewards: those of `data`.
+        texts: those of `data`.
         clock: what the clocks look like.
         min_coverage: least share of the video's time that the actions must cover; None: any.
         pictureless: the source has times and actions but no pictures: a "frame" is then only an

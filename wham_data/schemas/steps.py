@@ -1,4 +1,4 @@
-"""Steps of an episode, and the Arrow schema of the shard they are stored in."""
+"""The steps of an episode, and the Arrow schema of the shards that store them."""
 
 from __future__ import annotations
 
@@ -20,18 +20,24 @@ FLOAT = np.dtype("<f4")
 
 @dataclass(frozen=True, slots=True)
 class EpisodeSteps:
-    """Consecutive steps of one episode: the whole of it, or a piece that begins at `first_step`.
+    """Consecutive steps of one episode: the whole episode, or a piece that begins at `first_step`.
 
-    A long episode may be handed over piece by piece, each piece going on where the last one ended.
+    A long episode may come in pieces; each piece begins at the step where the last one ended.
 
+    episode       name of the episode
     time_ns       int64   [T]     strictly increasing, on the recording's own clock
-    actions       float32 [T, A]  as measured; a row is NaN throughout where the action is not known
-    action_known  bool    [T]
-    tokens        uint16  [T, N]  row-major over the grid; None in a corpus without a tokenizer
-    frames        T pictures, JPEG or PNG
-    state         float32 [T, S]
-    reward        float32 [T]
-    text          T texts, or None where there is none
+    actions       float32 [T, A]  as measured; a row without a known action is all NaN
+    action_known  bool    [T]     whether the action of the step is known
+    tokens        uint16  [T, N]  row by row over the grid; None: the corpus has no tokenizer
+    frames        T pictures, JPEG or PNG; None: the corpus holds no pictures
+    state         float32 [T, S]  None: no states
+    reward        float32 [T]     None: no rewards
+    text          T texts, each may be None; None: no texts
+    first_step    number of the first step in the episode
+
+    Raises:
+        UsageError: dtypes or shapes are wrong, times do not increase, or `actions` and
+            `action_known` contradict each other.
     """
 
     episode: str
@@ -81,7 +87,7 @@ class EpisodeSteps:
 
     @property
     def n_steps(self) -> int:
-        """T."""
+        """T, the count of steps."""
         return len(self.time_ns)
 
     def _wrong(self, what: str) -> UsageError:
@@ -89,10 +95,11 @@ class EpisodeSteps:
 
 
 def shard_schema(info: CorpusInfo) -> pa.Schema:
-    """The Arrow schema that every shard of a corpus has.
+    """The Arrow schema of every shard of a corpus.
 
-    What is always there is REQUIRED (not nullable); what a step holds as a row of numbers is
-    fixed-length bytes, whose layout the field's metadata tells: dtype, shape of one step, names.
+    Columns without missing values are REQUIRED (not nullable). A row of numbers, such as an action,
+    is stored as fixed-length bytes; the metadata of the field gives their dtype, the shape of one
+    step and the names.
     """
     space = info.action_space
     fields = [

@@ -1,17 +1,17 @@
 """Actions in the vocabulary of Microsoft's WHAM: 11 bins per stick axis, 68 tokens.
 
-Three forms of the same 16 numbers (space `wham16`):
+The 16 numbers of an action (space `wham16`) have three forms:
 
-    measured  buttons 0 or 1, stick axes -1..1 with +y up: what a corpus stores
-    binned    buttons 0 or 1, stick axes as bins 0..10: what WHAM's own .npz files hold
+    measured  buttons 0 or 1, stick axes -1..1 with +y up; a corpus stores this form
+    binned    buttons 0 or 1, stick axes as bins 0..10; WHAM's own .npz files hold this form
     tokens    button i: 2 i + value, 0 to 23; stick j: 24 + 11 j + bin, 24 to 67
 
-A measured value goes to the bin whose edges hold it, left edge included, right edge not. As both
-signs follow the same rule, the bins are not mirror images at their edges: -0.5 is in bin 3 and 0.5
-in bin 8. The edges are float64, so a float32 0.95, which is a little less, falls into bin 9.
+A bin includes its left edge and excludes its right edge. Negative and positive values follow the
+same rule, so the bins are not mirror images at their edges: -0.5 is in bin 3 and 0.5 in bin 8. The
+edges are float64, so a float32 0.95, which is a little smaller, is in bin 9.
 
-The numbers are those of the published model; what it does not accept (a stick beyond the outermost
-edges) is clamped here and counted.
+Edges and tokens are those of the published model. It does not accept a stick value beyond the
+outermost edges; here such a value is clamped and counted.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from numpy.typing import NDArray
 
 from wham_data.schemas.errors import UsageError
 
-Tokens = NDArray[np.int64]
+Ids = NDArray[np.int64]
 Measured = NDArray[np.float32]
 Binned = NDArray[np.float32]
 Numbers = NDArray[np.floating[Any]] | NDArray[np.integer[Any]] | NDArray[np.bool_]
 
+ACTION_SPACE: Final = "wham16"
+"""The name of the space that these actions are in."""
 BUTTONS: Final = 12
 STICK_AXES: Final = 4
 ACTION_SIZE: Final = BUTTONS + STICK_AXES
@@ -38,20 +40,20 @@ _EDGES: Final = np.array(
     [-1.05, -0.95, -0.75, -0.5, -0.25, -0.05, 0.05, 0.25, 0.5, 0.75, 0.95, 1.05]
 )
 _MIDDLES: Final = np.array([-1, -0.85, -0.625, -0.375, -0.15, 0, 0.15, 0.375, 0.625, 0.85, 1])
-_FIRST_TOKEN: Final[Tokens] = np.concatenate(
+_FIRST_TOKEN: Final[Ids] = np.concatenate(
     [2 * np.arange(BUTTONS), 2 * BUTTONS + STICK_BINS * np.arange(STICK_AXES)]
 )
-_CHOICES: Final[Tokens] = np.repeat([2, STICK_BINS], [BUTTONS, STICK_AXES])
-_BUTTON_CHOICES: Final[Tokens] = np.array(2)
-_BIN_CHOICES: Final[Tokens] = np.array(STICK_BINS)
-_FROM_ZERO: Final[Tokens] = np.array(0)
+_CHOICES: Final[Ids] = np.repeat([2, STICK_BINS], [BUTTONS, STICK_AXES])
+_BUTTON_CHOICES: Final[Ids] = np.array(2)
+_BIN_CHOICES: Final[Ids] = np.array(STICK_BINS)
+_FROM_ZERO: Final[Ids] = np.array(0)
 
 
 class NoTokenError(UsageError, ValueError):
-    """A number that has no bin or token: a NaN, a button of 0.7, bin 11, token 68."""
+    """A number without a bin or token, such as a NaN, a button of 0.7, bin 11 or token 68."""
 
 
-def stick_bins(values: Numbers) -> tuple[Tokens, int]:
+def stick_bins(values: Numbers) -> tuple[Ids, int]:
     """The bin of each stick value.
 
     Args:
@@ -59,8 +61,8 @@ def stick_bins(values: Numbers) -> tuple[Tokens, int]:
             edges -1.05 -0.95 -0.75 -0.5 -0.25 -0.05 0.05 0.25 0.5 0.75 0.95 1.05.
 
     Returns:
-        int64 bins 0..10 of the same shape, and how many values were out of range (below -1.05, or
-        1.05 and above) and went to the outermost bin.
+        The bins, int64 of the same shape in 0..10, and the count of values out of range (below
+        -1.05, or 1.05 and above), which are in the outermost bins.
 
     Raises:
         NoTokenError: a value is NaN or infinite. That is a missing action, not a direction.
@@ -76,9 +78,15 @@ def stick_bins(values: Numbers) -> tuple[Tokens, int]:
 
 
 def stick_middles(bins: Numbers) -> Measured:
-    """The stick value that stands for each bin, float32 of the same shape.
+    """The middle value of each bin.
 
-    `stick_bins` gives every bin back from its middle.
+    `stick_bins` of a middle gives the same bin again.
+
+    Args:
+        bins: whole numbers 0..10, any shape.
+
+    Returns:
+        float32 of the same shape.
 
     Raises:
         NoTokenError: a bin is not a whole number from 0 to 10.
@@ -88,13 +96,13 @@ def stick_middles(bins: Numbers) -> Measured:
 
 
 def bins_from_measured(actions: Numbers) -> tuple[Binned, int]:
-    """Measured actions with their sticks as bins.
+    """Binned actions of measured actions.
 
     Args:
         actions: [..., 16] in `wham16`.
 
     Returns:
-        float32 [..., 16], and how many stick values were out of range and clamped.
+        float32 [..., 16], and the count of stick values that were out of range and clamped.
 
     Raises:
         NoTokenError: a button is neither 0 nor 1, or a value is NaN or infinite.
@@ -106,7 +114,7 @@ def bins_from_measured(actions: Numbers) -> tuple[Binned, int]:
 
 
 def measured_from_bins(actions: Numbers) -> Measured:
-    """Measured actions from WHAM's own form: each stick at the middle of its bin.
+    """Measured actions of binned actions: each stick at the middle of its bin.
 
     Args:
         actions: [..., 16], buttons 0 or 1, sticks 0..10.
@@ -123,14 +131,14 @@ def measured_from_bins(actions: Numbers) -> Measured:
     return measured
 
 
-def encode_bins(actions: Numbers) -> Tokens:
-    """Tokens of binned actions.
+def encode_bins(actions: Numbers) -> Ids:
+    """Ids of binned actions.
 
     Args:
         actions: [..., 16], buttons 0 or 1, sticks 0..10.
 
     Returns:
-        int64 [..., 16] in 0..67, not yet shifted behind the image tokens.
+        int64 [..., 16] in 0..67. In the joint vocabulary they follow the image tokens: add V.
 
     Raises:
         NoTokenError: a value is not a whole number or not in its range.
@@ -139,7 +147,7 @@ def encode_bins(actions: Numbers) -> Tokens:
 
 
 def decode_bins(tokens: Numbers) -> Binned:
-    """Binned actions of tokens: what WHAM itself hands out.
+    """Binned actions of tokens, the form that WHAM itself returns.
 
     Args:
         tokens: [..., 16] in 0..67.
@@ -154,14 +162,14 @@ def decode_bins(tokens: Numbers) -> Binned:
     return binned.astype(np.float32)
 
 
-def encode_actions(actions: Numbers) -> tuple[Tokens, int]:
-    """Tokens of measured actions.
+def encode_actions(actions: Numbers) -> tuple[Ids, int]:
+    """Ids of measured actions.
 
     Args:
         actions: [..., 16] in `wham16`.
 
     Returns:
-        int64 [..., 16] in 0..67, and how many stick values were out of range and clamped.
+        int64 [..., 16] in 0..67, and the count of stick values that were out of range and clamped.
 
     Raises:
         NoTokenError: a button is neither 0 nor 1, or a value is NaN or infinite.
@@ -185,18 +193,16 @@ def decode_actions(tokens: Numbers) -> Measured:
     return measured_from_bins(decode_bins(tokens))
 
 
-def token_ranges(
-    image_vocab: int, n_image_tokens: int, *, without_first_zero: bool = True
-) -> Tokens:
-    """The ids that may be generated at each position of a step.
+def token_ranges(image_vocab: int, n_image_tokens: int, *, without_first_zero: bool = True) -> Ids:
+    """The token ids that a model may generate at each position of a step.
 
-    Image ids keep 0..V-1 and action tokens follow them, so the joint vocabulary is V + 68.
+    Image tokens have the ids 0..V-1 and action tokens follow, so the joint vocabulary is V + 68.
 
     Args:
         image_vocab: V, the size of the image tokenizer's codebook.
         n_image_tokens: N image tokens per step, before its 16 action tokens.
-        without_first_zero: leave id 0 out at the very first position, as the published model does
-            when it generates. Encoded frames may hold it there all the same.
+        without_first_zero: exclude id 0 at the first position, as the published model does when it
+            generates. Encoded frames may still hold 0 there.
 
     Returns:
         int64 [N + 16, 2], lowest and highest id, both included.
@@ -222,8 +228,8 @@ def _sixteen(values: Numbers) -> NDArray[np.float64]:
     return values
 
 
-def _whole(values: Numbers, choices: Tokens, what: str, first: Tokens = _FROM_ZERO) -> Tokens:
-    """`values` as int64, every one of them a whole number from first to first + choices - 1."""
+def _whole(values: Numbers, choices: Ids, what: str, first: Ids = _FROM_ZERO) -> Ids:
+    """`values` as int64, after a check that each is a whole number in [first, first + choices)."""
     values = np.asarray(values, np.float64)
     good = (values >= first) & (values < first + choices) & (values == np.floor(values))
     if not good.all():

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from wham_data.cli.collect import parse_hold, parse_shares
 from wham_data.cli.main import app
 from wham_data.corpus import Corpus
-from wham_data.pipelines.collect.account import CollectReport
 from wham_data.pipelines.collect.engine import Start
 from wham_data.pipelines.collect.recorder import Session, record
+from wham_data.pipelines.collect.report import CollectReport
 from wham_data.pipelines.collect.run import CollectSettings, run_collect
 from wham_data.pipelines.ingest.job import ingest
 from wham_data.pipelines.readers import discover, open_recording

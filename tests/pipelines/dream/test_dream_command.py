@@ -19,8 +19,9 @@ from makers.dreams import GREEDY, arrays_of, dream, small_checkpoint, wham_episo
 from makers.slow_gpt import slow_dream
 
 from wham_data.inference.checkpoints.convert import convert
+from wham_data.inference.gpt.world_model import GPTWorldModel
 from wham_data.inference.sampling import Sampling
-from wham_data.inference.world_model import WorldModel, load_world_model
+from wham_data.inference.world_model import load_world_model
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.wham_tokens import bins_from_measured, measured_from_bins
 
@@ -31,7 +32,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(checkpoint: Path) -> WorldModel:
+def model(checkpoint: Path) -> GPTWorldModel:
     return load_world_model(checkpoint, "cpu")
 
 
@@ -45,7 +46,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("protocol", "crop"), [("base", 3), ("base", 4), ("comprehensive", 3)])
 def test_the_npz_is_what_the_published_program_writes(
-    data: Path, checkpoint: Path, model: WorldModel, tmp_path: Path, protocol: str, crop: int
+    data: Path, checkpoint: Path, model: GPTWorldModel, tmp_path: Path, protocol: str, crop: int
 ) -> None:
     run = dream(
         data, "--model", checkpoint, "--out", tmp_path / "out", "--protocol", protocol,
@@ -241,7 +242,7 @@ def test_a_run_that_is_interrupted_goes_on_where_it_was(
     rest = running.stderr.read()
 
     assert running.wait(60) == 130, told + rest
-    assert "run it again:\n  wham-data dream" in rest
+    assert "run the same command again:\n  wham-data dream" in rest
     done = list((tmp_path / "out").glob("*/dream.json"))
     assert 0 < len(done) < 14
     assert not list((tmp_path / "out").glob(".*"))

@@ -25,7 +25,8 @@ from makers.dreams import (
 from makers.wham_checkpoints import VIT
 
 from wham_data.corpus import Corpus
-from wham_data.inference.world_model import WorldModel, load_world_model
+from wham_data.inference.gpt.world_model import GPTWorldModel
+from wham_data.inference.world_model import load_world_model
 from wham_data.pipelines.dream.sources import safe_name
 from wham_data.pipelines.dream.window import Need, place
 from wham_data.pipelines.video import encode_png
@@ -39,7 +40,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(checkpoint: Path) -> WorldModel:
+def model(checkpoint: Path) -> GPTWorldModel:
     return load_world_model(checkpoint, "cpu")
 
 
@@ -47,7 +48,7 @@ MakeCorpus = Callable[..., Path]
 
 
 @pytest.fixture
-def corpus_of(tmp_path: Path, model: WorldModel) -> MakeCorpus:
+def corpus_of(tmp_path: Path, model: GPTWorldModel) -> MakeCorpus:
     """Makes a corpus of these episodes, in the model's own tokens unless said."""
     assert model.tokenizer is not None
     own = model.tokenizer
@@ -59,7 +60,7 @@ def corpus_of(tmp_path: Path, model: WorldModel) -> MakeCorpus:
 
 
 def test_a_corpus_in_the_models_tokens_is_dreamt_from_as_it_is(
-    corpus_of: MakeCorpus, checkpoint: Path, model: WorldModel, tmp_path: Path
+    corpus_of: MakeCorpus, checkpoint: Path, model: GPTWorldModel, tmp_path: Path
 ) -> None:
     corpus = corpus_of("ann-0", "bob-0")
 
@@ -77,7 +78,7 @@ def test_a_corpus_in_the_models_tokens_is_dreamt_from_as_it_is(
 
 
 def test_a_corpus_in_other_tokens_is_refused_with_the_way_out(
-    corpus_of: MakeCorpus, checkpoint: Path, model: WorldModel, tmp_path: Path
+    corpus_of: MakeCorpus, checkpoint: Path, model: GPTWorldModel, tmp_path: Path
 ) -> None:
     assert model.tokenizer is not None
     other = replace(model.tokenizer.info, fingerprint="0" * 64, name="other")
@@ -229,7 +230,7 @@ def test_a_picture_is_acted_on_as_the_file_says(
 
 
 def test_between_pictures_the_model_finds_the_actions(
-    pictures: Path, checkpoint: Path, model: WorldModel, tmp_path: Path
+    pictures: Path, checkpoint: Path, model: GPTWorldModel, tmp_path: Path
 ) -> None:
     run = dream(
         pictures, "--model", checkpoint, "--out", tmp_path / "out", "--mode", "policy", "--json"

@@ -68,11 +68,11 @@ def test_an_interrupted_run_leaves_whole_files_and_the_next_one_the_same_as_one_
     wham_data.export(tmp_path / "corpus", to="wham-npz", out=tmp_path / "whole")
 
     class Impatient:
-        def advanced(self, progress: object) -> None:
+        def progressed(self, progress: object) -> None:
             if getattr(progress, "steps_done", 0) == 9:
                 raise KeyboardInterrupt
 
-        def told(self, line: str, *, warning: bool) -> None:
+        def message(self, text: str, *, warning: bool) -> None:
             pass
 
     with pytest.raises(KeyboardInterrupt):
@@ -232,7 +232,7 @@ def test_what_is_there_may_grow_but_not_be_left_out_of_the_account(tmp_path: Pat
     picture_corpus(tmp_path / "corpus", episodes={"a": {}, "b": {"split": "val"}}, **WHAM)
     wham_data.export(tmp_path / "corpus", to="wham-npz", out=tmp_path / "out", split=["train"])
 
-    with pytest.raises(MismatchError, match="holds a, which is not asked for now"):
+    with pytest.raises(MismatchError, match="holds a, which this run would leave out"):
         wham_data.export(tmp_path / "corpus", to="wham-npz", out=tmp_path / "out", split=["val"])
     wham_data.export(tmp_path / "corpus", to="wham-npz", out=tmp_path / "out")
 

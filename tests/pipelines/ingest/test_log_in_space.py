@@ -69,7 +69,7 @@ def test_a_speed_tilts_the_stick_and_is_cut_where_it_ends() -> None:
 
 
 def test_a_speed_needs_to_know_how_long_a_row_lasts() -> None:
-    with pytest.raises(UsageError, match="right_x is made of a speed"):
+    with pytest.raises(UsageError, match="right_x is computed from a speed"):
         STICK.apply(np.zeros((1, 3)))
     assert STICK.without_speeds.apply(np.array([[1.0, 50, 25]])).tolist()[0][:1] == [1]
 

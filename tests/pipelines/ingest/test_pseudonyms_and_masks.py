@@ -12,7 +12,6 @@ from makers.video_clips import write_clip
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.forget import forget, players_as_stored
-from wham_data.pipelines.ingest.report import Progress
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.readers.kit.frame_actions import even_times
 from wham_data.pipelines.readers.kit.open_recordings import (
@@ -22,9 +21,10 @@ from wham_data.pipelines.readers.kit.open_recordings import (
     audit_clock,
     read_video,
 )
+from wham_data.pipelines.run.progress import Progress
 from wham_data.pipelines.video import VideoLimits, decode_image
 from wham_data.schemas.errors import MismatchError, Reason, RefusedInput, UsageError
-from wham_data.schemas.mask import Mask, masks_said, parse_masks
+from wham_data.schemas.mask import Mask, masks_text, parse_masks
 from wham_data.schemas.player_key import PlayerKey, read_player_key
 from wham_data.schemas.recording import Fit, Frames
 
@@ -38,13 +38,13 @@ class Told:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def advanced(self, progress: Progress) -> None:
+    def progressed(self, progress: Progress) -> None:
         """Nothing."""
 
-    def told(self, line: str, *, warning: bool) -> None:
+    def message(self, text: str, *, warning: bool) -> None:
         """One line."""
         if warning:
-            self.lines.append(line)
+            self.lines.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_a_corpus_goes_on_with_its_own_key_and_no_other(keyed: Path, plays: Path
     before = digest(keyed)
     for key, says in (
         (PlayerKey(b"another secret of bytes"), "pseudonyms of another key"),
-        (None, "say with --player-key FILE which key"),
+        (None, "give their key with --player-key FILE"),
     ):
         with pytest.raises(MismatchError, match=says):
             ingest_here(plays, keyed, player_key=key)
@@ -239,7 +239,7 @@ def test_a_text_that_means_no_mask_is_refused(text: str) -> None:
 
 def test_the_order_of_masks_does_not_matter() -> None:
     texts = ["1,2,3,4", "0.5,0.5,0.25,0.25", "1, 2, 3, 4"]
-    assert masks_said(parse_masks(texts)) == masks_said(parse_masks(texts[::-1]))
+    assert masks_text(parse_masks(texts)) == masks_text(parse_masks(texts[::-1]))
     assert [str(mask) for mask in parse_masks(texts)] == ["0.5,0.5,0.25,0.25", "1,2,3,4"]
 
 

@@ -10,7 +10,7 @@ from makers.recordings import Cut, cut, digest, ingest_here
 from wham_data.corpus import Corpus
 from wham_data.corpus.compact import compact
 from wham_data.corpus.forget import forget
-from wham_data.pipelines.ingest.report import Progress
+from wham_data.pipelines.ingest.report import IngestProgress
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.ingest.tokenize import tokenize
 from wham_data.pipelines.run.progress import Silent
@@ -94,9 +94,9 @@ class _Stopped(Exception):
 class _StopsAfterOne(Silent):
     """A watch that ends the run when one recording is through."""
 
-    def told(self, line: str, *, warning: bool) -> None:
+    def message(self, text: str, *, warning: bool) -> None:
         """One line about one input."""
-        raise _Stopped(line, warning)
+        raise _Stopped(text, warning)
 
 
 def test_what_was_done_when_it_was_stopped_is_kept(pictured: Path, tmp_path: Path) -> None:
@@ -173,4 +173,5 @@ def test_damage_is_never_copied(recorded: Path, tmp_path: Path) -> None:
 
 
 def test_progress_at_the_sources_own_rate_tells_no_hours() -> None:
-    assert Progress(to_do=1, bytes_to_do=1, rate=0.0, tokens_per_frame=540, frames=100).hours == 0.0
+    progress = IngestProgress(to_do=1, bytes_to_do=1, rate=0.0, tokens_per_frame=540, frames=100)
+    assert progress.hours == 0.0

@@ -325,9 +325,9 @@ class Heard(Silent):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def told(self, line: str, *, warning: bool) -> None:
+    def message(self, text: str, *, warning: bool) -> None:
         del warning
-        self.lines.append(line)
+        self.lines.append(text)
 
 
 def test_a_corpus_keeps_its_columns_whoever_comes_later(toy: Path) -> None:

@@ -1,4 +1,4 @@
-"""Copies of immutable files on this machine: bounded, checked, shared by any number of processes.
+"""A cache of immutable files on this machine, with a size limit, shared by all processes.
 
 A file of the cache is named by its SHA-256, so corpora share it and nothing in it is ever stale:
 
@@ -36,9 +36,9 @@ UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """A folder of copies.
+    """A folder with copies of files.
 
-    most_bytes  that they may have together; one that is larger is fetched all the same, alone
+    most_bytes  limit of their total size; a single file above the limit is still fetched, alone
     """
 
     folder: Path

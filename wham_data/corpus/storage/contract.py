@@ -20,16 +20,16 @@ from typing import Final, Protocol
 from wham_data.schemas.errors import IntegrityError, WhamDataError
 
 TEMPORARY: Final = ".tmp-"
-"""What the names of things that are not whole yet begin with."""
+"""Names of files that are not complete yet begin with this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What lies in a folder of a corpus.
+    """A file in a folder of a corpus.
 
-    name         within the folder
+    name         file name in the folder
     n_bytes      its size
-    modified_ns  when it was put there, by the clock of the store
+    modified_ns  time when it was written, by the clock of the store
     """
 
     name: str

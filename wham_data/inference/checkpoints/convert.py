@@ -5,10 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 import struct
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +14,14 @@ from typing import Literal
 import numpy as np
 import torch
 
+from wham_data.files.whole import folder_whole
+from wham_data.inference.checkpoints.file_names import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    WORLD_MODEL_FILE,
+)
 from wham_data.inference.checkpoints.lightning import WhamCheckpoint, open_checkpoint
-from wham_data.inference.checkpoints.model_folder import WORLD_MODEL_FILE, config_text
-from wham_data.inference.tokenizer import CONFIG_FILE, WEIGHTS_FILE
+from wham_data.inference.checkpoints.model_folder import config_text
 from wham_data.inference.tokenizers.config import Fingerprint
 from wham_data.schemas.errors import UsageError
 
@@ -68,19 +70,15 @@ def convert(
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UsageError(f"{out}: there is something already. Give a new folder.")
     checkpoint = open_checkpoint(model, n_head)
-    beside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        beside.mkdir(parents=True)
-        fingerprint = _write_tokenizer(checkpoint, beside / WEIGHTS_FILE)
-        _write_world_model(checkpoint, beside / WORLD_MODEL_FILE, dtype)
-        text = config_text(checkpoint.tokenizer.config, checkpoint.gpt, wham=checkpoint.wham)
-        _write(beside / CONFIG_FILE, iter([text.encode()]))
-        size = sum(file.stat().st_size for file in beside.iterdir())
-        beside.rename(out)
+        with folder_whole(out) as beside:
+            fingerprint = _write_tokenizer(checkpoint, beside / WEIGHTS_FILE)
+            _write_world_model(checkpoint, beside / WORLD_MODEL_FILE, dtype)
+            text = config_text(checkpoint.tokenizer.config, checkpoint.gpt, wham=checkpoint.wham)
+            (beside / CONFIG_FILE).write_bytes(text.encode())
+            size = sum(file.stat().st_size for file in beside.iterdir())
     except OSError as error:
         raise UsageError(f"{out}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return Converted(out, fingerprint, size, len(checkpoint.ignored), checkpoint.unexpected)
 
 
@@ -115,8 +113,6 @@ def _write(path: Path, parts: Iterator[bytes | memoryview]) -> None:
     with path.open("xb") as file:
         for part in parts:
             file.write(part)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _header(kind: str, shapes: Mapping[str, tuple[int, ...]]) -> bytes:

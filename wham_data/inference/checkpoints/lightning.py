@@ -58,7 +58,7 @@ class _Weights(_ImageWeights, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class TokenizerFiles:
+class ModelTokenizerFiles:
     """The image tokenizer of a model on disk, or the pair of them."""
 
     path: Path
@@ -98,7 +98,7 @@ class WhamCheckpoint:
     """
 
     path: Path
-    tokenizer: TokenizerFiles
+    tokenizer: ModelTokenizerFiles
     gpt: GPTSpec
     ignored: tuple[str, ...]
     unexpected: tuple[str, ...]
@@ -140,11 +140,11 @@ def open_checkpoint(path: Path | str, n_head: int | None = None) -> WhamCheckpoi
     folder = ModelFolder.open(path)
     if folder.gpt is None:
         raise UsageError(f"{path}: a tokenizer without a world model")
-    files = TokenizerFiles(path, folder.tokenizer, folder)
+    files = ModelTokenizerFiles(path, folder.tokenizer, folder)
     return WhamCheckpoint(path, files, folder.gpt, (), (), folder.wham, folder)
 
 
-def open_tokenizer(path: Path | str) -> TokenizerFiles:
+def open_tokenizer(path: Path | str) -> ModelTokenizerFiles:
     """Open the image tokenizer of a WHAM checkpoint, of a converted folder, or alone in a folder.
 
     Raises:
@@ -155,7 +155,7 @@ def open_tokenizer(path: Path | str) -> TokenizerFiles:
     if not path.is_dir():
         return _LightningFile.open(path).tokenizer()
     folder = ModelFolder.open(path)
-    return TokenizerFiles(path, folder.tokenizer, folder)
+    return ModelTokenizerFiles(path, folder.tokenizer, folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +188,11 @@ class _LightningFile:
         records = {key: value for key, value in state.items() if isinstance(value, TensorRecord)}
         return cls(archive, content["hyper_parameters"], tuple(map(str, state)), records)
 
-    def tokenizer(self) -> TokenizerFiles:
+    def tokenizer(self) -> ModelTokenizerFiles:
         config = self._tokenizer_config()
         keys = _tokenizer_keys(config)
         self._check({keys[name]: shape for name, shape in config.tensor_shapes().items()})
-        return TokenizerFiles(self.archive.path, config, _ArchiveWeights(self, keys, {}))
+        return ModelTokenizerFiles(self.archive.path, config, _ArchiveWeights(self, keys, {}))
 
     def checkpoint(self, n_head: int | None) -> WhamCheckpoint:
         path, prefix, tokenizer = self.archive.path, wham.GPT_PREFIX, self.tokenizer()

@@ -20,15 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from wham_data.inference.checkpoints.file_names import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    WORLD_MODEL_FILE,
+)
 from wham_data.inference.gpt.spec import GPTSpec
-from wham_data.inference.tokenizer import CONFIG_FILE, WEIGHTS_FILE
 from wham_data.inference.tokenizers.config import TokenizerConfig
 from wham_data.schemas.errors import IntegrityError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-WORLD_MODEL_FILE = "world_model.safetensors"
 FORMAT = "wham-data model 1"
 WHAM_CHECKPOINT = "WHAM checkpoint"
 

@@ -18,6 +18,7 @@ Tensors carry the names of WHAM's checkpoints, and the arithmetic follows theirs
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -109,6 +110,27 @@ class Cache:
         shape = (spec.n_layer, rows, spec.n_head, positions, spec.head_size)
         self.keys = weight.new_zeros(shape)
         self.values = weight.new_zeros(shape)
+
+    def copy(self) -> Cache:
+        """The same keys and values in memory of their own."""
+        twin = copy.copy(self)
+        twin.keys, twin.values = self.keys.clone(), self.values.clone()
+        return twin
+
+
+class Decoder:
+    """A model with a cache of its own, a row per sequence."""
+
+    def __init__(self, gpt: GPT, cache: Cache) -> None:
+        self._gpt, self._cache = gpt, cache
+
+    def advance(self, feeds: Sequence[Feed]) -> Tensor:
+        """As `GPT.advance`."""
+        return self._gpt.advance(feeds, self._cache)
+
+    def copy(self) -> Decoder:
+        """The same, which goes on by itself."""
+        return Decoder(self._gpt, self._cache.copy())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Dreams under way: how far each has come, what it feeds next, and the passes that they share.
+"""One dream under way: how far it has come, what it feeds next, and what it takes of the answers.
 
 A pass feeds each dream what is known and not yet cached (a whole window, or the given actions, or
 the latest token), then guesses, and every dream takes of the answers what stands.
@@ -6,8 +6,10 @@ the latest token), then guesses, and every dream takes of the answers what stand
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,95 +19,111 @@ from torch import Tensor
 from wham_data.inference.gpt.model import Feed
 from wham_data.inference.gpt.spec import GPTSpec
 from wham_data.inference.gpt.speculation import BlockLength, agreed, guess_frame
-from wham_data.inference.sampling import HeldNoise, Sampling, choose
-from wham_data.schemas.wham_tokens import token_ranges
+from wham_data.inference.sampling import HeldNoise, Noise
+from wham_data.inference.session import DreamStats
 
-Tokens = NDArray[np.int64]
-
-
-@dataclass(slots=True)
-class DreamStats:
-    """What a dream cost, whatever the clock says.
-
-    context_steps  the most steps that the model saw when it made one
-    passes         forward passes
-    prefills       those that read a window in from its start
-    fed            tokens fed, prefills and refused guesses included
-    generated      tokens made
-    guessed        guesses fed
-    accepted       guesses that the model agreed with
-    clamped        stick values of the given actions that were out of range
-    """
-
-    context_steps: int = 0
-    passes: int = 0
-    prefills: int = 0
-    fed: int = 0
-    generated: int = 0
-    guessed: int = 0
-    accepted: int = 0
-    clamped: int = 0
-
-    @property
-    def acceptance(self) -> float:
-        """Share of the guesses that were right; 0 where none was made."""
-        return self.accepted / self.guessed if self.guessed else 0.0
-
-    @property
-    def tokens_per_pass(self) -> float:
-        """Tokens made per forward pass; 1 is what decoding without guesses reaches."""
-        return self.generated / self.passes if self.passes else 0.0
+Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What one dream is to do.
+class Given:
+    """What is known of a step before it is made.
 
-    given_actions  int64 [K, 16] in the joint vocabulary, or None: the model makes them
-    given_frames   int64 [K, N], or None: the model makes them
-    steps          K
-    window         the most steps that the model sees
-    grid           rows and columns of a frame's tokens, None where unknown
-    block          how far to guess ahead; None for one token at a time
+    actions  int64 [16] in the joint vocabulary; None: the model makes them; `LATER`: told later
+    frame    int64 [N]; None: the model makes it
+    clamped  stick values of the actions that were out of range
     """
 
-    given_actions: Tokens | None
-    given_frames: Tokens | None
-    steps: int
+    actions: Ids | Literal["later"] | None = None
+    frame: Ids | None = None
+    clamped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What stays the same through a dream.
+
+    window  the most steps that the model sees when it makes one
+    grid    rows and columns of a frame's tokens, None where unknown
+    guess   whether to guess ahead
+    least   the fewest tokens to ask for in one pass when guessing
+    """
+
     window: int
     grid: tuple[int, int] | None
-    block: BlockLength | None
+    guess: bool
+    least: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a dream is between two passes, all that has to be kept to go on from there.
+
+    context  steps that it started from
+    steps    steps that are whole, those of the context included
+    waiting  one more has its frame, and its action is still to be told
+    tokens   int64 [n, P], the newest steps, a waiting one included
+    usual    how many tokens came of the latest passes, which sets the length of guesses
+    """
+
+    context: int
+    steps: int
+    waiting: bool
+    tokens: Ids
+    usual: float
 
 
 class Rollout:
-    """One dream under way: the tokens so far, its place in the step, and how much is cached."""
+    """One dream: its newest steps, its place in the step being made, and how much is cached.
+
+    Attributes:
+        making: a step is begun, and passes are needed to end it.
+        waiting: the newest step has its frame, and its action is still to be told.
+    """
 
     def __init__(
-        self, spec: GPTSpec, plan: Plan, noise: HeldNoise, row: int, context: Tokens
+        self, spec: GPTSpec, outlook: Outlook, noise: HeldNoise, row: int, place: Place
     ) -> None:
         self.stats = DreamStats()
-        self._noise = noise
         self.spec = spec
-        self._plan = plan
+        self.making, self.waiting = False, place.waiting
+        self._told_later = False
+        self._outlook = outlook
+        self._noise = noise
         self._row = row
-        self._context = len(context)
-        self._tokens = np.zeros((len(context) + plan.steps, spec.tokens_per_step), np.int64)
-        self._tokens[: len(context)] = context
-        self._step = len(context)
+        self._context = place.context
+        self._tokens = place.tokens.copy()
+        self._steps = place.steps
+        self._first = place.steps + place.waiting - len(place.tokens)
+        self._block = BlockLength(outlook.least, place.usual) if outlook.guess else None
         self._oldest = -1
-        self._cached = 0
-        self._asked = 0
-        self._start_step()
+        self._cached = self._asked = self._at = self._end = 0
+
+    def copy(self) -> Rollout:
+        """The same dream at the same place, which goes on by itself."""
+        twin = copy.copy(self)
+        twin._tokens = self._tokens.copy()
+        twin._noise = self._noise.copy()
+        twin._block = copy.copy(self._block)
+        twin.stats = replace(self.stats)
+        return twin
+
+    def place(self) -> Place:
+        """Where it is; no step may be under way."""
+        whole = self._steps - self._first
+        oldest = max(0, whole - self._kept)
+        usual = self._block.usual if self._block else 0.0
+        return Place(self._context, self._steps, self.waiting, self._tokens[oldest:], usual)
 
     @property
-    def done(self) -> bool:
-        """All steps are made."""
-        return self._step == len(self._tokens)
+    def seeded(self) -> Noise:
+        """Its randomness."""
+        return self._noise.noise
 
     @property
-    def dream_step(self) -> int:
-        """The step being made, 0 for the first dreamt one."""
-        return self._step - self._context
+    def made(self) -> int:
+        """Dreamt steps whose frame is there."""
+        return self._steps - self._context + self.waiting
 
     @property
     def positions(self) -> range:
@@ -114,18 +132,55 @@ class Rollout:
 
     def noise(self) -> Tensor:
         """float32 [asked, V + 68], for `positions`."""
-        return self._noise.at(self.dream_step, self.positions)
+        return self._noise.at(self._steps - self._context, self.positions)
+
+    def tokens_of(self, dreamt: int) -> Ids:
+        """A dreamt step whose frame is there, int64 [P]; a waiting one's actions are a guess."""
+        row: Ids = self._tokens[self._context + dreamt - self._first]
+        return row
+
+    def start(self, given: Given) -> None:
+        """Begin a step: fill it with what is given, and with guesses where the model is to choose."""
+        images = self.spec.image_tokens
+        last = self._tokens[-1]
+        before = self._tokens[-2, :images] if len(self._tokens) > 1 else None
+        step = last.copy()
+        self._at, self._end = 0, len(step)
+        if given.frame is None:
+            step[:images] = guess_frame(last[:images], before, self._outlook.grid)
+        else:
+            step[:images] = given.frame
+            self._at = images
+        if given.actions is not None:
+            self._end = images
+        self._told_later = isinstance(given.actions, str)
+        if isinstance(given.actions, np.ndarray):
+            step[images:] = given.actions
+        self._tokens = np.concatenate([self._tokens, step[None]])
+        self.making = self._at < self._end
+        if not self.making:
+            self._end_step()
+
+    def act(self, actions: Ids | None) -> None:
+        """Tell the actions that are waited for, int64 [16]; None: the model is to make them."""
+        self.waiting = self._told_later = False
+        if actions is None:
+            self._at, self._end = self.spec.image_tokens, self.spec.tokens_per_step
+            self.making = True
+            return
+        self._tokens[-1, self.spec.image_tokens :] = actions
+        self._steps += 1
 
     def feed(self) -> Feed:
         """What the next pass is to read."""
-        seen = min(self._step, self._plan.window)
-        if self._step - seen != self._oldest:
-            self._oldest = self._step - seen
+        seen = min(self._steps, self._outlook.window)
+        if self._steps - seen != self._oldest:
+            self._oldest = self._steps - seen
             self._cached = 0
         known = seen * self.spec.tokens_per_step + self._at
-        length = self._plan.block.tokens if self._plan.block else 1
+        length = self._block.tokens if self._block else 1
         self._asked = min(length, self._end - self._at)
-        flat = self._tokens[self._oldest :].reshape(-1)
+        flat = self._tokens[self._oldest - self._first :].reshape(-1)
         feed = Feed(
             row=self._row,
             start=self._cached,
@@ -140,88 +195,50 @@ class Rollout:
         self._cached = known
         return feed
 
-    def take(self, choices: Tokens) -> None:
+    def take(self, choices: Ids) -> None:
         """Go on with what the model chose, int64 [asked], at `positions`."""
-        place = self._tokens[self._step, self._at : self._at + self._asked]
+        place = self._tokens[-1, self._at : self._at + self._asked]
         count = agreed(place[:-1], choices)
         place[:] = choices  # behind the first difference they are the next guesses
         self._cached += count - 1
         self._at += count
         self.stats.generated += count
         self.stats.accepted += count - 1
-        if self._plan.block:
-            self._plan.block.came(count)
+        if self._block:
+            self._block.came(count)
         if self._at == self._end:
-            self._finish_step()
+            self.making = False
+            self._end_step()
+
+    def back_to(self, made: int) -> None:
+        """Forget all that goes beyond so many dreamt steps."""
+        if self.made <= made and not self.making:
+            return
+        self.making = self.waiting = False
+        self._steps = self._context + made
+        self._tokens = self._tokens[: self._steps - self._first].copy()
+        whole = (self._steps - self._oldest) * self.spec.tokens_per_step
+        self._cached = max(0, min(self._cached, whole))
+
+    def forget_before(self, made: int) -> None:
+        """Forget the steps that nothing after so many dreamt ones looks at."""
+        whole = min(self._steps, self._context + made)  # a waiting step is still looked from
+        oldest = whole - self._kept - self._first
+        if oldest > 0:
+            self._tokens = self._tokens[oldest:].copy()
+            self._first += oldest
 
     @property
-    def made(self) -> Tokens:
-        """The steps of the dream, int64 [K, P]; the tokens to come are guesses."""
-        return self._tokens[self._context :]
+    def _kept(self) -> int:
+        """Whole steps that the next one looks at: guesses look at two."""
+        return max(2, self._outlook.window)
 
-    def _start_step(self) -> None:
-        """Fill the step with what is given, and with guesses where the model is to choose."""
-        images = self.spec.image_tokens
-        step, last = self._tokens[self._step], self._tokens[self._step - 1]
-        before = self._tokens[self._step - 2, :images] if self._step > 1 else None
-        self._at, self._end = 0, len(step)
-        step[:images] = guess_frame(last[:images], before, self._plan.grid)
-        step[images:] = last[images:]
-        if self._plan.given_frames is not None:
-            step[:images] = self._plan.given_frames[self.dream_step]
-            self._at = images
-        if self._plan.given_actions is not None:
-            self._end = images
-
-    def _finish_step(self) -> None:
-        if self._plan.given_actions is not None:
-            given = self._plan.given_actions[self.dream_step]
-            self._tokens[self._step, self.spec.image_tokens :] = given
-        self._step += 1
-        if not self.done:
-            self._start_step()
+    def _end_step(self) -> None:
+        self.waiting = self._told_later
+        self._steps += not self.waiting
 
 
-@torch.inference_mode()
-def run(
-    advance: Callable[[Sequence[Feed]], Tensor],
-    rollouts: Sequence[Rollout],
-    sampling: Sampling,
-    tokens_per_pass: int,
-    told: Callable[[int], None] | None = None,
-) -> None:
-    """Go on with all dreams until each is done.
-
-    Args:
-        advance: a pass of the model, as `GPT.advance` over a cache with a row per dream.
-        rollouts: one or more; number i has row i of the cache.
-        tokens_per_pass: dreams share a pass up to this many tokens; a longer feed, a prefill, gets
-            one of its own, which bounds the memory of a pass.
-        told: how many more steps have been made, of whichever dreams.
-    """
-    spec = rollouts[0].spec
-    ranges = torch.from_numpy(
-        token_ranges(
-            spec.image_vocab, spec.image_tokens, without_first_zero=sampling.without_first_zero
-        )
-    )
-    made = 0
-    while feeds := [dream.feed() for dream in rollouts if not dream.done]:
-        for batch in _passes(feeds, tokens_per_pass):
-            dreams = [rollouts[feed.row] for feed in batch]
-            logits = advance(batch)
-            allowed = torch.cat([ranges[dream.positions] for dream in dreams])
-            noise = None if sampling.greedy else torch.cat([dream.noise() for dream in dreams])
-            choices = choose(logits, allowed.to(logits.device), sampling, noise).cpu().numpy()
-            ends = np.cumsum([len(dream.positions) for dream in dreams])
-            for dream, chosen in zip(dreams, np.split(choices, ends[:-1]), strict=True):
-                dream.take(chosen)
-        before, made = made, sum(rollout.dream_step for rollout in rollouts)
-        if told is not None and made > before:
-            told(made - before)
-
-
-def _passes(feeds: Sequence[Feed], most_tokens: int) -> Iterator[list[Feed]]:
+def groups_of(feeds: Sequence[Feed], most_tokens: int) -> Iterator[list[Feed]]:
     """The feeds in groups, in their order, each group for one pass."""
     group: list[Feed] = []
     tokens = 0

@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Tokens = NDArray[np.int64]
+Ids = NDArray[np.int64]
 
 MOST_SHIFT_ROWS, MOST_SHIFT_COLUMNS = 2, 4
 """Motion is looked for up to this many tokens."""
@@ -27,7 +27,7 @@ SHORTEST_BLOCK, LONGEST_BLOCK = 2, 64
 USUAL_AT_FIRST = 8.0
 
 
-def guess_frame(last: Tokens, before: Tokens | None, grid: tuple[int, int] | None) -> Tokens:
+def guess_frame(last: Ids, before: Ids | None, grid: tuple[int, int] | None) -> Ids:
     """The frame that would follow if things went on as they were.
 
     Args:
@@ -45,7 +45,7 @@ def guess_frame(last: Tokens, before: Tokens | None, grid: tuple[int, int] | Non
     return moved(last.reshape(grid), rows, columns).reshape(-1)
 
 
-def find_motion(before: Tokens, last: Tokens) -> tuple[int, int]:
+def find_motion(before: Ids, last: Ids) -> tuple[int, int]:
     """How many tokens down and to the right the picture moved, int64 [rows, columns] each.
 
     The motion under which most tokens of the overlap agree, compared by their share of it; the
@@ -69,7 +69,7 @@ def find_motion(before: Tokens, last: Tokens) -> tuple[int, int]:
     return max(shifts, key=agreement)
 
 
-def moved(frame: Tokens, down: int, right: int) -> Tokens:
+def moved(frame: Ids, down: int, right: int) -> Ids:
     """`frame`, int64 [rows, columns], moved by whole tokens; the edge is repeated."""
     height, width = frame.shape
     rows = np.clip(np.arange(height) - down, 0, height - 1)
@@ -77,7 +77,7 @@ def moved(frame: Tokens, down: int, right: int) -> Tokens:
     return frame[np.ix_(rows, columns)]
 
 
-def agreed(guesses: Tokens, choices: Tokens) -> int:
+def agreed(guesses: Ids, choices: Ids) -> int:
     """How many of the choices stand: those behind right guesses, and the first that differs.
 
     Args:
@@ -101,15 +101,15 @@ class BlockLength:
     it: beyond the shortest, 12 tokens are asked for each that usually comes after the first.
     """
 
-    def __init__(self, shortest: int = SHORTEST_BLOCK) -> None:
+    def __init__(self, shortest: int = SHORTEST_BLOCK, usual: float = USUAL_AT_FIRST) -> None:
         self._shortest = shortest
-        self._usual = USUAL_AT_FIRST
+        self.usual = usual
 
     @property
     def tokens(self) -> int:
         """Tokens for the next pass."""
-        return min(self._shortest + round(12 * (self._usual - 1)), LONGEST_BLOCK)
+        return min(self._shortest + round(12 * (self.usual - 1)), LONGEST_BLOCK)
 
     def came(self, accepted: int) -> None:
         """Learn how many tokens a pass gave."""
-        self._usual += (accepted - self._usual) / 8
+        self.usual += (accepted - self.usual) / 8

@@ -12,6 +12,7 @@ The tokens are those of `GPT.advance`, which is still what long feeds go through
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import partial
 
@@ -55,6 +56,12 @@ class StaticDecoder:
             wanted.append(torch.arange(last - feed.wanted, last))
         logits = self._pass(tokens, starts).flatten(0, 1)
         return logits[torch.cat(wanted).to(logits.device)].float()
+
+    def copy(self) -> StaticDecoder:
+        """The same, which goes on by itself; its passes are recorded anew."""
+        twin = copy.copy(self)
+        twin._cache, twin._recorded = self._cache.copy(), {}
+        return twin
 
     def _pass(self, tokens: Tensor, starts: Tensor) -> Tensor:
         device = self._gpt.lm_head.weight.device

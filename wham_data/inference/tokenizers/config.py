@@ -15,7 +15,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.inference.tokenizer import ARITHMETIC
 from wham_data.inference.tokenizers import taming_config, vit_config
 from wham_data.inference.tokenizers.taming_config import TamingConfig
 from wham_data.inference.tokenizers.vit_config import ViTConfig
@@ -25,8 +24,8 @@ from wham_data.schemas.errors import IntegrityError
 ImageConfig = ViTConfig | TamingConfig
 Family = Literal["vit", "taming"]
 
-TAMING_ARITHMETIC = "taming-vqgan arithmetic 1"
-"""As `ARITHMETIC`, for the other family."""
+ARITHMETIC = {"vit": "vit-vqgan arithmetic 1", "taming": "taming-vqgan arithmetic 1"}
+"""Part of every fingerprint, per family. Raise the number when the code comes to give other ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ class Fingerprint:
 
     def __init__(self, config: TokenizerConfig) -> None:
         arithmetic = {
-            ARITHMETIC if isinstance(part, ViTConfig) else TAMING_ARITHMETIC
+            ARITHMETIC["vit" if isinstance(part, ViTConfig) else "taming"]
             for part in config.parts().values()
         }
         text = "\n".join([*sorted(arithmetic), config.to_json()])

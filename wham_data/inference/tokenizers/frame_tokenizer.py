@@ -18,11 +18,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wham_data.inference.checkpoints.lightning import TokenizerFiles
-from wham_data.inference.tokenizers.config import Fingerprint, TokenizerConfig
-from wham_data.inference.tokenizers.image_model import ImageModel, image_model
+from wham_data.inference.device import choose_device
+from wham_data.inference.tokenizers.config import Fingerprint, ImageConfig, TokenizerConfig
+from wham_data.inference.tokenizers.contract import TokenizerFiles
+from wham_data.inference.tokenizers.taming_vqgan import TamingVQGAN
+from wham_data.inference.tokenizers.vit_config import ViTConfig
+from wham_data.inference.tokenizers.vit_vqgan import ViTVQGAN
 from wham_data.schemas.corpus_info import TokenizerInfo
-from wham_data.schemas.errors import MissingPartError, UsageError
+from wham_data.schemas.errors import UsageError
+
+ImageModel = ViTVQGAN | TamingVQGAN
 
 GPU_BATCH = 32
 """Frames per forward pass on a GPU."""
@@ -48,7 +53,7 @@ class TokenizerPair(nn.ModuleList):
 
 
 class FrameTokenizer:
-    """A tokenizer loaded on one device; `Tokenizer` in `tokenizer.py` is its contract."""
+    """A tokenizer loaded on one device; `Tokenizer` in `contract.py` is its contract."""
 
     def __init__(
         self, model: ImageModel | TokenizerPair, info: TokenizerInfo, device: torch.device
@@ -148,6 +153,11 @@ class FrameTokenizer:
         return torch.cat(passes)
 
 
+def image_model(config: ImageConfig) -> ImageModel:
+    """The torch module of one tokenizer, with weights as torch draws them."""
+    return ViTVQGAN(config) if isinstance(config, ViTConfig) else TamingVQGAN(config)
+
+
 def tokenizer_model(config: TokenizerConfig) -> ImageModel | TokenizerPair:
     """The torch module of a configuration, without weights: its tensors have shapes alone."""
     with torch.device("meta"):
@@ -155,30 +165,6 @@ def tokenizer_model(config: TokenizerConfig) -> ImageModel | TokenizerPair:
         if config.decoder is None:
             return encoder
         return TokenizerPair(encoder, image_model(config.decoder))
-
-
-def choose_device(name: str) -> torch.device:
-    """The device that a name stands for.
-
-    Args:
-        name: "cpu", "cuda" (the first GPU), "cuda:N", or "auto": a GPU where there is one.
-
-    Raises:
-        MissingPartError: CUDA was asked for and is not there, or has fewer GPUs.
-        UsageError: no device is called that.
-    """
-    kind, _, index = name.partition(":")
-    if name not in ("auto", "cpu", "cuda") and not (kind == "cuda" and index.isdecimal()):
-        raise UsageError(f"device {name!r}: expected auto, cpu, cuda or cuda:N")
-    usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if kind == "cuda" and int(index or 0) >= usable:
-        raise MissingPartError(
-            f"device {name!r}: {usable} CUDA devices are usable here. "
-            "Use --device cpu, or a torch built for this machine's GPU."
-        )
-    if name == "cpu" or (name == "auto" and not usable):
-        return torch.device("cpu")
-    return torch.device("cuda", int(index or 0))
 
 
 def _frame_by_frame(model: Callable[[Tensor], Tensor], items: Tensor) -> list[Tensor]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.inference.tokenizer import Tokenizer
+from wham_data.inference.tokenizers.contract import Tokenizer
 
 _FRAMES_AT_A_TIME = 16
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from wham_data.files.whole import written_whole
 from wham_data.schemas.errors import IntegrityError, MismatchError
 
 CHECKPOINT_FILE = "training.safetensors"
@@ -101,14 +102,12 @@ def read_checkpoint(
 
 
 def replace_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file beside `path` and rename it into place."""
-    beside = path.with_name(path.name + ".partial")
-    beside.write_bytes(save(tensors, metadata))
-    beside.replace(path)
+    """Write a safetensors file, whole or not at all."""
+    with written_whole(path) as beside:
+        beside.write_bytes(save(tensors, metadata))
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a text file beside `path` and rename it into place."""
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    """Write a text file, whole or not at all."""
+    with written_whole(path) as beside:
+        beside.write_text(text, encoding="utf-8")

@@ -24,9 +24,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wham_data.inference.tokenizer import CONFIG_FILE, WEIGHTS_FILE, load_tokenizer
+from wham_data.inference.checkpoints.file_names import CONFIG_FILE, WEIGHTS_FILE
+from wham_data.inference.tokenizer import load_tokenizer
 from wham_data.inference.tokenizers.config import ImageConfig
-from wham_data.inference.tokenizers.image_model import ImageModel, image_model
+from wham_data.inference.tokenizers.frame_tokenizer import ImageModel, image_model
 from wham_data.inference.tokenizers.vit_config import ViTConfig
 from wham_data.inference.tokenizers.vit_vqgan import on_sphere
 from wham_data.inference.training import codebook as codebook_fit

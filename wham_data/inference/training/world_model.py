@@ -26,12 +26,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wham_data.inference.checkpoints.file_names import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    WORLD_MODEL_FILE,
+)
 from wham_data.inference.checkpoints.lightning import open_tokenizer
-from wham_data.inference.checkpoints.model_folder import WORLD_MODEL_FILE, config_text
+from wham_data.inference.checkpoints.model_folder import config_text
 from wham_data.inference.gpt.model import GPT
 from wham_data.inference.gpt.spec import GPTSpec
 from wham_data.inference.gpt.structured_start import structured_start
-from wham_data.inference.tokenizer import BUNDLED, CONFIG_FILE, WEIGHTS_FILE
+from wham_data.inference.tokenizer import BUNDLED
 from wham_data.inference.tokenizers.config import TokenizerConfig
 from wham_data.inference.training.baselines import Baselines, baselines
 from wham_data.inference.training.files import (

@@ -5,5 +5,5 @@ engines/  those that there are
 policies  players: which action, and for how long
 recorder  one game, recorded
 run       many, side by side
-account   how far a run is, and what came of it
+report    how far a run is, and what came of it
 """

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from wham_data.files.whole import put_in_place, written_whole
 from wham_data.pipelines.collect.engine import Engine, EngineKind, Option, Start, target_shares
 from wham_data.pipelines.collect.policies import Pace, Player, Policy
 from wham_data.pipelines.video import VideoWriter
@@ -113,7 +113,7 @@ def record(session: Session, out: Path, advance: Callable[[float], None]) -> Rec
     Args:
         session: what to play.
         out: an existing folder.
-        advance: told, now and then, how many more seconds are played.
+        advance: called now and then with how many more seconds are played.
 
     Raises:
         UsageError: the engine does not have the scenario or size, a share names no action, no hold
@@ -145,10 +145,10 @@ def record(session: Session, out: Path, advance: Callable[[float], None]) -> Rec
         space = _declaration(engine.space)
         if space is not None:
             name, text = space
-            (partial / f"{session.name}.space").write_text(text, encoding="utf-8")
-            (partial / f"{session.name}.space").replace(out / name)
+            with written_whole(out / name) as declaration:
+                declaration.write_text(text, encoding="utf-8")
         for file in (video, log, metadata):
-            _settle(file, out)
+            put_in_place(file, out / file.name)
     finally:
         engine.close()
     return Recorded(out / video.name, session.seconds, frames, games, played)
@@ -258,10 +258,3 @@ def _declaration(space: ActionSpace) -> tuple[str, str] | None:
 
 def _text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def _settle(file: Path, folder: Path) -> None:
-    """Move a file to where it belongs once all its bytes are on the disk."""
-    with file.open("rb") as written:
-        os.fsync(written.fileno())
-    file.replace(folder / file.name)

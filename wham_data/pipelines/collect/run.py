@@ -21,20 +21,20 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final
 
-from wham_data.pipelines.collect.account import (
-    ActionShare,
-    CollectProgress,
-    CollectReport,
-    CollectWatch,
-    FailedRecording,
-)
 from wham_data.pipelines.collect.engine import EngineKind, Start
 from wham_data.pipelines.collect.policies import Policy
 from wham_data.pipelines.collect.recorder import PARTIAL, Recorded, Session, record
+from wham_data.pipelines.collect.report import (
+    ActionShare,
+    CollectProgress,
+    CollectReport,
+    FailedRecording,
+)
+from wham_data.pipelines.run.progress import ProgressListener
 from wham_data.schemas.errors import MismatchError, UsageError, WhamDataError
 
 STALL_S: Final = 300.0
-"""A game that plays no tic for so long is given up."""
+"""A game that plays no tic for this long is stopped."""
 MOST_RECORDINGS: Final = 100_000
 OUTPUT: Final = "output.txt"
 LAST_BYTES: Final = 2000
@@ -106,7 +106,7 @@ def run_collect(
     out: Path,
     *,
     parallel: int,
-    watch: CollectWatch,
+    watch: ProgressListener,
 ) -> CollectReport:
     """Record what is missing of what the settings come to.
 
@@ -133,12 +133,12 @@ def run_collect(
         if isinstance(outcome, Recorded):
             made.append(outcome)
             progress.done += 1
-            watch.told(f"{outcome.video}: {outcome.frames} frames", warning=False)
+            watch.message(f"{outcome.video}: {outcome.frames} frames", warning=False)
         else:
             failed.append(FailedRecording(session.name, outcome))
             progress.failed += 1
-            watch.told(f"{session.name}: {outcome}", warning=True)
-        watch.advanced(progress)
+            watch.message(f"{session.name}: {outcome}", warning=True)
+        watch.progressed(progress)
     if not any((out / PARTIAL).iterdir()):
         (out / PARTIAL).rmdir()
     return CollectReport(
@@ -175,7 +175,7 @@ def is_there(session: Session, out: Path) -> bool:
         found = {}
     wanted = session.settings
     differences = [
-        f"{name} {found.get(name, 'not said')}, now {value}"
+        f"{name} {found.get(name, 'not stated')}, now {value}"
         for name, value in wanted.items()
         if found.get(name) != value
     ]
@@ -222,7 +222,7 @@ def _side_by_side(
     out: Path,
     parallel: int,
     progress: CollectProgress,
-    watch: CollectWatch,
+    watch: ProgressListener,
 ) -> Iterator[tuple[Session, Outcome]]:
     """Record the sessions, so many at once, and give each with what came of it."""
     waiting = list(reversed(sessions))
@@ -240,7 +240,7 @@ def _side_by_side(
                     children.remove(child)
                     _end(child)
                     yield child.session, outcome
-            watch.advanced(progress)
+            watch.progressed(progress)
     finally:
         for child in children:
             _end(child)
@@ -259,22 +259,22 @@ def _started(session: Session, out: Path) -> _Child:
 
 
 def _heard(child: _Child, progress: CollectProgress) -> Outcome | None:
-    """Take what a child has said; what came of it, once it has come to an end.
+    """Take the messages of a child; what came of it, once it has come to an end.
 
     Raises:
         UsageError: the child says that no recording of the run can be made.
     """
     try:
         while child.pipe.poll():
-            said = child.pipe.recv()
+            message = child.pipe.recv()
             child.heard = time.monotonic()
-            if isinstance(said, float):
-                child.seconds += said
-                progress.seconds_done += said
+            if isinstance(message, float):
+                child.seconds += message
+                progress.seconds_done += message
                 continue
-            if isinstance(said, WhamDataError):
-                raise said
-            outcome: Outcome = said
+            if isinstance(message, WhamDataError):
+                raise message
+            outcome: Outcome = message
             if isinstance(outcome, str):
                 progress.seconds_done -= child.seconds
             return outcome
@@ -306,7 +306,7 @@ def _end(child: _Child) -> None:
 
 
 def _record_here(session: Session, out: Path, pipe: Connection, scratch: str) -> None:
-    """What a child does: record, and say how far it is and what came of it."""
+    """What a child does: record, and send how far it is and what came of it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.chdir(scratch)
     printed = os.open(OUTPUT, os.O_WRONLY | os.O_CREAT)

@@ -19,13 +19,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import shutil
 import time
-import uuid
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -38,6 +35,7 @@ from numpy.typing import NDArray
 
 from wham_data.corpus.storage.contract import one_line
 from wham_data.corpus.storage.locations import open_storage
+from wham_data.files.whole import private_folder, put_in_place, read_object
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.pipelines.dream.actions import STEP, WHAM16
 from wham_data.pipelines.dream.pictures import (
@@ -49,8 +47,7 @@ from wham_data.pipelines.dream.pictures import (
 )
 from wham_data.pipelines.dream.report import KINDS, Kind
 from wham_data.schemas.actions import load_space
-from wham_data.schemas.corpus_info import parse_json
-from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError
+from wham_data.schemas.errors import IntegrityError, MismatchError
 from wham_data.schemas.recording import Frames
 from wham_data.schemas.wham_tokens import decode_bins, measured_from_bins
 
@@ -109,7 +106,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class SavedDream:
     """What of a `dream.json` matters to a later run.
 
     identity  of the episode
@@ -170,7 +167,7 @@ class DreamFolder:
         for name, wanted in self._notes(kinds):
             if not (self.root / name).is_file():
                 continue
-            noted = _object(self.root / name)
+            noted = read_object(self.root / name, MOST_JSON_BYTES)
             if noted is None:
                 raise IntegrityError(f"{self.root / name}: damaged. Dream into another --out")
             changed = [
@@ -197,15 +194,15 @@ class DreamFolder:
             open_storage(self.root).put_if_absent(name, text.encode("utf-8", "backslashreplace"))
         self.check(kinds)  # another run may have come first
 
-    def account(self, name: str) -> Account | None:
+    def saved(self, name: str) -> SavedDream | None:
         """What a dream's `dream.json` says; None if there is none, or none that is whole."""
-        match _object(self.path(name, "json")):
+        match read_object(self.path(name, "json"), MOST_JSON_BYTES):
             case {
                 "identity": str(identity),
                 "source": str(source),
                 "context": {"start": int(start)},
             }:
-                return Account(identity, source, start)
+                return SavedDream(identity, source, start)
         return None
 
     def missing(self, name: str, kinds: Sequence[Kind]) -> tuple[Kind, ...]:
@@ -228,7 +225,7 @@ class DreamFolder:
         dreamt: DreamtSteps,
         kinds: Sequence[Kind],
         provenance: Provenance,
-        account: Mapping[str, object] | None,
+        description: Mapping[str, object] | None,
     ) -> None:
         """Write files of a dream and put them in place.
 
@@ -237,56 +234,31 @@ class DreamFolder:
             dreamt: the dream.
             kinds: which files.
             provenance: what those that one watches say of themselves.
-            account: for `dream.json`; None: the dream is saved already, these are files it lacks.
+            description: for `dream.json`; None: the dream is saved already, these are files it lacks.
 
         Raises:
             MismatchError: another run has put files of other settings here meanwhile.
             WhamDataError: the disk is full or fails.
         """
         self._note(kinds)
-        with one_line(self.root), self._staging() as folder:
+        with one_line(self.root), private_folder(self.root, STAGING) as folder:
+            _staged(folder, "json").parent.mkdir()
             made = [kind for kind in KINDS if kind in kinds]
             _write_kinds(folder, dreamt, made, self._tokenizer, provenance, self._look)
             places: list[str] = list(made)
-            if account is not None:
+            if description is not None:
                 places += ["tokens", "json"]
                 with _staged(folder, "tokens").open("wb") as file:
                     np.save(file, dreamt.tokens)
-                text = json.dumps(account, indent=2, ensure_ascii=False) + "\n"
+                text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
                 _staged(folder, "json").write_bytes(text.encode("utf-8", "backslashreplace"))
             for what in places:
-                _put(_staged(folder, what), self.path(name, what))
-
-    @contextmanager
-    def _staging(self) -> Iterator[Path]:
-        """A private folder on the same disk, which is gone at the end."""
-        folder = self.root / f"{STAGING}{uuid.uuid4().hex}"
-        _staged(folder, "json").parent.mkdir(parents=True)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+                put_in_place(_staged(folder, what), self.path(name, what))
 
 
 def _staged(folder: Path, what: str) -> Path:
     """Where a file is written before it is put in place."""
     return dream_path(folder, "dream", what)
-
-
-def _put(staged: Path, target: Path) -> None:
-    """Rename into place; what is there gives way."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if staged.is_dir():
-        if target.exists():
-            shutil.rmtree(target)
-        staged.rename(target)
-        return
-    handle = os.open(staged, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    staged.replace(target)
 
 
 def _write_kinds(
@@ -382,16 +354,6 @@ def actions_csv(actions: NDArray[np.float32]) -> str:
     table.writerow([STEP, *load_space(WHAM16).names])
     table.writerows([step, *(f"{value:g}" for value in row)] for step, row in enumerate(actions))
     return text.getvalue()
-
-
-def _object(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file of ours; None if there is none."""
-    try:
-        with path.open("rb") as file:
-            found = parse_json(file.read(MOST_JSON_BYTES))
-    except (OSError, UsageError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _said(value: object) -> str:

@@ -1,12 +1,12 @@
 """Episodes become dreams: the whole job.
 
     what there is to dream from, and what of it is there already    sources.py, files.py
-    for every batch of episodes:
+    for every batch of episodes, wherever a runner works on it:     batches.py
       read    a window of each, in the model's tokens               sources.py
       act     recorded actions, or others                           actions.py
       dream   all of them side by side                              inference/dream.py
       save    each one whole                                        files.py
-    account   for every episode                                     report.py
+    report    for every episode                                     report.py
 
 A dream depends on what it starts from, on the settings, and on the seed with the episode's own name:
 not on the batch, nor on what else is dreamt. So a run that was stopped goes on where it was.
@@ -14,51 +14,60 @@ not on the batch, nor on what else is dreamt. So a run that was stopped goes on 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from wham_data.inference.dream import Context, Dream, dream_batch
-from wham_data.inference.gpt.rollout import DreamStats
-from wham_data.inference.gpt.spec import GPTSpec
-from wham_data.inference.tokenizer import Tokenizer
+from wham_data.inference.session import DreamStats
 from wham_data.inference.world_model import WorldModel
-from wham_data.pipelines.dream.actions import RECORDED, Actions
-from wham_data.pipelines.dream.files import DreamFolder, DreamtSteps
-from wham_data.pipelines.dream.pictures import Provenance
-from wham_data.pipelines.dream.report import (
-    DreamProgress,
-    DreamReport,
-    DreamWatch,
-    Kind,
+from wham_data.pipelines.dream.batches import (
+    Batch,
+    CompleteDreams,
+    DreamBatches,
+    Dreamt,
+    DreamTask,
+    Incomplete,
+    failure_of,
+    tokenizer_of,
 )
+from wham_data.pipelines.dream.files import DreamFolder
+from wham_data.pipelines.dream.report import DreamProgress, DreamReport, Kind
 from wham_data.pipelines.dream.settings import DreamSettings
 from wham_data.pipelines.dream.sources import Episode, Source
-from wham_data.pipelines.dream.window import Window
-from wham_data.pipelines.run.progress import Failed, Silent
+from wham_data.pipelines.run.progress import Failed, ProgressListener, Silent
+from wham_data.pipelines.run.runner import LocalRunner, Outcome, Runner, Service, Stage, Work
 from wham_data.pipelines.video import SMALLEST_SIDE
 from wham_data.schemas.errors import (
     IntegrityError,
     MismatchError,
-    Reason,
     RefusedInput,
     UsageError,
-    WhamDataError,
     printable,
 )
-from wham_data.schemas.wham_tokens import ACTION_SIZE, NoTokenError, encode_actions
 
 MOST_BATCH: Final = 16
 BATCH_BYTES: Final = 2 << 30
-"""Unless said, so many dreams share a batch as have their keys and values in this."""
+"""Default batch: as many dreams as fit their keys and values in this many bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DreamWorkers:
+    """Workers that dream, other than this process.
+
+    runner  where they are
+    open    opens the world model on a device; travels to each worker, which calls it once
+    count   how many share the dreams
+    device  where the model runs: "auto", "cpu" or "cuda"
+    """
+
+    runner: Runner
+    open: Callable[[str], WorldModel]
+    count: int
+    device: str = "auto"
 
 
 def run_dreams(
@@ -70,19 +79,21 @@ def run_dreams(
     save: Sequence[Kind] = ("csv", "npz"),
     batch_size: int | None = None,
     speculate: bool = True,
-    watch: DreamWatch | None = None,
+    workers: DreamWorkers | None = None,
+    watch: ProgressListener | None = None,
 ) -> DreamReport:
     """Dream from every episode of a source. Running it again makes only what is missing.
 
     Args:
-        source: see `dream_sources.open_source`.
-        out: where the dreams are kept; see `dream_files`.
+        source: see `sources.open_source`.
+        out: where the dreams are kept; see `files`.
         model: with its tokenizer.
         settings: see `Asked.settle`.
         save: kinds of files.
         batch_size: dreams side by side; None: as many as fit `BATCH_BYTES`, at most `MOST_BATCH`.
         speculate: guess ahead, which changes nothing but the time.
-        watch: is told how far the run is.
+        workers: who dreams; None: this process. The dreams are the same.
+        watch: is shown how far the run is.
 
     Raises:
         UsageError: the model has no tokenizer, `out` lies in the source, or no such batch size.
@@ -90,90 +101,78 @@ def run_dreams(
             another episode.
         WhamDataError: the disk fails, or the batch is too large for the GPU.
     """
-    if model.tokenizer is None:
-        raise UsageError(f"{model.name}: has no tokenizer, so it can't read or show pictures")
+    tokenizer = tokenizer_of(model)
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"batch size {batch_size}: expected at least 1")
     started = time.monotonic()
-    if settings.look.interpolate and min(model.tokenizer.frame_size) < SMALLEST_SIDE:
+    if settings.look.interpolate and min(tokenizer.frame_size) < SMALLEST_SIDE:
         raise UsageError(f"--interpolate: the model's pictures are below {SMALLEST_SIDE} pixels")
     fingerprint = model.fingerprint()
-    folder = DreamFolder(
-        Path(out),
-        model.tokenizer,
-        settings={
+    task = DreamTask(
+        root=Path(out),
+        agreed={
             "model": fingerprint,
-            "tokenizer": model.tokenizer.fingerprint,
+            "tokenizer": tokenizer.fingerprint,
             "dtype": model.dtype,
             **settings.agreement(),
         },
-        look=settings.look,
+        settings=settings,
+        save=tuple(save),
+        fingerprint=fingerprint,
+        source_kind=source.kind,
+        space=source.space,
+        speculate=speculate,
     )
+    folder = task.folder(tokenizer)
     _check_apart(source, folder)
     folder.check(save)
     folder.sweep()
     watch = watch or Silent()
-    for note in source.check(model.tokenizer):
-        watch.told(note, warning=True)
+    for note in source.check(tokenizer):
+        watch.message(note, warning=True)
     if model.unexpected:
         some = ", ".join(model.unexpected[:3])
         line = f"{model.name}: left out {len(model.unexpected)} unexpected keys, as {some}"
-        watch.told(line, warning=True)
-    run = _Run(
-        source, folder, model, model.tokenizer, fingerprint, settings, save, watch, speculate
-    )
+        watch.message(line, warning=True)
+    run = _Run(source, folder, model, task, workers, watch)
     run.sort_out()
     run.complete()
-    run.dream_all(batch_size or usual_batch(model.spec, settings.context, model.dtype))
+    run.dream_all(batch_size or usual_batch(model, settings.context))
     return run.report(str(out), time.monotonic() - started)
 
 
-def usual_batch(spec: GPTSpec, context: int, dtype: str) -> int:
-    """Dreams whose keys and values fit `BATCH_BYTES`, at least 1 and at most `MOST_BATCH`."""
-    positions = min(context + 1, spec.steps) * spec.tokens_per_step
-    width = 2 if dtype == "bf16" else 4
-    return max(
-        1, min(MOST_BATCH, BATCH_BYTES // (2 * spec.n_layer * spec.n_embd * positions * width))
-    )
+def usual_batch(model: WorldModel, context: int) -> int:
+    """Dreams whose working memory fits `BATCH_BYTES`, at least 1 and at most `MOST_BATCH`."""
+    return max(1, min(MOST_BATCH, BATCH_BYTES // model.dream_bytes(context)))
 
 
-def chance_index(title: str) -> int:
-    """The index of a dream among all that share a seed: 32 bits of the hash of its episode's name."""
-    return int(hashlib.sha256(title.encode("utf-8", "surrogatepass")).hexdigest()[:8], 16)
+def open_same(open: Callable[[str], WorldModel], fingerprint: str, device: str) -> WorldModel:
+    """The world model in a worker.
 
-
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """A dream that is ready to begin.
-
-    frames  uint16 [K, N] that the model is to act on, in mode policy
-    future  float32 [K, 16] given actions, in mode world
+    Raises:
+        MismatchError: it is not the one that the run was started with.
     """
-
-    episode: Episode
-    identity: str
-    window: Window
-    context: Context
-    context_actions: str
-    future: Actions | None
-    frames: NDArray[np.uint16] | None
+    model = open(device)
+    if (found := model.fingerprint()) != fingerprint:
+        raise MismatchError(
+            f"{model.name}: a worker has loaded another model ({found[:12]}, not {fingerprint[:12]}). "
+            "Give a path that is the same file everywhere"
+        )
+    return model
 
 
 @dataclass(slots=True)
 class _Run:
-    """One run: what is still to do, and what came of it."""
+    """One run in the driver: what is still to do, and what came of it."""
 
     source: Source
     folder: DreamFolder
     model: WorldModel
-    tokenizer: Tokenizer
-    fingerprint: str
-    settings: DreamSettings
-    save: Sequence[Kind]
-    watch: DreamWatch
-    speculate: bool
+    task: DreamTask
+    workers: DreamWorkers | None
+    watch: ProgressListener
     to_dream: list[Episode] = field(default_factory=list)
-    to_complete: list[tuple[Episode, int, tuple[Kind, ...]]] = field(default_factory=list)
+    to_complete: list[Incomplete] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
     there: list[str] = field(default_factory=list)
     made: int = 0
@@ -184,7 +183,7 @@ class _Run:
     progress: DreamProgress = field(init=False)
 
     def __post_init__(self) -> None:
-        self.progress = DreamProgress(0, self.settings.steps)
+        self.progress = DreamProgress(0, self.task.settings.steps)
 
     def sort_out(self) -> None:
         """Which dreams are there, lack a file, or are to be dreamt.
@@ -193,69 +192,86 @@ class _Run:
             MismatchError: one that is there started from something else.
         """
         for episode in self.source.episodes:
-            account = self.folder.account(episode.name)
-            if account is None:
+            saved = self.folder.saved(episode.name)
+            if saved is None:
                 self.to_dream.append(episode)
                 continue
             try:
                 identity = episode.identity()
             except (RefusedInput, IntegrityError) as why:
-                self._fail(episode, why)
+                self._fail(failure_of(episode, why))
                 continue
-            if account.identity != identity:
+            if saved.identity != identity:
                 raise MismatchError(
                     f"{self.folder.path(episode.name, 'json')}: a dream of another {episode.name} "
-                    f"(from {account.source}, or as that was then). Use another --out"
+                    f"(from {saved.source}, or as that was then). Use another --out"
                 )
-            if missing := self.folder.missing(episode.name, self.save):
-                self.to_complete.append((episode, account.start, missing))
+            if missing := self.folder.missing(episode.name, self.task.save):
+                self.to_complete.append(Incomplete(episode, saved.start, missing))
             else:
                 self.there.append(episode.name)
 
     def complete(self) -> None:
         """Make the files that dreams lack, from their tokens; those without are dreamt again."""
-        spec = self.model.spec
-        shape = (self.settings.taken + self.settings.steps, spec.tokens_per_step)
-        for episode, start, missing in self.to_complete:
-            tokens = self.folder.tokens(episode.name, shape)
-            if tokens is None:
-                self.to_dream.append(episode)
-                continue
-            need = replace(self.settings.need(missing), start=start)
-            try:
-                window = episode.read(need, self.tokenizer)
-            except (RefusedInput, IntegrityError) as why:
-                self._fail(episode, why)
-                continue
-            dreamt = DreamtSteps(self.settings.taken, tokens, window.tokens, window.pictures)
-            self.folder.save(episode.name, dreamt, missing, self._provenance(episode), account=None)
-            self.there.append(episode.name)
-            self.completed += 1
-            self.watch.told(f"{episode.name}: {', '.join(missing)} added", warning=False)
+        stage = self._stage("complete", CompleteDreams(self.task))
+        outcome: Outcome[Incomplete, bool]
+        for outcome in self._runner.run(stage, self.to_complete, self._advance):
+            item, result = outcome.item, outcome.result
+            if isinstance(result, RefusedInput):
+                self._fail(failure_of(item.episode, result))
+            elif result:
+                self.there.append(item.episode.name)
+                self.completed += 1
+                line = f"{item.episode.name}: {', '.join(item.missing)} added"
+                self.watch.message(line, warning=False)
+            else:
+                self.to_dream.append(item.episode)
 
-    def dream_all(self, batch_size: int) -> None:
-        """Dream what is to be dreamt, batch by batch."""
+    def dream_all(self, most: int) -> None:
+        """Dream what is to be dreamt, in batches of at most so many episodes."""
         self.progress = DreamProgress(
-            len(self.to_dream), self.settings.steps, failed=len(self.failed)
+            len(self.to_dream), self.task.settings.steps, failed=len(self.failed)
         )
-        starts = self._starts()
-        while batch := list(islice(starts, batch_size)):
-            began = time.monotonic()
-            dreams = self._dream(batch)
-            seconds = time.monotonic() - began
-            self.dreaming_seconds += seconds
-            for start, dreamt in zip(batch, dreams, strict=True):
-                self._save(start, dreamt, seconds / (len(batch) * self.settings.steps))
+        shares = self.workers.count if self.workers else 1
+        size = max(1, min(most, -(-len(self.to_dream) // shares)))
+        stage = self._stage("dream", DreamBatches(self.task))
+        batches = [
+            tuple(self.to_dream[first : first + size])
+            for first in range(0, len(self.to_dream), size)
+        ]
+        outcome: Outcome[Batch, Dreamt]
+        for outcome in self._runner.run(stage, batches, self._advance):
+            self._take(outcome)
+
+    def _take(self, outcome: Outcome[Batch, Dreamt]) -> None:
+        """One batch is through: count what came of it."""
+        result = outcome.result
+        if isinstance(result, RefusedInput):
+            failed = tuple(failure_of(episode, result) for episode in outcome.item)
+            result = Dreamt((), (), failed, (), 0.0)
+        for note in result.notes:
+            self._warn(note)
+        for each in result.failed:
+            self.progress.dreams -= 1
+            self._fail(each)
+        self.stats += result.stats
+        self.dreaming_seconds += result.seconds
+        for name in result.made:
+            self.there.append(name)
+            self.made += 1
+            self.progress.done += 1
+            self.watch.progressed(self.progress)
+            self.watch.message(f"{name}: dreamt", warning=False)
 
     def report(self, out: str, seconds: float) -> DreamReport:
-        """The account, in which every episode is somewhere."""
-        frames = self.made * self.settings.steps
+        """The report, in which every episode is somewhere."""
+        frames = self.made * self.task.settings.steps
         return DreamReport(
             out=out,
             source=printable(self.source.told),
             model=self.model.name,
-            mode=self.settings.mode,
-            actions=self.settings.actions.told,
+            mode=self.task.settings.mode,
+            actions=self.task.settings.actions.told,
             found=len(self.source.episodes),
             made=self.made,
             completed=self.completed,
@@ -273,186 +289,49 @@ class _Run:
             seconds=round(seconds, 3),
         )
 
-    def _starts(self) -> Iterator[_Start]:
-        """The dreams that can begin; the others have failed."""
-        for episode in self.to_dream:
-            try:
-                yield self._start(episode)
-            except (RefusedInput, IntegrityError) as why:
-                self.progress.dreams -= 1
-                self._fail(episode, why)
+    @property
+    def _runner(self) -> Runner:
+        return self.workers.runner if self.workers else LocalRunner()
 
-    def _start(self, episode: Episode) -> _Start:
-        settings, taken = self.settings, self.settings.taken
-        identity = episode.identity()
-        window = episode.read(settings.need(self.save), self.tokenizer)
-        before, told = self._before(window)
-        future = settings.actions.future(settings.steps, chance_index(episode.title))
-        if settings.actions is RECORDED:
-            future = window.actions[taken:]
-        if window.size not in (None, self.tokenizer.frame_size):
-            (width, height), (to_width, to_height) = window.size, self.tokenizer.frame_size
-            self._warn(f"pictures of {width}x{height} are brought to {to_width}x{to_height}")
-        if (largest := int(window.tokens.max())) >= self.model.spec.image_vocab:
-            raise IntegrityError(f"token {largest} is none of this model's")
-        try:
-            for actions in (before, future):
-                if actions is not None:
-                    encode_actions(actions)
-        except NoTokenError as why:
-            raise RefusedInput(Reason.LOG_RANGE, f"actions out of range: {why}") from None
-        return _Start(
-            episode=episode,
-            identity=identity,
-            window=window,
-            context=Context(actions=before, tokens=window.tokens[:taken]),
-            context_actions=told,
-            future=future,
-            frames=window.tokens[taken:] if settings.mode == "policy" else None,
-        )
+    def _stage(self, name: str, setup: Callable[[WorldModel], Work[Any, Any]]) -> Stage[Any, Any]:
+        """A stage whose workers have a world model each."""
+        if self.workers is None:
+            service = Service("world model", lambda _: self.model)
+        else:
+            same = partial(open_same, self.workers.open, self.task.fingerprint)
+            service = Service("world model", same, self.workers.device, per_gpu=1)
+        return Stage(name, setup, service, owns=True)
 
-    def _before(self, window: Window) -> tuple[Actions, str]:
-        """The actions of the context, float32 [C, 16], and where they come from."""
-        taken = self.settings.taken
-        if self.source.kind != "pictures":
-            return window.actions[:taken], "recorded"
-        given = self.settings.actions.on_pictures(taken)
-        if given is not None:
-            return given, self.settings.actions.kind
-        self._warn("what was done on the pictures is not known; they are taken as at rest")
-        return np.zeros((taken, ACTION_SIZE), np.float32), "at rest"
+    def _advance(self, steps: int) -> None:
+        self.progress.frames += steps
+        self.watch.progressed(self.progress)
 
-    def _dream(self, batch: Sequence[_Start]) -> list[Dream]:
-        def advance(steps: int) -> None:
-            self.progress.frames += steps
-            self.watch.advanced(self.progress)
-
-        try:
-            return dream_batch(
-                self.model,
-                [start.context for start in batch],
-                steps=self.settings.steps,
-                mode=self.settings.mode,
-                actions=[s.future for s in batch if s.future is not None] or None,
-                frames=[s.frames for s in batch if s.frames is not None] or None,
-                sampling=self.settings.sampling,
-                seed=self.settings.seed,
-                indices=[chance_index(start.episode.title) for start in batch],
-                context_steps=self.settings.context,
-                speculate=self.speculate,
-                advance=advance,
-            )
-        except RuntimeError as error:
-            if type(error).__name__ != "OutOfMemoryError":
-                raise
-            raise WhamDataError(
-                f"{len(batch)} dreams at once do not fit into the GPU's memory: give a --batch-size "
-                f"below {len(batch)}, a shorter --context or --dtype bf16"
-            ) from error
-
-    def _save(self, start: _Start, dreamt: Dream, seconds_per_frame: float) -> None:
-        """Keep a dream, and count it."""
-        before = _joint(self.model.spec, start.window.tokens[: self.settings.taken], start.context)
-        after = _joint(self.model.spec, dreamt.tokens, dreamt)
-        steps = DreamtSteps(
-            self.settings.taken,
-            np.concatenate([before, after]),
-            start.window.tokens,
-            start.window.pictures,
-        )
-        self.folder.save(
-            start.episode.name,
-            steps,
-            self.save,
-            self._provenance(start.episode),
-            self._account(start, dreamt, seconds_per_frame),
-        )
-        self.stats.append(dreamt.stats)
-        self.there.append(start.episode.name)
-        self.made += 1
-        self.progress.done += 1
-        self.watch.advanced(self.progress)
-        self.watch.told(f"{start.episode.name}: dreamt", warning=False)
-
-    def _account(self, start: _Start, dreamt: Dream, seconds_per_frame: float) -> dict[str, object]:
-        """What `dream.json` says."""
-        info = self.tokenizer.info
-        decoded = start.window.pictures is None
-        return {
-            "episode": start.episode.title,
-            "source": start.episode.source,
-            "identity": start.identity,
-            "model": {
-                "name": self.model.name,
-                "fingerprint": self.fingerprint,
-                "tokenizer": {"name": info.name, "fingerprint": info.fingerprint},
-                "wham": self.model.wham,
-                "dtype": self.model.dtype,
-                "device": self.model.device,
-            },
-            "mode": self.settings.mode,
-            "context": {
-                "start": start.window.start,
-                "steps": self.settings.taken,
-                "most_seen": dreamt.stats.context_steps,
-                "tokens": "encoded" if start.window.encoded else "of the corpus",
-                "pictures": "decoded" if decoded else "recorded",
-                "picture_size": start.window.size,
-                "actions": start.context_actions,
-                "action_space": self.source.space,
-            },
-            "steps": self.settings.steps,
-            "actions": {"source": self.settings.actions.told, "clamped": dreamt.stats.clamped},
-            "sampling": asdict(self.settings.sampling),
-            "seed": self.settings.seed,
-            "index": chance_index(start.episode.title),
-            "stats": {
-                **asdict(dreamt.stats),
-                "acceptance": round(dreamt.stats.acceptance, 4),
-                "tokens_per_pass": round(dreamt.stats.tokens_per_pass, 3),
-                "ms_per_frame": round(1000 * seconds_per_frame, 3),
-            },
-        }
-
-    def _provenance(self, episode: Episode) -> Provenance:
-        return Provenance(
-            model=self.model.name,
-            fingerprint=self.fingerprint,
-            wham=self.model.wham,
-            seed=self.settings.seed,
-            mode=self.settings.mode,
-            source=episode.title,
-        )
-
-    def _fail(self, episode: Episode, why: RefusedInput | IntegrityError) -> None:
-        reason = why.reason if isinstance(why, RefusedInput) else Reason.CORRUPT
-        told = printable(episode.title), printable(episode.source), str(reason), str(why)
-        self.failed.append(Failed(*told))
+    def _fail(self, failed: Failed) -> None:
+        self.failed.append(failed)
         self.progress.failed += 1
-        self.watch.told("{} ({}) failed [{}]: {}".format(*told), warning=False)
+        line = f"{failed.episode} ({failed.source}) failed [{failed.reason}]: {failed.message}"
+        self.watch.message(line, warning=False)
 
     def _warn(self, line: str) -> None:
-        """Tell a person, once."""
+        """Show a line, once."""
         if line not in self.warned:
             self.warned.add(line)
-            self.watch.told(line, warning=True)
+            self.watch.message(line, warning=True)
 
 
 def _share(part: int, whole: int) -> float:
     return round(part / whole, 4) if whole else 0.0
 
 
-def _joint(spec: GPTSpec, images: NDArray[np.integer], acted: Context | Dream) -> NDArray[np.int32]:
-    """Steps in the joint vocabulary, int32 [n, N + 16]."""
-    actions, _ = encode_actions(acted.actions)
-    return np.concatenate([images, actions + spec.image_vocab], axis=1).astype(np.int32)
-
-
 def _check_apart(source: Source, folder: DreamFolder) -> None:
-    """Refuse to write among, or over, what is dreamt from."""
+    """Refuse to write into the source of the dreams, or over one of its files."""
     out = Path(os.path.realpath(folder.root))
     if source.root is not None and out.is_relative_to(source.root):
-        raise UsageError(f"--out {out}: lies in {source.root}, which is dreamt from. Go elsewhere")
+        raise UsageError(
+            f"--out {out}: lies in {source.root}, which the dreams start from. Use another --out"
+        )
     for episode in source.episodes:
         if os.path.realpath(folder.path(episode.name, "npz")) == episode.source:
-            raise UsageError(f"--out {out}: {episode.source} would be overwritten. Go elsewhere")
+            raise UsageError(
+                f"--out {out}: {episode.source} would be overwritten. Use another --out"
+            )

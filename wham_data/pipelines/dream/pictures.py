@@ -31,7 +31,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from wham_data.corpus.storage.contract import one_line
-from wham_data.corpus.storage.locations import open_storage
+from wham_data.files.whole import written_whole
 from wham_data.pipelines.dream.overlay import Overlay
 from wham_data.pipelines.dream.provenance import Provenance
 from wham_data.pipelines.dream.watermark import Watermark
@@ -191,11 +191,11 @@ def _write_mp4(
 
 @contextmanager
 def _whole_or_absent(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path` at the end, or nothing if there is an error."""
-    beside = open_storage(path.parent)
-    with beside.staged(path.name) as part, one_line(path):
-        yield part
-        part.replace(path)
+    """A path to write to, which becomes `path` at the end; an error of the disk is one line."""
+    with one_line(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as part:
+            yield part
 
 
 def _upscaling(upscale: int) -> list[str]:

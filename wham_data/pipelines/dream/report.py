@@ -1,11 +1,11 @@
-"""How far a run of dreams is, and its account at the end. Nothing heavy is imported here."""
+"""How far a run of dreams is, and its report at the end. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
-from wham_data.pipelines.run.progress import Failed, Pace, Watch
+from wham_data.pipelines.run.progress import Failed, Figure, Progress
 from wham_data.schemas.errors import NoInputsError, RefusedInput
 
 DreamMode = Literal["world", "policy", "full"]
@@ -25,7 +25,7 @@ KINDS: Final[tuple[Kind, ...]] = ("png", "gif", "mp4", "overlay", "csv", "npz")
 
 
 @dataclass(slots=True)
-class DreamProgress(Pace):
+class DreamProgress(Progress):
     """How far a run is.
 
     dreams  to be made
@@ -34,11 +34,17 @@ class DreamProgress(Pace):
     frames  dreamt steps so far
     """
 
+    unit: ClassVar[str] = "dreams"
     dreams: int
     steps: int
     done: int = 0
     failed: int = 0
     frames: int = 0
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Dreams that are made, and those to make."""
+        return self.done, self.dreams
 
     @property
     def share(self) -> float:
@@ -51,13 +57,15 @@ class DreamProgress(Pace):
         """Steps made per second of wall time."""
         return self.frames / self.seconds
 
-
-DreamWatch = Watch[DreamProgress]
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """See `Progress.figures`."""
+        return ("failed", str(self.failed)), ("", f"{self.frames_per_second:.2f} frames/s")
 
 
 @dataclass(frozen=True, slots=True)
 class DreamReport:
-    """The account of a run: found = made + completed + already_there + failed.
+    """What became of every episode of a run: found = made + completed + already_there + failed.
 
     out, source    folders or files, as given
     model          name of the world model

@@ -63,7 +63,7 @@ class DreamSettings:
             context=self.taken,
             steps=self.steps,
             start=self.start,
-            actions=self.actions is RECORDED,
+            actions=self.actions == RECORDED,
             frames=self.mode == "policy",
             truth=bool({"npz", "overlay"} & set(save)),
         )

@@ -292,11 +292,11 @@ class CorpusEpisode:
             used[kept["start"] : kept["end"]] = True
         start = place(good & used, need)
         all_rows = range(first_row, first_row + n_steps)
-        acted, shown = (
+        with_actions, shown = (
             all_rows[steps.start : steps.stop]
-            for steps in (need.acted(start, n_steps), need.shown(start, n_steps))
+            for steps in (need.with_actions(start, n_steps), need.with_pictures(start, n_steps))
         )
-        actions = self.conversion.apply(_matrix(view, acted, "actions", FLOAT))
+        actions = self.conversion.apply(_matrix(view, with_actions, "actions", FLOAT))
         info = self.corpus.info
         if info.tokenizer is None or info.tokenizer.fingerprint != tokenizer.fingerprint:
             pictures = self._pictures(view, shown)
@@ -349,9 +349,14 @@ class NpzEpisode:
         assert recording.actions is not None
         actions = recording.actions.values.astype(np.float32)
         start = place(np.array(np.isfinite(actions).all(axis=1)), need)
-        shown, acted = need.shown(start, len(actions)), need.acted(start, len(actions))
+        shown, with_actions = (
+            need.with_pictures(start, len(actions)),
+            need.with_actions(start, len(actions)),
+        )
         pictures = (each for each in recording.pictures(np.array(shown)) if each is not None)
-        return read_window(start, pictures, actions[np.array(acted)], need.context, tokenizer)
+        return read_window(
+            start, pictures, actions[np.array(with_actions)], need.context, tokenizer
+        )
 
 
 @dataclass(frozen=True, slots=True)

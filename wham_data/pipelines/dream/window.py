@@ -38,12 +38,12 @@ class Need:
     frames: bool = False
     truth: bool = False
 
-    def shown(self, start: int, length: int) -> range:
+    def with_pictures(self, start: int, length: int) -> range:
         """The steps, of an episode of this length, whose pictures a window holds."""
         after = self.steps if self.frames or self.truth else 0
         return range(start, min(start + self.context + after, length))
 
-    def acted(self, start: int, length: int) -> range:
+    def with_actions(self, start: int, length: int) -> range:
         """The steps whose actions a window holds."""
         return range(start, min(start + self.context + self.steps, length))
 

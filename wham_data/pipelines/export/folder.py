@@ -4,17 +4,16 @@
     OUT/LICENCES.txt         each licence, and the sources it holds for
     OUT/episodes.jsonl       where each episode lies and where it comes from
     OUT/export.json          what all of it agrees on
-    OUT/.export/<part>.json  the account of a part; written last
-    OUT/.export/making       what is being written; renamed into place file by file
+    OUT/.export/<part>.json  what became of a part; written last
+    OUT/.export/making/...   what is being written, a folder for each part; renamed into place file by file
 
-A part whose account is there is done. A file under its own name is whole.
+A part whose record is there is done. A file under its own name is whole.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,21 +23,21 @@ from typing import Any, Final
 
 from wham_data.corpus.storage.contract import one_line
 from wham_data.corpus.storage.locations import open_storage
+from wham_data.files.whole import put_in_place, read_object
 from wham_data.pipelines.run.progress import Failed
 from wham_data.pipelines.writers.parts import Part, Place, Written
-from wham_data.schemas.corpus_info import parse_json
 from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError, printable
 
 AGREED: Final = "export.json"
 LICENCES: Final = "LICENCES.txt"
 EPISODES: Final = "episodes.jsonl"
-ACCOUNTS: Final = ".export"
+RECORDS: Final = ".export"
 MAKING: Final = "making"
 MOST_JSON_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class PartRecord:
     """What became of a part.
 
     identity  of what went into it
@@ -60,7 +59,7 @@ class ExportFolder:
     def __init__(self, root: Path) -> None:
         """Look at a folder; nothing is made."""
         self.root = root
-        self._notes = root / ACCOUNTS
+        self._notes = root / RECORDS
 
     @contextmanager
     def opened(self, agreed: Mapping[str, object]) -> Iterator[None]:
@@ -83,21 +82,24 @@ class ExportFolder:
                     raise UsageError(f"{self.root}: another export is writing to it") from None
                 shutil.rmtree(self._notes / MAKING, ignore_errors=True)
                 self._agree(agreed)
-                yield
+                try:
+                    yield
+                finally:
+                    shutil.rmtree(self._notes / MAKING, ignore_errors=True)
 
-    def account(self, part: Part) -> Account | None:
+    def record_of(self, part: Part) -> PartRecord | None:
         """What an earlier run made of a part; None if it is not done.
 
         Raises:
             MismatchError: it was made of something else.
         """
-        account = _account_of(_object(self._notes / f"{part.name}.json"))
-        if account is not None and account.identity != part.identity:
+        record = _record_of(read_object(self._notes / f"{part.name}.json", MOST_JSON_BYTES))
+        if record is not None and record.identity != part.identity:
             raise MismatchError(
                 f"{self.root}: {part.name} was made of other episodes than the corpus has now. "
                 "Use another --out"
             )
-        return account
+        return record
 
     def check_only(self, parts: Iterable[Part]) -> None:
         """See that nothing is in the folder but what these parts become.
@@ -108,39 +110,29 @@ class ExportFolder:
         there = {path.stem for path in self._notes.glob("*.json")}
         if others := sorted(there - {part.name for part in parts}):
             raise MismatchError(
-                f"{self.root}: holds {others[0]}, which is not asked for now. Say --split and "
+                f"{self.root}: holds {others[0]}, which this run would leave out. Give --split and "
                 "--episodes as before, or wider; or use another --out"
             )
 
-    @contextmanager
-    def making(self) -> Iterator[Path]:
-        """An empty folder on the same disk, which is gone at the end."""
-        folder = self._notes / MAKING
+    def staging(self, name: str) -> Path:
+        """Where the files of a part are written before they are published; not made yet."""
+        return self._notes / MAKING / name
+
+    def publish(self, staged: Path) -> tuple[tuple[str, ...], int]:
+        """Put the files of a folder in place; what is there gives way. Their names, and their bytes."""
+        files = sorted(path for path in staged.rglob("*") if path.is_file())
+        size = sum(path.stat().st_size for path in files)
         with one_line(self.root):
-            folder.mkdir()
-            try:
-                yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+            for path in files:
+                put_in_place(path, self.root / path.relative_to(staged))
+        names = tuple(str(path.relative_to(staged)) for path in files)
+        shutil.rmtree(staged, ignore_errors=True)
+        return names, size
 
-    def publish(self, making: Path) -> tuple[tuple[str, ...], int]:
-        """Put files in place, durably; what is there gives way. Their names, and their bytes."""
-        files = sorted(path for path in making.rglob("*") if path.is_file())
-        size = 0
-        for path in files:
-            size += path.stat().st_size
-            target = self.root / path.relative_to(making)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _sync(path)
-            path.replace(target)
-        for folder in {self.root / path.parent.relative_to(making) for path in files}:
-            _sync(folder)
-        return tuple(str(path.relative_to(making)) for path in files), size
-
-    def note(self, account: Account) -> None:
-        """Write the account of a part whose files are in place."""
-        text = json.dumps(asdict(account), ensure_ascii=False, allow_nan=False)
-        name = f"{ACCOUNTS}/{account.written.name}.json"
+    def note(self, record: PartRecord) -> None:
+        """Write the record of a part whose files are in place."""
+        text = json.dumps(asdict(record), ensure_ascii=False, allow_nan=False)
+        name = f"{RECORDS}/{record.written.name}.json"
         open_storage(self.root).replace(name, text.encode("utf-8", "backslashreplace"))
 
     def describe(self, licences: str, episodes: Iterator[Mapping[str, object]]) -> None:
@@ -155,7 +147,7 @@ class ExportFolder:
             return
         if not self.root.is_dir():
             raise UsageError(f"--out {self.root}: a file, expected a folder")
-        others = [path.name for path in self.root.iterdir() if path.name != ACCOUNTS]
+        others = [path.name for path in self.root.iterdir() if path.name != RECORDS]
         if others and not (self.root / AGREED).is_file():
             raise UsageError(
                 f"--out {self.root}: holds {printable(others[0])[:80]} and no export. "
@@ -166,7 +158,7 @@ class ExportFolder:
         if not (self.root / AGREED).is_file():
             text = json.dumps(agreed, indent=2, ensure_ascii=False) + "\n"
             open_storage(self.root).put_if_absent(AGREED, text.encode("utf-8", "backslashreplace"))
-        noted = _object(self.root / AGREED)
+        noted = read_object(self.root / AGREED, MOST_JSON_BYTES)
         if noted is None:
             raise IntegrityError(f"{self.root / AGREED}: damaged. Use another --out")
         changed = [
@@ -181,8 +173,8 @@ class ExportFolder:
             )
 
 
-def _account_of(found: Mapping[str, Any] | None) -> Account | None:
-    """The account that `note` wrote; None for anything else."""
+def _record_of(found: Mapping[str, Any] | None) -> PartRecord | None:
+    """The record that `note` wrote; None for anything else."""
     try:
         if found is None:
             return None
@@ -191,24 +183,6 @@ def _account_of(found: Mapping[str, Any] | None) -> Account | None:
             written[name] = tuple(written[name])
         place = Place(**written.pop("place"))
         failed = tuple(Failed(**each) for each in found["failed"])
-        return Account(found["identity"], Written(place=place, **written), failed)
+        return PartRecord(found["identity"], Written(place=place, **written), failed)
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def _object(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file of ours; None if there is none."""
-    try:
-        with path.open("rb") as file:
-            found = parse_json(file.read(MOST_JSON_BYTES))
-    except (OSError, UsageError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

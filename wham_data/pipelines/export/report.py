@@ -1,11 +1,11 @@
-"""How far an export is, and its account at the end."""
+"""How far an export is, and its report at the end."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
-from wham_data.pipelines.run.progress import Failed, Pace, Watch
+from wham_data.pipelines.run.progress import Failed, Figure, Progress
 from wham_data.schemas.errors import NoInputsError, RefusedInput
 
 FORMATS: Final = (
@@ -24,7 +24,7 @@ FORMATS: Final = (
 
 
 @dataclass(slots=True)
-class ExportProgress(Pace):
+class ExportProgress(Progress):
     """How far a run is.
 
     episodes, steps  to be written
@@ -32,11 +32,17 @@ class ExportProgress(Pace):
     steps_done       steps so far
     """
 
+    unit: ClassVar[str] = "episodes"
     episodes: int
     steps: int
     done: int = 0
     failed: int = 0
     steps_done: int = 0
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Episodes that are written, and those to write."""
+        return self.done, self.episodes
 
     @property
     def share(self) -> float:
@@ -48,13 +54,15 @@ class ExportProgress(Pace):
         """Steps written per second of wall time."""
         return self.steps_done / self.seconds
 
-
-ExportWatch = Watch[ExportProgress]
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """See `Progress.figures`."""
+        return ("failed", str(self.failed)), ("", f"{self.steps_per_second:.0f} steps/s")
 
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """The account of a run: found = written + already_there + failed.
+    """What became of every episode of a run: found = written + already_there + failed.
 
     corpus, version  where, and which version of its manifest
     format, out      what was written, and where

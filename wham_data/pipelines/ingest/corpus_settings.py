@@ -8,15 +8,15 @@ from typing import Final
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.storage.locations import open_storage
-from wham_data.pipelines.ingest.plan import Plan
+from wham_data.pipelines.ingest.plan import IngestPlan
 from wham_data.pipelines.ingest.settings import IngestSettings
-from wham_data.pipelines.ingest.stages import open_source
+from wham_data.pipelines.ingest.stages import open_found
 from wham_data.pipelines.readers import chosen_readers
 from wham_data.pipelines.readers.kit.options import option_settings
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
 from wham_data.schemas.errors import NoInputsError, RefusedInput, UsageError
-from wham_data.schemas.mask import masks_said
+from wham_data.schemas.mask import masks_text
 from wham_data.schemas.player_key import SETTING, PlayerKey, check_player_key
 from wham_data.schemas.recording import OpenRecording
 
@@ -24,7 +24,7 @@ MOST_LOOKED_AT: Final = 64
 
 
 def corpus_info(
-    plan: Plan,
+    plan: IngestPlan,
     settings: IngestSettings,
     out: Path,
     reader: str = "auto",
@@ -32,7 +32,7 @@ def corpus_info(
 ) -> CorpusInfo:
     """What the corpus will agree on: the settings, with the action space and tokenizer looked up.
 
-    An existing corpus keeps its columns and, without a space asked for, its space. A new one has
+    An existing corpus keeps its columns and, where no space is chosen, its space. A new one has
     what its recordings hold: see `columns_held`.
 
     Raises:
@@ -66,9 +66,9 @@ def corpus_info(
             "split": ",".join(f"{share:g}" for share in settings.split),
             "split_seed": settings.split_seed,
             **option_settings(readers),
-            **({} if settings.mapping is None else {"mapping": settings.mapping.said}),
+            **({} if settings.mapping is None else {"mapping": settings.mapping.rules_json}),
             **({} if player_key is None else {SETTING: player_key.check}),
-            **({"masks": masks_said(settings.masks)} if settings.masks else {}),
+            **({"masks": masks_text(settings.masks)} if settings.masks else {}),
         },
     )
 
@@ -88,7 +88,7 @@ class Columns:
     refused: tuple[str, ...] = ()
 
 
-def columns_held(plan: Plan, settings: IngestSettings) -> Columns:
+def columns_held(plan: IngestPlan, settings: IngestSettings) -> Columns:
     """What a new corpus holds: of each format the first recording, by key, that opens is looked at.
 
     The action space is that of the first that has a log, the size of the state likewise; there is
@@ -105,7 +105,7 @@ def columns_held(plan: Plan, settings: IngestSettings) -> Columns:
         if known is not None and not in_need:
             continue
         try:
-            source = open_source(found, settings)
+            source = open_found(found, settings)
         except RefusedInput as refusal:
             refused.append(str(refusal))
             continue
@@ -124,7 +124,7 @@ def columns_held(plan: Plan, settings: IngestSettings) -> Columns:
     )
 
 
-def _no_space(plan: Plan, refused: tuple[str, ...]) -> NoInputsError:
+def _no_space(plan: IngestPlan, refused: tuple[str, ...]) -> NoInputsError:
     reasons = [*(str(refusal.why) for refusal in plan.refused), *refused]
     first = f" The first reason: {reasons[0]}." if reasons else ""
     return NoInputsError(

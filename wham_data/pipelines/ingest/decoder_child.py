@@ -56,7 +56,7 @@ def leave_the_network() -> None:
     """Go where there is no network, if the kernel lets us; before any thread is started.
 
     Whoever is not root needs a user namespace for it; in one, root would lose the right to read
-    what is not his.
+    what belongs to others.
     """
     ctypes.CDLL(None).unshare(NEW_NETWORK if os.geteuid() == 0 else NEW_USER | NEW_NETWORK)
 
@@ -169,7 +169,7 @@ def ends_after(seconds: float) -> Iterator[None]:
 
 
 def refusal_of(error: Exception, request: OpenRequest | None) -> WhamDataError:
-    """What to say of an error: whatever a recording does to its reader costs that recording alone."""
+    """The message for an error: whatever a recording does to its reader costs that recording alone."""
     match error:
         case WhamDataError():
             return error

@@ -65,7 +65,7 @@ QUIET: Final = {
 
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
-    """What one recording may cost before it is given up.
+    """What one recording may cost before it is refused.
 
     memory_mb  what the decoder process may allocate, in MB
     slowness   seconds that decoding may take for each second of the recording, after the first
@@ -201,7 +201,7 @@ class IsolatedRecording(OpenedRecording):
 
 
 FACTS: Final = tuple(each.name for each in fields(OpenedRecording) if not each.name.startswith("_"))
-"""What is told of an opened recording."""
+"""What the decoder process sends about an opened recording."""
 
 
 class DecoderProcess:

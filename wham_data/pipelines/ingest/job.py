@@ -9,7 +9,7 @@
       encode  them into tokens                                     inference/tokenizer.py
       write   one shard                                            corpus/shards.py
     commit    what is done, now and then                           corpus/corpus.py
-    account   for every input and every frame                      report.py
+    report    for every input and every frame                      report.py
 
 One shard per recording, named by the hash of the recording and the settings: a run that is killed
 leaves nothing behind that the next one does not write again, byte for byte.
@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -31,18 +31,17 @@ from wham_data.corpus.storage.locations import open_storage
 from wham_data.pipelines.align import place_steps
 from wham_data.pipelines.ingest.corpus_settings import bytes_per_step, corpus_info
 from wham_data.pipelines.ingest.decoder_process import DecoderDied
+from wham_data.pipelines.ingest.encoder import Encoder, encoder_service
 from wham_data.pipelines.ingest.log_in_space import project
-from wham_data.pipelines.ingest.plan import Found, Plan, Refusal, make_plan
+from wham_data.pipelines.ingest.plan import Found, IngestPlan, Refusal, make_plan
 from wham_data.pipelines.ingest.pseudonyms import Naming
-from wham_data.pipelines.ingest.report import DryRun, IngestReport, IngestWatch, Progress
-from wham_data.pipelines.ingest.settings import IngestSettings
-from wham_data.pipelines.ingest.stages import Ingested, ingest_recording, open_source
-from wham_data.pipelines.run.progress import Silent
-from wham_data.pipelines.run.ray_jobs import RayRunner
+from wham_data.pipelines.ingest.report import DryRun, IngestProgress, IngestReport
+from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
+from wham_data.pipelines.ingest.stages import Ingested, ingest_recording, open_found
+from wham_data.pipelines.run.choose import choose_runner as choose_runner
+from wham_data.pipelines.run.progress import ProgressListener, Silent
 from wham_data.pipelines.run.runner import (
     Advance,
-    Encoder,
-    LocalRunner,
     Outcome,
     Runner,
     Stage,
@@ -56,12 +55,13 @@ from wham_data.schemas.errors import (
     WhamDataError,
 )
 from wham_data.schemas.manifest import EpisodeRow, QuarantineRow
-from wham_data.schemas.player_key import PlayerKey, read_player_key
+from wham_data.schemas.player_key import read_player_key
 from wham_data.versions import versions
 
 COMMIT_EVERY_SECONDS = 2.0
 COMMIT_EVERY_RECORDINGS = 64
 MOST_DECODE_THREADS = 4
+ALL = IngestChoices()
 
 
 def ingest(
@@ -83,7 +83,7 @@ def ingest(
     license: str | None = None,
     player_key: str | Path | None = None,
     allow_forgotten: bool = False,
-    watch: IngestWatch | None = None,
+    watch: ProgressListener | None = None,
 ) -> IngestReport:
     """Bring recordings to a grid of steps, tokenise them and write or extend a corpus.
 
@@ -107,8 +107,8 @@ def ingest(
         license: of recordings whose source names none.
         player_key: file with the key of the pseudonyms by which players are stored; None: they are
             stored by name.
-        allow_forgotten: take in what `forget` has taken out; else it is left out, and said.
-        watch: is told how far the run is.
+        allow_forgotten: take in what `forget` has taken out; else it is left out, with a message.
+        watch: is shown how far the run is.
 
     Raises:
         UsageError: an argument makes no sense.
@@ -128,20 +128,17 @@ def ingest(
         out,
         settings,
         choose_runner(workers, ray_address),
-        reader=reader,
+        IngestChoices(
+            reader=reader,
+            limit=limit,
+            retry_quarantined=retry_quarantined,
+            license=license,
+            player_key=None if player_key is None else read_player_key(Path(player_key), out),
+            allow_forgotten=allow_forgotten,
+        ),
         device=device,
-        limit=limit,
-        retry_quarantined=retry_quarantined,
-        license=license,
-        player_key=None if player_key is None else read_player_key(Path(player_key), out),
-        allow_forgotten=allow_forgotten,
         watch=watch,
     )
-
-
-def choose_runner(workers: int | None, ray_address: str | None) -> Runner:
-    """In this process for 0 workers, else on Ray."""
-    return LocalRunner() if workers == 0 else RayRunner(workers, ray_address)
 
 
 def run_ingest(
@@ -149,43 +146,29 @@ def run_ingest(
     out: str | Path,
     settings: IngestSettings,
     runner: Runner,
+    choices: IngestChoices = ALL,
     *,
-    reader: str = "auto",
     device: str = "auto",
-    limit: int | None = None,
-    tie_to: str | None = None,
-    retry_quarantined: bool = False,
-    only: Collection[str] | None = None,
-    license: str | None = None,
-    player_key: PlayerKey | None = None,
-    allow_forgotten: bool = False,
-    watch: IngestWatch | None = None,
+    watch: ProgressListener | None = None,
 ) -> IngestReport:
     """The job itself; see `ingest` and the head of this module."""
     watch = watch or Silent()
     started = time.monotonic()
-    found = make_plan(
-        sources, reader=reader, limit=limit, options=dict(settings.options), only=only
-    )
-    if not found.found:
-        raise NoInputsError(
-            f"{', '.join(map(str, sources))}: no recording found "
-            f"({len(found.ignored)} other files); wham-data ingest --help says what is read"
-        )
-    corpus = Corpus.open_or_create(out, corpus_info(found, settings, Path(out), reader, player_key))
-    naming = Naming(player_key, license)
-    barred = {} if allow_forgotten else naming.barred(found.recordings, corpus)
-    plan = found.against(corpus, retry_quarantined=retry_quarantined, barred=barred)
+    found = _planned(sources, settings, choices)
+    info = corpus_info(found, settings, Path(out), choices.reader, choices.player_key)
+    corpus = Corpus.open_or_create(out, info)
+    naming = Naming(choices.player_key, choices.license)
+    barred = {} if choices.allow_forgotten else naming.barred(found.recordings, corpus)
+    plan = found.against(corpus, retry_quarantined=choices.retry_quarantined, barred=barred)
     for each in plan.forgotten:
         kind = barred[each.key]
         line = f"{each.recording.source}: left out, this {kind} was forgotten (--allow-forgotten takes it)"
-        watch.told(line, warning=True)
-    run = _Run(corpus, plan, settings, watch, tie_to, naming, allow_forgotten)
+        watch.message(line, warning=True)
+    run = _Run(corpus, plan, settings, choices, naming, watch)
     stage = Stage(
         "ingest",
         setup=IngestWork(settings, corpus, decode_threads(len(plan.to_do))),
-        tokenizer=settings.tokenizer,
-        device=device,
+        service=encoder_service(settings.tokenizer, device),
     )
     ended: BaseException | None = None
     try:
@@ -195,7 +178,7 @@ def run_ingest(
         ended = error
         raise
     finally:
-        # Also when interrupted: what is done is kept, and what was not reached is said.
+        # Also when interrupted: what is done is kept, and what was not reached is counted.
         run.commit()
         report = run.report(time.monotonic() - started)
         players = {each.recording.provenance.player for each in plan.recordings}
@@ -204,9 +187,32 @@ def run_ingest(
     return report
 
 
+def _planned(
+    sources: Sequence[str | Path], settings: IngestSettings, choices: IngestChoices
+) -> IngestPlan:
+    """What there is to ingest, before any corpus is looked at.
+
+    Raises:
+        NoInputsError: no recording was found.
+    """
+    plan = make_plan(
+        sources,
+        reader=choices.reader,
+        limit=choices.limit,
+        options=dict(settings.options),
+        only=choices.only,
+    )
+    if not plan.found:
+        raise NoInputsError(
+            f"{', '.join(map(str, sources))}: no recording found "
+            f"({len(plan.ignored)} other files); wham-data ingest --help says what is read"
+        )
+    return plan
+
+
 def run_record(
     sources: Sequence[str | Path],
-    plan: Plan,
+    plan: IngestPlan,
     info: CorpusInfo,
     report: IngestReport,
     ended: BaseException | None,
@@ -273,14 +279,13 @@ class _Run:
     """The state of one run in the driver: what waits to be committed, and the counts."""
 
     corpus: Corpus
-    plan: Plan
+    plan: IngestPlan
     settings: IngestSettings
-    watch: IngestWatch
-    tie_to: str | None
+    choices: IngestChoices
     naming: Naming
-    allow_forgotten: bool
+    watch: ProgressListener
     splits: dict[str, str | Conflict] = field(init=False)
-    progress: Progress = field(init=False)
+    progress: IngestProgress = field(init=False)
     rows: list[EpisodeRow] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     results: dict[str, Ingested] = field(default_factory=dict)
@@ -296,9 +301,9 @@ class _Run:
             placed_in(self.corpus),
             self.settings.split,
             self.settings.split_seed,
-            self.tie_to,
+            self.choices.tie_to,
         )
-        self.progress = Progress(
+        self.progress = IngestProgress(
             to_do=len(self.plan.to_do),
             bytes_to_do=sum(found.bytes for found in self.plan.to_do),
             rate=float(self.settings.rate or 0),
@@ -308,11 +313,11 @@ class _Run:
             self._refuse(refusal)
         for copy, original in self.plan.duplicates:
             line = f"{copy.recording.source}: duplicate of {original.recording.source}"
-            self.watch.told(line, warning=True)
+            self.watch.message(line, warning=True)
 
     def advance(self, frames: int) -> None:
         self.progress.frames += frames
-        self.watch.advanced(self.progress)
+        self.watch.progressed(self.progress)
 
     def take(self, outcome: Outcome[Found, Ingested]) -> None:
         """One recording is through: note what came of it, and commit if it is time."""
@@ -329,8 +334,8 @@ class _Run:
             self.results[found.key] = result
             self.rows += [self.naming.row(replace(row, split=split)) for row in result.episodes]
             notes = f": {'; '.join(result.notes)}" if result.notes else ""
-            self.watch.told(f"{found.recording.source}{notes}", warning=bool(result.notes))
-        self.watch.advanced(self.progress)
+            self.watch.message(f"{found.recording.source}{notes}", warning=bool(result.notes))
+        self.watch.progressed(self.progress)
         waited = time.monotonic() - self.last_commit
         if waited > COMMIT_EVERY_SECONDS or len(self.rows) >= COMMIT_EVERY_RECORDINGS:
             self.commit()
@@ -352,8 +357,8 @@ class _Run:
                 )
                 for refusal in refused
             ],
-            tie_to=self.tie_to,
-            allow_forgotten=self.allow_forgotten,
+            tie_to=self.choices.tie_to,
+            allow_forgotten=self.choices.allow_forgotten,
         )
         # Only now: interrupted in there, it is done again on the way out.
         del self.rows[: len(rows)], self.refused[: len(refused)]
@@ -368,10 +373,10 @@ class _Run:
         self.refused.append(refusal)
         self.reasons[str(refusal.why.reason)] += 1
         self.progress.quarantined += 1
-        self.watch.told(f"{refusal.path}: {refusal.why} [{refusal.why.reason}]", warning=True)
+        self.watch.message(f"{refusal.path}: {refusal.why} [{refusal.why.reason}]", warning=True)
 
     def report(self, seconds: float) -> IngestReport:
-        """The account, in which everything adds up."""
+        """The report, in which everything adds up."""
         plan, corpus = self.plan, self.corpus
         if plan.in_quarantine:
             self.reasons["refused by an earlier run"] += len(plan.in_quarantine)
@@ -418,32 +423,26 @@ def dry_run(
     sources: Sequence[str | Path],
     out: str | Path,
     settings: IngestSettings,
-    *,
-    reader: str = "auto",
-    limit: int | None = None,
-    player_key: PlayerKey | None = None,
-    allow_forgotten: bool = False,
+    choices: IngestChoices = ALL,
 ) -> DryRun:
     """What an ingest would do. Reads clocks and logs, decodes nothing, writes nothing.
 
     Raises:
         NoInputsError: no recording was found.
     """
-    plan = make_plan(sources, reader=reader, limit=limit, options=dict(settings.options))
-    if not plan.found:
-        raise NoInputsError(f"{', '.join(map(str, sources))}: no recording found")
-    info = corpus_info(plan, settings, Path(out), reader, player_key)
+    plan = _planned(sources, settings, choices)
+    info = corpus_info(plan, settings, Path(out), choices.reader, choices.player_key)
     if open_storage(out).exists("corpus.json"):
         corpus = Corpus.open_or_create(out, info)
-        recordings = () if allow_forgotten else plan.recordings
-        plan = plan.against(corpus, barred=Naming(player_key).barred(recordings, corpus))
+        recordings = () if choices.allow_forgotten else plan.recordings
+        plan = plan.against(corpus, barred=Naming(choices.player_key).barred(recordings, corpus))
     refused = {refusal.path: str(refusal.why) for refusal in plan.refused}
     readers: Counter[str] = Counter()
     notes: dict[str, tuple[str, ...]] = {}
     steps, source_ns = 0, 0
     for found in plan.to_do:
         try:
-            source = open_source(found, settings)
+            source = open_found(found, settings)
             log = project(source.actions, info.action_space, settings)
         except RefusedInput as refusal:
             refused[found.recording.source] = str(refusal)

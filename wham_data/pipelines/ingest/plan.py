@@ -51,7 +51,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class IngestPlan:
     """Every input once, in exactly one of these lists.
 
     to_do        to be ingested, by key; those that share files stand together
@@ -95,7 +95,7 @@ class Plan:
         *,
         retry_quarantined: bool = False,
         barred: Collection[str] = (),
-    ) -> Plan:
+    ) -> IngestPlan:
         """The plan seen against a corpus.
 
         Args:
@@ -124,7 +124,7 @@ def make_plan(
     limit: int | None = None,
     options: Mapping[str, str] = NO_OPTIONS,
     only: Collection[str] | None = None,
-) -> Plan:
+) -> IngestPlan:
     """Look for recordings and tell copies apart; everything distinct is still to do.
 
     Args:
@@ -165,7 +165,7 @@ def make_plan(
         if original is not found:
             duplicates.append((found, original))
 
-    return Plan(
+    return IngestPlan(
         to_do=tuple(sorted(first.values(), key=_in_order)),
         already=(),
         duplicates=tuple(duplicates),

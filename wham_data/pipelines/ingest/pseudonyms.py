@@ -22,7 +22,7 @@ class Naming:
     """How a corpus calls players, and the licence of what comes without one.
 
     key      None: by name
-    license  None: not said
+    license  for recordings whose source names none; None: they stay without one
     """
 
     key: PlayerKey | None = None
@@ -56,5 +56,5 @@ class Naming:
     def barred(self, recordings: Iterable[Found], corpus: Corpus) -> dict[str, Kind]:
         """The recordings that a corpus has forgotten, by key: for what each must stay out."""
         forgotten = Forgotten.read(corpus.storage)
-        kinds = ((found.key, forgotten.bars(self.ties(found))) for found in recordings)
+        kinds = ((found.key, forgotten.blocks(self.ties(found))) for found in recordings)
         return {key: kind for key, kind in kinds if kind is not None}

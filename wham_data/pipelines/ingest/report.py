@@ -1,20 +1,22 @@
-"""How far a run is, and its account at the end: every input and every frame is somewhere."""
+"""How far a run is, and its report at the end: every input and every frame is somewhere."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from wham_data.pipelines.run.progress import Pace, Watch
+from wham_data.pipelines.run.progress import Figure, Progress
 from wham_data.schemas.errors import NoInputsError, RefusedInput
 
 
 @dataclass(slots=True)
-class Progress(Pace):
+class IngestProgress(Progress):
     """How far a run is. Frames are steps of the grid.
 
-    rate  steps per second; 0 where they differ, and hours are not told
+    rate  steps per second; 0 where they differ, and hours are then not shown
     """
 
+    unit: ClassVar[str] = "recordings"
     to_do: int
     bytes_to_do: int
     rate: float
@@ -23,6 +25,11 @@ class Progress(Pace):
     bytes_done: int = 0
     quarantined: int = 0
     frames: int = 0
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Recordings that are through, and those to do."""
+        return self.done, self.to_do
 
     @property
     def share(self) -> float:
@@ -44,13 +51,20 @@ class Progress(Pace):
         """Image tokens made per second of wall time."""
         return self.frames_per_second * self.tokens_per_frame
 
-
-IngestWatch = Watch[Progress]
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """See `Progress.figures`."""
+        return (
+            ("quarantined", str(self.quarantined)),
+            ("", f"{self.hours:.2f} h of play"),
+            ("", f"{self.frames_per_second:.0f} frames/s"),
+            ("", f"{self.tokens_per_second:,.0f} tokens/s"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """The account of a run.
+    """What became of every input of a run.
 
     found = ingested + duplicates + quarantined + already_there + not_reached + forgotten
     frames_in = frames_used + the sum of frames_dropped, over the recordings ingested

@@ -6,18 +6,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from wham_data.corpus import Corpus
 from wham_data.pipelines.ingest.decoder_process import DecodeLimits
 from wham_data.pipelines.ingest.job import run_ingest
 from wham_data.pipelines.ingest.report import IngestReport
-from wham_data.pipelines.ingest.settings import IngestSettings
+from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
+from wham_data.pipelines.run.progress import ProgressListener
 from wham_data.pipelines.run.runner import Runner
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.corpus_info import CorpusInfo, parse_json
 from wham_data.schemas.errors import NoInputsError
 from wham_data.schemas.mask import parse_masks
+from wham_data.schemas.player_key import PlayerKey
 
 MOST_RUN_BYTES: Final = 1 << 24
 
@@ -30,7 +32,8 @@ def retry(
     tokenizer: str | None = None,
     limits: VideoLimits | None = None,
     decoding: DecodeLimits | None = None,
-    **options: Any,
+    player_key: PlayerKey | None = None,
+    watch: ProgressListener | None = None,
 ) -> IngestReport:
     """Ingest again what is in quarantine; what goes in leaves it.
 
@@ -40,7 +43,8 @@ def retry(
         reason: only what was refused for this reason; None: everything.
         tokenizer: where the corpus' tokenizer lies, if not under its name.
         limits, decoding: what a video may be and cost, where the cause was a limit.
-        options: further arguments of `run_ingest`.
+        player_key: the key that the corpus' players are named with.
+        watch: is shown how far the run is.
 
     Raises:
         NoInputsError: there is nothing to try again, or it is no longer there.
@@ -64,19 +68,18 @@ def retry(
         )
     if decoding is not None:
         settings = replace(settings, decoding=decoding)
-    return run_ingest(
-        roots, location, settings, runner, retry_quarantined=True, only=paths, **options
-    )
+    choices = IngestChoices(only=paths, retry_quarantined=True, player_key=player_key)
+    return run_ingest(roots, location, settings, runner, choices, watch=watch)
 
 
 def settings_of(info: CorpusInfo, tokenizer: str | None = None) -> IngestSettings:
     """The settings that a corpus was made with, as far as its description tells them.
 
-    Where it has but the hash of something (a mapping, a file given as an option) that is left out,
-    and the corpus will say that it does not fit.
+    A mapping, or a file given as an option, is stored as a hash alone: it is left out here, and opening
+    the corpus then fails with MismatchError.
     """
-    said = info.settings
-    train, val, test = map(float, str(said["split"]).split(","))
+    stored = info.settings
+    train, val, test = map(float, str(stored["split"]).split(","))
     if info.tokenizer is not None:
         tokenizer = tokenizer or info.tokenizer.name
     return IngestSettings(
@@ -85,19 +88,19 @@ def settings_of(info: CorpusInfo, tokenizer: str | None = None) -> IngestSetting
         fit=info.fit,
         tokenizer=tokenizer,
         frames=info.frames,
-        axis_rule=said["axis_rule"],  # type: ignore[arg-type]  # checked by CorpusInfo.diff
-        max_gap_ns=int(said["max_gap_ns"]),
+        axis_rule=stored["axis_rule"],  # type: ignore[arg-type]  # checked by CorpusInfo.diff
+        max_gap_ns=int(stored["max_gap_ns"]),
         split=(train, val, test),
-        split_seed=int(said["split_seed"]),
-        limits=VideoLimits(min_decoded=float(said["min_decoded"])),
+        split_seed=int(stored["split_seed"]),
+        limits=VideoLimits(min_decoded=float(stored["min_decoded"])),
         options=tuple(
             sorted(
                 (name.removeprefix("option."), str(value))
-                for name, value in said.items()
+                for name, value in stored.items()
                 if name.startswith("option.")
             )
         ),
-        masks=parse_masks(str(said.get("masks", "")).split()),
+        masks=parse_masks(str(stored.get("masks", "")).split()),
     )
 
 

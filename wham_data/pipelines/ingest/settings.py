@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -13,6 +14,7 @@ from wham_data.schemas.conversion import Conversion
 from wham_data.schemas.corpus_info import FrameFormat
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.mask import Mask
+from wham_data.schemas.player_key import PlayerKey
 from wham_data.schemas.recording import AxisRule, Fit
 
 
@@ -28,13 +30,13 @@ class IngestSettings:
     axis_rule    how the values of a stick within a step become one
     max_gap_ns   longest time without a new frame, or without a log row, that is bridged
     split        shares of train, val and test
-    split_seed   another seed, other splits
+    split_seed   seed for assigning splits
     limits       what a video may be before it is refused, and how much of it must decode
-    decoding     what one recording may cost before it is given up
+    decoding     what one recording may cost before it is refused
     options      values of readers' options as (name, value), as written
-    masks        what is black in every picture, sorted
-    mapping      how keys and mouse, or whatever else, become the space of the corpus; it is then
-                 the target of the mapping, and `actions` needs no saying
+    masks        rectangles that are blackened in every picture, sorted
+    mapping      how keys and mouse, or whatever else, become the space of the corpus; its
+                 target is then the space of the corpus, and `actions` may be left out
     """
 
     rate: Fraction | None = TEN_HZ
@@ -69,7 +71,31 @@ class IngestSettings:
 
     @property
     def space(self) -> ActionSpace | None:
-        """The action space that somebody asked for; None: the one the recordings are in."""
+        """The chosen action space; None: the one the recordings are in."""
         if self.actions is not None:
             return load_space(self.actions)
         return None if self.mapping is None else self.mapping.target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestChoices:
+    """Which recordings a run takes, and under which names. Nothing of it shapes a step.
+
+    reader             "auto", or the name of the only reader to use
+    limit              take only so many recordings, the first by path
+    only               take just these sources, named as in the quarantine; None: all
+    retry_quarantined  try again what an earlier run refused
+    tie_to             split for recordings whose match or player ties two splits together
+    license            of recordings whose source names none
+    player_key         key of the pseudonyms by which players are stored; None: by name
+    allow_forgotten    take in what `forget` has taken out; else it is left out, and the run says so
+    """
+
+    reader: str = "auto"
+    limit: int | None = None
+    only: Collection[str] | None = None
+    retry_quarantined: bool = False
+    tie_to: str | None = None
+    license: str | None = None
+    player_key: PlayerKey | None = None
+    allow_forgotten: bool = False

@@ -25,10 +25,11 @@ from wham_data.pipelines.align import (
     typical_interval,
 )
 from wham_data.pipelines.ingest.decoder_process import open_isolated
+from wham_data.pipelines.ingest.encoder import Encoder, ImageTokens
 from wham_data.pipelines.ingest.log_in_space import ProjectedLog, project
 from wham_data.pipelines.ingest.plan import Found
 from wham_data.pipelines.ingest.settings import IngestSettings
-from wham_data.pipelines.run.runner import Advance, Encoder, Tokens
+from wham_data.pipelines.run.runner import Advance
 from wham_data.pipelines.video import encode_image
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos
@@ -78,7 +79,7 @@ def ingest_recording(
     Raises:
         RefusedInput: with the reason it goes to quarantine for.
     """
-    source = open_source(found, settings)
+    source = open_found(found, settings)
     log = project(source.actions, corpus.info.action_space, settings)
     track = None if log is None else log.track
     span = None if track is None else (int(track.times_ns[0]), track.end_ns)
@@ -122,7 +123,7 @@ class _FramesLost(Exception):
         self.frames = frames
 
 
-def open_source(found: Found, settings: IngestSettings) -> OpenRecording:
+def open_found(found: Found, settings: IngestSettings) -> OpenRecording:
     """A recording with its clocks and its log read.
 
     Raises:
@@ -190,7 +191,7 @@ class _Batch:
 
     start: int
     count: int
-    tokens: Tokens | None
+    tokens: ImageTokens | None
     images: list[bytes] | None
 
 

@@ -27,10 +27,11 @@ from wham_data.corpus.shard_view import steps_from
 from wham_data.corpus.shards import shard_id
 from wham_data.corpus.storage.contract import hash_file
 from wham_data.corpus.tombstones import copy_marks
-from wham_data.pipelines.ingest.job import choose_runner
-from wham_data.pipelines.ingest.report import IngestWatch, Progress
-from wham_data.pipelines.run.progress import Silent
-from wham_data.pipelines.run.runner import Advance, Encoder, Outcome, Runner, Stage, Work
+from wham_data.pipelines.ingest.encoder import Encoder, encoder_service
+from wham_data.pipelines.ingest.report import IngestProgress
+from wham_data.pipelines.run.choose import choose_runner
+from wham_data.pipelines.run.progress import ProgressListener, Silent
+from wham_data.pipelines.run.runner import Advance, Outcome, Runner, Stage, Work
 from wham_data.pipelines.video import decode_image
 from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
 from wham_data.schemas.errors import IntegrityError, RefusedInput, UsageError, WhamDataError
@@ -90,7 +91,7 @@ def tokenize(
     workers: int | None = None,
     ray_address: str | None = None,
     device: str = "auto",
-    watch: IngestWatch | None = None,
+    watch: ProgressListener | None = None,
 ) -> TokenizeReport:
     """Write a corpus with the same steps and tokens to them. Again, it does only what is missing.
 
@@ -273,15 +274,15 @@ class _Run:
 
     target: Corpus
     to_do: Sequence[Played]
-    watch: IngestWatch
-    progress: Progress = field(init=False)
+    watch: ProgressListener
+    progress: IngestProgress = field(init=False)
     rows: list[EpisodeRow] = field(default_factory=list)
     done: list[EpisodeRow] = field(default_factory=list)
     last_commit: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         rate = self.target.info.rate
-        self.progress = Progress(
+        self.progress = IngestProgress(
             to_do=len(self.to_do),
             bytes_to_do=sum(item.n_steps for item in self.to_do),
             rate=float(rate) if isinstance(rate, Fraction) else 0.0,
@@ -290,7 +291,7 @@ class _Run:
 
     def advance(self, frames: int) -> None:
         self.progress.frames += frames
-        self.watch.advanced(self.progress)
+        self.watch.progressed(self.progress)
 
     def take(self, outcome: Outcome[Played, tuple[EpisodeRow, ...]]) -> None:
         """One recording is through.
@@ -304,8 +305,8 @@ class _Run:
         self.rows += outcome.result
         self.progress.done += 1
         self.progress.bytes_done += outcome.item.n_steps
-        self.watch.told(source, warning=False)
-        self.watch.advanced(self.progress)
+        self.watch.message(source, warning=False)
+        self.watch.progressed(self.progress)
         if time.monotonic() - self.last_commit > COMMIT_EVERY_SECONDS:
             self.commit()
 
@@ -320,14 +321,19 @@ class _Run:
 
 
 def _tokenize(
-    source: Corpus, target: Corpus, tokenizer: str, runner: Runner, device: str, watch: IngestWatch
+    source: Corpus,
+    target: Corpus,
+    tokenizer: str,
+    runner: Runner,
+    device: str,
+    watch: ProgressListener,
 ) -> TokenizeReport:
     started = time.monotonic()
     copy_marks(source.storage, target.storage)
     known = target.known_recordings()
     every = list(played(source))
     run = _Run(target, [item for item in every if item.recording not in known], watch)
-    stage = Stage("tokenize", TokenizeWork(source, target), tokenizer, device)
+    stage = Stage("tokenize", TokenizeWork(source, target), encoder_service(tokenizer, device))
     try:
         for outcome in runner.run(stage, run.to_do, run.advance):
             run.take(outcome)

@@ -1,1 +1,1 @@
-"""Pictures and canvases to draw on."""
+"""Drawings of steps and actions for people, and the pictures of a corpus as arrays."""

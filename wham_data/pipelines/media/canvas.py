@@ -1,4 +1,4 @@
-"""A sheet to draw on in units of its own: smooth shapes, and pictures and words as sharp as they come."""
+"""A canvas with its own units: smooth shapes, and pictures and text in full sharpness."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ from wham_data.schemas.recording import Frames
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
-"""Left, top, right, bottom."""
+"""Left, top, right and bottom edge."""
 Colour = tuple[int, int, int]
 
 
 class Canvas:
-    """A sheet of `width` x `height` units, each `scale` pixels wide.
+    """A canvas of `width` x `height` units, each `scale` pixels wide.
 
-    Shapes are drawn finer than that and smoothed; pictures, then words, go on top of them, whatever
-    the order of the calls.
+    Shapes are drawn at a higher resolution and then reduced, so their edges are smooth. Shapes are
+    always at the bottom, pictures above them and text on top, in any order of the calls.
     """
 
     def __init__(self, width: int, height: int, scale: int, paper: Colour) -> None:
+        """Make an empty canvas with the background colour `paper`."""
         self._scale = scale
-        self._finer = 3 if scale == 1 else 2 if scale <= 4 else 1
-        fine = scale * self._finer
+        self._oversampling = 3 if scale == 1 else 2 if scale <= 4 else 1
+        fine = scale * self._oversampling
         self._shapes = Image.new("RGB", (width * fine, height * fine), paper)
         self._draw = ImageDraw.Draw(self._shapes)
         self._pictures: list[tuple[Point, Frames]] = []
-        self._words: list[tuple[Point, str, Colour, float, str]] = []
+        self._texts: list[tuple[Point, str, Colour, float, str]] = []
 
     def line(self, points: Sequence[Point], colour: Colour, width: float) -> None:
-        """A line through `points` with round bends."""
+        """Draw a line through `points` with rounded corners; `width` in units."""
         fine = [(self._fine(x), self._fine(y)) for x, y in points]
         self._draw.line(fine, colour, max(1, round(self._fine(width))), joint="curve")
 
     def disc(
         self, centre: Point, radius: float, colour: Colour, *, ring: Colour | None = None
     ) -> None:
-        """A disc, with a rim one unit wide in the colour `ring`."""
+        """Draw a disc; with `ring` it gets a rim of this colour, one unit wide."""
         (x, y), width = centre, round(self._fine(1)) if ring else 0
         box = [self._fine(edge) for edge in (x - radius, y - radius, x + radius, y + radius)]
         self._draw.ellipse(box, colour, ring, width)
@@ -48,33 +49,33 @@ class Canvas:
     def panel(
         self, box: Box, colour: Colour, *, rim: Colour | None = None, radius: float = 3
     ) -> None:
-        """A box with round corners."""
+        """Draw a box with rounded corners; with `rim` it gets a rim of this colour, one unit wide."""
         width = round(self._fine(1)) if rim else 0
         fine = [self._fine(edge) for edge in box]
         self._draw.rounded_rectangle(fine, self._fine(radius), colour, rim, width)
 
     def picture(self, centre: Point, frame: Frames) -> None:
-        """A picture, uint8 [h, w, 3], pixel by pixel."""
+        """Add a picture, uint8 [h, w, 3] RGB, without scaling."""
         self._pictures.append((centre, frame))
 
     def text(
         self, at: Point, words: str, colour: Colour, *, size: float = 11.0, anchor: str = "lm"
     ) -> None:
-        """Words on one line; `anchor` says which point of them is `at`, as Pillow names it."""
-        self._words.append((at, words, colour, size, anchor))
+        """Add one line of text, `size` units high; `anchor` names its point at `at`, as in Pillow."""
+        self._texts.append((at, words, colour, size, anchor))
 
     def pixels(self) -> Frames:
-        """All of it, uint8 [height * scale, width * scale, 3]."""
-        sheet = self._shapes.reduce(self._finer)
+        """The finished canvas, uint8 [height * scale, width * scale, 3] RGB."""
+        sheet = self._shapes.reduce(self._oversampling)
         for (x, y), frame in self._pictures:
             height, width = frame.shape[:2]
             corner = round(x * self._scale - width / 2), round(y * self._scale - height / 2)
             sheet.paste(Image.fromarray(frame), corner)
         draw = ImageDraw.Draw(sheet)
-        for (x, y), words, colour, size, anchor in self._words:
+        for (x, y), words, colour, size, anchor in self._texts:
             at = x * self._scale, y * self._scale
             draw.text(at, words, colour, font(size * self._scale), anchor=anchor)
         return np.asarray(sheet)
 
     def _fine(self, units: float) -> float:
-        return units * self._scale * self._finer
+        return units * self._scale * self._oversampling

@@ -1,4 +1,4 @@
-"""A corpus' pictures as one memory-mapped array, for training a tokenizer on them."""
+"""The pictures of a corpus as memory-mapped arrays, for training a tokenizer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from wham_data.schemas.errors import IntegrityError, UsageError
 
 @dataclass(frozen=True, slots=True)
 class CorpusFrames:
-    """Frames of the train split, and those of val and test; uint8 [N, H, W, 3] memory maps."""
+    """The frames of a corpus, as uint8 [N, H, W, 3] memory maps.
+
+    train     frames of the train split
+    held_out  frames of the val and test splits
+    """
 
     train: NDArray[np.uint8]
     held_out: NDArray[np.uint8]
@@ -27,17 +31,17 @@ def unpack_frames(corpus: Corpus, folder: Path, advance: Callable[[int], None]) 
     """Decode every picture of the corpus into two files in `folder`.
 
     Args:
-        corpus: with pictures (`ingest --frames jpeg` or `png`).
-        folder: holds the arrays afterwards; 162 KB for each 300x180 step.
-        advance: called with the number of pictures that were just decoded.
+        corpus: a corpus with pictures (`ingest --frames jpeg` or `png`).
+        folder: folder for the arrays, made if needed; a 300x180 step takes 162 KB.
+        advance: called after each picture with the number of pictures decoded since the last call.
 
     Raises:
-        UsageError: the corpus has no pictures, or nothing in one of the two parts.
-        IntegrityError: a picture is not of the corpus' size.
+        UsageError: the corpus has no pictures, or no steps in one of the two parts.
+        IntegrityError: a picture does not have the size of the corpus.
     """
     if corpus.info.frames == "none":
         raise UsageError(
-            f"{corpus.location}: holds no pictures to learn from; ingest with --frames png or jpeg"
+            f"{corpus.location}: holds no pictures to train on; ingest with --frames png or jpeg"
         )
     folder.mkdir(parents=True, exist_ok=True)
     width, height = corpus.info.size
@@ -49,7 +53,7 @@ def unpack_frames(corpus: Corpus, folder: Path, advance: Callable[[int], None]) 
         if not total:
             raise UsageError(
                 f"{corpus.location}: no steps in {' or '.join(splits)}; "
-                "a tokenizer is trained on one part and judged by the other (ingest --split)"
+                "a tokenizer is trained on one part and tested on the other (ingest --split)"
             )
         frames = open_memmap(
             folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=(total, height, width, 3)

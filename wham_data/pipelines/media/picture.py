@@ -1,4 +1,4 @@
-"""Pictures a person can judge a corpus by: source, grid, decoded tokens, and the pad beside them."""
+"""Pictures for checking a corpus by eye: source frame, grid frame, decoded tokens and the action."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ HISTORY = 20
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One step as it is shown.
+    """One step to draw.
 
-    title     what and when
-    source    uint8 [h, w, 3] the frame as it was recorded, any size
-    grid      uint8 [H, W, 3] the frame on the grid
+    title     name and time of the step
+    source    uint8 [h, w, 3] the recorded frame, any size
+    grid      uint8 [H, W, 3] the frame in the size of the corpus
     decoded   uint8 [H, W, 3] the frame decoded from its tokens
-    actions   float32 [T, A]  the actions up to and including this step; its own is the last
-    psnr      of `decoded` against `grid`, dB
+    actions   float32 [T, A]  the last T actions; the last row is the action of this step
+    psnr      PSNR of `decoded` against `grid` in dB
     """
 
     title: str
@@ -41,7 +41,15 @@ class Moment:
 
 
 def row(moment: Moment, space: ActionSpace) -> Frames:
-    """One moment as a strip: source, grid, decoded, pad; uint8 [h, w, 3]."""
+    """Draw one step as a strip: source, grid and decoded frame, and the action.
+
+    Args:
+        moment: the step.
+        space: action space of `moment.actions`.
+
+    Returns:
+        uint8 [h, w, 3] RGB.
+    """
     width = 4 * PANEL[0] + 5 * MARGIN
     sheet = Image.new("RGB", (width, PANEL[1] + CAPTION + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -65,18 +73,21 @@ def row(moment: Moment, space: ActionSpace) -> Frames:
 
 
 def page(rows: Sequence[Frames], title: str) -> Frames:
-    """Strips under one another with a headline; uint8 [h, w, 3]."""
+    """Put strips of one width, uint8 [h, w, 3], below a title; uint8 [H, w, 3]."""
     head = Image.new("RGB", (rows[0].shape[1], 34), PAPER)
     ImageDraw.Draw(head).text((MARGIN, 7), title, INK, font(18))
     return np.concatenate([np.asarray(head), *rows])
 
 
 def pad(actions: NDArray[np.float32], space: ActionSpace) -> Image.Image:
-    """The pad as it was held: sticks as circles, buttons as lamps, the last steps as curves.
+    """Draw an action: sticks as circles, buttons as lamps, and the last steps as curves.
 
     Args:
-        actions: float32 [T, A], the step shown last; NaN where not known.
-        space: names the dimensions.
+        actions: float32 [T, A]; the last row is the action to draw; NaN: the action is unknown.
+        space: action space of `actions`.
+
+    Returns:
+        an RGB picture of PANEL size.
     """
     panel = Image.new("RGB", PANEL, (34, 37, 43))
     draw = ImageDraw.Draw(panel)
@@ -106,7 +117,7 @@ def pad(actions: NDArray[np.float32], space: ActionSpace) -> Image.Image:
 def _stick(
     draw: ImageDraw.ImageDraw, centre: tuple[int, int], x: float, y: float, name: str
 ) -> None:
-    """A circle with a dot where the stick is; +y is up."""
+    """Draw a circle with a dot at the position of the stick; +y is up."""
     radius, dot = 32, 7
     cx, cy = centre
     draw.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), outline=FAINT, width=2)
@@ -120,7 +131,7 @@ def _stick(
 def _lamps(
     draw: ImageDraw.ImageDraw, corner: tuple[int, int], lamps: list[tuple[str, bool]]
 ) -> None:
-    """Buttons in rows; a pressed one is lit."""
+    """Draw buttons in rows; a pressed button is filled."""
     across, size = 4 if len(lamps) <= 12 else 5, 26
     step = (size, 28 if len(lamps) <= 12 else 20)
     for number, (name, pressed) in enumerate(lamps[: across * 4]):
@@ -138,7 +149,7 @@ def _curves(
     history: NDArray[np.float32],
     names: list[str],
 ) -> None:
-    """The last steps of every stick axis or motion, each scaled to its largest value if over 1."""
+    """Draw the last steps of each axis or motion, scaled to its largest value if that is above 1."""
     left, top, right, bottom = box
     draw.rectangle(box, outline=FAINT)
     draw.line((left, (top + bottom) / 2, right, (top + bottom) / 2), fill=FAINT)
@@ -160,7 +171,7 @@ def _curves(
 
 
 def _short(name: str) -> str:
-    """A button's name on a lamp."""
+    """A short form of a button's name, for its lamp."""
     words = name.split("_")
     return (
         words[-1][:4]
@@ -172,5 +183,5 @@ def _short(name: str) -> str:
 
 
 def font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The one typeface, `size` pixels high."""
+    """The typeface of all drawings, `size` pixels high."""
     return ImageFont.load_default(size)

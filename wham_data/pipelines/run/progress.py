@@ -1,24 +1,43 @@
-"""How a long job is watched: its pace, whoever shows it, and what failed. Nothing heavy is imported here."""
+"""How far a long job is, who is shown it, and what failed. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol
 
-Progress_contra = TypeVar("Progress_contra", contravariant=True)
+Figure = tuple[str, str]
+"""A label and a text, such as ("failed", "2"); the label is empty where the text names its unit."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Pace:
-    """Since when a job runs; how much of it is done its `share` says."""
+class Progress(ABC):
+    """How far a job is: what every job can tell, and what the command line draws.
 
+    Each job has one subclass, which adds its own counts.
+
+    unit     what is counted, such as "recordings"
+    started  when the job began, by `time.monotonic`
+    """
+
+    unit: ClassVar[str]
     started: float = field(default_factory=time.monotonic)
 
     @property
+    @abstractmethod
+    def counts(self) -> tuple[int, int]:
+        """How many units are done, and how many there are to do."""
+
+    @property
+    @abstractmethod
     def share(self) -> float:
         """Share of the job that is done, 0 to 1."""
-        raise NotImplementedError
+
+    @property
+    @abstractmethod
+    def figures(self) -> tuple[Figure, ...]:
+        """What else a person waits for, most important first."""
 
     @property
     def seconds(self) -> float:
@@ -32,25 +51,25 @@ class Pace:
         return self.seconds * (1 / share - 1) if share else None
 
 
-class Watch(Protocol[Progress_contra]):
+class ProgressListener(Protocol):
     """Whoever shows a job to a person."""
 
-    def advanced(self, progress: Progress_contra) -> None:
-        """Called often."""
+    def progressed(self, progress: Progress) -> None:
+        """The job is further than before. Called often."""
         ...
 
-    def told(self, line: str, *, warning: bool) -> None:
+    def message(self, text: str, *, warning: bool) -> None:
         """One line about one input or output, or about the run."""
         ...
 
 
 class Silent:
-    """A watch that shows nothing."""
+    """A listener that shows nothing."""
 
-    def advanced(self, progress: object) -> None:
+    def progressed(self, progress: Progress) -> None:
         """Nothing."""
 
-    def told(self, line: str, *, warning: bool) -> None:
+    def message(self, text: str, *, warning: bool) -> None:
         """Nothing."""
 
 

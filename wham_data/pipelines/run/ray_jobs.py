@@ -1,12 +1,14 @@
 """Stages on Ray, on this machine or a cluster. Only this module and `corpus/ray_data.py` import Ray.
 
-    driver ──items──> recording tasks (one CPU slot each, at most `workers` at a time)
-                         │ frame batches, at most IN_FLIGHT per recording (back-pressure)
+    driver ──items──> tasks (one CPU slot each, at most `workers` at a time)
+                         │ requests, at most IN_FLIGHT per item (back-pressure)
                          v
-                      tokenizer actors (a share of a GPU each, else a CPU share)
-                         the batches that wait are encoded together, whichever recording they are of
+                      service actors (a share of a GPU each, else a CPU share)
+                         the requests that wait are answered together, whichever item they are of
 
-A recording whose worker dies is tried once more, then refused; the others never notice. A task lost
+A stage that owns its service runs in actors that hold one each, an item at a time.
+
+An item whose worker dies is tried once more, then refused; the others never notice. A task lost
 with its node is started elsewhere. (Codecs run in processes of the workers' own: `ingest/decoder_process.py`.)
 
 A local cluster demands a token, made anew for every run: Ray listens on all interfaces.
@@ -25,19 +27,16 @@ import signal
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from wham_data.pipelines.run.runner import Advance, In, Out, Outcome, Stage, Tokens
+from wham_data.pipelines.run.runner import Advance, In, Out, Outcome, Service, Stage, Work
 from wham_data.schemas.errors import MissingPartError, Reason, RefusedInput, UsageError
-from wham_data.schemas.recording import Frames
 
 IN_FLIGHT = 3
-TOKENIZERS_PER_GPU = 2
-FRAMES_PER_ENCODE = 64
 LOST_NODE_TRIES = 4
 CRASH_TRIES = 2
 
@@ -49,80 +48,121 @@ class _Ended:
     how: Any
 
 
-class _TokenizerActor:
-    """Encodes what waits, across recordings, in batches of about FRAMES_PER_ENCODE frames."""
+class _ServiceActor:
+    """Holds a service and answers the requests that wait, whichever item they are of."""
 
-    def __init__(self, tokenizer: str, device: str) -> None:
-        from wham_data.inference.tokenizer import load_tokenizer
-
-        self._tokenizer = load_tokenizer(tokenizer, device)
-        self._waiting: deque[tuple[Frames, asyncio.Future[Tokens]]] = deque()
+    def __init__(self, service: Service, device: str) -> None:
+        self._most_rows = service.rows_together
+        self._call = service.open(device)
+        self._waiting: deque[tuple[Any, asyncio.Future[Any]]] = deque()
         self._busy = asyncio.Lock()
 
-    async def encode(self, frames: Frames) -> Tokens:
-        """uint8 [B, H, W, 3] to uint16 [B, N]."""
-        mine: asyncio.Future[Tokens] = asyncio.get_running_loop().create_future()
-        self._waiting.append((frames, mine))
+    async def ask(self, request: Any) -> Any:
+        """The answer to one request."""
+        mine: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((request, mine))
         while not mine.done():
-            async with self._busy:  # whoever holds it encodes for everyone who waits
+            async with self._busy:  # whoever holds it answers everyone who waits
                 if not mine.done():
-                    await self._encode_waiting()
+                    await self._answer_waiting()
         return mine.result()
 
-    async def _encode_waiting(self) -> None:
-        together = [self._waiting.popleft()]
-        count = len(together[0][0])
-        while self._waiting and count + len(self._waiting[0][0]) <= FRAMES_PER_ENCODE:
-            together.append(self._waiting.popleft())
-            count += len(together[-1][0])
-        batch = np.concatenate([frames for frames, _ in together])
+    async def _answer_waiting(self) -> None:
+        together = self._next_requests()
         try:
-            tokens = await asyncio.to_thread(self._tokenizer.encode, batch)
+            if len(together) == 1:
+                answers = [await asyncio.to_thread(self._call, together[0][0])]
+            else:
+                joined = np.concatenate([request for request, _ in together])
+                ends = np.cumsum([len(request) for request, _ in together])[:-1]
+                answers = np.split(await asyncio.to_thread(self._call, joined), ends)
         except Exception as error:
             for _, future in together:
                 future.set_exception(error)
             return
-        start = 0
-        for frames, future in together:
-            future.set_result(tokens[start : start + len(frames)])
-            start += len(frames)
+        for (_, future), answer in zip(together, answers, strict=True):
+            future.set_result(answer)
+
+    def _next_requests(self) -> list[tuple[Any, asyncio.Future[Any]]]:
+        """The request that has waited longest, and those after it that may be joined to it."""
+        together = [self._waiting.popleft()]
+        if self._most_rows:
+            count = len(together[0][0])
+            while self._waiting and count + len(self._waiting[0][0]) <= self._most_rows:
+                together.append(self._waiting.popleft())
+                count += len(together[-1][0])
+        return together
 
 
-class _RemoteEncoder:
-    """Sends frame batches to the tokenizer actors in turn, a bounded number at a time."""
+class _RemoteService:
+    """Sends requests to the service actors in turn, a bounded number at a time."""
 
     def __init__(self, actors: Sequence[Any]) -> None:
         self._actors = actors
+        self._turn = os.getpid()  # workers start with different actors
 
-    def stream(self, batches: Iterator[Frames]) -> Iterator[Tokens]:
-        """See `Encoder.stream`."""
+    def ask(self, request: Any) -> Any:
+        """See `Hosted.ask`."""
+        import ray
+
+        return ray.get(self._send(request))
+
+    def stream(self, requests: Iterator[Any]) -> Iterator[Any]:
+        """See `Hosted.stream`."""
         import ray
 
         sent: deque[Any] = deque()
-        turn = os.getpid()  # recordings start with different actors
-        for batch in batches:
-            sent.append(self._actors[turn % len(self._actors)].encode.remote(batch))
-            turn += 1
+        for request in requests:
+            sent.append(self._send(request))
             if len(sent) >= IN_FLIGHT:
                 yield ray.get(sent.popleft())
         while sent:
             yield ray.get(sent.popleft())
 
+    def _send(self, request: Any) -> Any:
+        self._turn += 1
+        return self._actors[self._turn % len(self._actors)].ask.remote(request)
+
 
 def _run_item(stage: Stage[In, Out], actors: Sequence[Any], item: In) -> Iterator[int | _Ended]:
-    """One item in a worker process: frames done, as they are done, then how it ended."""
-    said: queue.SimpleQueue[int | _Ended] = queue.SimpleQueue()
+    """One item in a task: see `_events`."""
+    hosted = _RemoteService(actors) if actors else None
+    yield from _events(stage.name, lambda advance: stage.setup(hosted)(item, advance))
 
-    def work() -> None:
+
+class _Owner:
+    """A worker that holds the service of its stage and works on one item after the other."""
+
+    def __init__(self, stage: Stage[Any, Any], device: str) -> None:
+        self._stage = stage
+        self._device = device
+        self._work: Work[Any, Any] | None = None
+
+    def run_item(self, item: Any) -> Iterator[int | _Ended]:
+        """One item: see `_events`."""
+        yield from _events(self._stage.name, lambda advance: self._ready()(item, advance))
+
+    def _ready(self) -> Work[Any, Any]:
+        # Not when the actor is made: Ray would hide why it failed.
+        if self._work is None:
+            assert self._stage.service is not None
+            self._work = self._stage.setup(self._stage.service.open(self._device))
+        return self._work
+
+
+def _events(name: str, work: Callable[[Advance], Any]) -> Iterator[int | _Ended]:
+    """How many frames are done, as they are done, then how the work ended."""
+    events: queue.SimpleQueue[int | _Ended] = queue.SimpleQueue()
+
+    def run() -> None:
         try:
-            encoder = _RemoteEncoder(actors) if actors else None
-            said.put(_Ended(stage.setup(encoder)(item, said.put)))
+            events.put(_Ended(work(events.put)))
         except BaseException as error:
-            said.put(_Ended(error))
+            events.put(_Ended(error))
 
-    threading.Thread(target=work, name=stage.name, daemon=True).start()
+    threading.Thread(target=run, name=name, daemon=True).start()
     while True:
-        event = said.get()
+        event = events.get()
         yield event
         if isinstance(event, _Ended):
             return
@@ -132,7 +172,7 @@ class RayRunner:
     """Runs stages on Ray.
 
     Args:
-        workers: recordings in work at once; None: one for every CPU of the cluster.
+        workers: items in work at once; None: one for every CPU of the cluster.
         address: of a running cluster (`host:port` or "auto"); None: start one here, for this run
             alone.
 
@@ -158,8 +198,99 @@ class RayRunner:
         with _connected(self._address, self._workers) as ray:
             cpus = int(ray.cluster_resources().get("CPU", 1))
             workers = min(self._workers or cpus, len(items))
-            actors = _start_tokenizers(ray, stage, workers) if stage.tokenizer else []
-            yield from _run_all(ray, stage, actors, items, workers, advance)
+            gpus = _gpus(ray, stage.service)
+            pool: _Pool = (
+                _Owners(ray, stage, min(workers, cpus), gpus)  # more would wait for a core for ever
+                if stage.owns
+                else _Tasks(ray, stage, workers, gpus)
+            )
+            yield from _run_all(ray, pool, items, advance)
+
+
+class _Pool(Protocol):
+    """Workers on Ray; `size` of them can be busy at once."""
+
+    size: int
+
+    def submit(self, item: Any) -> Any:
+        """Have a worker start on an item: the stream of its events."""
+
+    def release(self, stream: Any, *, died: bool) -> None:
+        """The worker of this stream has come to its end, or died."""
+
+    def verdict(self, error: Exception) -> tuple[int, RefusedInput]:
+        """How often to try an item whose worker died in this way, and its refusal in the end."""
+
+
+class _Tasks:
+    """A task for every item, beside the actors that hold the service.
+
+    Tasks and actors share the cores half and half; both are limited by `workers`.
+    """
+
+    def __init__(self, ray: Any, stage: Stage[Any, Any], workers: int, gpus: int) -> None:
+        self.size = workers
+        self._ray = ray
+        self._actors = _start_service(ray, stage.service, workers, gpus) if stage.service else []
+        self._stage = ray.put(stage)
+        self._task = ray.remote(_run_item).options(
+            num_cpus=0.5,
+            max_retries=0,
+            num_returns="streaming",
+            scheduling_strategy="SPREAD",  # else Ray fills one node before it uses the next
+            name=stage.name,
+        )
+
+    def submit(self, item: Any) -> Any:
+        """See `_Pool.submit`."""
+        return self._task.remote(self._stage, self._actors, item)
+
+    def release(self, stream: Any, *, died: bool) -> None:
+        """Nothing: a task ends by itself."""
+
+    def verdict(self, error: Exception) -> tuple[int, RefusedInput]:
+        """See `_Pool.verdict`."""
+        errors = self._ray.exceptions
+        if isinstance(error, errors.NodeDiedError | errors.ObjectLostError | errors.ActorDiedError):
+            return LOST_NODE_TRIES, RefusedInput(
+                Reason.WORKER_DIED, f"the machine that worked on it died {LOST_NODE_TRIES} times"
+            )
+        return _crash_verdict(self._ray, error)
+
+
+class _Owners:
+    """Actors that hold the service and do the work; one that died is replaced."""
+
+    def __init__(self, ray: Any, stage: Stage[Any, Any], workers: int, gpus: int) -> None:
+        assert stage.service is not None
+        per_gpu = stage.service.per_gpu
+        self.size = min(workers, gpus * per_gpu) if gpus else workers
+        self._ray = ray
+        self._stage = ray.put(stage)
+        self._device = "cuda" if gpus else "cpu"
+        share = {"num_gpus": 1 / per_gpu, "num_cpus": 0} if gpus else {"num_cpus": 1}
+        self._actor = ray.remote(_Owner).options(scheduling_strategy="SPREAD", **share)
+        self._idle = [self._new() for _ in range(self.size)]
+        self._busy: dict[Any, Any] = {}
+
+    def submit(self, item: Any) -> Any:
+        """See `_Pool.submit`."""
+        owner = self._idle.pop()
+        stream = owner.run_item.options(num_returns="streaming").remote(item)
+        self._busy[stream] = owner
+        return stream
+
+    def release(self, stream: Any, *, died: bool) -> None:
+        """See `_Pool.release`."""
+        owner = self._busy.pop(stream)
+        self._idle.append(self._new() if died else owner)
+
+    def verdict(self, error: Exception) -> tuple[int, RefusedInput]:
+        """See `_Pool.verdict`."""
+        return _crash_verdict(self._ray, error)
+
+    def _new(self) -> Any:
+        return self._actor.remote(self._stage, self._device)
 
 
 @dataclass(slots=True)
@@ -169,76 +300,71 @@ class _Running:
 
 
 def _run_all(
-    ray: Any,
-    stage: Stage[In, Out],
-    actors: Sequence[Any],
-    items: Sequence[In],
-    workers: int,
-    advance: Advance,
-) -> Iterator[Outcome[In, Out]]:
-    # Recording tasks and tokenizers share the cores half and half; both are limited by `workers`.
-    task = ray.remote(_run_item).options(
-        num_cpus=0.5,
-        max_retries=0,
-        num_returns="streaming",
-        scheduling_strategy="SPREAD",  # else Ray fills one node before it uses the next
-        name=stage.name,
-    )
-    stage_ref = ray.put(stage)
-    waiting: deque[tuple[In, int]] = deque((item, 1) for item in items)
+    ray: Any, pool: _Pool, items: Sequence[In], advance: Advance
+) -> Iterator[Outcome[In, Any]]:
+    waiting: deque[_Running] = deque(_Running(item, 1) for item in items)
     running: dict[Any, _Running] = {}
     while waiting or running:
-        while waiting and len(running) < workers:
-            item, tries = waiting.popleft()
-            running[task.remote(stage_ref, actors, item)] = _Running(item, tries)
+        while waiting and len(running) < pool.size:
+            started = waiting.popleft()
+            running[pool.submit(started.item)] = started
         ready, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
         for stream in ready:
             mine = running[stream]
             try:
                 event = ray.get(next(stream))
+            except ray.exceptions.RayTaskError as error:
+                cause = error.cause
+                raise (cause if isinstance(cause, BaseException) else error) from None
             except ray.exceptions.RayError as error:
                 del running[stream]
-                limit, refusal = _verdict(ray, error)
-                if mine.tries < limit:
-                    waiting.append((mine.item, mine.tries + 1))
+                pool.release(stream, died=True)
+                most_tries, refusal = pool.verdict(error)
+                if mine.tries < most_tries:
+                    waiting.append(_Running(mine.item, mine.tries + 1))
                 else:
                     yield Outcome(mine.item, refusal)
                 continue
             if not isinstance(event, _Ended):
                 advance(event)
                 continue
-            del running[stream]  # what becomes of its worker now is of no matter
+            del running[stream]
+            pool.release(stream, died=False)
             if isinstance(event.how, BaseException) and not isinstance(event.how, RefusedInput):
                 raise event.how
             yield Outcome(mine.item, event.how)
 
 
-def _verdict(ray: Any, error: Exception) -> tuple[int, RefusedInput]:
-    """How often to try an item whose worker died in this way, and what to say in the end."""
-    errors = ray.exceptions
-    if isinstance(error, errors.RayTaskError):
-        raise error.cause if isinstance(error.cause, BaseException) else error
-    if isinstance(error, errors.OutOfMemoryError):
+def _crash_verdict(ray: Any, error: Exception) -> tuple[int, RefusedInput]:
+    """The same for a process that died while its machine lives."""
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
         return CRASH_TRIES, RefusedInput(
             Reason.OUT_OF_MEMORY, f"its worker ran out of memory {CRASH_TRIES} times"
-        )
-    if isinstance(error, errors.NodeDiedError | errors.ObjectLostError | errors.ActorDiedError):
-        return LOST_NODE_TRIES, RefusedInput(
-            Reason.WORKER_DIED, f"the machine that worked on it died {LOST_NODE_TRIES} times"
         )
     return CRASH_TRIES, RefusedInput(
         Reason.WORKER_DIED, f"its worker process died {CRASH_TRIES} times"
     )
 
 
-def _start_tokenizers(ray: Any, stage: Stage[In, Out], workers: int) -> list[Any]:
-    """Actors that hold the tokenizer: shares of every GPU, or one for each recording in work."""
-    gpus = int(ray.cluster_resources().get("GPU", 0)) if stage.device != "cpu" else 0
-    if stage.device == "cuda" and not gpus:
+def _gpus(ray: Any, service: Service | None) -> int:
+    """GPUs of the cluster that a service may use.
+
+    Raises:
+        MissingPartError: it asks for one, and there is none.
+    """
+    if service is None or service.device == "cpu":
+        return 0
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    if service.device == "cuda" and not gpus:
         raise MissingPartError("--device cuda: the Ray cluster has no GPU. Use --device cpu.")
-    share = {"num_gpus": 1 / TOKENIZERS_PER_GPU, "num_cpus": 0} if gpus else {"num_cpus": 0.5}
-    count = gpus * TOKENIZERS_PER_GPU if gpus else workers
-    actor = ray.remote(_TokenizerActor).options(
+    return gpus
+
+
+def _start_service(ray: Any, service: Service, workers: int, gpus: int) -> list[Any]:
+    """Actors that hold a service: shares of every GPU, or one for each item in work."""
+    share = {"num_gpus": 1 / service.per_gpu, "num_cpus": 0} if gpus else {"num_cpus": 0.5}
+    count = gpus * service.per_gpu if gpus else workers
+    actor = ray.remote(_ServiceActor).options(
         max_restarts=-1,
         max_task_retries=-1,
         max_concurrency=1000,
@@ -246,7 +372,7 @@ def _start_tokenizers(ray: Any, stage: Stage[In, Out], workers: int) -> list[Any
         **share,
     )
     device = "cuda" if gpus else "cpu"
-    return [actor.remote(stage.tokenizer, device) for _ in range(count)]
+    return [actor.remote(service, device) for _ in range(count)]
 
 
 @contextlib.contextmanager

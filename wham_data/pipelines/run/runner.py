@@ -6,39 +6,63 @@ A stage is a function from one item to one result that tells how far it is while
         advance(1)
         return 2 * n
 
-    LocalRunner().run(Stage("double", setup=lambda encoder: double), [1, 2, 3], advance)
+    LocalRunner().run(Stage("double", setup=lambda service: double), [1, 2, 3], advance)
 
 What a stage raises as `RefusedInput` is that item's outcome and the rest goes on: one bad recording
 must not sink a job. Anything else is a bug or a broken machine and ends the run.
+
+A stage that needs something heavy (a tokenizer, a metric network, a world model) names it as its
+`Service`. The runner opens it, on an accelerator where there is one, and does not know what it does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Generic, Protocol, TypeVar
 
 from wham_data.schemas.errors import RefusedInput
-from wham_data.schemas.recording import Frames
 
 In = TypeVar("In")
 Out = TypeVar("Out")
-Tokens = NDArray[np.uint16]
+Request = TypeVar("Request", contravariant=True)
+Answer = TypeVar("Answer", covariant=True)
 
 
 Advance = Callable[[int], None]
-"""Told, by whoever works, how many more frames are done."""
+"""Called by whoever works, with how many more frames are done; negative when some are done again."""
 Work = Callable[[In, Advance], Out]
 
 
-class Encoder(Protocol):
-    """Turns a stream of frame batches into a stream of token batches, in order."""
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Something heavy that a stage needs and a runner hosts. It travels to workers, so it pickles.
 
-    def stream(self, batches: Iterator[Frames]) -> Iterator[Tokens]:
-        """uint8 [B, H, W, 3] in, uint16 [B, N] out, one for one; reads a few batches ahead at most."""
+    name           for messages
+    open           opens it on a device; a service that is shared is then called with one request
+                   after the other
+    device         where it shall run: "auto", "cpu" or "cuda"
+    rows_together  requests and answers are arrays, and those that wait may be joined along their
+                   first axis up to this many rows; 0: each request is answered alone
+    per_gpu        how many of it share a GPU
+    """
+
+    name: str
+    open: Callable[[str], Any]
+    device: str = "auto"
+    rows_together: int = 0
+    per_gpu: int = 2
+
+
+class Hosted(Protocol[Request, Answer]):
+    """A shared service, as a stage sees it."""
+
+    def ask(self, request: Request) -> Answer:
+        """The answer to one request."""
+        ...
+
+    def stream(self, requests: Iterator[Request]) -> Iterator[Answer]:
+        """The answers in order, one for one; reads a few requests ahead at most."""
         ...
 
 
@@ -46,16 +70,18 @@ class Encoder(Protocol):
 class Stage(Generic[In, Out]):
     """One kind of work.
 
-    name       for messages
-    setup      called once per worker with the encoder (None where the stage has no tokenizer)
-    tokenizer  reference of the tokenizer that the stage encodes with, or None
-    device     where the tokenizer runs: "auto", "cpu" or "cuda"
+    name     for messages
+    setup    called in every worker before its items, with the service as a `Hosted`; None where
+             the stage has none
+    service  what the stage needs
+    owns     every worker opens the service for itself, and `setup` is called with what `open`
+             returned: for a stage whose work is the service's. Else workers share it
     """
 
     name: str
-    setup: Callable[[Encoder | None], Work[In, Out]]
-    tokenizer: str | None = None
-    device: str = "auto"
+    setup: Callable[[Any], Work[In, Out]]
+    service: Service | None = None
+    owns: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +102,19 @@ class Runner(Protocol):
         ...
 
 
-class InlineEncoder:
-    """An encoder in this process."""
+class InProcess(Generic[Request, Answer]):
+    """A service in this process."""
 
-    def __init__(self, tokenizer: str, device: str) -> None:
-        from wham_data.inference.tokenizer import load_tokenizer
+    def __init__(self, call: Callable[[Request], Answer]) -> None:
+        self._call = call
 
-        self._tokenizer = load_tokenizer(tokenizer, device)
+    def ask(self, request: Request) -> Answer:
+        """See `Hosted.ask`."""
+        return self._call(request)
 
-    def stream(self, batches: Iterator[Frames]) -> Iterator[Tokens]:
-        """See `Encoder.stream`."""
-        return map(self._tokenizer.encode, batches)
+    def stream(self, requests: Iterator[Request]) -> Iterator[Answer]:
+        """See `Hosted.stream`."""
+        return map(self._call, requests)
 
 
 class LocalRunner:
@@ -96,11 +124,22 @@ class LocalRunner:
         self, stage: Stage[In, Out], items: Sequence[In], advance: Advance
     ) -> Iterator[Outcome[In, Out]]:
         """See `Runner.run`."""
-        encoder = InlineEncoder(stage.tokenizer, stage.device) if stage.tokenizer else None
-        work = stage.setup(encoder)
+        work = stage.setup(_opened(stage))
         for item in items:
-            try:
-                result: Out | RefusedInput = work(item, advance)
-            except RefusedInput as refusal:
-                result = refusal
-            yield Outcome(item, result)
+            yield Outcome(item, result_of(work, item, advance))
+
+
+def result_of(work: Work[In, Out], item: In, advance: Advance) -> Out | RefusedInput:
+    """The result of the work on one item, or its refusal."""
+    try:
+        return work(item, advance)
+    except RefusedInput as refusal:
+        return refusal
+
+
+def _opened(stage: Stage[In, Out]) -> Any:
+    """The stage's service, in this process."""
+    if stage.service is None:
+        return None
+    opened = stage.service.open(stage.service.device)
+    return opened if stage.owns else InProcess(opened)

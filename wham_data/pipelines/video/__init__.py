@@ -1,16 +1,17 @@
-"""Videos: what is in a file, and its frames on a grid. The only home of PyAV.
+"""Reading and writing videos. Only this package imports PyAV.
 
-    source      opening a file that nobody vouches for
-    bitstream   what a packet says about its picture (pure)
-    packets     which picture is shown when, and which packets a pick of frames needs (pure)
-    index       `index_video`: one pass over the packet headers, one picture decoded
-    scale       orientation, colour and size
-    decode      `decode_frames`: one forward pass that gives the decoder only what the picked frames need
-    write       clips and single pictures out, single pictures in
-    gif         looping GIFs out
-    interpolate frames between frames, for playback
+    source      opens an untrusted file
+    bitstream   reads from a packet what its picture is (pure functions)
+    packets     when each picture is shown, and which packets the picked frames need (pure functions)
+    matroska    finds bytes of a Matroska file that belong to no packet (pure functions)
+    index       `index_video`: one pass over the packet headers; one picture is decoded
+    scale       orientation, colour and size of frames
+    decode      `decode_frames`: one forward pass; the decoder gets only what the picked frames need
+    write       writes clips and single pictures, reads single pictures
+    gif         writes looping GIFs
+    interpolate computes frames between frames, for playback
 
-The frames are bit-identical to a full decode followed by the same scaling.
+Decoded frames are bit-identical to a full decode followed by the same scaling.
 """
 
 from wham_data.pipelines.video.decode import DecodeAudit, decode_frames

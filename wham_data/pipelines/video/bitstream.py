@@ -1,7 +1,7 @@
-"""What a packet says about its picture, read from its first bytes; nothing is decoded.
+"""Read from the first bytes of a packet what kind of picture it holds; nothing is decoded.
 
-A picture that nothing refers to can be dropped before the decoder when it is not wanted, and a picture
-that refers to nothing before it is a place to start from. A few header bits of every codec tell both:
+If no other picture refers to a picture, it need not be decoded unless it is picked. If a picture
+refers to no earlier picture, decoding can start there. A few header bits of each codec show both:
 
     codec    disposable                          start from        source
     H.264    nal_ref_idc 0                       IDR               ITU-T H.264, 7.4.1
@@ -11,9 +11,9 @@ that refers to nothing before it is a place to start from. A few header bits of 
     MPEG-4   B-VOP                               -                 ISO/IEC 14496-2, 6.2.5
     MJPEG, PNG and other codecs of single pictures: always, anywhere
 
-VP9 pictures are never called disposable: the next picture may take motion vectors and probabilities
-from the one decoded before it, even from one that refreshes no buffer. What cannot be parsed is not
-disposable.
+VP9 pictures are never marked as disposable: the next picture may use motion vectors and probabilities
+of the picture decoded before it, even if that one refreshes no buffer. A packet that cannot be parsed
+is not marked as disposable.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from enum import IntFlag
 
 
 class Picture(IntFlag):
-    """What is known of the picture in a packet. The temporal layer (HEVC) stands above bit 8."""
+    """Flags of the picture in a packet. The temporal layer (HEVC) is in the bits from LAYER_SHIFT up."""
 
     UNKNOWN = 0
     DISPOSABLE = 1
@@ -32,15 +32,15 @@ class Picture(IntFlag):
     RESTART = 2
     """Decoding can start here: nothing later refers to anything earlier."""
     OPEN_RESTART = 4
-    """As RESTART, but pictures shown before this one and coded after it need earlier ones."""
+    """As RESTART, except that pictures shown before this one but coded after it need earlier ones."""
     HIDDEN = 8
-    """Decoded, never shown."""
+    """The picture is decoded but never shown."""
 
 
 LAYER_SHIFT = 8
 
 Inspect = Callable[[memoryview], int]
-"""From the bytes of a packet to its Picture flags, with the temporal layer above LAYER_SHIFT."""
+"""A function from the bytes of a packet to its Picture flags and temporal layer."""
 
 
 def inspector(codec: str, extradata: bytes) -> Inspect:
@@ -48,8 +48,9 @@ def inspector(codec: str, extradata: bytes) -> Inspect:
 
     Args:
         codec: FFmpeg's name of the codec ("h264", "hevc", "av1", "vp9", "vp8", "mpeg4", "mjpeg", ...).
-        extradata: the codec's configuration as the container holds it; Annex B or empty in a stream
-            of start codes.
+            For a codec that is not known here the function always returns UNKNOWN.
+        extradata: the configuration of the codec from the container; Annex B or empty in a stream
+            with start codes.
     """
     if codec == "h264":
         length_size = (extradata[4] & 3) + 1 if len(extradata) > 4 and extradata[0] == 1 else 0
@@ -72,7 +73,7 @@ def inspector(codec: str, extradata: bytes) -> Inspect:
 
 
 def _nal_headers(packet: memoryview, length_size: int) -> list[tuple[int, int]] | None:
-    """The first two bytes of every NAL unit, or None where the lengths do not add up."""
+    """The first two bytes of every NAL unit; None if the lengths of the units are not valid."""
     headers: list[tuple[int, int]] = []
     end = len(packet)
     if length_size:
@@ -104,7 +105,7 @@ def _h264(packet: memoryview, length_size: int) -> int:
         if 1 <= kind <= 5:
             slices.append(first)
         elif kind not in (6, 9, 12):
-            # Parameter sets and extensions must reach the decoder; SEI, delimiters and filler need not.
+            # The decoder needs parameter sets and extensions, but not SEI, delimiters and filler.
             keeps_state = True
     if not slices:
         return 0
@@ -126,7 +127,7 @@ def _hevc(packet: memoryview, length_size: int) -> int:
         kind = first >> 1 & 63
         if kind < 32:
             if first & 1 or second >> 3:
-                return 0  # a further layer of scalable or multiview video
+                return 0  # another layer of scalable or multiview video
             kinds.append(kind)
             layer = (second & 7) - 1
         elif kind not in (35, 38, 39, 40):
@@ -164,14 +165,14 @@ def _vp9(packet: memoryview) -> int:
 def _mpeg4(packet: memoryview) -> int:
     data = bytes(packet)
     at = data.find(b"\0\0\1\xb6")
-    # A packed packet holds a P-VOP and a B-VOP: it must reach the decoder whole.
+    # A packed packet holds a P-VOP and a B-VOP, so the decoder needs it.
     if at < 0 or at + 4 >= len(data) or data.find(b"\0\0\1\xb6", at + 4) >= 0:
         return 0
     return int(Picture.DISPOSABLE) if data[at + 4] >> 6 == 2 else 0
 
 
 class _Bits:
-    """Reads bits from the front, most significant first; IndexError beyond the end."""
+    """Reads bits from the start, most significant first; raises IndexError past the end."""
 
     __slots__ = ("_at", "_length", "_value")
 
@@ -189,7 +190,7 @@ class _Bits:
 
 @dataclass(slots=True)
 class _Av1Sequence:
-    """The fields of a sequence header that the start of a frame header depends on."""
+    """The fields of a sequence header that are needed to read the start of a frame header."""
 
     readable: bool
     choose_screen_content: bool = False
@@ -199,7 +200,7 @@ class _Av1Sequence:
 
 
 class _Av1:
-    """Reads the temporal units of one AV1 stream; remembers its sequence header."""
+    """Reads the temporal units of one AV1 stream; keeps its latest sequence header."""
 
     def __init__(self, extradata: bytes) -> None:
         self._sequence = _Av1Sequence(readable=False)
@@ -221,9 +222,12 @@ class _Av1:
                 self._sequence = _av1_sequence(body)
                 starts_sequence = True
             elif kind in (3, 6):
-                found = _av1_frame(body, self._sequence)
-                # The picture can go only if every frame of the unit can; it starts with the first.
-                flags = found if flags is None else flags & (found | ~Picture.DISPOSABLE)
+                frame_flags = _av1_frame(body, self._sequence)
+                # The unit is disposable only if all its frames are. The other flags are those of the
+                # first frame.
+                flags = (
+                    frame_flags if flags is None else flags & (frame_flags | ~Picture.DISPOSABLE)
+                )
             elif kind not in (2, 4, 5, 7, 15):
                 return 0
         if flags is None:
@@ -330,7 +334,7 @@ JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) that the header of a PNG or JPEG claims; None where it cannot be read."""
+    """(width, height) in pixels from the header of a PNG or JPEG; None if it cannot be read."""
     if data.startswith(PNG) and len(data) >= 24:
         return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     at = 2 if data.startswith(JPEG) else len(data)

@@ -1,12 +1,14 @@
-"""Picked frames of a video in one forward pass.
+"""Decode picked frames of a video in one forward pass.
 
-The decoder is given only what the picked frames need (`packets.plan_decoding`), and only they are scaled.
+The decoder gets only the packets that the picked frames need (`packets.plan_decoding`), and only the
+picked frames are scaled.
 
-Loss. A picture is lost when the decoder raised on it, flagged it, or never gave it out; and so is every
-picture coded after it until decoding next starts afresh, because it may be predicted from the damage.
-A lost pick is never replaced by a neighbour: its rows are black and its position is in
-`DecodeAudit.lost`, so that the caller can cut the episode there. Where no audit is given any loss is
-refused, and where more than 1 - `VideoLimits.min_decoded` of the pictures are lost the input always is.
+Lost pictures. A picture is lost if the decoder raises an error for it, marks it as damaged, or never
+gives it out. Every picture coded after it is lost too, up to the next place where decoding can start,
+because it may be predicted from damaged data. A lost frame is never replaced by a neighbour: its rows
+are black and its position is in `DecodeAudit.lost`, so that the caller can cut the episode there. The
+input is refused if any picture is lost and no audit is given, and always if more than
+1 - `VideoLimits.min_decoded` of the pictures are lost.
 """
 
 from __future__ import annotations
@@ -42,23 +44,23 @@ from wham_data.pipelines.video.source import Source, plain
 from wham_data.schemas.clock import SECOND_NS, Index
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
 
-# No index, however hostile, makes a chunk hold more than this in finished frames.
 QUEUE_BYTES = 48 << 20
-# Runs are handed to threads in chunks of about this many packets: enough to be worth a seek.
+"""Most bytes of finished frames that wait in one chunk, whatever the file contains."""
 CHUNK_PACKETS = 240
+"""Packets in a chunk of runs for a thread, about: enough to make the seek worthwhile."""
 
 
 @dataclass(slots=True)
 class DecodeAudit:
-    """Counts of one decode, in pictures.
+    """Counts of one decode.
 
-    pictures_needed     shown pictures given to the decoder
-    pictures_decoded    of those, came out whole
-    skipped_disposable  dropped because nothing refers to them
-    skipped_unneeded    dropped because no picked frame depends on them
-    errors              packets on which the decoder raised
-    corrupt             pictures or packets flagged damaged
-    lost                positions in `picks` whose frame is lost, complete for the batches yielded so far
+    pictures_needed     shown pictures that the decoder got
+    pictures_decoded    of these, pictures that were decoded without damage
+    skipped_disposable  shown pictures that were not decoded because no other picture refers to them
+    skipped_unneeded    shown pictures that were not decoded because no picked frame depends on them
+    errors              packets for which the decoder raised an error
+    corrupt             pictures or packets that are marked as damaged
+    lost                positions in `picks` of lost frames, for all batches yielded so far
     """
 
     pictures_needed: int = 0
@@ -71,8 +73,8 @@ class DecodeAudit:
 
     def add(self, other: DecodeAudit) -> None:
         """Add the counts of `other` to this one."""
-        for each in fields(self):
-            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+        for count in fields(self):
+            setattr(self, count.name, getattr(self, count.name) + getattr(other, count.name))
 
 
 def decode_frames(
@@ -85,23 +87,26 @@ def decode_frames(
     threads: int = 1,
     audit: DecodeAudit | None = None,
 ) -> Iterator[Frames]:
-    """The picked frames in one forward pass.
+    """Decode the picked frames in one forward pass.
 
     Args:
-        index: of the same, unchanged file.
-        picks: int64 [K], non-decreasing positions in `index.times_ns`; a frame may be picked repeatedly.
-        size: (width, height) of the frames.
-        fit: stretch to the size, or keep the aspect: letterbox on black, or crop the middle.
-        batch: frames per yielded array.
-        threads: how many decode separate stretches of the file side by side; the frames are the same.
-        audit: a fresh one, to take the counts and the losses; without it any loss is refused.
+        index: result of `index_video` for the file, which must not have changed since.
+        picks: int64 [K], positions in `index.times_ns`, non-decreasing; a frame may be picked again.
+        size: (width, height) of the frames in pixels.
+        fit: "stretch" to the size; or keep the aspect ratio: "letterbox" on black, or "crop" the
+            middle.
+        batch: largest number of frames in an array.
+        threads: number of threads, which decode separate parts of the file; the frames do not depend
+            on it.
+        audit: a new object that receives the counts and the lost frames; None: any loss is refused.
 
     Yields:
         uint8 [B, H, W, 3] RGB, B <= batch, K frames in all. Frames listed in `audit.lost` are black.
 
     Raises:
-        RefusedInput: more is lost than `index.limits.min_decoded` allows, the resolution changes,
-            frames come out in another order than their time stamps say, or the file has changed.
+        RefusedInput: more is lost than `index.limits.min_decoded` allows, the resolution changes, the
+            order of frames differs from their time stamps, memory runs out, or the file has changed.
+        UsageError: `picks` decrease or are out of range, or a number is below 1.
     """
     picks = np.asarray(picks, np.int64)
     if len(picks) and (np.diff(picks) < 0).any():
@@ -110,20 +115,22 @@ def decode_frames(
         raise UsageError(f"picks must lie in [0, {len(index.times_ns)})")
     if batch < 1 or threads < 1 or min(size) < 1:
         raise UsageError("batch, threads and size must be at least 1")
-    wanted = np.unique(picks)
-    plan = plan_decoding(index.packets, index.presentation, wanted)
-    return _batches(_Job(index, plan, wanted, size, fit), picks, batch, threads, audit)
+    picked = np.unique(picks)
+    plan = plan_decoding(index.packets, index.presentation, picked)
+    return _batches(_Job(index, plan, picked, size, fit), picks, batch, threads, audit)
 
 
 def _batches(
     job: _Job, picks: Index, batch: int, threads: int, audit: DecodeAudit | None
 ) -> Iterator[Frames]:
-    own = audit if audit is not None else DecodeAudit()
-    job.count_skipped(own)
-    alone = threads == 1 or len(job.plan.runs) < 2
+    counts = audit if audit is not None else DecodeAudit()
+    job.count_skipped(counts)
+    one_thread = threads == 1 or len(job.plan.runs) < 2
     width, height = job.size
     rank, picture = -1, None
-    with closing(_in_order(job, own) if alone else _side_by_side(job, own, threads)) as pictures:
+    with closing(
+        _in_order(job, counts) if one_thread else _in_threads(job, counts, threads)
+    ) as pictures:
         for start in range(0, len(picks), batch):
             part = picks[start : start + batch]
             out = np.empty((len(part), height, width, 3), np.uint8)
@@ -131,25 +138,27 @@ def _batches(
                 while rank < pick:
                     rank, picture = next(pictures)
                 if picture is None:
-                    own.lost.append(start + i)
+                    counts.lost.append(start + i)
                     out[i] = 0
                 else:
                     out[i] = picture
-            if own.lost and audit is None:
-                raise _too_much_lost(own, f"frame {int(picks[own.lost[0]])} cannot be decoded")
+            if counts.lost and audit is None:
+                raise _too_much_lost(
+                    counts, f"frame {int(picks[counts.lost[0]])} cannot be decoded"
+                )
             yield out
-        for _ in pictures:  # the counts of the last run come after its last picture
+        for _ in pictures:  # the last run adds its counts after its last picture
             pass
-    job.check_loss(own)
+    job.check_loss(counts)
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What every thread of one decode needs to know."""
+    """The parameters of one decode, shared by all threads; `picked` are distinct frames, increasing."""
 
     index: VideoIndex
     plan: DecodePlan
-    wanted: Index
+    picked: Index
     size: tuple[int, int]
     fit: Fit
 
@@ -177,18 +186,18 @@ def _too_much_lost(audit: DecodeAudit, cause: str) -> RefusedInput:
     )
 
 
-Shown = tuple[int, Frames | None]
-"""Position in `times_ns` and the RGB frame, None where it is lost."""
+RankAndFrame = tuple[int, Frames | None]
+"""Position in `times_ns`, and the frame, uint8 [H, W, 3] RGB; None if the frame is lost."""
 
 
-def _in_order(job: _Job, audit: DecodeAudit) -> Generator[Shown, None, None]:
+def _in_order(job: _Job, audit: DecodeAudit) -> Generator[RankAndFrame, None, None]:
     with _Decoder(job) as decoder:
         for run in job.plan.runs:
             yield from decoder.run(run, audit)
 
 
-class _Due:
-    """The pictures that one run must give out, and which of them are damaged."""
+class _ExpectedPictures:
+    """The pictures that the decoder must give for one run, and which of them are damaged."""
 
     def __init__(self, run: Run, job: _Job, disposable: NDArray[np.bool_]) -> None:
         rank = job.index.presentation.rank
@@ -197,80 +206,84 @@ class _Due:
         fed = fed[np.argsort(rank[fed])]
         self._ranks: list[int] = rank[fed].tolist()
         self._packets: list[int] = fed.tolist()
-        self._alone: list[bool] = disposable[fed].tolist()
-        self._place_of = {shown: place for place, shown in enumerate(self._ranks)}
-        low, high = np.searchsorted(job.wanted, rank[fed[[0, -1]]], side="left")
-        self._picked = frozenset(job.wanted[low : high + 1].tolist())
+        self._is_disposable: list[bool] = disposable[fed].tolist()
+        self._place_of_rank = {shown: place for place, shown in enumerate(self._ranks)}
+        low, high = np.searchsorted(job.picked, rank[fed[[0, -1]]], side="left")
+        self._picked = frozenset(job.picked[low : high + 1].tolist())
         self._place = 0
-        self._came: list[int] = []
-        # A packet that the demuxer flags may follow others that are gone, so all after it is suspect.
+        self._decoded_places: list[int] = []
+        # Before a packet that the demuxer marks others may be missing, so all after it is damaged.
         flagged = np.flatnonzero(job.index.packets.corrupt[run.start : run.stop])
         self.flagged: list[int] = flagged.tolist()
         self._damaged_from = run.start + self.flagged[0] if self.flagged else run.stop
         self._damaged: set[int] = set()
 
     def next_rank(self) -> int | None:
-        """The picture that must come next, where the stream itself does not say which one it is."""
+        """The rank of the next picture, for streams without presentation times; None after the last."""
         return self._ranks[self._place] if self._place < len(self._ranks) else None
 
-    def came(self, rank: int | None) -> list[int]:
-        """Note a picture, or the end of the run (None); returns the picked ones that failed to come."""
-        place = len(self._ranks) if rank is None else self._place_of[rank]
+    def record(self, rank: int | None) -> list[int]:
+        """Record a decoded picture, or the end of the run (None).
+
+        Returns:
+            ranks of the picked pictures that should have come before it but did not.
+        """
+        place = len(self._ranks) if rank is None else self._place_of_rank[rank]
         if place < self._place:
             message = (
                 "timestamps run backward: frames are shown in another order than their timestamps"
             )
             raise RefusedInput(Reason.TIMESTAMPS_BACKWARD, message)
         missing = range(self._place, place)
-        for each in missing:
-            self._damage(each)
+        for count in missing:
+            self._damage(count)
         self._place = place + 1
         if rank is not None:
-            self._came.append(place)
-        return [self._ranks[each] for each in missing if self._ranks[each] in self._picked]
+            self._decoded_places.append(place)
+        return [self._ranks[count] for count in missing if self._ranks[count] in self._picked]
 
     @property
     def total(self) -> int:
-        """How many pictures are due."""
+        """Number of pictures that the decoder must give."""
         return len(self._ranks)
 
     def is_picked(self, rank: int) -> bool:
         return rank in self._picked
 
     def damage_picture(self, rank: int) -> None:
-        """This picture is damaged, and what may be predicted from it."""
-        self._damage(self._place_of[rank])
+        """Mark a picture as damaged, and all pictures that may be predicted from it."""
+        self._damage(self._place_of_rank[rank])
 
     def damage_packet(self, packet: int, shown: int) -> None:
-        """As `damage_picture`, for a packet whose picture may be `shown` or hidden."""
-        if shown in self._place_of:
+        """As `damage_picture`, for a packet; `shown` is its rank, or NOT_SHOWN."""
+        if shown in self._place_of_rank:
             self.damage_picture(shown)
         else:
             self._damaged_from = min(self._damaged_from, packet)
 
     def _damage(self, place: int) -> None:
-        if self._alone[place]:
+        if self._is_disposable[place]:
             self._damaged.add(place)
         else:
             self._damaged_from = min(self._damaged_from, self._packets[place])
 
     def is_intact(self, rank: int) -> bool:
-        place = self._place_of[rank]
+        place = self._place_of_rank[rank]
         return self._packets[place] < self._damaged_from and place not in self._damaged
 
     def intact(self) -> int:
-        """How many pictures came out whole."""
+        """Number of pictures that were decoded without damage."""
         return sum(
             self._packets[place] < self._damaged_from and place not in self._damaged
-            for place in self._came
+            for place in self._decoded_places
         )
 
 
 class _Decoder:
-    """One open file with its decoder, walking forward through the runs it is given."""
+    """One open file with its decoder; it decodes runs in file order."""
 
-    # Reading past this many packets costs about as much as a seek.
     SKIP = 64
+    """Packets; reading past this many costs about as much time as a seek."""
 
     def __init__(self, job: _Job) -> None:
         self._job = job
@@ -297,33 +310,33 @@ class _Decoder:
     ) -> None:
         self._source.__exit__(kind, value, trace)
 
-    def run(self, run: Run, audit: DecodeAudit) -> Iterator[Shown]:
-        """The picked pictures of one run, in the order they are shown."""
+    def run(self, run: Run, audit: DecodeAudit) -> Iterator[RankAndFrame]:
+        """Decode one run: its picked pictures in the order in which they are shown."""
         by_order = self._job.index.presentation.by_order
-        due = _Due(run, self._job, self._disposable)
-        held: deque[Shown] = deque()
+        expected = _ExpectedPictures(run, self._job, self._disposable)
+        waiting: deque[RankAndFrame] = deque()
         surplus = 0
-        for frame in self._decoded(run, due, audit):
-            rank = due.next_rank() if by_order else frame.pts
+        for frame in self._decoded(run, expected, audit):
+            rank = expected.next_rank() if by_order else frame.pts
             if rank is None or rank == NOT_SHOWN:
                 surplus += 1
                 continue
-            held.extend((missing, None) for missing in due.came(rank))
+            waiting.extend((missing, None) for missing in expected.record(rank))
             if frame.is_corrupt:
                 audit.corrupt += 1
-                due.damage_picture(rank)
-            if due.is_picked(rank):
-                held.append((rank, self._scaled(frame, rank)))
-            # A picture may be predicted from one shown up to REORDER places later, whose damage is
-            # only known when that one comes out: until then it is held back.
-            while held and held[0][0] + REORDER < rank:
-                yield _judged(due, *held.popleft())
-        held.extend((missing, None) for missing in due.came(None))
-        while held:
-            yield _judged(due, *held.popleft())
-        audit.pictures_decoded += due.intact()
-        if by_order and (surplus or due.intact() < due.total):
-            # Without time stamps one picture more or less shifts all that follow.
+                expected.damage_picture(rank)
+            if expected.is_picked(rank):
+                waiting.append((rank, self._scaled(frame, rank)))
+            # A picture may be predicted from one that is shown up to REORDER places later. It waits
+            # until that one is decoded, because only then its damage is known.
+            while waiting and waiting[0][0] + REORDER < rank:
+                yield _without_damage(expected, *waiting.popleft())
+        waiting.extend((missing, None) for missing in expected.record(None))
+        while waiting:
+            yield _without_damage(expected, *waiting.popleft())
+        audit.pictures_decoded += expected.intact()
+        if by_order and (surplus or expected.intact() < expected.total):
+            # Without time stamps, one picture too many or too few shifts all later ones.
             raise _too_much_lost(audit, "corrupt, and no timestamps tell which frames are missing")
 
     def _scaled(self, frame: VideoFrame, rank: int) -> Frames:
@@ -337,14 +350,16 @@ class _Decoder:
             message = f"{why.message} at {at_s:.3g} s or shortly before: split it there"
             raise RefusedInput(why.reason, message) from None
 
-    def _decoded(self, run: Run, due: _Due, audit: DecodeAudit) -> Iterator[VideoFrame]:
-        """The pictures that come of a run's packets, each with its rank for a time stamp."""
+    def _decoded(
+        self, run: Run, expected: _ExpectedPictures, audit: DecodeAudit
+    ) -> Iterator[VideoFrame]:
+        """Decode a run's packets: the pictures, each with its rank as its time stamp."""
         context, rank = self._source.context, self._job.index.presentation.rank
-        audit.corrupt += len(due.flagged)
-        for at, packet in self._fed(run):
+        audit.corrupt += len(expected.flagged)
+        for at, packet in self._packets_to_decode(run):
             shown = int(rank[at])
-            # The decoder carries the rank in place of the time stamp: so every picture's packet is
-            # known, even where time stamps are missing or alike.
+            # The rank replaces the time stamp, so that the packet of every picture is known, even if
+            # time stamps are missing or equal.
             packet.pts, packet.dts = shown, None
             try:
                 frames = context.decode(packet)
@@ -353,7 +368,7 @@ class _Decoder:
                 raise RefusedInput(Reason.OUT_OF_MEMORY, message) from None
             except av.error.FFmpegError:
                 audit.errors += 1
-                due.damage_packet(at, shown)
+                expected.damage_packet(at, shown)
                 continue
             yield from frames
         try:
@@ -362,8 +377,8 @@ class _Decoder:
             audit.errors += 1
         context.flush_buffers()
 
-    def _fed(self, run: Run) -> Iterator[tuple[int, Packet[VideoStream]]]:
-        """The packets of a run that go to the decoder, with their numbers."""
+    def _packets_to_decode(self, run: Run) -> Iterator[tuple[int, Packet[VideoStream]]]:
+        """The packets of a run for the decoder, with their numbers."""
         if run.start < self._next or (run.start - self._next > self.SKIP and self._can_seek):
             self._seek(run.start)
         feed = self._job.plan.feed
@@ -383,7 +398,7 @@ class _Decoder:
         raise RefusedInput(Reason.CHANGED_WHILE_READ, f"{changed}: it is shorter")
 
     def _seek(self, start: int) -> None:
-        """Stand at packet `start` or somewhat before it: where seeking fails, at the file's start."""
+        """Go to packet `start` or a little before it; to the start of the file if seeking fails."""
         table = self._table
         stamp = table.dts[start] if table.dts[start] != MISSING else table.pts[start]
         if self._can_seek and stamp != MISSING:
@@ -405,32 +420,32 @@ class _Decoder:
         self._open()
 
 
-def _judged(due: _Due, rank: int, picture: Frames | None) -> Shown:
-    return rank, picture if due.is_intact(rank) else None
+def _without_damage(expected: _ExpectedPictures, rank: int, picture: Frames | None) -> RankAndFrame:
+    return rank, picture if expected.is_intact(rank) else None
 
 
 class _Stopped(Exception):
-    """The consumer has gone away."""
+    """The caller has stopped reading frames."""
 
 
-Message = Shown | DecodeAudit | BaseException
+Message = RankAndFrame | DecodeAudit | BaseException
 
 
-def _side_by_side(job: _Job, audit: DecodeAudit, threads: int) -> Generator[Shown, None, None]:
-    """As `_in_order`, with threads that each take the next chunk of runs when they are free.
+def _in_threads(job: _Job, audit: DecodeAudit, threads: int) -> Generator[RankAndFrame, None, None]:
+    """As `_in_order`, with several threads; each takes the next chunk of runs when it is free.
 
-    At most threads + 1 chunks are under way, and each holds a bounded number of finished frames, so
+    At most threads + 1 chunks are in progress, and each holds a limited number of finished frames, so
     memory does not depend on the length of the file.
     """
     chunks = _chunks(job.plan.runs)
     capacity = max(8, min(256, QUEUE_BYTES // (job.size[0] * job.size[1] * 3)))
     queues: list[Queue[Message]] = [Queue(capacity) for _ in chunks]
-    numbers, turn = iter(range(len(chunks))), threading.Lock()
+    numbers, numbers_lock = iter(range(len(chunks))), threading.Lock()
     stop, room = threading.Event(), threading.Semaphore(threads + 1)
 
     def claim() -> int | None:
         room.acquire()
-        with turn:
+        with numbers_lock:
             return None if stop.is_set() else next(numbers, None)
 
     def put(number: int, message: Message) -> None:
@@ -448,15 +463,15 @@ def _side_by_side(job: _Job, audit: DecodeAudit, threads: int) -> Generator[Show
                 return
             with _Decoder(job) as decoder:
                 while number is not None:
-                    tally = DecodeAudit()
+                    chunk_audit = DecodeAudit()
                     for run in chunks[number]:
-                        for shown in decoder.run(run, tally):
+                        for shown in decoder.run(run, chunk_audit):
                             put(number, shown)
-                    put(number, tally)
+                    put(number, chunk_audit)
                     number = claim()
         except _Stopped:
             return
-        except BaseException as error:  # handed to the consumer, which raises it
+        except BaseException as error:  # passed to the caller, who gets it raised
             with suppress(_Stopped):
                 put(number or 0, error)
 
@@ -481,7 +496,7 @@ def _side_by_side(job: _Job, audit: DecodeAudit, threads: int) -> Generator[Show
 
 
 def _chunks(runs: tuple[Run, ...]) -> list[list[Run]]:
-    """Neighbouring runs together until a chunk is worth a seek."""
+    """Group neighbouring runs into chunks of about CHUNK_PACKETS packets."""
     chunks: list[list[Run]] = []
     for run in runs:
         if chunks and run.stop - chunks[-1][0].start <= CHUNK_PACKETS:

@@ -1,4 +1,4 @@
-"""Looping GIFs, each frame with a palette of its own."""
+"""Looping GIFs in which every frame has its own palette."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ HUNDREDTH = Fraction(1, 100)
 _FOREVER = b"!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00"
 _XMP = b"!\xff\x0bXMP DataXMP"
 _PAST_XMP = bytes([1, *range(255, -1, -1), 0])
-"""Leads a reader that takes the packet for sub-blocks to its end, wherever it lands."""
+"""Ends an XMP packet: a reader that takes the packet for sub-blocks finds its way to the end."""
 
 
 def write_gif(
     path: Path, frames: Iterable[Frames], rate: Fraction, *, comment: str = "", xmp: str = ""
 ) -> int:
-    """Write frames as a GIF that loops for ever; returns how many.
+    """Write frames as a GIF that loops for ever; return the number of frames.
 
-    Palettes are made frame by frame (256 colours, error diffused), so the frames need not be seen
-    twice nor held.
+    Every frame gets a palette of 256 colours with error diffusion, so each frame is needed only once
+    and none is kept in memory.
 
     Args:
-        path: the file to make.
+        path: the file to write.
         frames: uint8 [H, W, 3] RGB, all of one size.
-        rate: frames per second, whole hundredths of a second apart.
-        comment: for the comment extension; what is not ASCII is escaped.
-        xmp: an XMP packet for the application extension of that name, or nothing.
+        rate: frames per second; the time of a frame must be whole hundredths of a second.
+        comment: text for the comment extension; characters outside ASCII are escaped.
+        xmp: XMP packet for the XMP application extension; "": none.
     """
     extensions = _FOREVER
     if comment:
@@ -54,7 +54,7 @@ def write_gif(
 
 
 def _write_bare(file: BinaryIO, frames: Iterable[Frames], rate: Fraction) -> int:
-    """The GIF without extensions of its own."""
+    """Write the GIF without extensions; return the number of frames."""
     delay = {"loop": "-1", "final_delay": str(int(1 / rate / HUNDREDTH))}
     count = 0
     with av.open(file, mode="w", format="gif", options=delay) as out:
@@ -120,6 +120,6 @@ def _copy_with(extensions: bytes, bare: BinaryIO, out: BinaryIO) -> None:
 
 
 def _sub_blocks(data: bytes) -> bytes:
-    """`data` in pieces of at most 255 bytes, each with its length before it, and the end."""
+    """`data` in pieces of at most 255 bytes, each after a byte with its length; then a 0 byte."""
     pieces = (data[start : start + 255] for start in range(0, len(data), 255))
     return b"".join(bytes([len(piece)]) + piece for piece in pieces) + b"\0"

@@ -1,4 +1,4 @@
-"""What is in a video file, from one pass over its packets."""
+"""Find out what a video file contains, in one pass over its packets."""
 
 from __future__ import annotations
 
@@ -36,20 +36,23 @@ from wham_data.schemas.errors import Reason, RefusedInput
 
 @dataclass(frozen=True, slots=True)
 class VideoIndex:
-    """What one pass over the packets found.
+    """The content of a video file.
 
     path, stream        the file and the number of its video stream
     container, codec    FFmpeg's names
-    picture             size, orientation, pixel format and colour of its pictures
-    average_rate        frames per second over the whole stream
-    times_ns            int64 [N] strictly increasing: when each shown frame comes on screen, rounded
-                        up, so that `times_ns <= t` is exact for whole t
-    last_interval_ns    how long the last frame is taken to stay: the median interval
-    promised_frames     what the container's own index or header claims, None where it claims nothing
-    found_frames        pictures found, before duplicates were dropped
-    duplicates          pictures dropped because another has the same time
-    notes               what a person should know
-    dreamt_by           the world model that its tags name as its maker, None where they name none
+    picture             size, orientation, pixel format and colour of the pictures
+    average_rate        frames per second, averaged over the whole stream
+    times_ns            int64 [N], strictly increasing: when each shown frame comes on screen, rounded
+                        up, so that `times_ns <= t` is exact for every whole t
+    last_interval_ns    assumed time of the last frame on screen: the median interval
+    promised_frames     number of frames by the container's index or header; None if it has neither
+    found_frames        number of pictures in the file, duplicates included
+    duplicates          pictures dropped because another picture has the same time
+    notes               remarks for a person
+    dreamt_by           world model that its tags name as its maker; None if they name none
+    limits              the limits that the file was checked against
+    packets             the packets of the stream
+    presentation        when each packet's picture is shown
     """
 
     path: Path
@@ -71,22 +74,22 @@ class VideoIndex:
 
     @property
     def end_ns(self) -> int:
-        """The instant up to which the video covers time."""
+        """The time at which the last frame leaves the screen."""
         return int(self.times_ns[-1]) + self.last_interval_ns
 
 
 def index_video(path: Path, limits: VideoLimits | None = None) -> VideoIndex:
-    """Read all packet headers of a video, decode its first picture, and say what it holds.
+    """Read all packet headers of a video, decode its first picture, and describe the content.
 
-    Nothing is allocated or looped over because a header or a time stamp says so.
+    Memory and time never depend on a number in a header or on a time stamp.
 
     Args:
-        path: any file; its name and extension are not believed.
-        limits: by default `VideoLimits()`.
+        path: any file; its name and extension are ignored.
+        limits: limits of the video. Default: `VideoLimits()`.
 
     Raises:
-        RefusedInput: not a video we accept, or one that is truncated, damaged, too large or too long,
-            or whose time stamps make no sense.
+        RefusedInput: the file is not a video of an accepted type, or it is truncated, damaged, too
+            large, too short, too long, or has time stamps that are not valid.
     """
     limits = limits or VideoLimits()
     head = read_head(path)
@@ -115,24 +118,26 @@ def index_video(path: Path, limits: VideoLimits | None = None) -> VideoIndex:
         if picture.width * picture.height > limits.max_pixels:
             raise too_many_pixels(picture.width, picture.height, limits)
         aspect = source.stream.sample_aspect_ratio or Fraction(1)
-        form = PictureFormat.of(picture, aspect)
+        picture_format = PictureFormat.of(picture, aspect)
         intervals = np.diff(shown.times_ns)
         return VideoIndex(
             path=path.absolute(),
             stream=source.stream.index,
             container=container,
             codec=codec,
-            picture=form,
+            picture=picture_format,
             average_rate=Fraction(
                 len(intervals) * SECOND_NS, int(shown.times_ns[-1] - shown.times_ns[0])
             ).limit_denominator(100_000),
             times_ns=shown.times_ns,
-            last_interval_ns=_typical(intervals),
+            last_interval_ns=_typical_interval(intervals),
             promised_frames=promised,
             found_frames=found,
             duplicates=shown.duplicates,
             notes=tuple(
-                source.notes + _time_notes(shown, time_base, limits) + _picture_notes(picture, form)
+                source.notes
+                + _time_notes(shown, time_base, limits)
+                + _picture_notes(picture, picture_format)
             ),
             dreamt_by=model_in_tags(source.tags()),
             limits=limits,
@@ -144,10 +149,10 @@ def index_video(path: Path, limits: VideoLimits | None = None) -> VideoIndex:
 KEY, DISCARD, CORRUPT = 1, 2, 4
 
 
-def _typical(intervals: Nanos) -> int:
-    """The median interval; where all are one but for rounding, that one rounded up.
+def _typical_interval(intervals: Nanos) -> int:
+    """The median interval in ns; if all intervals differ by at most 1 ns, the largest.
 
-    So the last frame of a video of, say, 30 frames per second stays for a whole step of 30 Hz.
+    So the last frame of a video of, for example, 30 frames per second covers a complete step of 30 Hz.
     """
     if int(intervals.max()) - int(intervals.min()) <= 1:
         return int(intervals.max())
@@ -155,15 +160,16 @@ def _typical(intervals: Nanos) -> int:
 
 
 class _Scan:
-    """One pass over the packets: their table, and the first picture that decodes."""
+    """One pass over the packets: their table, and the first picture that can be decoded."""
 
     MAX_TRIES = 8
+    """Key frames that are decoded in search of the first picture."""
 
     def __init__(self, source: Source, path: Path, limits: VideoLimits) -> None:
         self.first_picture: VideoFrame | None = None
-        self.first_error = "the decoder gives nothing"
+        self.first_error = "the decoder gives no picture"
         self.demux_error: str | None = None
-        most = int(limits.max_hours * 3600 * limits.max_fps)
+        max_frames = int(limits.max_hours * 3600 * limits.max_fps)
         stamps = [array("q") for _ in range(4)]
         pts, dts, duration, size = stamps
         picture, flags = array("i"), array("B")
@@ -171,12 +177,12 @@ class _Scan:
         tries = 0
         try:
             for packet in source.packets_of_all():
-                kind = inspect(memoryview(packet))
+                picture_flags = inspect(memoryview(packet))
                 pts.append(MISSING if packet.pts is None else packet.pts)
                 dts.append(MISSING if packet.dts is None else packet.dts)
                 duration.append(packet.duration or 0)
                 size.append(packet.size)
-                picture.append(kind)
+                picture.append(picture_flags)
                 flags.append(
                     packet.is_keyframe * KEY
                     | packet.is_discard * DISCARD
@@ -184,9 +190,9 @@ class _Scan:
                 )
                 if self.first_picture is None and packet.is_keyframe and tries < self.MAX_TRIES:
                     tries += 1
-                    self._try(source.context, packet, limits)
-                if len(pts) > most:
-                    message = f"too long: more than {most} frames ({limits.max_hours:g} h)"
+                    self._decode_first_picture(source.context, packet, limits)
+                if len(pts) > max_frames:
+                    message = f"too long: more than {max_frames} frames ({limits.max_hours:g} h)"
                     raise RefusedInput(Reason.TOO_LONG, message)
         except av.error.FFmpegError as error:
             self.demux_error = plain(error)
@@ -204,13 +210,13 @@ class _Scan:
             corrupt=(bits & CORRUPT) != 0,
         )
 
-    def _try(
+    def _decode_first_picture(
         self, context: VideoCodecContext, packet: Packet[VideoStream], limits: VideoLimits
     ) -> None:
         data = bytes(packet)
         check_image_header(data, limits)
         try:
-            # A copy, for the packet itself may be marked as hidden by an edit list.
+            # A copy is decoded, because an edit list may have marked the packet itself as hidden.
             frames = [*context.decode(Packet(data)), *context.decode(None)]
             self.first_picture = frames[0] if frames else None
         except av.error.FFmpegError as error:
@@ -220,7 +226,7 @@ class _Scan:
 
 
 def _after_holes(source: Source, path: Path) -> list[int]:
-    """Numbers of the packets before which frames are gone without a trace but the room they took."""
+    """Numbers of the packets before which frames are missing, judged by the bytes between packets."""
     with path.open("rb") as file:
 
         def read(offset: int, count: int) -> bytes:
@@ -231,11 +237,11 @@ def _after_holes(source: Source, path: Path) -> list[int]:
 
 
 def _promised_frames(source: Source, scan: _Scan, shown: Presentation, head: bytes) -> int | None:
-    """What the container's own index or header claims, in shown frames; None if it claims nothing."""
+    """The number of shown frames by the container's index or header; None if it has neither."""
     found = len(shown.times_ns) + shown.duplicates
     name = source.container.format.name
     if name.startswith("mov") and source.stream.frames:
-        # The demuxer's index has the edit list applied, the sample table behind `frames` has not.
+        # The edit list is applied to the demuxer's index, but not to the sample table of `frames`.
         missing = len(source.stream.index_entries) - len(scan.table.pts)
         return found + max(0, missing)
     if name == "avi" and source.stream.frames:
@@ -248,7 +254,7 @@ def _promised_frames(source: Source, scan: _Scan, shown: Presentation, head: byt
 def _promised_by_matroska(
     source: Source, scan: _Scan, shown: Presentation, head: bytes
 ) -> int | None:
-    """Frames found, and those that the duration and the bytes without packets speak of."""
+    """Frames in the file, and missing ones by the duration and by bytes that belong to no packet."""
     found = len(shown.times_ns) + shown.duplicates
     time_base = source.stream.time_base or Fraction(1, 1000)
     interval_ns = int(np.median(np.diff(shown.times_ns))) if len(shown.times_ns) > 1 else SECOND_NS
@@ -258,14 +264,14 @@ def _promised_by_matroska(
         if 0 < at < len(pts) and MISSING not in pts[at - 1 : at + 1]:
             gap_ns = int(pts[at] - pts[at - 1]) * time_base * SECOND_NS
             missing += max(0, round(gap_ns / interval_ns) - 1)
-    # Only an explicit duration counts; where there is none FFmpeg guesses it from the bit rate.
+    # Only a duration in the file counts; if there is none, FFmpeg guesses it from the bit rate.
     if b"\x44\x89\x84" in head or b"\x44\x89\x88" in head:
         ends = (pts + np.maximum(scan.table.duration, 0))[pts != MISSING]
         end_ns = int(int(ends.max(initial=0)) * time_base * SECOND_NS)
-        # A stream that starts below zero is counted from its start, one that starts late from zero.
+        # The duration counts from the start of a stream that starts below zero, otherwise from zero.
         end_ns = max(end_ns, end_ns - int(shown.times_ns[0]), source.other_streams_end_ns)
         short = max(0, (source.container.duration or 0) * 1000 - end_ns) // interval_ns
-        # Writers round, and do not agree on whether the last frame's own length counts.
+        # Programs round the duration, and only some include the time of the last frame.
         missing += short if short > 2 else 0
     elif not missing:
         return None
@@ -275,9 +281,9 @@ def _promised_by_matroska(
 def _check_extent(
     shown: Presentation, limits: VideoLimits, scan: _Scan, found: int, promised: int | None
 ) -> None:
-    """Refuse what is cut off, too short, too long or full of holes."""
+    """Raise RefusedInput for a video that is truncated, too short, too long, or has long gaps."""
     times = shown.times_ns
-    wanted = promised if promised is not None else found
+    expected = promised if promised is not None else found
     if promised is not None and found < limits.min_decoded * promised:
         message = f"truncated: {found} of {promised} frames by the container's duration or index"
         raise RefusedInput(
@@ -288,23 +294,23 @@ def _check_extent(
         raise RefusedInput(Reason.CORRUPT, message, frames_decoded=found)
     if len(times) < 2:
         message = f"too short: {len(times)} frame"
-        raise RefusedInput(Reason.TOO_SHORT, message, frames_expected=wanted, frames_decoded=found)
+        raise RefusedInput(
+            Reason.TOO_SHORT, message, frames_expected=expected, frames_decoded=found
+        )
     gaps = np.diff(times)
     widest = int(np.argmax(gaps))
     start_s = (int(times[widest]) - int(times[0])) / SECOND_NS
     if gaps[widest] > limits.max_gap_s * SECOND_NS:
-        message = (
-            f"gap of {_span(int(gaps[widest]))} at {start_s:.1f} s, limit {limits.max_gap_s:g} s"
-        )
+        message = f"gap of {_readable_time(int(gaps[widest]))} at {start_s:.1f} s, limit {limits.max_gap_s:g} s"
         raise RefusedInput(Reason.GAP_TOO_LONG, message)
     span = int(times[-1] - times[0])
     if span > limits.max_hours * 3600 * SECOND_NS:
-        message = f"too long: {_span(span)}, limit {limits.max_hours:g} h"
+        message = f"too long: {_readable_time(span)}, limit {limits.max_hours:g} h"
         raise RefusedInput(Reason.TOO_LONG, message)
 
 
-def _span(ns: int) -> str:
-    """A length of time as a person would say it."""
+def _readable_time(ns: int) -> str:
+    """A length of time as text in a readable unit."""
     seconds = ns / SECOND_NS
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
@@ -329,29 +335,29 @@ def _time_notes(shown: Presentation, time_base: Fraction, limits: VideoLimits) -
         notes.append(f"{shown.filled} missing timestamps taken from decoding times")
     if shown.duplicates:
         notes.append(f"{shown.duplicates} frames with duplicate timestamps dropped")
-    low, middle, high = int(gaps.min()), float(np.median(gaps)), int(gaps.max())
+    low, median, high = int(gaps.min()), float(np.median(gaps)), int(gaps.max())
     tick_ns = float(time_base) * SECOND_NS
-    if high - low > max(2 * tick_ns + 1, 0.1 * middle):
+    if high - low > max(2 * tick_ns + 1, 0.1 * median):
         notes.append(f"variable rate: {low / 1e6:.3g}..{high / 1e6:.3g} ms between frames")
-    if middle * limits.max_fps < SECOND_NS * 0.99:
-        notes.append(f"high rate: {SECOND_NS / middle:.0f} frames per second")
+    if median * limits.max_fps < SECOND_NS * 0.99:
+        notes.append(f"high rate: {SECOND_NS / median:.0f} frames per second")
     return notes
 
 
-def _picture_notes(picture: VideoFrame, form: PictureFormat) -> list[str]:
+def _picture_notes(picture: VideoFrame, picture_format: PictureFormat) -> list[str]:
     notes = []
-    if form.bit_depth > 8:
-        notes.append(f"{form.bit_depth}-bit")
-    if form.has_alpha:
+    if picture_format.bit_depth > 8:
+        notes.append(f"{picture_format.bit_depth}-bit")
+    if picture_format.has_alpha:
         notes.append("alpha channel, shown over black")
-    if form.is_grey:
-        notes.append(f"greyscale pixels ({form.pixel_format})")
-    if form.rotation:
-        notes.append(f"rotated by {form.rotation} degrees")
-    if form.mirrored:
+    if picture_format.is_grey:
+        notes.append(f"greyscale pixels ({picture_format.pixel_format})")
+    if picture_format.rotation:
+        notes.append(f"rotated by {picture_format.rotation} degrees")
+    if picture_format.mirrored:
         notes.append("mirrored")
-    if form.sample_aspect != 1:
-        notes.append(f"pixels are not square ({form.sample_aspect})")
+    if picture_format.sample_aspect != 1:
+        notes.append(f"pixels are not square ({picture_format.sample_aspect})")
     if picture.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67):
         notes.append("high dynamic range, not tone-mapped")
     if picture.interlaced_frame:

@@ -1,4 +1,4 @@
-"""Frames between frames, for the eye: motion-compensated, and never in place of a real one."""
+"""Motion-compensated frames between the real frames, for smoother playback."""
 
 from __future__ import annotations
 
@@ -15,42 +15,47 @@ from av.video.frame import VideoFrame
 from wham_data.pipelines.video.scale import Frames
 
 SMALLEST_SIDE = 16
-"""Pixels; the search for motion wants two of its blocks on either side."""
+"""Smallest width and height in pixels; the motion search needs two of its blocks on each side."""
 
 _SEARCH = "mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1:mb_size=8:search_param=64"
-"""Overlapping blocks of variable size, sought far: at 10 fps a turn moves the picture a long way.
-Where a cut is found, the frames between are the nearer one of the two."""
+"""Options of FFmpeg's `minterpolate`: overlapping blocks of variable size and a wide search, because
+at 10 fps a turn moves the picture far. At a scene cut the filter repeats the nearer real frame."""
 _FORMAT = "yuv444p"
 _NEEDED = 3
-"""Frames that the filter wants to see before it makes any."""
+"""Number of frames that the filter needs before it gives the first one."""
 
 
 def interpolated(frames: Iterable[Frames], rate: Fraction, factor: int) -> Iterator[Frames]:
-    """Every frame as it is, each followed by `factor` - 1 that lead to the next one.
+    """Yield every frame unchanged, each followed by `factor` - 1 interpolated frames.
 
-    The last frame has none to lead to and is held: n frames become n * factor, so a film at `rate`
-    lasts as long at `factor` times `rate`. A few frames are in memory at a time.
+    The last frame has no successor and is repeated. So n frames become n * factor, and the film lasts
+    the same time at `factor` * `rate`. Only a few frames are in memory at a time.
 
     Args:
-        frames: uint8 [H, W, 3] RGB of one size, both sides at least `SMALLEST_SIDE`.
-        rate: of `frames`, per second.
+        frames: uint8 [H, W, 3] RGB, all of one size; both sides at least `SMALLEST_SIDE`.
+        rate: frames per second of `frames`.
         factor: how many times more frames, at least 1.
+
+    Yields:
+        uint8 [H, W, 3] RGB.
     """
     graph: Graph | None = None
     waiting: deque[Frames] = deque()
-    fed = 0
+    n_fed = 0
     last: Frames | None = None
     for last in frames:
         graph = graph or _graph(last, rate, factor)
-        _feed(graph, last, fed, rate)
+        _feed(graph, last, n_fed, rate)
         waiting.append(last)
-        fed += 1
-        yield from _made(graph, waiting, factor)
+        n_fed += 1
+        yield from _ready_frames(graph, waiting, factor)
     if graph is None or last is None:
         return
-    for repeat in range(max(1, _NEEDED - fed)):  # the filter wants one more than it leads to
-        _feed(graph, last, fed + repeat, rate)
-        yield from _made(graph, waiting, factor)
+    for repeat in range(
+        max(1, _NEEDED - n_fed)
+    ):  # the filter needs one frame after the last interval
+        _feed(graph, last, n_fed + repeat, rate)
+        yield from _ready_frames(graph, waiting, factor)
     for _ in range(factor - 1):
         yield last
 
@@ -74,10 +79,10 @@ def _feed(graph: Graph, frame: Frames, position: int, rate: Fraction) -> None:
     graph.push(picture)
 
 
-def _made(graph: Graph, waiting: deque[Frames], factor: int) -> Iterator[Frames]:
-    """What the filter has ready, the frames in `waiting` in place of its copies of them.
+def _ready_frames(graph: Graph, waiting: deque[Frames], factor: int) -> Iterator[Frames]:
+    """The frames that the filter has ready, with the real frames from `waiting` in place of its copies.
 
-    Nothing follows the last of them: those are its repetition.
+    Stops after the last real frame, because what the filter gives then are repetitions of it.
     """
     while waiting:
         try:

@@ -1,9 +1,9 @@
-"""Bytes of a Matroska or WebM file that no packet accounts for.
+"""Find bytes of a Matroska or WebM file that belong to no packet.
 
-Matroska has no table of its frames, and a demuxer that meets damage skips to the next cluster without a
-word: the frames between are simply gone. So the space between two packets is walked element by element
-(RFC 8794, section 4 and RFC 9559, section 5); where it holds anything but well-formed elements without
-frames, frames were lost.
+Matroska has no table of its frames. A demuxer that finds damage skips to the next cluster without an
+error, and the frames in between are lost. So the bytes between two packets are read element by element
+(RFC 8794, section 4 and RFC 9559, section 5). If they are anything other than well-formed elements
+without frames, frames were lost.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 ROOM = 64
-"""Bytes between two packets that the headers of blocks and clusters may take without being looked at."""
+"""Bytes between two packets that are taken for headers of blocks and clusters, and are not checked."""
 
-# Elements that hold others between which blocks stand: only their headers are skipped.
+# Elements that contain blocks: only their headers are skipped, not their content.
 _OPENED = frozenset({0x1F43B675, 0xA0})  # Cluster, BlockGroup
 _BLOCKS = frozenset({0xA1, 0xA3})  # Block, SimpleBlock
 _WITHOUT_FRAMES = frozenset(
@@ -40,41 +40,42 @@ _WITHOUT_FRAMES = frozenset(
 
 
 def hides_frames(read: Callable[[int, int], bytes], block: int, next_block: int) -> bool:
-    """Whether the bytes between two blocks may have held frames.
+    """Whether the bytes between two blocks may have contained frames.
 
     Args:
-        read: (offset, count) to the bytes of the file there, fewer at its end.
-        block, next_block: where the contents of the two blocks start, behind identifier and size.
+        read: function from (offset, count) to the bytes of the file; fewer at the end of the file.
+        block: offset of the content of the first block, after its identifier and size.
+        next_block: offset of the content of the second block.
     """
-    at = _end_of_block(read, block)
-    while at is not None and at < next_block:
-        header = read(at, 12)
+    offset = _end_of_block(read, block)
+    while offset is not None and offset < next_block:
+        header = read(offset, 12)
         identifier, length = _number(header, keep_marker=True)
         size, size_length = _number(header[length:], keep_marker=False)
         if not length or not size_length:
             return True
-        at += length + size_length
+        offset += length + size_length
         if identifier in _BLOCKS:
             break
         if identifier in _WITHOUT_FRAMES:
-            at += size
+            offset += size
         elif identifier not in _OPENED:
             return True
-    return at != next_block
+    return offset != next_block
 
 
 def _end_of_block(read: Callable[[int, int], bytes], block: int) -> int | None:
-    """Where a block ends whose contents start at `block`, from the identifier and size before it."""
+    """The end of the block whose content starts at `block`, from the identifier and size before it."""
     before = read(max(0, block - 9), min(9, block))
     for length in range(1, len(before)):
-        size, taken = _number(before[-length:], keep_marker=False)
-        if taken == length and before[-length - 1] in _BLOCKS:
+        size, n_bytes = _number(before[-length:], keep_marker=False)
+        if n_bytes == length and before[-length - 1] in _BLOCKS:
             return block + size
     return None
 
 
 def _number(data: bytes, *, keep_marker: bool) -> tuple[int, int]:
-    """A number of variable length and the bytes it takes; (0, 0) if it is none."""
+    """The variable-length number at the start of `data`, and its bytes; (0, 0) if there is none."""
     if not data or not data[0]:
         return 0, 0
     length = 9 - data[0].bit_length()

@@ -1,6 +1,6 @@
-"""From the packets of a video to its frames' times, and to the packets that picked frames need.
+"""Compute the times of a video's frames from its packets, and the packets that picked frames need.
 
-Pure functions of arrays: nothing is opened or decoded here.
+Pure functions of arrays: no file is opened and nothing is decoded here.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from wham_data.schemas.clock import SECOND_NS, Index, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput
 
 MISSING = np.iinfo(np.int64).min
-"""Stands for a time stamp that the container does not give."""
+"""Value of a time stamp that the container does not give."""
 
 NOT_SHOWN = -1
+"""Rank of a packet whose picture is not shown."""
 
 # No codec we accept shows a picture more than 16 places before or after its place in the stream.
 REORDER = 16
@@ -26,14 +27,14 @@ REORDER = 16
 
 @dataclass(frozen=True, slots=True)
 class PacketTable:
-    """The packets of one video stream in the order of the file (which is the order of decoding).
+    """The N packets of one video stream in file order, which is the decoding order.
 
     pts       int64  [N]  presentation time in units of the time base, or MISSING
     dts       int64  [N]  decoding time, or MISSING
     duration  int64  [N]  0 where unknown
     size      int64  [N]  bytes
-    picture   int32  [N]  Picture flags, with the temporal layer above LAYER_SHIFT
-    key       bool   [N]  the container or the parser calls it a key frame
+    picture   int32  [N]  Picture flags; the temporal layer is in the bits from LAYER_SHIFT up
+    key       bool   [N]  the container or the parser marks it as a key frame
     discard   bool   [N]  an edit list hides it
     corrupt   bool   [N]  the demuxer found it damaged
     """
@@ -48,12 +49,12 @@ class PacketTable:
     corrupt: NDArray[np.bool_]
 
     def has(self, flag: Picture) -> NDArray[np.bool_]:
-        """Which packets carry `flag`."""
-        carried: NDArray[np.bool_] = (self.picture & int(flag)) != 0
-        return carried
+        """Which packets have `flag`, bool [N]."""
+        has_flag: NDArray[np.bool_] = (self.picture & int(flag)) != 0
+        return has_flag
 
     def disposable(self) -> NDArray[np.bool_]:
-        """Which packets nothing else needs; of a layered stream, only some of the top layer."""
+        """Which packets no other packet needs, bool [N]; in a layered stream only the top layer."""
         layer = self.picture >> LAYER_SHIFT
         top = layer.max(initial=0)
         disposable: NDArray[np.bool_] = self.has(Picture.DISPOSABLE) & (layer == top)
@@ -64,13 +65,13 @@ class PacketTable:
 class Presentation:
     """When each packet's picture is shown.
 
-    times_ns      int64 [M]  strictly increasing
-    rank          int64 [N]  position in times_ns, or NOT_SHOWN
-    first         the packet at which decoding starts
-    duplicates    pictures dropped because another one has the same time
-    by_order      the container gives no presentation times: the n-th picture decoded is the n-th shown
-    lost_ns       time before the first picture that can be decoded
-    filled        time stamps made up from decoding times
+    times_ns      int64 [M]  time of each shown picture, strictly increasing
+    rank          int64 [N]  position of the packet's picture in times_ns, or NOT_SHOWN
+    first         number of the packet at which decoding starts
+    duplicates    pictures dropped because another picture has the same time
+    by_order      the container gives no presentation times: the n-th decoded picture is the n-th shown
+    lost_ns       time between the first packet and the first picture that can be decoded
+    filled        number of time stamps that were computed from decoding times
     """
 
     times_ns: Nanos
@@ -85,16 +86,17 @@ class Presentation:
 def present(
     table: PacketTable, time_base: Fraction, *, reorders: bool, decoding_times_only: bool
 ) -> Presentation:
-    """Work out which picture is shown when.
+    """Compute when each picture is shown.
 
     Args:
         table: the packets, N > 0.
         time_base: seconds per unit of the time stamps.
-        reorders: the codec may show pictures in another order than it codes them.
+        reorders: the codec may show pictures in an order that differs from the coded order.
         decoding_times_only: the container (AVI) stores no presentation times.
 
     Raises:
-        RefusedInput: no key frame, or time stamps that are missing, all alike or run backward.
+        RefusedInput: there is no key frame or no shown picture, or time stamps are missing, mostly
+            equal, run backward or are beyond 100 years.
     """
     n = len(table.pts)
     keys = np.flatnonzero(table.key | table.has(Picture.RESTART))
@@ -111,39 +113,41 @@ def present(
     filled = int(absent.sum())
     by_order = False
     if filled or (decoding_times_only and reorders):
-        steady = np.where(table.duration > 0, table.duration, 0)
+        known_duration = np.where(table.duration > 0, table.duration, 0)
         by_order = reorders and (decoding_times_only or filled == int(shown.sum()))
         if reorders and not by_order:
             message = f"{filled} of {n} frames have no timestamp and the codec reorders frames"
             raise RefusedInput(Reason.TIMESTAMPS_MISSING, message)
-        pts = _filled(table.dts if by_order else np.where(absent, table.dts, pts), steady)
+        pts = _fill_missing(
+            table.dts if by_order else np.where(absent, table.dts, pts), known_duration
+        )
     if by_order:
         pts[shown] = np.sort(pts[shown])
     elif not table.has(Picture.RESTART)[first]:
-        # Pictures shown before the first key frame but coded after it lean on pictures we do not have.
+        # Pictures shown before the first key frame but coded after it need pictures that are missing.
         leading = shown & (pts < pts[first])
         shown &= ~leading
 
     order = np.flatnonzero(shown)
     if not len(order):
         raise RefusedInput(Reason.NO_FRAMES, f"no frames to show among {n} packets")
-    stamps = pts[order]
-    _check_presentation_order(stamps, reorders and not by_order)
-    by_time = np.argsort(stamps, kind="stable")
-    times = _to_ns(stamps[by_time], time_base)
-    fresh = np.concatenate([[True], np.diff(times) > 0])
-    if len(order) > 2 and fresh.sum() * 2 < len(order):
+    timestamps = pts[order]
+    _check_presentation_order(timestamps, reorders and not by_order)
+    by_time = np.argsort(timestamps, kind="stable")
+    times = _to_ns(timestamps[by_time], time_base)
+    is_first_at_time = np.concatenate([[True], np.diff(times) > 0])
+    if len(order) > 2 and is_first_at_time.sum() * 2 < len(order):
         message = (
             f"timestamps are duplicates of each other: {len(order)} frames at "
-            f"{int(fresh.sum())} distinct times"
+            f"{int(is_first_at_time.sum())} distinct times"
         )
         raise RefusedInput(Reason.TIMESTAMPS_DUPLICATE, message)
     rank = np.full(n, NOT_SHOWN, np.int64)
-    rank[order[by_time[fresh]]] = np.arange(int(fresh.sum()))
+    rank[order[by_time[is_first_at_time]]] = np.arange(int(is_first_at_time.sum()))
     if by_order:
-        # Every picture takes a place, so equal times cannot be told apart from a picture that is missing.
+        # Every picture gets a rank, because with equal times nobody knows which picture is missing.
         rank[order] = np.arange(len(order))
-        if not fresh.all():
+        if not is_first_at_time.all():
             raise RefusedInput(
                 Reason.TIMESTAMPS_DUPLICATE, "timestamps are duplicates of each other"
             )
@@ -152,20 +156,28 @@ def present(
     earliest = min(int(known.min()), int(pts[first])) if len(known) else int(pts[first])
     lost_ns = int((int(pts[first]) - earliest) * time_base * SECOND_NS)
     return Presentation(
-        times_ns=times[fresh],
+        times_ns=times[is_first_at_time],
         rank=rank,
         first=first,
-        duplicates=int((~fresh).sum()),
+        duplicates=int((~is_first_at_time).sum()),
         by_order=by_order,
         lost_ns=lost_ns,
         filled=filled,
     )
 
 
-def _filled(stamps: NDArray[np.int64], duration: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Missing stamps become the one before plus the duration of its packet."""
-    filled = stamps.copy()
-    for i in np.flatnonzero(stamps == MISSING):
+def _fill_missing(timestamps: NDArray[np.int64], duration: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Replace each missing time stamp by the one before it plus the duration of that packet.
+
+    Args:
+        timestamps: int64 [N] in units of the time base, or MISSING.
+        duration: int64 [N] in the same units; 0 where unknown.
+
+    Raises:
+        RefusedInput: a missing time stamp comes first or follows a packet of unknown duration.
+    """
+    filled = timestamps.copy()
+    for i in np.flatnonzero(timestamps == MISSING):
         if i == 0 or duration[i - 1] == 0:
             raise RefusedInput(
                 Reason.TIMESTAMPS_MISSING, f"frame {int(i)} has no timestamp and no duration"
@@ -176,42 +188,42 @@ def _filled(stamps: NDArray[np.int64], duration: NDArray[np.int64]) -> NDArray[n
 
 def _check_decoding_order(dts: NDArray[np.int64]) -> None:
     known = np.flatnonzero(dts != MISSING)
-    back = np.flatnonzero(np.diff(dts[known]) < 0)
-    if len(back):
-        message = f"timestamps run backward (discontinuity) at packet {int(known[back[0] + 1])}"
+    backward = np.flatnonzero(np.diff(dts[known]) < 0)
+    if len(backward):
+        message = f"timestamps run backward (discontinuity) at packet {int(known[backward[0] + 1])}"
         raise RefusedInput(Reason.TIMESTAMPS_BACKWARD, message)
 
 
-def _check_presentation_order(stamps: NDArray[np.int64], reorders: bool) -> None:
-    """`stamps` in coded order: increasing, or within what a codec can reorder."""
-    latest = np.maximum.accumulate(stamps)
-    back = np.flatnonzero(stamps < latest)
-    if reorders and len(back):
-        order = np.argsort(stamps, kind="stable")
+def _check_presentation_order(timestamps: NDArray[np.int64], reorders: bool) -> None:
+    """Check that `timestamps`, in coded order, increase, apart from what a codec can reorder."""
+    latest = np.maximum.accumulate(timestamps)
+    backward = np.flatnonzero(timestamps < latest)
+    if reorders and len(backward):
+        order = np.argsort(timestamps, kind="stable")
         place = np.empty(len(order), np.int64)
         place[order] = np.arange(len(order))
-        back = np.flatnonzero(np.abs(place - np.arange(len(order))) > REORDER)
-    if len(back):
-        message = f"timestamps run backward (not monotonic) at frame {int(back[0])}"
+        backward = np.flatnonzero(np.abs(place - np.arange(len(order))) > REORDER)
+    if len(backward):
+        message = f"timestamps run backward (not monotonic) at frame {int(backward[0])}"
         raise RefusedInput(Reason.TIMESTAMPS_BACKWARD, message)
 
 
-def _to_ns(stamps: NDArray[np.int64], time_base: Fraction) -> Nanos:
-    """The first whole nanosecond at which each picture is on screen: so `time <= t` is exact for whole t."""
+def _to_ns(timestamps: NDArray[np.int64], time_base: Fraction) -> Nanos:
+    """The time stamps in ns, rounded up, so that `time <= t` is exact for every whole t."""
     num, den = time_base.numerator, time_base.denominator
-    # A century keeps every product below 2^63; no recording starts later than that.
-    if num * np.abs(stamps.astype(np.float64)).max() / den > 100 * 366 * 86400 or den > 2**31:
+    # The limit of 100 years keeps every product below 2^63.
+    if num * np.abs(timestamps.astype(np.float64)).max() / den > 100 * 366 * 86400 or den > 2**31:
         raise RefusedInput(
             Reason.TIMESTAMPS_BACKWARD, "timestamps start beyond any clock (100 years)"
         )
-    whole, rest = np.divmod(stamps * num, den)
+    whole, rest = np.divmod(timestamps * num, den)
     times: Nanos = whole * SECOND_NS - (-rest * SECOND_NS // den)
     return times
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Packets `start` to `stop` (half open), decoded from a clean start and drained at the end."""
+    """Packets [start, stop), decoded with a fresh decoder state, which is flushed at the end."""
 
     start: int
     stop: int
@@ -219,10 +231,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class DecodePlan:
-    """What must be decoded to see some frames.
+    """What must be decoded to get the picked frames.
 
-    runs  in the order of the file, each from a place where decoding can start to its last picked picture
-    feed  bool [N]  packets to give to the decoder
+    runs  in file order; each begins where decoding can start and ends with its last picked picture
+    feed  bool [N]  the packets that the decoder gets
     """
 
     runs: tuple[Run, ...]
@@ -230,14 +242,15 @@ class DecodePlan:
 
 
 def plan_decoding(table: PacketTable, shown: Presentation, picks: Index) -> DecodePlan:
-    """The fewest packets that yield the picked frames exactly as a full decode would.
+    """Find the fewest packets that give the picked frames exactly as a full decode does.
 
-    Dropped are disposable pictures that are not picked, what lies between the last picked picture and the
-    next place where decoding can start, and stretches without any picked picture.
+    Left out are disposable pictures that are not picked, and everything between a picked picture and
+    the next place where decoding can start if no picked picture is in between.
 
     Args:
-        table, shown: the packets and their presentation.
-        picks: int64 [K], distinct increasing positions in `shown.times_ns`.
+        table: the packets.
+        shown: their presentation.
+        picks: int64 [K], positions in `shown.times_ns`, strictly increasing.
     """
     n = len(table.pts)
     feed = np.zeros(n, np.bool_)
@@ -254,12 +267,12 @@ def plan_decoding(table: PacketTable, shown: Presentation, picks: Index) -> Deco
 
     starts, leading = _restarts(table, shown, picked)
     packets = np.flatnonzero(picked)
-    segment = np.searchsorted(starts, packets, side="right") - 1
-    # Packets are in order, so the last of each segment stands where the segment number changes.
-    last = np.flatnonzero(np.append(np.diff(segment) != 0, True))
+    start_number = np.searchsorted(starts, packets, side="right") - 1
+    # Packets are in order, so the last packet of a start is where the number of the start changes.
+    last = np.flatnonzero(np.append(np.diff(start_number) != 0, True))
     runs = tuple(
         Run(int(start), int(stop) + 1)
-        for start, stop in zip(starts[segment[last]], packets[last], strict=True)
+        for start, stop in zip(starts[start_number[last]], packets[last], strict=True)
     )
     for run in runs:
         feed[run.start : run.stop] = True
@@ -271,23 +284,24 @@ def plan_decoding(table: PacketTable, shown: Presentation, picks: Index) -> Deco
 def _restarts(
     table: PacketTable, shown: Presentation, picked: NDArray[np.bool_]
 ) -> tuple[Index, Index]:
-    """Where decoding may start, and the leading pictures that such a start gives up (none of them picked).
+    """The packets where decoding may start, and the leading pictures that get lost there.
 
-    Trusted only where the times agree: everything before it is shown before everything after it.
+    No leading picture is picked. A start is used only if the times agree with it: everything before
+    it is shown before everything after it.
     """
     n = len(table.pts)
     far = np.where(shown.rank == NOT_SHOWN, n, shown.rank)
     earliest_after = np.minimum.accumulate(far[::-1])[::-1]
     latest_before = np.concatenate([[-1], np.maximum.accumulate(shown.rank)[:-1]])
-    inside = np.arange(n) >= shown.first
-    closed = table.has(Picture.RESTART) & (latest_before < earliest_after) & inside
-    starts = [shown.first, *np.flatnonzero(closed).tolist()]
+    is_reachable = np.arange(n) >= shown.first
+    is_closed_start = table.has(Picture.RESTART) & (latest_before < earliest_after) & is_reachable
+    starts = [shown.first, *np.flatnonzero(is_closed_start).tolist()]
     leading: list[int] = []
-    for i in np.flatnonzero(table.has(Picture.OPEN_RESTART) & inside).tolist():
+    for i in np.flatnonzero(table.has(Picture.OPEN_RESTART) & is_reachable).tolist():
         own = shown.rank[i]
-        near = min(n, i + 1 + REORDER)
-        before = i + 1 + np.flatnonzero(far[i + 1 : near] < own)
-        trailing_is_later = near == n or earliest_after[near] > own
+        leading_end = min(n, i + 1 + REORDER)
+        before = i + 1 + np.flatnonzero(far[i + 1 : leading_end] < own)
+        trailing_is_later = leading_end == n or earliest_after[leading_end] > own
         if own > latest_before[i] and trailing_is_later and not picked[before].any():
             starts.append(i)
             if i != shown.first:

@@ -1,4 +1,4 @@
-"""From a decoded picture to an upright RGB frame of the wanted size."""
+"""Convert decoded pictures to upright RGB frames of one size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Fit = Literal["stretch", "letterbox", "crop"]
 
 AREA = Interpolation.AREA | Interpolation.FULL_CHR_H_INT
 
-# AVColorSpace of the stream -> (name, the coefficients swscale is told).
+# AVColorSpace of the stream -> (name, coefficients for swscale).
 _MATRICES: dict[int, tuple[str, Colorspace]] = {
     1: ("bt709", Colorspace.ITU709),
     4: ("fcc", Colorspace.FCC),
@@ -34,16 +34,16 @@ COEFFICIENTS = dict(_MATRICES.values())
 
 @dataclass(frozen=True, slots=True)
 class PictureFormat:
-    """How the pictures of one stream are coded and meant to be seen.
+    """How the pictures of one stream are coded, and how to show them.
 
-    width, height       pixels as coded
-    sample_aspect       width of a pixel over its height
-    mirrored, rotation  mirror the coded picture left to right, then turn it by 0, 90, 180 or 270
-                        degrees clockwise: so it stands upright
+    width, height       pixels of the coded picture
+    sample_aspect       width of a pixel divided by its height
+    mirrored, rotation  to make the picture upright, mirror it left to right if `mirrored`, then turn
+                        it clockwise by `rotation` degrees: 0, 90, 180 or 270
     pixel_format        FFmpeg's name
-    bit_depth           of the largest component
-    matrix              "bt601", "bt709", ...: the YUV coefficients, as tagged or by default
-    full_range          luma covers 0..255 rather than 16..235, as tagged or by default
+    bit_depth           bits of the largest component
+    matrix              YUV coefficients: "bt601", "bt709", ...; from the stream, or the default
+    full_range          luma is in 0..255, not 16..235; from the stream, or the default
     """
 
     width: int
@@ -58,7 +58,12 @@ class PictureFormat:
 
     @classmethod
     def of(cls, picture: VideoFrame, sample_aspect: Fraction) -> PictureFormat:
-        """Read it off a decoded picture; an absurd pixel aspect counts as square."""
+        """The format of a decoded picture.
+
+        Args:
+            picture: the picture.
+            sample_aspect: pixel aspect of the stream; outside 1/8 to 8 it is replaced by 1.
+        """
         matrix, full_range = colour_of(picture)
         rotation, mirrored = _orientation_of(picture)
         return cls(
@@ -75,19 +80,19 @@ class PictureFormat:
 
     @property
     def display_size(self) -> tuple[int, int]:
-        """(width, height) in square pixels as a person sees it."""
+        """(width, height) of the upright picture in square pixels."""
         width, height = max(1, round(self.width * self.sample_aspect)), self.height
         return (height, width) if self.rotation in (90, 270) else (width, height)
 
     @property
     def has_alpha(self) -> bool:
-        """Some pixels may be transparent; they are shown over black."""
+        """Whether pixels may be transparent; they are shown on black."""
         alphas = ("rgba", "bgra", "argb", "abgr", "gbrap", "yuva", "ya", "pal8")
         return self.pixel_format.startswith(alphas)
 
     @property
     def is_grey(self) -> bool:
-        """There is no colour."""
+        """Whether the pictures have no colour."""
         return self.pixel_format.startswith(_GREY)
 
 
@@ -96,9 +101,10 @@ _RGB = ("rgb", "bgr", "gbr", "argb", "abgr", "0rgb", "0bgr", "pal8", "x2")
 
 
 def colour_of(picture: VideoFrame) -> tuple[str, bool]:
-    """Matrix and full range as tagged; else BT.709 from 720 lines up, BT.601 below, limited range.
+    """The YUV matrix of a picture, and whether its luma has full range.
 
-    RGB and untagged grey pictures are always of full range.
+    Both come from the tags of the picture. Defaults: BT.709 from 720 lines up, BT.601 below; limited
+    range. RGB pictures and grey pictures without a tag always have full range.
     """
     name = picture.format.name
     default = "bt709" if picture.height >= 720 else "bt601"
@@ -109,9 +115,9 @@ def colour_of(picture: VideoFrame) -> tuple[str, bool]:
 
 
 def _orientation_of(picture: VideoFrame) -> tuple[int, bool]:
-    """Degrees clockwise and whether mirrored first, from the display matrix.
+    """The rotation (degrees clockwise) and whether to mirror before it, from the display matrix.
 
-    The matrix takes (x, y) to (a x + c y, b x + d y); it is stored as a, b, u, c, d, ... in 16.16
+    The matrix maps (x, y) to (a x + c y, b x + d y). It is stored as a, b, u, c, d, ... in 16.16
     fixed point.
     """
     matrix = picture.side_data.get("DISPLAYMATRIX")
@@ -127,20 +133,37 @@ def _orientation_of(picture: VideoFrame) -> tuple[int, bool]:
 
 
 class Scaler:
-    """Turns decoded pictures into upright RGB frames of one size. One per thread."""
+    """Converts decoded pictures to upright RGB frames of one size. Use one object per thread."""
 
     def __init__(self, source: PictureFormat, size: tuple[int, int], fit: Fit) -> None:
+        """Prepare the conversion.
+
+        Args:
+            source: format of the pictures.
+            size: (width, height) of the frames in pixels.
+            fit: "stretch" to the size, "letterbox" on black, or "crop" the middle.
+        """
         self._source, self._size = source, size
         inner = size if fit == "stretch" else inner_size(source.display_size, size, fit)
-        self._placed = inner == size
-        # Scaling comes before turning: it is the costly part and then works on the coded rows.
-        self._scaled = inner[::-1] if source.rotation in (90, 270) else inner
+        self._fills_frame = inner == size
+        # Scaling, which costs most, is done before rotation, because then it works on coded rows.
+        self._scaled_size = inner[::-1] if source.rotation in (90, 270) else inner
         self._matrix = int(COEFFICIENTS[source.matrix])
         self._range = int(ColorRange.JPEG if source.full_range else ColorRange.MPEG)
         self._reformatter, self._flattener = VideoReformatter(), VideoReformatter()
 
     def picture(self, frame: VideoFrame) -> Frames:
-        """uint8 [H, W, 3] RGB."""
+        """Convert one picture.
+
+        Args:
+            frame: a decoded picture of the format.
+
+        Returns:
+            uint8 [H, W, 3] RGB.
+
+        Raises:
+            RefusedInput: the picture has another size than the format.
+        """
         width, height = self._source.width, self._source.height
         if (frame.width, frame.height) != (width, height):
             message = f"resolution changes from {width}x{height} to {frame.width}x{frame.height}"
@@ -150,9 +173,9 @@ class Scaler:
             frame, source_range = self._over_black(frame), int(ColorRange.JPEG)
         scaled = self._reformatter.reformat(
             frame,
-            width=self._scaled[0],
-            height=self._scaled[1],
-            format=rgb_format(frame, self._scaled),
+            width=self._scaled_size[0],
+            height=self._scaled_size[1],
+            format=rgb_format(frame, self._scaled_size),
             src_colorspace=self._matrix,
             src_color_range=source_range,
             dst_color_range=int(ColorRange.JPEG),
@@ -164,7 +187,7 @@ class Scaler:
             image = image[:, ::-1]
         if self._source.rotation:
             image = np.rot90(image, -self._source.rotation // 90)
-        return image if self._placed else self._place(image)
+        return image if self._fills_frame else self._place(image)
 
     def _over_black(self, frame: VideoFrame) -> VideoFrame:
         rgba = self._flattener.reformat(
@@ -181,21 +204,30 @@ class Scaler:
         return VideoFrame.from_ndarray(flat, format="rgb24")
 
     def _place(self, image: Frames) -> Frames:
-        """Centre the scaled picture on a black frame, or cut the frame out of its middle."""
+        """Put the scaled picture in the middle of a black frame, or crop it to the frame."""
         width, height = self._size
         out = np.zeros((height, width, 3), np.uint8)
         top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
-        seen = image[max(0, -top) : max(0, -top) + height, max(0, -left) : max(0, -left) + width]
+        visible = image[max(0, -top) : max(0, -top) + height, max(0, -left) : max(0, -left) + width]
         top, left = max(0, top), max(0, left)
-        out[top : top + seen.shape[0], left : left + seen.shape[1]] = seen
+        out[top : top + visible.shape[0], left : left + visible.shape[1]] = visible
         return out
 
 
 def inner_size(shown: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[int, int]:
-    """The size to which a picture is scaled before it is put on, or cut to, a frame of `size`."""
+    """The size to which a picture is scaled before it is put on a black frame or cropped.
+
+    Args:
+        shown: (width, height) of the upright picture in square pixels.
+        size: (width, height) of the frame.
+        fit: "letterbox": the picture fits inside the frame; otherwise it covers the frame.
+
+    Returns:
+        (width, height) in pixels, each at least 1 and at most 8 times that of the frame.
+    """
     ratios = (size[0] / shown[0], size[1] / shown[1])
     scale = min(ratios) if fit == "letterbox" else max(ratios)
-    # However wide or tall the picture claims to be, what lies far outside the frame is not made.
+    # The limit of 8 avoids work for parts far outside the frame, if the picture is very wide or tall.
     width, height = (
         min(max(1, round(side * scale)), 8 * own) for side, own in zip(shown, size, strict=True)
     )
@@ -203,17 +235,24 @@ def inner_size(shown: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple
 
 
 def rgb_format(picture: VideoFrame, size: tuple[int, int]) -> str:
-    """The RGB that swscale is asked for, as `interleave` takes it: planar, 15 % faster than packed.
+    """The RGB pixel format to request from swscale: planar, which is 15 % faster than packed.
 
-    Of a picture that keeps its size swscale's planar converter leaves the last columns unwritten
-    where the width is 1 to 8 over a multiple of 16.
+    If a picture keeps its size and its width is 1 to 8 more than a multiple of 16, swscale's planar
+    conversion does not write the last columns, so the format is packed.
+
+    Args:
+        picture: the picture to convert.
+        size: (width, height) after the conversion.
+
+    Returns:
+        "gbrp" or "rgb24"; `interleave` accepts both.
     """
-    cut_short = (picture.width, picture.height) == size and picture.width % 16 in range(1, 9)
-    return "rgb24" if cut_short else "gbrp"
+    planar_fails = (picture.width, picture.height) == size and picture.width % 16 in range(1, 9)
+    return "rgb24" if planar_fails else "gbrp"
 
 
 def interleave(planar: VideoFrame) -> Frames:
-    """A picture in either `rgb_format` to uint8 [H, W, 3] RGB."""
+    """Convert a picture in one of the formats of `rgb_format` to uint8 [H, W, 3] RGB."""
     if planar.format.name == "rgb24":
         return np.asarray(planar.to_ndarray(), np.uint8)
     out = np.empty((planar.height, planar.width, 3), np.uint8)

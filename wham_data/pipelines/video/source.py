@@ -1,4 +1,4 @@
-"""Opening a video file that nobody vouches for."""
+"""Open an untrusted video file."""
 
 from __future__ import annotations
 
@@ -42,16 +42,21 @@ CODECS = frozenset(
     ]
 )
 HEAD_BYTES = 65536
-"""As much of a file as is looked at to see what it is."""
-# The codecs whose pictures may be coded in another order than they are shown.
+"""Bytes at the start of a file that are read to find out its type."""
 REORDERING = frozenset({"h264", "hevc", "mpeg4"})
+"""Codecs whose pictures may be shown in an order that differs from the coded order."""
 
 
 @dataclass(frozen=True, slots=True)
 class VideoLimits:
-    """What a video may be before it is refused. Lengths in hours and seconds, rates in Hz.
+    """Limits of a video; a video beyond them is refused.
 
-    allow_synthetic  take pictures that say of themselves that a world model made them
+    max_pixels   width x height of a picture
+    max_hours    length in hours
+    max_fps      frames per second; `max_hours` x `max_fps` limits the number of frames
+    max_gap_s    longest time without a new frame, in seconds
+    min_decoded  smallest share of the frames that must be present and decode, 0 to 1
+    allow_synthetic  take pictures whose own metadata say that a world model made them
     """
 
     max_pixels: int = 3840 * 2160
@@ -88,7 +93,11 @@ _PLAYLISTS: tuple[tuple[bytes, str], ...] = (
 
 
 def read_head(path: Path) -> bytes:
-    """The first HEAD_BYTES of a regular file."""
+    """The first HEAD_BYTES bytes of a file.
+
+    Raises:
+        RefusedInput: it is not a regular file or cannot be read.
+    """
     if not path.is_file():
         raise RefusedInput(Reason.UNREADABLE, "not a regular file")
     try:
@@ -99,7 +108,14 @@ def read_head(path: Path) -> bytes:
 
 
 def refuse_by_content(head: bytes) -> None:
-    """Refuse by the first bytes what no container starts with; names and extensions say nothing."""
+    """Refuse a file that is not a video container, judged by its first bytes only.
+
+    Args:
+        head: result of `read_head`.
+
+    Raises:
+        RefusedInput: the file is empty, a playlist, a bare stream, or of another known type.
+    """
     if not head:
         raise RefusedInput(Reason.EMPTY_FILE, "empty file")
     text = head[:4096].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
@@ -117,7 +133,7 @@ def refuse_by_content(head: bytes) -> None:
 
 
 def _why_not_opened(head: bytes, error: Exception) -> RefusedInput:
-    """Say why FFmpeg would not open a file, by what it looks like."""
+    """The error for a file that FFmpeg could not open, with the cause guessed from its first bytes."""
     if head[4:8] in (b"ftyp", b"mdat", b"moov", b"free", b"wide", b"skip"):
         return RefusedInput(Reason.TRUNCATED, "truncated or invalid mp4: no usable moov index")
     if head[:4] in (b"\x1aE\xdf\xa3", b"RIFF"):
@@ -134,27 +150,48 @@ def _why_not_opened(head: bytes, error: Exception) -> RefusedInput:
 
 
 def plain(error: Exception) -> str:
-    """FFmpeg's words for an error without its number and path."""
+    """FFmpeg's text for an error, in lower case, without its number and path."""
     words = getattr(error, "strerror", None) or type(error).__name__
     return str(words).split(":")[0].lower()
 
 
 class Source:
-    """One open file, its chosen stream and a one-thread decoder for it."""
+    """One open file with its video stream and a decoder that uses one thread.
+
+    Attributes:
+        container: the open file.
+        stream: the video stream that is read.
+        context: the decoder of the stream.
+        notes: remarks for a person.
+        other_streams_end_ns: end of the other streams, as far as `packets_of_all` has read.
+        empty_packets: AVI packets without data, which repeat the picture before them.
+        holes: see `packets_of_all`.
+    """
 
     def __init__(
         self, path: Path, limits: VideoLimits, stream: int | None, head: bytes = b""
     ) -> None:
+        """Open a file.
+
+        Args:
+            path: the file.
+            limits: limits of the picture size.
+            stream: number of the stream to read; None: the one with the largest pictures.
+            head: first bytes of the file, used only for a better error message.
+
+        Raises:
+            RefusedInput: not a container or codec on the list, no video stream, or too many pixels.
+        """
         options = {
             "format_whitelist": CONTAINERS,
             "protocol_whitelist": "file",
             "max_pixels": str(limits.max_pixels),
             "max_streams": "64",
-            # Opening probes the streams with their decoders: none but those we mean to use.
+            # Opening a file runs decoders to probe the streams: allow only the codecs on our list.
             "codec_whitelist": ",".join(sorted(CODECS | {"libdav1d"})),
         }
         try:
-            # An absolute path cannot be read as a protocol ("data:video.mp4").
+            # An absolute path cannot be mistaken for a protocol ("data:video.mp4").
             self.container: InputContainer = av.open(
                 str(path.absolute()), mode="r", options=options, metadata_errors="replace"
             )
@@ -171,11 +208,11 @@ class Source:
             self.container.close()
             raise
 
-    def _choose(self, wanted: int | None) -> VideoStream:
+    def _choose(self, number: int | None) -> VideoStream:
         attached = av.stream.Disposition.attached_pic
         videos = [s for s in self.container.streams.video if not s.disposition & attached]
-        if wanted is not None:
-            videos = [s for s in videos if s.index == wanted]
+        if number is not None:
+            videos = [s for s in videos if s.index == number]
         if not videos:
             raise RefusedInput(Reason.NO_VIDEO_STREAM, "no video stream")
 
@@ -186,7 +223,7 @@ class Source:
         largest = max(videos, key=area)
         if len(videos) > 1:
             self.notes.append(
-                f"{len(videos)} video streams, took the largest (number {largest.index})"
+                f"{len(videos)} video streams, used the largest (number {largest.index})"
             )
         return largest
 
@@ -202,15 +239,15 @@ class Source:
         if context.width * context.height > limits.max_pixels:
             raise too_many_pixels(context.width, context.height, limits)
         context.thread_count = 1
-        # "explode": a damaged slice raises instead of being painted over. "strict": H.264 waits for the
-        # full reorder depth where the stream does not state it, so no picture comes out late.
+        # "explode": a damaged slice raises an error instead of being concealed. "strict": H.264 waits
+        # for the full reorder depth if the stream does not state it, so no picture comes out late.
         options = {"max_pixels": str(limits.max_pixels), "err_detect": "explode"}
         context.options = options | ({"strict": "1"} if name == "h264" else {})
         return context
 
     @property
     def codec(self) -> str:
-        """FFmpeg's name of the codec, whichever decoder it is decoded with."""
+        """FFmpeg's name of the codec; the same for all decoders of the codec."""
         return self.context.codec.canonical_name
 
     def tags(self) -> list[str]:
@@ -219,34 +256,35 @@ class Source:
 
     @property
     def is_matroska(self) -> bool:
-        """Matroska or WebM."""
+        """Whether the container is Matroska or WebM."""
         return self.container.format.name.startswith("matroska")
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
-        """The packets of the stream from where the file stands."""
+        """The packets of the stream, from the current position in the file."""
         for packet in self.container.demux(self.stream):
             if packet.size:
                 yield packet
 
     def packets_of_all(self) -> Iterator[Packet[VideoStream]]:
-        """As `packets`, noting on the way where the other streams end, and room between packets.
+        """As `packets`; also records where the other streams end, and large holes between packets.
 
-        `holes` lists the places of two neighbouring packets and how many packets of the stream came
-        before, where there is more between the two than their headers need.
+        `holes` gets an entry for two neighbouring packets (of any stream) if there are more bytes
+        between them than headers need: the offsets of both packets, and how many packets of the
+        video stream come before the hole.
         """
         matroska, count, last, end_of_last = self.is_matroska, 0, -1, 0
         for packet in self.container.demux():
             if packet.pos is not None and packet.size:
                 if matroska and last >= 0 and packet.pos - end_of_last > ROOM:
                     self.holes.append((last, packet.pos, count))
-                # Packets that share a block (audio) share its place.
+                # Audio packets of the same block have the same offset.
                 end_of_last = packet.size + (end_of_last if packet.pos == last else packet.pos)
                 last = packet.pos
             if packet.stream is self.stream:
                 if packet.size:
                     count += 1
                     yield cast("Packet[VideoStream]", packet)
-                elif packet.dts is not None:  # AVI: the picture before stays on screen
+                elif packet.dts is not None:  # AVI: the previous picture stays on screen
                     self.empty_packets += 1
             elif packet.pts is not None and packet.time_base:
                 end = packet.pts + (packet.duration or 0)
@@ -266,18 +304,22 @@ class Source:
 
 
 def too_many_pixels(width: int, height: int, limits: VideoLimits) -> RefusedInput:
-    """The refusal of pictures above the limit."""
+    """The error for pictures of more than `limits.max_pixels` pixels."""
     message = f"too many pixels: dimensions {width}x{height}, limit {limits.max_pixels} pixels"
     return RefusedInput(Reason.TOO_MANY_PIXELS, message)
 
 
 def check_image_header(data: bytes, limits: VideoLimits) -> None:
-    """Refuse a PNG or JPEG that claims too many pixels, before anything decodes it."""
+    """Check the size in the header of a PNG or JPEG before it is decoded.
+
+    Raises:
+        RefusedInput: the header says more than `limits.max_pixels` pixels.
+    """
     size = image_size(data)
     if size is not None and size[0] * size[1] > limits.max_pixels:
         raise too_many_pixels(*size, limits)
 
 
 def decoders() -> dict[str, bool]:
-    """Of the codecs we read, which the installed FFmpeg can decode."""
+    """Codec -> whether the installed FFmpeg can decode it, for all codecs on the list."""
     return {name: name in av.codecs_available for name in sorted(CODECS)}

@@ -1,4 +1,4 @@
-"""Single pictures and clips: encoding, and decoding of stored pictures."""
+"""Encode pictures and clips, and decode stored pictures."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from wham_data.schemas.errors import Reason, RefusedInput
 
 MAX_IMAGE_PIXELS = 3840 * 2160
 XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
-"""The UUID of the box of an mp4 that holds an XMP packet."""
+"""UUID of the mp4 box that holds an XMP packet."""
 
 
 def encode_jpeg(frame: Frames) -> bytes:
-    """uint8 [H, W, 3] RGB as a JPEG, 4:4:4, with the finest tables: slightly above quality 95."""
+    """Encode a frame, uint8 [H, W, 3] RGB, as a 4:4:4 JPEG of slightly more than quality 95."""
     picture = VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
         format="yuvj444p",
         dst_colorspace=int(Colorspace.ITU601),
@@ -44,7 +44,7 @@ def encode_jpeg(frame: Frames) -> bytes:
 
 
 def encode_png(frame: Frames) -> bytes:
-    """uint8 [H, W, 3] RGB as a PNG, exactly."""
+    """Encode a frame, uint8 [H, W, 3] RGB, as a PNG without loss."""
     picture = VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
     return _encode_image(picture, "png", {"compression_level": "1", "pred": "mixed"})
 
@@ -63,10 +63,13 @@ def _encode_image(
 
 
 def decode_image(data: bytes) -> Frames:
-    """A PNG or JPEG as uint8 [H, W, 3] RGB.
+    """Decode a PNG or JPEG.
+
+    Returns:
+        uint8 [H, W, 3] RGB.
 
     Raises:
-        RefusedInput: neither of the two, damaged, or of more than `MAX_IMAGE_PIXELS`.
+        RefusedInput: not a PNG or JPEG, damaged, or larger than `MAX_IMAGE_PIXELS` pixels.
     """
     size = image_size(data)
     if size is None or not (data.startswith(PNG) or data.startswith(JPEG)):
@@ -100,17 +103,17 @@ Codec = Literal["h264", "mpeg4"]
 
 
 class VideoWriter:
-    """An mp4 that takes frames one at a time, each with its time: 4:2:0, limited range.
+    """Writes an mp4 frame by frame, each frame with its time; 4:2:0, limited range.
 
     Args:
-        path: the file to make.
-        rate: what times count in, per second; of a steady video its frames.
-        codec: H.264 in BT.709; or, for those who need it, MPEG-4 Part 2 at its finest, in BT.601.
-        crf: constant rate factor of x264; smaller is better and larger in bytes.
-        preset: of x264.
-        reproducible: the same frames give the same bytes, for which x264 works in one thread and
-            without its macroblock tree (with which, and B-frames, they vary from run to run).
-        tags: metadata of the whole file by name, any names (ffprobe: format tags; exiftool: Keys).
+        path: the file to write.
+        rate: units of time per second; for a video of constant rate the frames per second.
+        codec: "h264" in BT.709; or "mpeg4", MPEG-4 Part 2 at its best quality, in BT.601.
+        crf: constant rate factor of x264; a smaller number means better quality and a larger file.
+        preset: preset of x264.
+        reproducible: the same frames give the same bytes. x264 then uses one thread and no macroblock
+            tree, because with the tree and B-frames the bytes differ from run to run.
+        tags: metadata of the file: name -> text (ffprobe shows them as format tags, exiftool as Keys).
     """
 
     def __init__(
@@ -144,29 +147,31 @@ class VideoWriter:
             context.thread_count = 1
         self._reformatter = VideoReformatter()
         self._tick = 1 / rate
-        self._begun = False
+        self._has_frames = False
 
     def __enter__(self) -> VideoWriter:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        if self._begun:
+        if self._has_frames:
             self._out.mux(self._stream.encode(None))
         self._out.close()
 
     def add(self, frame: Frames, time: int) -> None:
-        """Show a frame from a time on.
+        """Write a frame.
 
         Args:
-            frame: uint8 [H, W, 3] RGB, all of one size. 4:2:0 wants even sizes: an odd edge is doubled.
-            time: in 1 / rate, larger than that of the frame before.
+            frame: uint8 [H, W, 3] RGB; all frames of one size. 4:2:0 needs even sizes, so the last row
+                or column of an odd size is repeated.
+            time: when the frame comes on screen, in units of 1 / rate seconds; later than the frame
+                before.
         """
         odd = frame.shape[0] % 2, frame.shape[1] % 2
         if any(odd):
             frame = np.pad(frame, ((0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
-        if not self._begun:
+        if not self._has_frames:
             self._stream.height, self._stream.width = frame.shape[:2]
-            self._begun = True
+            self._has_frames = True
         picture = self._reformatter.reformat(
             VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"),
             format="yuv420p",
@@ -190,14 +195,14 @@ def write_video(
     tags: Mapping[str, str] | None = None,
     xmp: str = "",
 ) -> int:
-    """Write frames at a steady rate with `VideoWriter`; returns how many.
+    """Write frames at a constant rate with `VideoWriter`; return the number of frames.
 
     Args:
-        path: the file to make.
+        path: the file to write.
         frames: uint8 [H, W, 3] RGB, all of one size.
         rate: frames per second.
         codec, crf, preset, tags: see `VideoWriter`.
-        xmp: an XMP packet for a box at the end of the file, or nothing.
+        xmp: XMP packet for a box at the end of the file; "": none.
     """
     count = 0
     with VideoWriter(path, rate, codec=codec, crf=crf, preset=preset, tags=tags) as out:
@@ -212,5 +217,5 @@ def write_video(
 
 
 def encode_image(frame: Frames, kind: Literal["jpeg", "png"]) -> bytes:
-    """`encode_jpeg` or `encode_png`."""
+    """Encode a frame, uint8 [H, W, 3] RGB, with `encode_jpeg` or `encode_png`."""
     return encode_jpeg(frame) if kind == "jpeg" else encode_png(frame)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from wham_data.corpus import Corpus
 from wham_data.corpus.shard_view import matrix_of
 from wham_data.corpus.shards import RowRange
-from wham_data.inference.tokenizer import Tokenizer
 from wham_data.pipelines.video import decode_image, encode_png
 from wham_data.schemas.clock import SECOND_NS, Nanos
 from wham_data.schemas.conversion import Conversion
@@ -34,6 +33,14 @@ Numbers = NDArray[np.float32]
 DECODED_AT_ONCE: Final = 32
 LONGEST_NAME: Final = 100
 _PLAIN: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
+
+
+class Decoder(Protocol):
+    """Makes pictures of tokens."""
+
+    def ask(self, tokens: NDArray[np.uint16], /) -> Frames:
+        """uint16 [n, N] in, uint8 [n, H, W, 3] out."""
+        ...
 
 
 class Unfit(Exception):
@@ -56,7 +63,7 @@ class ExportSource:
 
     corpus: Corpus
     conversion: Conversion
-    decoder: Tokenizer | None = None
+    decoder: Decoder | None = None
     advance: Callable[[int], None] = field(default=lambda _: None)
 
 
@@ -190,7 +197,7 @@ class Stretch:
         assert self.source.decoder is not None
         for block in self.tokens():
             for first in range(0, len(block), DECODED_AT_ONCE):
-                yield from self.source.decoder.decode(block[first : first + DECODED_AT_ONCE])
+                yield from self.source.decoder.ask(block[first : first + DECODED_AT_ONCE])
 
     def _optional(self, name: str) -> pa.Array | None:
         info = self.source.corpus.info

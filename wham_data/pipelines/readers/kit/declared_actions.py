@@ -32,7 +32,11 @@ Numbers = NDArray[np.float64]
 
 
 class Named(Protocol):
-    """An entry of what a data set declares."""
+    """An entry of what a data set declares.
+
+    Attributes:
+        path: where it lies: names joined with "/".
+    """
 
     @property
     def path(self) -> str: ...  # noqa: D102

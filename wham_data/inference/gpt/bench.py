@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wham_data.inference.device import choose_device
 from wham_data.inference.dream import Context, Dream, dream_batch
 from wham_data.inference.gpt.attention import kernel_for
 from wham_data.inference.gpt.model import GPT
 from wham_data.inference.gpt.spec import GPTSpec
-from wham_data.inference.tokenizers.frame_tokenizer import choose_device
-from wham_data.inference.world_model import DType, WorldModel, torch_dtype
+from wham_data.inference.gpt.world_model import DType, GPTWorldModel, torch_dtype
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.wham_tokens import ACTION_SIZE
 
@@ -83,7 +83,7 @@ class DreamBench:
 
 def random_model(
     shape: str, device: str = "auto", dtype: DType = "float32", *, compile: bool | None = None
-) -> WorldModel:
+) -> GPTWorldModel:
     """A world model of WHAM's layout with random weights, for its speed alone.
 
     Args:
@@ -120,11 +120,11 @@ def random_model(
         torch.manual_seed(0)
         gpt = GPT(spec).to(torch_dtype(dtype)).eval().requires_grad_(False)
     compiled = where.type == "cuda" if compile is None else compile
-    return WorldModel(f"random {shape}", gpt, None, compiled=compiled)
+    return GPTWorldModel(f"random {shape}", gpt, None, compiled=compiled)
 
 
 def bench_dream(
-    model: WorldModel,
+    model: GPTWorldModel,
     *,
     batch: int = 1,
     steps: int = 2,

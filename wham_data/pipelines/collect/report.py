@@ -1,22 +1,29 @@
-"""How far a run of `collect` is, and its account at the end. Nothing heavy is imported here."""
+"""How far a run of `collect` is, and its report at the end. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from wham_data.pipelines.run.progress import Pace, Watch
+from wham_data.pipelines.run.progress import Figure, Progress
 from wham_data.schemas.errors import NoInputsError, RefusedInput
 
 
 @dataclass(slots=True)
-class CollectProgress(Pace):
+class CollectProgress(Progress):
     """How far a run is. `seconds_to_do` and `seconds_done` are of play."""
 
+    unit: ClassVar[str] = "recordings"
     recordings: int
     seconds_to_do: float
     done: int = 0
     failed: int = 0
     seconds_done: float = 0.0
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Recordings that are made, and those to make."""
+        return self.done, self.recordings
 
     @property
     def share(self) -> float:
@@ -28,8 +35,14 @@ class CollectProgress(Pace):
         """Seconds of play per second of wall time."""
         return self.seconds_done / self.seconds
 
-
-CollectWatch = Watch[CollectProgress]
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """See `Progress.figures`."""
+        return (
+            ("failed", str(self.failed)),
+            ("", f"{self.seconds_done / 60:.1f} minutes of play"),
+            ("", f"{self.times_real:.1f} times real time"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +64,7 @@ class FailedRecording:
 
 @dataclass(frozen=True, slots=True)
 class CollectReport:
-    """The account of a run: found = made + already_there + failed.
+    """What became of every recording of a run: found = made + already_there + failed.
 
     minutes  of play in the recordings made
     games    begun in them

@@ -7,7 +7,7 @@ import json
 import pytest
 from makers.commands import Run
 
-from wham_data.inference.bench_dream import (
+from wham_data.inference.gpt.bench import (
     bench_dream,
     cache_bytes,
     floor_ms_per_frame,

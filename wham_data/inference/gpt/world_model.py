@@ -1,0 +1,186 @@
+"""A world model that is a transformer over image and action tokens."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wham_data.inference.gpt import saved_session, session
+from wham_data.inference.gpt.model import GPT
+from wham_data.inference.gpt.session import GPTSession, SessionSettings
+from wham_data.inference.gpt.spec import GPTSpec
+from wham_data.inference.sampling import Sampling
+from wham_data.inference.session import Context
+from wham_data.inference.tokenizers.config_file import config_json
+from wham_data.inference.tokenizers.contract import Tokenizer
+from wham_data.schemas.errors import UsageError
+from wham_data.schemas.wham_tokens import ACTION_SPACE
+
+DType = Literal["float32", "bf16"]
+
+_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class GPTWorldModel:
+    """A transformer with its tokenizer; `WorldModel` in `session` is its contract.
+
+    name       the file's or folder's name, or that of a bundled model
+    gpt        the transformer, on its device, in its dtype
+    tokenizer  frames to its image tokens and back; None for a transformer alone
+    wham       a WHAM checkpoint, as it is or converted: what it makes has to say so
+    unexpected keys of the checkpoint that nobody knows and that were left out
+    compiled   dreaming goes through passes of fixed shapes, which a GPU replays as CUDA graphs
+    """
+
+    name: str
+    gpt: GPT
+    tokenizer: Tokenizer | None
+    wham: bool = False
+    unexpected: tuple[str, ...] = ()
+    compiled: bool = False
+
+    @property
+    def spec(self) -> GPTSpec:
+        """Tokens per step, vocabulary, steps that it holds, and the transformer's sizes."""
+        return self.gpt.spec
+
+    @property
+    def action_space(self) -> str:
+        """The name of the space that its actions are in."""
+        return ACTION_SPACE
+
+    @property
+    def device(self) -> str:
+        """Where the transformer runs: "cpu", "cuda:0", ..."""
+        return str(self.gpt.lm_head.weight.device)
+
+    @property
+    def dtype(self) -> str:
+        """In what it computes: "float32" or "bf16"."""
+        return next(
+            name for name, dtype in _DTYPES.items() if dtype == self.gpt.lm_head.weight.dtype
+        )
+
+    def fingerprint(self) -> str:
+        """Hex SHA-256 over the transformer's sizes and its weights, in the type it computes in.
+
+        Reads every weight, each time: about a second per gigabyte.
+        """
+        digest = hashlib.sha256(config_json("gpt", self.spec.to_mapping()).encode())
+        weights = self.gpt.state_dict()
+        for name in sorted(self.spec.tensor_shapes()):
+            values = weights[name].cpu().contiguous()
+            digest.update(f"{name} {values.dtype}\n".encode())
+            digest.update(values.view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def dream_bytes(self, context_steps: int) -> int:
+        """Bytes of the keys and values of one dream that sees so many steps."""
+        spec = self.spec
+        positions = min(context_steps + 1, spec.steps) * spec.tokens_per_step
+        width = self.gpt.lm_head.weight.element_size()
+        return 2 * spec.n_layer * spec.n_embd * positions * width
+
+    def begin(
+        self,
+        contexts: Sequence[Context],
+        seeds: Sequence[int],
+        *,
+        indices: Sequence[int] | None = None,
+        sampling: Sampling | None = None,
+        context_steps: int | None = None,
+        speculate: bool = True,
+    ) -> GPTSession:
+        """Begin dreams, as `WorldModel.begin`."""
+        settings = self._settings(sampling or Sampling(), context_steps, speculate)
+        return session.begin(settings, contexts, seeds, indices)
+
+    def restore(self, saved: bytes) -> GPTSession:
+        """Go on with a saved session, as `WorldModel.restore`."""
+        found = saved_session.read(saved, self.fingerprint(), self.spec)
+        settings = self._settings(found.sampling, found.context_steps, found.speculate)
+        return session.resume(settings, found.dreams)
+
+    def logits(self, flat_tokens: NDArray[np.integer] | torch.Tensor) -> NDArray[np.float32]:
+        """How likely each id is to follow each token.
+
+        Args:
+            flat_tokens: integer [B, n] in the joint vocabulary (image ids, then V + action token),
+                steps one after another, the first token at position 0.
+
+        Returns:
+            float32 [B, n, V + 68], before temperature and filters.
+
+        Raises:
+            UsageError: another shape, more tokens than positions, or an id outside the vocabulary.
+        """
+        tokens = torch.as_tensor(np.asarray(flat_tokens).astype(np.int64, casting="same_kind"))
+        if tokens.dim() != 2 or not 0 < tokens.shape[1] <= self.spec.positions:
+            raise UsageError(
+                f"tokens of shape {tuple(tokens.shape)}: expected (B, n) with n from 1 to "
+                f"{self.spec.positions}"
+            )
+        if (
+            tokens.numel()
+            and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.spec.vocabulary
+        ):
+            raise UsageError(
+                f"tokens {tokens.min()}..{tokens.max()}: expected 0..{self.spec.vocabulary - 1}"
+            )
+        with torch.inference_mode():
+            scores: NDArray[np.float32] = self.gpt(tokens.to(self.device)).float().cpu().numpy()
+        return scores
+
+    def _settings(
+        self, sampling: Sampling, context_steps: int | None, speculate: bool
+    ) -> SessionSettings:
+        return SessionSettings(
+            self.gpt,
+            self.tokenizer,
+            self.fingerprint,
+            self.compiled,
+            sampling,
+            context_steps,
+            speculate,
+        )
+
+    @classmethod
+    def from_tensors(
+        cls,
+        name: str,
+        spec: GPTSpec,
+        tensors: Iterable[tuple[str, torch.Tensor]],
+        tokenizer: Tokenizer | None,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        wham: bool,
+        unexpected: tuple[str, ...],
+        compiled: bool,
+    ) -> GPTWorldModel:
+        """The model with these weights, which are copied to the device."""
+        with torch.device("meta"):
+            gpt = GPT(spec)
+        # Copied, for a file that is changed while mapped would change the model or end the process.
+        weights = {name: tensor.to(device, dtype, copy=True) for name, tensor in tensors}
+        gpt.load_state_dict(weights, assign=True)
+        gpt.eval().requires_grad_(False)
+        return cls(name, gpt, tokenizer, wham, unexpected, compiled)
+
+
+def torch_dtype(name: DType) -> torch.dtype:
+    """What torch calls it.
+
+    Raises:
+        UsageError: another name.
+    """
+    if name not in _DTYPES:
+        raise UsageError(f"dtype {name!r}: expected {' or '.join(_DTYPES)}")
+    return _DTYPES[name]
