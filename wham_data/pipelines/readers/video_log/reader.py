@@ -41,6 +41,7 @@ from wham_data.pipelines.readers.video_log.log_metadata import (
 )
 from wham_data.pipelines.readers.video_log.log_rows import open_log
 from wham_data.pipelines.readers.video_log.log_table import TIME_DIGITS
+from wham_data.pipelines.readers.video_log.neighbours import beside, by_folded_ending, is_stray
 from wham_data.pipelines.video import VideoIndex, VideoLimits
 from wham_data.schemas.clock import SECOND_NS, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput, printable
@@ -69,17 +70,20 @@ class VideoLog:
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
         """Every video that has a log, or a file in a log format that we do not read, beside it."""
-        present = set(files)
+        endings = LOG_ENDINGS + METADATA_ENDINGS + UNREAD_LOG_ENDINGS
+        folded = by_folded_ending(files, endings)
         shared = _shared_logs(files)
         for video in files:
             logs = (
-                _beside(video, LOG_ENDINGS, present)
+                beside(video, LOG_ENDINGS, folded)
                 or shared.get(video)
-                or _beside(video, UNREAD_LOG_ENDINGS, present)
+                or beside(video, UNREAD_LOG_ENDINGS, folded)
             )
             if not logs or not is_video(video):
                 continue
-            metadata_files = _beside(video, METADATA_ENDINGS, present)
+            there = beside(video, METADATA_ENDINGS, folded)
+            metadata_files = [path for path in there if not is_stray(path)]
+            strays = [path for path in there if path not in metadata_files]
             metadata = _metadata_or_nothing(metadata_files)
             files_read = [video, logs[0], *metadata_files[:1]]
             if metadata_files and (space := _space_file_or_nothing(metadata_files[0], metadata)):
@@ -89,7 +93,7 @@ class VideoLog:
                 files=tuple(files_read),
                 format=self.name,
                 provenance=metadata.provenance,
-                companions=(*logs[1:], *metadata_files[1:]),
+                companions=(*logs[1:], *metadata_files[1:], *strays),
             )
             yield from each_device(recording, _devices_or_none(logs[0], metadata))
 
@@ -172,24 +176,15 @@ def _shared_logs(files: tuple[Path, ...]) -> dict[Path, list[Path]]:
     logs: dict[Path, list[Path]] = {}
     videos: dict[Path, list[Path]] = {}
     for path in files:
-        if path.name in names:
+        if path.name.lower() in names:
             logs.setdefault(path.parent, []).append(path)
         elif path.suffix.lower() in VIDEO_ENDINGS:
             videos.setdefault(path.parent, []).append(path)
     return {
-        videos[folder][0]: sorted(found, key=lambda log: names.index(log.name))
+        videos[folder][0]: sorted(found, key=lambda log: names.index(log.name.lower()))
         for folder, found in logs.items()
         if len(videos.get(folder, ())) == 1
     }
-
-
-def _beside(video: Path, endings: tuple[str, ...], present: set[Path]) -> list[Path]:
-    """Files of the video's stem with one of these endings, in the order of the endings."""
-    return [
-        path
-        for ending in endings
-        if (path := video.with_name(video.stem + ending)) in present and path != video
-    ]
 
 
 def _metadata_or_nothing(files: list[Path]) -> LogMetadata:
