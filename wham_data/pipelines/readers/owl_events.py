@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from wham_data.files.json_lines import text_lines
 from wham_data.pipelines.readers.kit.key_names import key_of_code
-from wham_data.pipelines.readers.owa_inputs import NOTCH, InputTrack
-from wham_data.pipelines.readers.owa_start import HeldAtStart
+from wham_data.pipelines.readers.owa.inputs import NOTCH, InputTrack
+from wham_data.pipelines.readers.owa.start import HeldAtStart
 from wham_data.schemas.actions import clamp, load_space
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.errors import Reason, RefusedInput

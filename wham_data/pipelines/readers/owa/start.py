@@ -14,7 +14,11 @@ MOST_WAITING: Final = 4_000_000
 
 
 class Timed(Protocol):
-    """Whatever has a time."""
+    """Whatever has a time.
+
+    Attributes:
+        time_ns: when it happened.
+    """
 
     @property
     def time_ns(self) -> int: ...  # noqa: D102

@@ -35,8 +35,8 @@ from wham_data.pipelines.readers.kit.open_recordings import (
     open_clips,
     read_video,
 )
-from wham_data.pipelines.readers.owa_inputs import Event, Sources, input_track
-from wham_data.pipelines.readers.owa_start import by_time
+from wham_data.pipelines.readers.owa.inputs import Event, Sources, input_track
+from wham_data.pipelines.readers.owa.start import by_time
 from wham_data.pipelines.video import VideoIndex, VideoLimits, decode_image
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput

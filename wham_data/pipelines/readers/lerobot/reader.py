@@ -43,8 +43,8 @@ from wham_data.pipelines.readers.kit.open_recordings import (
     read_video,
 )
 from wham_data.pipelines.readers.kit.options import names_option, option
-from wham_data.pipelines.readers.lerobot_clock import nearest_frames, retimed, row_times
-from wham_data.pipelines.readers.lerobot_dataset import Dataset, Episode, VideoSpan
+from wham_data.pipelines.readers.lerobot.clock import nearest_frames, retimed, row_times
+from wham_data.pipelines.readers.lerobot.dataset import Dataset, Episode, VideoSpan
 from wham_data.pipelines.video import VideoIndex, VideoLimits
 from wham_data.schemas.actions import ActionSpace, load_space, space_names
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos, steps_ns
