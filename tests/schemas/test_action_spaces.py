@@ -592,6 +592,51 @@ def test_a_mapping_file_that_makes_no_sense_is_refused_by_name(tmp_path: Path, t
         load_conversion(write(tmp_path / "odd.toml", text))
 
 
+@pytest.mark.parametrize(
+    ("rule", "values", "results"),
+    [
+        ("left_trigger = { from = 'lever', range = [-1, 1] }", (-1, 0, 1), (0, 0.5, 1)),
+        (
+            "left_trigger = { from = 'lever', scale = 0.5, offset = 0.5 }",
+            (-1, 0.5, 1),
+            (0, 0.75, 1),
+        ),
+        ("left_trigger = { from = 'lever', range = [-1, 1], invert = true }", (-1, 1), (1, 0)),
+        ("left_x = { from = 'lever', invert = true }", (-1, 0.25), (1, -0.25)),
+        ("left_x = { from = 'lever', range = [0, 1] }", (0, 0.5, 1), (-1, 0, 1)),
+        ("a = { from = 'lever', range = [-1, 1], pressed_at = 0.75 }", (0.4, 0.5), (0, 1)),
+    ],
+)
+def test_a_source_on_another_scale_is_declared_by_its_ends_or_its_line(
+    tmp_path: Path, rule: str, values: tuple[float, ...], results: tuple[float, ...]
+) -> None:
+    write(
+        tmp_path / "lever.toml",
+        'name = "lever"\n[[dimensions]]\nnames = ["lever"]\nkind = "axis"\n',
+    )
+    text = f'source = "lever.toml"\ntarget = "xinput"\n[rules]\n{rule}\n'
+    conversion = load_conversion(write(tmp_path / "map.toml", text))
+    made = conversion.apply(np.array(values, np.float64)[:, None])
+    assert np.allclose(made[:, conversion.target.index(rule.split()[0])], results)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("{ from = 'a', range = [1, 1] }", "two different ends"),
+        ("{ from = 'a', range = [1] }", "two numbers"),
+        ("{ from = 'a', range = [0, 1], scale = 2 }", "without scale"),
+        ("{ from = ['a', 'b'], combine = 'max', range = [0, 1] }", "one source"),
+        ("{ from = 'a', offset = 'x' }", "offset must be"),
+        ("{ from = 'a', invert = 1 }", "true or false"),
+    ],
+)
+def test_a_scale_that_makes_no_sense_is_refused(tmp_path: Path, rule: str, message: str) -> None:
+    text = f'source = "xinput"\ntarget = "xinput16"\n[rules]\nleft_stick_x = {rule}\n'
+    with pytest.raises(UsageError, match=message):
+        load_conversion(write(tmp_path / "map.toml", text))
+
+
 def test_deltas_add_up_and_are_scaled_but_not_cut() -> None:
     engine = ActionSpace("engine", (Dimension("yaw", "delta", -1.0, 1.0, "radian", "right"),))
     conversion = Conversion(VIZDOOM, engine, (Rule("yaw", ("TURN_LEFT_RIGHT_DELTA",), (0.1,)),))
@@ -607,7 +652,7 @@ def apply_slowly(conversion: Conversion, row: np.ndarray) -> list[float]:
             float(row[conversion.source.index(name)]) * scale
             for name, scale in zip(rule.sources, rule.scales, strict=True)
         ]
-        value = max(parts) if rule.combine == "max" else sum(parts)
+        value = (max(parts) if rule.combine == "max" else sum(parts)) + rule.offset
         goal = conversion.target.dimensions[conversion.target.index(rule.target)]
         if rule.pressed_at is not None:
             value = float(value >= rule.pressed_at)

@@ -18,6 +18,7 @@ from wham_data.cli.options import (
     OUTPUT,
     RESOURCES,
     SAMPLING,
+    AllowSynthetic,
     ComputeType,
     Device,
     Heads,
@@ -169,6 +170,7 @@ def dream(
             help="Make videos and pictures this many times larger (Lanczos).",
         ),
     ] = 1,
+    allow_synthetic: AllowSynthetic = False,
     workers: RayWorkers = None,
     ray_address: RayAddress = None,
     device: Device = "auto",
@@ -206,7 +208,12 @@ def dream(
         look=Look(parse_rate(interpolate), upscale),
     )
     with resumable("the dreams that are done are kept"):
-        source = open_dream_source(sources, split=comma_list(split), limit=episodes)
+        source = open_dream_source(
+            sources,
+            split=comma_list(split),
+            limit=episodes,
+            allow_synthetic=allow_synthetic,
+        )
         runner = choose_workers(workers, ray_address)
         loaded = load_world_model(model, device if runner is None else "cpu", dtype, n_head)
         with progress.shown(quiet=quiet, verbose=verbose) as watch:

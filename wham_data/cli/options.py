@@ -77,6 +77,14 @@ MaxHours = Annotated[
     float,
     typer.Option(rich_help_panel=LIMITS, help="Refuse a recording longer than this, in hours."),
 ]
+AllowSynthetic = Annotated[
+    bool,
+    typer.Option(
+        "--allow-synthetic",
+        rich_help_panel=INPUT,
+        help="Also take pictures that say of themselves that a world model made them.",
+    ),
+]
 DecodeMemory = Annotated[
     int,
     typer.Option(

@@ -13,6 +13,7 @@ from wham_data.cli.ingest import make_runner, summary
 from wham_data.cli.options import (
     INPUT,
     LARGEST_PICTURE,
+    AllowSynthetic,
     DecodeMemory,
     DecodeTime,
     Json,
@@ -43,6 +44,7 @@ def retry(
     ] = None,
     max_pixels: MaxPixels = LARGEST_PICTURE,
     max_hours: MaxHours = 8.0,
+    allow_synthetic: AllowSynthetic = False,
     decode_memory: DecodeMemory = 1500,
     decode_time: DecodeTime = 10.0,
     player_key: KeyFile = None,
@@ -71,7 +73,9 @@ def retry(
             make_runner(workers, ray_address),
             reason=reason,
             tokenizer=tokenizer,
-            limits=VideoLimits(max_pixels=max_pixels, max_hours=max_hours),
+            limits=VideoLimits(
+                max_pixels=max_pixels, max_hours=max_hours, allow_synthetic=allow_synthetic
+            ),
             decoding=DecodeLimits(memory_mb=decode_memory, slowness=decode_time),
             player_key=None if player_key is None else read_player_key(player_key, corpus),
             watch=watch,

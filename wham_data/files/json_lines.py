@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -34,22 +35,42 @@ def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> Any:
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a file of JSON lines, one at a time. Blank lines are skipped.
 
-    An incomplete last line, as a killed recorder leaves it, is left out: it has no line end and is
-    not valid JSON.
+    An incomplete last line, as a killed recorder leaves it, is left out: it is the beginning of an
+    object and not valid JSON, also where a line feed was put behind it later. `torn_line` names it.
 
     Raises:
         RefusedInput: TOO_LARGE, LOG_ENCODING, or LOG_SYNTAX, naming the line.
     """
-    for where, line in text_lines(path):
+    lines = text_lines(path)
+    for where, line in lines:
         try:
             value = json_value(line, where)
         except RefusedInput:
-            if line.endswith(b"\n"):
-                raise
-            return
+            if _is_torn(line) and next(lines, None) is None:
+                return
+            raise
         if not isinstance(value, dict):
             raise RefusedInput(Reason.LOG_SYNTAX, f"{where}: JSON, but no object")
         yield value
+
+
+def torn_line(path: Path) -> str | None:
+    """What to call the last line that `json_lines` leaves out; None where it leaves none out."""
+    last = deque(text_lines(path), maxlen=1)
+    torn = (where for where, line in last if _is_torn(line) and not _is_json(line))
+    return next(torn, None)
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a line that is no JSON may be the beginning of an object whose rest is missing."""
+    text = line.strip()
+    return not line.endswith(b"\n") or (text[:1] == b"{" and _deepest_open(text) > 0)
+
+
+def _deepest_open(text: bytes) -> int:
+    """How many brackets are open at the end; a string without its end holds none."""
+    marks = (match[0] for match in _JSON_BRACKETS.finditer(text))
+    return sum({b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(mark, 0) for mark in marks)
 
 
 def text_lines(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -88,10 +109,20 @@ def end_objects(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
             # The text before the first line end may be the rest of a longer line.
             tail = file.read(TAIL_BYTES).split(b"\n")[1:-1]
         lines = [line for line in tail if line.strip()]
+        if len(lines) > 1 and _is_torn(lines[-1]) and not _is_json(lines[-1]):
+            lines.pop()
         ends = [json_value(line, path.name) for line in (first, lines[-1] if lines else first)]
     except RefusedInput:
         return None
     return (ends[0], ends[1]) if all(isinstance(end, dict) for end in ends) else None
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json_value(text, "")
+    except RefusedInput:
+        return False
+    return True
 
 
 def json_value(text: bytes, where: str) -> Any:

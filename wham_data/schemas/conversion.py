@@ -46,6 +46,7 @@ class Rule:
     sources     names of dimensions; each value is multiplied by its scale, then all are combined
     scales      one number for each source, not 0
     combine     "max": the largest value; "sum": the sum of all
+    offset      added to the combined value, before `pressed_at`
     pressed_at  turn the result into a button that is down at this value and above; None: keep the
                 result
     full_at     turn the speed of a delta into an axis: at this much motion per second the axis is
@@ -58,6 +59,7 @@ class Rule:
     combine: Combine = "max"
     pressed_at: float | None = None
     full_at: float | None = None
+    offset: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,8 @@ class Conversion:
             return False
         columns = [self.source.index(name) for name in rule.sources]
         reach = np.sort(self.source.ranges()[columns] * np.array(rule.scales)[:, None], axis=1)
-        low, high = reach.max(axis=0) if rule.combine == "max" else reach.sum(axis=0)
+        ends = reach.max(axis=0) if rule.combine == "max" else reach.sum(axis=0)
+        low, high = ends + rule.offset
         return bool(low < goal.low or high > goal.high)
 
     @property
@@ -157,7 +160,7 @@ class Conversion:
         A corpus keeps it in its settings, so equal rules must always give equal text.
         """
         ends = {"source": self.source.name, "target": self.target.name}
-        return json.dumps({**ends, "rules": [asdict(rule) for rule in self.rules]})
+        return json.dumps({**ends, "rules": [_said(rule) for rule in self.rules]})
 
     @property
     def speeds(self) -> Index:
@@ -202,6 +205,7 @@ class Conversion:
             columns = [self.source.index(name) for name in rule.sources]
             parts = values[:, columns].astype(np.float64) * rule.scales
             total = parts.max(axis=1) if rule.combine == "max" else parts.sum(axis=1)
+            total += rule.offset
             at = self.target.index(rule.target)
             goal = self.target.dimensions[at]
             if rule.pressed_at is not None:
@@ -215,15 +219,25 @@ class Conversion:
         return converted.astype(values.dtype)
 
 
+def _said(rule: Rule) -> dict[str, Any]:
+    """A rule for a corpus to keep; an offset only where there is one, as older corpora have none."""
+    fields = asdict(rule)
+    return fields if rule.offset else {key: fields[key] for key in fields if key != "offset"}
+
+
 def _problem(rule: Rule, sources: Sequence[Dimension], target: Dimension) -> str | None:
     """Why the rule makes no sense, or None."""
     if not sources or len(rule.scales) != len(sources):
         return "needs one scale for each of its sources, and at least one source"
     if not all(is_number(scale) and scale != 0 for scale in rule.scales):
         return "a scale must be a finite number and not 0"
+    if not is_number(rule.offset):
+        return "offset must be a finite number"
     if rule.combine not in get_args(Combine):
         return f"combine must be one of {', '.join(get_args(Combine))}"
     deltas = [source.kind == "delta" for source in sources]
+    if any(deltas) and rule.offset:
+        return "a delta has no offset: without motion it is 0"
     if rule.full_at is not None:
         if not (all(deltas) and target.kind == "axis" and rule.pressed_at is None):
             return "full_at makes an axis of the speed of deltas, and nothing else"
@@ -245,6 +259,7 @@ def _problem(rule: Rule, sources: Sequence[Dimension], target: Dimension) -> str
         all(source.kind == "button" for source in sources)
         and all(scale == 1 for scale in rule.scales)
         and rule.combine == "max"
+        and rule.offset == 0
     ):
         return "needs pressed_at: the value at and above which the button is down"
     return None
@@ -306,9 +321,8 @@ def _conversion_from(table: Mapping[str, Any], where: str, folder: Path) -> Conv
         if not isinstance(rules, dict) or not 1 <= len(rules) <= MOST_DIMENSIONS:
             raise UsageError("a [rules] table must state which dimension comes from which")
         spaces = [_space_beside(table.get(end), end, folder) for end in ("source", "target")]
-        return Conversion(
-            spaces[0], spaces[1], tuple(_rule_from(*rule) for rule in rules.items()), tuple(notes)
-        )
+        made = tuple(_rule_from(*rule, spaces[1]) for rule in rules.items())
+        return Conversion(spaces[0], spaces[1], made, tuple(notes))
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
 
@@ -319,12 +333,12 @@ def _space_beside(ref: object, end: str, folder: Path) -> ActionSpace:
     return load_space(str(folder / ref) if ref.endswith(".toml") else ref)
 
 
-def _rule_from(target: str, source: object) -> Rule:
+def _rule_from(target: str, source: object, space: ActionSpace) -> Rule:
     """The rule of one TOML line: `target = "source"` or `target = { from = ..., scale = ... }`."""
     if isinstance(source, str):
         return Rule(target, (source,), (1.0,))
     what = f"the rule for {target[:80]!r}"
-    known = ("from", "scale", "combine", "pressed_at", "full_at")
+    known = ("from", "scale", "offset", "range", "invert", "combine", "pressed_at", "full_at")
     table = known_keys(source, known, what)
     sources = table.get("from")
     sources = [sources] if isinstance(sources, str) else sources
@@ -335,6 +349,7 @@ def _rule_from(target: str, source: object) -> Rule:
     scale = table.get("scale", 1.0)
     scales = scale if isinstance(scale, list) else [scale] * len(sources)
     combine = table.get("combine", "max")
+    scales, offset = _line(table, scales, space.dimensions[space.index(target)], what)
     return Rule(
         target,
         tuple(sources),
@@ -342,4 +357,35 @@ def _rule_from(target: str, source: object) -> Rule:
         combine,
         table.get("pressed_at"),
         table.get("full_at"),
+        offset,
     )
+
+
+def _line(
+    table: Mapping[str, Any], scales: list[Any], goal: Dimension, what: str
+) -> tuple[list[Any], Any]:
+    """Scales and offset of a rule that may say `range` and `invert` instead.
+
+    `range = [low, high]` are the ends of the source, which become those of the target; `invert`
+    turns the target round.
+    """
+    offset = table.get("offset", 0.0)
+    if "range" in table:
+        ends = table["range"]
+        if "scale" in table or "offset" in table or len(scales) != 1:
+            raise UsageError(f"{what}: range is of one source, and without scale and offset")
+        if not (isinstance(ends, list) and len(ends) == 2 and all(map(is_number, ends))):
+            raise UsageError(f"{what}: range is two numbers, such as [-1, 1]")
+        if ends[0] == ends[1]:
+            raise UsageError(f"{what}: range needs two different ends")
+        scales = [(goal.high - goal.low) / (ends[1] - ends[0])]
+        offset = goal.low - ends[0] * scales[0]
+    invert = table.get("invert", False)
+    if not isinstance(invert, bool):
+        raise UsageError(f"{what}: invert is true or false")
+    if invert and all(map(is_number, (*scales, offset))):
+        if len(scales) > 1 and table.get("combine") == "max":
+            raise UsageError(f"{what}: invert is of one source, or of a sum")
+        turned = goal.kind != "delta"
+        return [-scale for scale in scales], turned * (goal.low + goal.high) - offset
+    return scales, offset

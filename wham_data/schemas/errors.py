@@ -65,6 +65,7 @@ class Reason(StrEnum):
 
     NOT_A_VIDEO = "not_a_video"
     FORMAT_NOT_ALLOWED = "format_not_allowed"
+    SYNTHETIC = "synthetic"
     NO_VIDEO_STREAM = "no_video_stream"
     UNSUPPORTED_CODEC = "unsupported_codec"
     TRUNCATED = "truncated"

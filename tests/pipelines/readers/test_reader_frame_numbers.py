@@ -125,6 +125,42 @@ def test_rows_that_do_not_number_the_frames_are_refused(
     assert refusal(clip).reason == reason
 
 
+@pytest.mark.parametrize("last", [6, 14])
+def test_rows_that_count_faster_or_slower_than_the_frames_need_a_word(
+    clip: Path, last: int
+) -> None:
+    rows = [f"{number},{row(0)}" for number in range(last + 1)]
+    (clip / "a.csv").write_text(log("step", rows))
+    why = refusal(clip)
+    assert (why.reason, '[columns] step = "frame"' in why.message) == (Reason.LOG_COVERAGE, True)
+    (clip / "a.toml").write_text('[columns]\nstep = "frame"\n')
+    assert len(left_x(the_recording(clip))) == 10
+
+
+# --- rows that number actions ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("head", "last"), [("step,action", 9), ("frame,action", 8)])
+def test_a_number_of_an_action_is_the_button_of_that_number(
+    clip: Path, head: str, last: int
+) -> None:
+    numbers = [k * 3 % 4 for k in range(last + 1)]
+    (clip / "a.csv").write_text("\n".join([head, *(f"{k},{n}" for k, n in enumerate(numbers))]))
+    (clip / "a.toml").write_text('actions = "discrete4"\n')
+    values = track_of(the_recording(clip)).values[: last + 1]
+    assert values.argmax(axis=1).tolist() == numbers
+    assert (values.sum(axis=1) == 1).all()
+
+
+@pytest.mark.parametrize("wrong", ["4", "-1", "1.5", "left"])
+def test_a_number_that_is_no_action_of_the_space_is_refused(clip: Path, wrong: str) -> None:
+    numbers = ["0", "1", "2", wrong, *"012301"]
+    lines = ["step,action", *(f"{k},{n}" for k, n in enumerate(numbers))]
+    (clip / "a.csv").write_text("\n".join(lines))
+    (clip / "a.toml").write_text('actions = "discrete4"\n')
+    assert refusal(clip).reason in (Reason.LOG_RANGE, Reason.LOG_TYPE)
+
+
 def test_rows_in_any_order_and_beyond_the_last_frame_are_brought_to_the_frames() -> None:
     numbers = np.array([2, 0, 1, 3, 1])
     values = np.array([[2.0], [0.0], [1.0], [3.0], [1.0]])

@@ -100,6 +100,7 @@ def test_what_led_to_a_frame_without_an_entry_is_not_known(tmp_path: Path) -> No
         "1 frames without an entry: what led to them is not known",
         "2 entries beyond the last frame: not taken",
     )
+    assert opened.clock.frames_expected == opened.clock.frames_found + 2
 
 
 def test_the_keyboard_only_part_need_not_tell_of_the_mouse(tmp_path: Path) -> None:

@@ -235,3 +235,52 @@ def test_a_template_is_filled_and_never_run(tmp_path: Path) -> None:
         for recording in discover([source]).recordings:
             with pytest.raises(RefusedInput, match="its rows are not there"):
                 open_recording(recording)
+
+
+def with_times(root: Path, seconds: list[float], type: pa.DataType | None = None) -> Path:
+    """A dataset of one episode of four frames, at `fps` 20 in its video, with a timestamp each."""
+    meta = root / "meta"
+    meta.mkdir(parents=True)
+    stamps = pa.array(seconds, type or pa.float32())
+    table = rows(0, 0, len(seconds)) | {"timestamp": stamps}
+    written(root / "data/chunk-000/episode_000000.parquet", table)
+    video = root / f"videos/chunk-000/{CAMERA}/episode_000000.mp4"
+    video.parent.mkdir(parents=True, exist_ok=True)
+    write_clip(video, [50 * k for k in range(len(seconds))])
+    (meta / "info.json").write_text(json.dumps(info("v2.1")))
+    (meta / "episodes.jsonl").write_text('{"episode_index": 0, "length": 4}\n')
+    return root
+
+
+@pytest.mark.parametrize(
+    ("seconds", "type", "shown_ms"),
+    [
+        ([0, 0.05, 0.1, 0.15], None, [0, 50, 100, 150]),
+        ([0, 0.1, 0.2, 0.3], None, [0, 100, 200, 300]),
+        ([0, 0.025, 0.05, 0.075], None, [0, 25, 50, 75]),
+        ([0, 0.05, 0.35, 0.4], None, [0, 50, 350, 400]),
+        ([7.0, 7.1, 7.2, 7.3], pa.float64(), [0, 100, 200, 300]),
+        ([0, 90, 180, 270], pa.int64(), [0, 90, 180, 270]),
+        ([3, 3, 3, 3], None, [0, 50, 100, 150]),
+    ],
+    ids=["nominal", "half as fast", "twice as fast", "a pause", "since boot", "in ms", "no clock"],
+)
+def test_real_times_of_the_rows_beat_the_nominal_rate(
+    tmp_path: Path, seconds: list[float], type: pa.DataType | None, shown_ms: list[int]
+) -> None:
+    opened = the_recording(with_times(tmp_path, seconds, type))
+
+    assert opened.frame_times_ns.tolist() == [ms * 1_000_000 for ms in shown_ms]
+    assert opened.actions is not None
+    assert opened.actions.values[:, 0].tolist() == [k / 16 for k in range(4)]
+    said = any("timestamp" in note for note in opened.notes)
+    assert said == (seconds != [0, 0.05, 0.1, 0.15])
+
+
+@pytest.mark.parametrize(
+    "seconds", [[0, 0.05, 0.04, 0.15], [0, 0.05, 0.05, 0.15], [0, 0.05, np.nan, 0.15]]
+)
+def test_times_that_do_not_increase_are_refused(tmp_path: Path, seconds: list[float]) -> None:
+    with pytest.raises(RefusedInput, match="timestamp") as refused:
+        the_recording(with_times(tmp_path, seconds))
+    assert refused.value.reason is Reason.LOG_CLOCK

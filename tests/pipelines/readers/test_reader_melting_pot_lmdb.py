@@ -159,3 +159,16 @@ def test_a_damaged_file_is_refused_and_nothing_else(tmp_path: Path) -> None:
             LmdbFile.open(path)
         except RefusedInput as why:
             assert why.reason in (Reason.CORRUPT, Reason.TRUNCATED, Reason.TOO_LARGE)  # noqa: PT017
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
+def test_the_actions_of_a_player_who_is_gone_are_not_known(tmp_path: Path, dtype: Any) -> None:
+    shard(tmp_path, alive=np.array([[[1, 1], [1, 0], [1, 0]]], dtype))
+
+    one, two = recordings_in(tmp_path).values()
+
+    assert one.actions is not None
+    assert two.actions is not None
+    assert np.isnan(one.actions.values).any(axis=1).tolist() == [False, False, False, True]
+    assert np.isnan(two.actions.values).any(axis=1).tolist() == [False, True, True, True]
+    assert any("gone in 2 frames" in note for note in two.notes)

@@ -249,3 +249,48 @@ def test_the_arrow_form_is_refused_with_the_way_out(tmp_path: Path) -> None:
 
     assert why.reason is Reason.FORMAT_NOT_ALLOWED
     assert "data_format='hdf5'" in why.message
+
+
+def pixels(channels: int, dtype: str = "uint8") -> dict[str, Any]:
+    shape = [64, 96, channels] if channels else [64, 96]
+    return {"type": "Box", "dtype": dtype, "shape": shape, "low": 0, "high": 255}
+
+
+@pytest.mark.parametrize(
+    ("spaces", "taken"),
+    [
+        ({"front": pixels(3), "wrist": pixels(3)}, "front"),
+        ({"depth": pixels(0, "float32"), "front": pixels(3)}, "front"),
+        ({"mask": pixels(1), "front": pixels(3), "depth": pixels(1, "uint16")}, "front"),
+        ({"grey": pixels(0), "depth": pixels(0, "float64")}, "grey"),
+    ],
+)
+def test_what_is_not_the_picture_is_named_and_is_no_state(
+    tmp_path: Path, spaces: dict[str, Any], taken: str
+) -> None:
+    """The one that must be taken shows numbers from 40 on, the others from 0."""
+    seen = {}
+    for name, space in spaces.items():
+        shown = images(3, 40 if name == taken else 0)
+        shown = shown[..., : space["shape"][2]] if len(space["shape"]) == 3 else shown[..., 0]
+        seen[f"observations/{name}"] = shown.astype(space["dtype"])
+    seen["observations/items"] = np.arange(6.0).reshape(3, 2)
+    arrays = {"actions": np.array([1, 2]), **seen}
+    space = many(**spaces, items=box([0, 0], [9, 9]))
+    write(tmp_path, {"episode_0": arrays}, observation_space=space)
+
+    opened = the_recording(tmp_path)
+
+    assert [read_stamp(frame) for frame in frames_of(opened, SIZE)] == [40, 41, 42]
+    assert opened.states is not None
+    assert opened.states.tolist() == [[0, 1], [2, 3], [4, 5]]
+    for name in spaces:
+        assert any(name in note for note in opened.notes) == (name != taken)
+
+
+def test_an_episode_without_steps_is_refused_as_empty(tmp_path: Path) -> None:
+    write(tmp_path, {"episode_0": episode(np.zeros(0, np.int64))})
+
+    with pytest.raises(RefusedInput) as refused:
+        the_recording(tmp_path)
+    assert refused.value.reason is Reason.LOG_EMPTY

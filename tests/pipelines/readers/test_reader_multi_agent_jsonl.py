@@ -141,3 +141,61 @@ def test_lines_that_make_no_sense_are_refused(
         recordings_in(tmp_path)
 
     assert refused.value.reason is reason
+
+
+def known_of(folder: Path) -> dict[str, list[bool]]:
+    """In which frames the actions of each player are known."""
+    return {
+        name.rpartition("_")[2]: (~np.isnan(opened.actions.values).any(axis=1)).tolist()
+        for name, opened in recordings_in(folder).items()
+        if opened.actions is not None
+    }
+
+
+def alone(**players: Any) -> dict[str, Any]:
+    return {"players": {name[1:]: said for name, said in players.items()}}
+
+
+HERE = {"move": 1, "turn": 0}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [alone(p1=HERE)] * 2 + [alone(p1=HERE, p2=HERE)] * 4,
+        [alone(p1=HERE, p2=None)] * 2 + [alone(p1=HERE, p2=HERE)] * 4,
+        [alone(p1=HERE, p2=HERE | {"alive": False})] * 2 + [alone(p1=HERE, p2=HERE)] * 4,
+        [alone(p1=HERE, p2=HERE) | {"alive": {"1": 1, "2": 0}}] * 2 + [alone(p1=HERE, p2=HERE)] * 4,
+        [alone(p1=HERE, p2=HERE) | {"alive": ["1"]}] * 2 + [alone(p1=HERE, p2=HERE)] * 4,
+    ],
+    ids=["not in the line", "null", "alive in the player", "alive by name", "those alive"],
+)
+def test_who_joins_late_is_a_recording_and_known_from_then_on(
+    tmp_path: Path, lines: list[dict[str, Any]]
+) -> None:
+    write(tmp_path, "match", lines)
+
+    assert known_of(tmp_path) == {"1": [True] * 6, "2": [False] * 2 + [True] * 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "kind"),
+    [
+        ("zap", [0, 1, 0, 0, 1, 0], "button"),
+        ("fireClean", [0, 0, 0, 0, 0, 0], "button"),
+        ("claim_land", [0, 0, 1, 0, 0, 0], "button"),
+        ("turn", [0, 0, 1, 0, 0, 0], "axis"),
+        ("speed", [0, 1, 3, 0, 0, 0], "axis"),
+    ],
+)
+def test_what_is_done_or_not_in_a_step_is_a_button(
+    tmp_path: Path, name: str, values: list[int], kind: str
+) -> None:
+    write(tmp_path, "match", [alone(p1={"move": 0, name: value}) for value in values])
+
+    opened = the_recording(tmp_path)
+
+    assert opened.actions is not None
+    space = opened.actions.space
+    assert opened.actions.values[:, space.index(name)].tolist() == values
+    assert (space.dimensions[space.index(name)].kind == "button") == (kind == "button")

@@ -11,6 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from makers.readings import frames_of, the_recording
 from makers.video_clips import read_stamp, stamped, write_clip
 
@@ -165,7 +167,7 @@ def test_states_tell_what_was_held_at_the_start_and_mend_a_lost_release(tmp_path
 
     assert held(opened, "key_w")[-2:] == [(0, 1), (1000, 0)]
     assert held(opened, "key_left_shift") == [(0, 0), (990, 1)]  # it changed just before
-    assert held(opened, "mouse_left")[-1] == (1, 1)
+    assert held(opened, "mouse_left") == [(0, 1)]
 
 
 def test_the_raw_device_tells_motion_buttons_and_wheel(tmp_path: Path) -> None:
@@ -246,3 +248,115 @@ def test_an_mcap_of_another_profile_is_not_taken(tmp_path: Path) -> None:
     mcap(tmp_path / "a.mcap", [key(1, W)], profile="ros2")
 
     assert not discover([tmp_path]).recordings
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(order=st.permutations(range(9)))
+def test_messages_count_at_their_log_time_wherever_they_lie(
+    tmp_path: Path, order: list[int]
+) -> None:
+    write_clip(tmp_path / "a.mkv", [0, 40, 80])
+    raw = [
+        ("desktop/RawMouseEvent", ms, {"last_x": ms, "last_y": 0, "us_flags": 0})
+        for ms in (20, 60, 65)
+    ]
+    told = [*screens(0, 40, 80), key(30, W), key(70, W, "release"), *raw, key(75, A)]
+    mcap(tmp_path / "a.mcap", [told[k] for k in order])
+
+    opened = the_recording(tmp_path)
+
+    assert ((opened.frame_times_ns - EPOCH) // MS).tolist() == [7, 47, 87]
+    assert held(opened, "key_w")[-2:] == [(30, 1), (70, 0)]
+    assert held(opened, "key_a")[-1] == (75, 1)
+    assert moved(opened, "mouse_dx") == [(20, 20), (60, 60), (65, 65)]
+    in_order = [told[k][1] for k in order] == sorted(told[k][1] for k in order)
+    assert any("late in the file" in note for note in opened.notes) != in_order
+
+
+@pytest.mark.parametrize(
+    ("relative", "absolute", "with_pointer", "motion"),
+    [
+        (5, 0, True, 5.0),
+        (5, 1, True, 5.0),
+        (3, 3, True, 3.0),
+        (1, 6, True, 200.0),
+        (1, 6, False, 1.0),
+        (0, 4, True, 200.0),
+    ],
+    ids=["all relative", "one absolute", "half", "most", "no pointer", "all absolute"],
+)
+def test_absolute_reports_are_left_out_and_do_not_switch_off_the_others(
+    tmp_path: Path, relative: int, absolute: int, with_pointer: bool, motion: float
+) -> None:
+    kinds = [0] * relative + [1] * absolute
+    reports = [
+        ("desktop/RawMouseEvent", 10 * k, {"last_x": 9999 if flag else 1, "us_flags": flag})
+        for k, flag in enumerate(kinds)
+    ]
+    pointer = [
+        ("desktop/MouseEvent", 200 + k, {"event_type": "move", "x": 100 * k, "y": 0})
+        for k in range(3)
+    ]
+    mcap(tmp_path / "a.mcap", [*reports, *(pointer if with_pointer else [])])
+
+    opened = the_recording(tmp_path)
+
+    assert sum(value for _, value in moved(opened, "mouse_dx")) == motion
+    left_out = motion < 200 and absolute > 0
+    assert any("absolute" in note for note in opened.notes) == left_out
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [("desktop/KeyboardState", 1000, {"buttons": [W]}), key(1500, W, "release")],
+        [key(600, W, "release"), ("desktop/KeyboardState", 1000, {"buttons": []})],
+        [("desktop/KeyboardState", 1000, {"buttons": [W]})],
+        [key(600, W, "release")],
+    ],
+    ids=["snapshot", "release first", "never released", "no snapshot"],
+)
+def test_a_key_that_is_held_when_it_begins_is_held_from_then_on(
+    tmp_path: Path, told: list[Told]
+) -> None:
+    mcap(tmp_path / "a.mcap", [key(0, SHIFT), key(1, A), *told, key(2000, A, "release")])
+
+    opened = the_recording(tmp_path)
+
+    assert held(opened, "key_w")[0] == (0, 1)
+    assert held(opened, "key_a")[0][1] == 0
+    assert any("key_w" in note for note in opened.notes)
+
+
+@pytest.mark.parametrize("told", [[key(400, W)], [key(400, W), key(500, W, "release")]])
+def test_a_key_that_goes_down_later_was_not_held_before(tmp_path: Path, told: list[Told]) -> None:
+    state = ("desktop/KeyboardState", 410, {"buttons": [W]})
+    mcap(tmp_path / "a.mcap", [key(0, A), *told, state, key(2000, A, "release")])
+
+    assert held(the_recording(tmp_path), "key_w")[:2] == [(0, 0), (400, 1)]
+
+
+def test_each_screen_is_in_the_video_that_it_names(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mkv", [0, 33, 66])
+    write_clip(tmp_path / "b.mkv", [0, 33], frames=(stamped(10 + k) for k in range(2)))
+    later = [(kind, ms + 500, told) for kind, ms, told in screens(0, 33, uri="b.mkv")]
+    mcap(tmp_path / "a.mcap", [*screens(0, 33, 66), *later, key(510, W)])
+
+    opened = the_recording(tmp_path)
+
+    assert [read_stamp(frame) for frame in frames_of(opened)] == [0, 1, 2, 10, 11]
+    assert ((opened.frame_times_ns - EPOCH) // MS).tolist() == [7, 40, 73, 507, 540]
+    assert "2 videos joined by log_time" in opened.notes
+
+
+def test_screens_of_a_video_that_is_not_there_are_counted(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mkv", [0, 33, 66])
+    later = [(kind, ms + 500, told) for kind, ms, told in screens(0, 33, uri="b.mkv")]
+    mcap(tmp_path / "a.mcap", [*screens(0, 33, 66), *later, key(510, W)])
+
+    opened = the_recording(tmp_path)
+
+    assert len(opened.frame_times_ns) == 3
+    assert "2 screens are in b.mkv, which is not there: left out" in opened.notes

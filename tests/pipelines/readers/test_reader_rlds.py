@@ -16,7 +16,7 @@ from makers.video_clips import read_stamp, stamped
 
 from wham_data.files.tfrecord import crc32c, masked
 from wham_data.files.wire_format import packed_varints
-from wham_data.pipelines.readers import discover
+from wham_data.pipelines.readers import discover, open_recording
 from wham_data.pipelines.video import encode_png
 from wham_data.schemas.errors import Reason, RefusedInput
 
@@ -257,3 +257,50 @@ def test_the_checksum_is_that_of_one_bit_after_the_other(data: bytes) -> None:
 @given(st.lists(st.integers(-(2**63), 2**63 - 1)))
 def test_packed_numbers_come_out_as_they_went_in(numbers: list[int]) -> None:
     assert packed_varints(b"".join(map(varint, numbers))).tolist() == numbers
+
+
+def image(dtype: str, channels: int) -> dict[str, Any]:
+    shape = {"dimensions": ["-1", "-1", str(channels)]}
+    return {"image": {"dtype": dtype, "shape": shape}}
+
+
+@pytest.mark.parametrize(
+    ("images", "taken"),
+    [
+        ({"depth": image("uint16", 1), "rgb": IMAGE}, "rgb"),
+        ({"a_mask": image("uint8", 1), "rgb": IMAGE, "wrist": IMAGE}, "rgb"),
+        ({"alpha": image("uint8", 4), "zoom": image("uint8", 3)}, "zoom"),
+        ({"depth": image("uint16", 1), "grey": image("uint8", 1)}, "grey"),
+        ({"depth": image("uint16", 1)}, None),
+    ],
+)
+def test_the_picture_is_the_first_in_colour_and_the_others_are_named(
+    tmp_path: Path, images: dict[str, Any], taken: str | None
+) -> None:
+    """The one that must be taken shows numbers from 40 on, the others from 0."""
+    shown = {
+        f"observation__{name}": [
+            encode_png(stamped(k + 40 * (name == taken), *SIZE)) for k in range(3)
+        ]
+        for name in images
+    }
+    step = STEP | {"observation": features(**images, speed=tensor("int64"))}
+    write(tmp_path, episode(3, observation__image=None, **shown), step=step)
+
+    opened = the_recording(tmp_path)
+
+    assert opened.pictureless == (taken is None)
+    if taken:
+        assert [read_stamp(frame) for frame in frames_of(opened, SIZE)] == [40, 41, 42]
+    for name in images:
+        assert any(f"observation/{name}" in note for note in opened.notes) == (name != taken)
+
+
+def test_an_episode_without_steps_is_refused_as_empty(tmp_path: Path) -> None:
+    write(tmp_path, {"episode_metadata/file": [b"x"]}, episode(2))
+    first, second = discover([tmp_path]).recordings
+
+    assert len(open_recording(second).frame_times_ns) == 2
+    with pytest.raises(RefusedInput) as refused:
+        open_recording(first)
+    assert refused.value.reason is Reason.LOG_EMPTY

@@ -342,7 +342,7 @@ def test_a_frame_column_overrides_the_clock_of_the_container(beside: Beside) -> 
 
 def test_frames_between_two_named_ones_are_spread_evenly(beside: Beside) -> None:
     table = [{**row, "frame": {0: 10, 40: 14, 200: 30}.get(k, "")} for k, row in enumerate(rows())]
-    recording = opened(beside(as_csv(table)))
+    recording = opened(beside(as_csv(table), toml=TOML + 'frame = "frame"\n'))
     assert (recording.frame_times_ns // 10**6).tolist() == [
         *range(0, 800, 200),
         *range(800, 4001, 200),
@@ -358,7 +358,7 @@ def test_frame_numbers_that_cannot_be_are_refused(
     beside: Beside, frame: Callable[[int], int], word: str
 ) -> None:
     table = [{**row, "frame": frame(k)} for k, row in enumerate(rows())]
-    why = refusal(beside(as_csv(table)))
+    why = refusal(beside(as_csv(table), toml=TOML + 'frame = "frame"\n'))
     assert why.reason is Reason.LOG_CLOCK
     assert word in why.message
 
@@ -528,7 +528,7 @@ REFUSED: dict[str, tuple[bytes | str, str, Reason, str]] = {
         as_csv(rows(2.003) + rows(2.0, start=1.003)), ".csv", Reason.LOG_CLOCK, "set back",
     ),
     "conflicting rows": (
-        as_csv([*rows(), {**rows()[50], "lx": -1}]), ".csv", Reason.LOG_CLOCK, "conflicting",
+        as_csv([*rows()[::-1], {**rows()[50], "lx": -1}]), ".csv", Reason.LOG_CLOCK, "conflicting",
     ),
     "text in parquet": (
         as_parquet(rows(), t=pa.array([str(r["t"]) for r in rows()])),

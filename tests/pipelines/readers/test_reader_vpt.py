@@ -242,3 +242,41 @@ def test_a_torn_last_line_is_left_out_and_a_damaged_one_within_is_refused(tmp_pa
     with pytest.raises(RefusedInput, match="line 2: not JSON") as refused:
         the_recording(tmp_path)
     assert refused.value.reason is Reason.LOG_SYNTAX
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\n\n"])
+@pytest.mark.parametrize("cut", [5, 20, 60])
+def test_a_torn_last_line_is_left_out_whatever_ends_it(
+    tmp_path: Path, cut: int, ending: str
+) -> None:
+    log = record(tmp_path, [line("w")] * 4).with_suffix(".jsonl")
+    log.write_bytes(log.read_bytes()[:-cut] + ending.encode())
+
+    opened = the_recording(tmp_path)
+
+    assert len(opened.frame_times_ns) == 3
+    assert any("line 4 is torn" in note for note in opened.notes)
+
+
+@pytest.mark.parametrize(
+    ("spare", "pause_ms", "begins_ms"),
+    [(0, 50, 200), (0, 62, 200), (1, 50, 250), (3, 50, 350), (0, 400, 550), (2, 130, 380)],
+    ids=["at once", "jitter", "a spare line", "three", "a pause", "both"],
+)
+def test_the_next_segment_begins_when_the_wall_clock_says(
+    tmp_path: Path, spare: int, pause_ms: int, begins_ms: int
+) -> None:
+    """Four frames, then `spare` lines without one; `pause_ms` after the last line the next segment."""
+    record(tmp_path, [line("w")] * (4 + spare), frames=4)
+    record(tmp_path, [line("s")] * 2, LATER, start_ms=EPOCH_MS + 50 * (3 + spare) + pause_ms)
+
+    times_ns = the_recording(tmp_path).frame_times_ns
+
+    assert [ns // 1_000_000 for ns in times_ns.tolist()] == [
+        0,
+        50,
+        100,
+        150,
+        begins_ms,
+        begins_ms + 50,
+    ]

@@ -26,6 +26,7 @@ from wham_data.corpus.shard_view import ShardView, matrix_of
 from wham_data.corpus.shards import RowRange
 from wham_data.corpus.storage.locations import is_url
 from wham_data.files.found import read_whole, walk
+from wham_data.files.marks import model_of_file, refuse_synthetic
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.pipelines.dream.window import Need, Window, place, read_window
 from wham_data.pipelines.readers import discover
@@ -170,6 +171,7 @@ def open_dream_source(
     *,
     split: Sequence[str] = (),
     limit: int | None = None,
+    allow_synthetic: bool = False,
 ) -> DreamSource:
     """Find out what there is.
 
@@ -178,8 +180,10 @@ def open_dream_source(
             which make one episode.
         split: take these splits of a corpus only.
         limit: take only so many episodes, the first by name.
+        allow_synthetic: take pictures and .npz that say that a world model made them.
 
     Raises:
+        RefusedInput: SYNTHETIC, pictures or an .npz are dreams.
         UsageError: a source does not exist, or they do not go together.
         NoInputsError: there is nothing to dream from.
     """
@@ -198,6 +202,8 @@ def open_dream_source(
     if found and given:
         raise UsageError(f"{told}: dream from .npz files and from pictures one after the other")
     root = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
+    if not allow_synthetic:
+        _refuse_dreams([Path(each.source) for each in found[:limit]])
     if found:
         return DreamSource("wham-npz", told, root, tuple(found[:limit]))
     pictures = list(itertools.chain.from_iterable(map(_pictures_at, paths)))
@@ -206,8 +212,16 @@ def open_dream_source(
             f"{told}: no corpus, no .npz of images and actions, and no PNG or JPEG pictures"
         )
     title = pictures[0].stem if root is None else root.name
+    if not allow_synthetic:
+        _refuse_dreams(pictures)
     episode = PictureEpisode(safe_name((title,)), title, tuple(pictures))
     return DreamSource("pictures", told, root, (episode,), len(pictures))
+
+
+def _refuse_dreams(paths: Sequence[Path]) -> None:
+    """Refuse files that say that a world model made them: RefusedInput, SYNTHETIC."""
+    for path in paths:
+        refuse_synthetic(model_of_file(path), path.name)
 
 
 def safe_name(parts: Sequence[str]) -> str:

@@ -18,11 +18,17 @@ from typing import Final, Protocol, runtime_checkable
 
 from wham_data.files.archives import refuse_archive
 from wham_data.files.found import ARCHIVE_ENDINGS, hollow, open_regular, sniff, walk
+from wham_data.files.marks import model_of_file, refuse_synthetic
 from wham_data.files.npz import array_shapes
 from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS
 from wham_data.pipelines.readers.kit.gaps import apply_max_gap
 from wham_data.pipelines.readers.kit.listing import formats_in
 from wham_data.pipelines.readers.kit.options import configured, options_of
+from wham_data.pipelines.readers.video_log.neighbours import (
+    dash_refusal,
+    session_log,
+    session_message,
+)
 from wham_data.pipelines.readers.video_log.reader import (
     LOG_ENDINGS,
     METADATA_ENDINGS,
@@ -151,10 +157,28 @@ def open_recording(
     reader = reader_named(recording.format)
     mine = {name: options[name] for name in options if name in options_of(reader)}
     (reader,) = configured((reader,), mine)
-    opened = reader.open(recording, limits or VideoLimits())
+    limits = limits or VideoLimits()
+    synthetic = _dreamt(recording, limits)
+    opened = reader.open(recording, limits)
     apply_max_gap(opened, max_gap_ns)
     opened.masks += masks
+    opened.notes = tuple(dict.fromkeys((*opened.notes, *synthetic)))
     return opened
+
+
+def _dreamt(recording: Recording, limits: VideoLimits) -> tuple[str, ...]:
+    """What to say of a recording whose files say that a world model made them, where it is allowed.
+
+    Raises:
+        RefusedInput: SYNTHETIC, it is not.
+    """
+    for path in recording.files:
+        model = model_of_file(path)
+        if model is not None:
+            if not limits.allow_synthetic:
+                refuse_synthetic(model, path.name)
+            return (f"synthetic: dreamt by {model[:80]}",)
+    return ()
 
 
 def discover(
@@ -243,6 +267,8 @@ def _refusal(path: Path, readers: tuple[Reader, ...], unclaimed: set[Path]) -> R
     """The refusal of a file that no reader took; None for a file that can be ignored."""
     name = path.name.lower()
     looks_for_videos = any(isinstance(reader, VideoLog) for reader in readers)
+    if looks_for_videos and (dash := dash_refusal(path)) is not None:
+        return dash
     if looks_for_videos and is_video(path):
         try:
             with open_regular(path) as file:
@@ -253,7 +279,13 @@ def _refusal(path: Path, readers: tuple[Reader, ...], unclaimed: set[Path]) -> R
             return RefusedInput(
                 Reason.NOT_A_VIDEO, f"not a video by its content, and {log_missing(path).message}"
             )
-        return log_missing(path)
+        missing = log_missing(path)
+        logs = (each for each in unclaimed if each.name.lower().endswith(LOG_ENDINGS))
+        whole = session_log(path, logs)
+        if whole is not None:
+            message = missing.message + session_message(path, whole)
+            return RefusedInput(missing.reason, message)
+        return missing
     if name.endswith(".npz") and any(isinstance(reader, WhamNpz) for reader in readers):
         try:
             array_shapes(path)

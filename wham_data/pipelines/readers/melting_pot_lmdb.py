@@ -50,6 +50,7 @@ class LmdbMapping:
     frames   (rows, T, H, W, 3) or (rows, T, 3, H, W) uint8 RGB
     actions  (rows, T or T - 1, players) whole numbers, or without the last axis
     states   (rows, T, players, ...) floats
+    alive    (rows, T or T - 1, players) 0 where a player is gone: its actions are not known
     prompts  (rows,) text
     game     (rows,) text
     """
@@ -57,6 +58,7 @@ class LmdbMapping:
     frames: str = "rgb"
     actions: str = "actions"
     states: str = "coords"
+    alive: str = "alive"
     prompts: str = "prompts"
     game: str = "game"
 
@@ -146,6 +148,8 @@ class MeltingPotLmdb:
                 raise RefusedInput(Reason.LOG_RANGE, f"action {mine.min()}, expected 0 or more")
             led = 1 if self.timing == "leads" and len(mine) == count else 0
             codes[: len(mine) - led] = mine[led:]
+        gone = _gone(shard, names.alive, row, player, count)
+        codes[gone] = -1
         space = load_space("meltingpot9")
         stored = _numbers(shard, names.states, row, FLOATS)
         states = None
@@ -169,7 +173,29 @@ class MeltingPotLmdb:
             values=one_hot(codes, space.size),
             pictures=pictures if shown else None,
             size=(width, height),
+            notes=(f"gone in {gone.sum()} frames: actions not known",) if gone.any() else (),
         )
+
+
+def _gone(
+    shard: LmdbFile, name: str, row: int, player: int | None, count: int
+) -> NDArray[np.bool_]:
+    """In which of a match's frames a player is gone, bool [count]; all False where nothing tells.
+
+    Raises:
+        RefusedInput: LOG_COVERAGE, not one value for each frame.
+    """
+    gone = np.zeros(count, bool)
+    alive = _numbers(shard, name, row, INTEGERS)
+    if alive is None or (player is None and alive.ndim != 1):
+        return gone
+    mine = _of_player(alive, player)
+    if mine.ndim != 1 or not count - 1 <= len(mine) <= count:
+        raise RefusedInput(
+            Reason.LOG_COVERAGE, f"{name} of the shape {alive.shape} for {count} frames"
+        )
+    gone[: len(mine)] = mine == 0
+    return gone
 
 
 def shape_of(shard: LmdbFile, name: str) -> tuple[int, ...]:

@@ -42,6 +42,7 @@ from wham_data.pipelines.readers.kit.gymnasium_spaces import (
 )
 from wham_data.pipelines.readers.kit.open_recordings import Picture, picture_in
 from wham_data.pipelines.readers.kit.options import option, rate_option
+from wham_data.pipelines.readers.kit.pictures_seen import first_picture, not_taken
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput
@@ -68,7 +69,7 @@ class Minari:
     frame_rate: Fraction = rate_option("10", about="frames per second; the files do not say")
     picture: str = option(
         "",
-        about="which entry of an observation is the picture; by default the first that can be one",
+        about="which entry of an observation is the picture; by default the first in colour",
         expects="names joined with /, such as camera/front",
         parse=str,
     )
@@ -108,6 +109,8 @@ class Minari:
         observations = entries_of(space_in(declared, "observation_space"))
         pictured = [entry for entry in observations if entry.channels is not None]
         picture = chosen_picture(pictured, self.picture, "an observation")
+        if not self.picture:
+            picture = first_picture(pictured, lambda entry: entry.is_colour, lambda _: "uint8")
         shown = "" if picture is None else _at(f"{episode}/observations", picture.path)
         with opened_hdf5(path) as file:
             arrays = {
@@ -116,6 +119,8 @@ class Minari:
                 )
                 for part in action_parts
             }
+            if any(not len(array) for array in arrays.values()):
+                raise RefusedInput(Reason.LOG_EMPTY, f"{episode} has no steps")
             values = values_of(action_parts, arrays)
             if picture is not None:
                 form, frames = _form_of(file, shown)
@@ -123,7 +128,7 @@ class Minari:
                     raise RefusedInput(
                         Reason.LOG_COVERAGE, f"{len(values)} actions for {frames} observations"
                     )
-            numbers = [entry for entry in observations if entry is not picture and entry.is_numbers]
+            numbers = [entry for entry in observations if entry.is_numbers and not entry.is_map]
             states = _states(file, f"{episode}/observations", numbers, len(values) + 1)
             rewards = None
             if has(file, f"{episode}/rewards"):
@@ -143,6 +148,9 @@ class Minari:
             values=values,
             pictures=None if picture is None else pictures,
             size=(1, 1) if picture is None else picture.size,
+            notes=not_taken(
+                [entry.path for entry in observations if entry.is_map and entry is not picture]
+            ),
         )
 
 

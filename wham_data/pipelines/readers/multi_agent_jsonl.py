@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from wham_data.files.found import VIDEO_ENDINGS, sniff
 from wham_data.files.json_lines import end_objects, json_lines
 from wham_data.pipelines.readers.diamond_atari import ATARI_ACTIONS
+from wham_data.pipelines.readers.kit.agents import agents_of, parts_of, said_of
 from wham_data.pipelines.readers.kit.declared_actions import ActionPart, space_of, values_of
 from wham_data.pipelines.readers.kit.frame_actions import per_frame_track
 from wham_data.pipelines.readers.kit.open_recordings import VideoClip, VideoRecording, read_video
@@ -37,11 +37,8 @@ from wham_data.schemas.recording import FrameData, Provenance, Recording
 LOG: Final = "actions.jsonl"
 VIDEO: Final = "video"
 MOST_PLAYERS: Final = 64
-MOST_PARTS: Final = 64
 MOST_LINES: Final = 2_000_000
 MIN_COVERAGE: Final = 0.5
-MOVES: Final = 5
-"""Lab2D's `move`: stay, forward, backward, left, right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +61,10 @@ class MultiAgentJsonl:
             ends = end_objects(log) if video else None
             if video is None or ends is None or not is_number(ends[0].get("step")):
                 continue
-            players = ends[0].get("players")
-            if isinstance(players, dict) and 1 <= len(players) <= MOST_PLAYERS:
-                subjects = [each for each in players if each.isprintable() and 0 < len(each) <= 64]
+            if isinstance(ends[0].get("players"), dict):
+                subjects = _agents(log)
+                if not 1 <= len(subjects) <= MOST_PLAYERS:
+                    continue
             elif is_number(ends[0].get("action")):
                 subjects = [""]
             else:
@@ -91,15 +89,15 @@ class MultiAgentJsonl:
         clip = VideoClip.whole(read_video(video, limits))
         count = len(clip.times_ns)
         subject = recording.part.removeprefix("player_")
-        lines = _numbered(log)
-        first = next(lines)
-        parts = _parts_of(_said(first[1], subject) or {})
+        first = next(_numbered(log))
+        every = (line for _, line in _numbered(log))
+        parts = parts_of(every, subject) if subject else [ActionPart.choice("", [1])]
         taken = np.full((count, len(parts)), np.nan)
         rewards = np.zeros(count, np.float32)
         told = 0
-        for step, line in chain([first], lines):
+        for step, line in _numbered(log):
             told += 1
-            said = _said(line, subject)
+            said = said_of(line, subject)
             if step < count and said is not None:
                 taken[step] = [_number(said.get(part.path), part.path, step) for part in parts]
                 rewards[step] = _reward(line, subject)
@@ -118,7 +116,7 @@ class MultiAgentJsonl:
                 actions=per_frame_track(space, clip.times_ns, clip.end_ns, values),
                 rewards=rewards,
             ),
-            notes=() if told == count else (f"{told} lines for {count} frames",),
+            notes=_notes(told, count, np.isnan(taken).all(axis=1)),
         )
 
     def _numbered_actions(
@@ -175,36 +173,25 @@ def _numbered(log: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise RefusedInput(Reason.LOG_EMPTY, f"{log.name}: no lines")
 
 
-def _said(line: Mapping[str, Any], subject: str) -> Mapping[str, Any] | None:
-    """What a line tells of a player's actions, by name; None where it does not tell."""
-    if not subject:
-        return {"": line.get("action")}
-    players = line.get("players")
-    said = players.get(subject) if isinstance(players, dict) else None
-    return said if isinstance(said, dict) else None
+def _agents(log: Path) -> list[str]:
+    """Everybody in a log; of one that is damaged, those before the damage: `open` says where."""
+
+    def lines() -> Iterator[dict[str, Any]]:
+        try:
+            yield from json_lines(log)
+        except RefusedInput:
+            return
+
+    return agents_of(lines(), MOST_PLAYERS)
 
 
-def _parts_of(said: Mapping[str, Any]) -> list[ActionPart]:
-    """The actions that Lab2D's games declare under these names.
-
-    Raises:
-        RefusedInput: LOG_COLUMN, there are none, or too many.
-    """
-    if not 1 <= len(said) <= MOST_PARTS:
-        raise RefusedInput(
-            Reason.LOG_COLUMN, f"{len(said)} actions in the first line, expected 1 to {MOST_PARTS}"
-        )
-    return [_part(name) for name in said]
-
-
-def _part(name: str) -> ActionPart:
-    if name == "move":
-        return ActionPart.choice(name, [MOVES])
-    if name == "turn":
-        return ActionPart.numbers(name, -1, 1, 1)
-    if name.startswith("fire") or name == "interact":
-        return ActionPart.switches(name, 1)
-    return ActionPart.numbers(name, -np.inf, np.inf, 1)
+def _notes(told: int, count: int, unknown: NDArray[np.bool_]) -> tuple[str, ...]:
+    """What a person should know: lines and frames that differ in number, and who was gone."""
+    notes = [] if told == count else [f"{told} lines for {count} frames"]
+    gone = int(unknown[:told].sum())
+    if gone:
+        notes.append(f"nothing is told of the player in {gone} frames: its actions are not known")
+    return tuple(notes)
 
 
 def _number(value: object, name: str, step: int) -> float:

@@ -39,6 +39,7 @@ from wham_data.pipelines.readers.kit.declared_actions import (
 from wham_data.pipelines.readers.kit.fixed_rate import open_fixed_rate
 from wham_data.pipelines.readers.kit.open_recordings import Picture, picture_in
 from wham_data.pipelines.readers.kit.options import option, rate_option
+from wham_data.pipelines.readers.kit.pictures_seen import first_picture, not_taken
 from wham_data.pipelines.readers.kit.tfds_features import Leaf, leaves_of_step
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import MOST_DIMENSIONS
@@ -71,7 +72,7 @@ class Rlds:
     frame_rate: Fraction = rate_option("10", about="frames per second; the files do not say")
     picture: str = option(
         "",
-        about="which entry of a step is the picture; by default the first image",
+        about="which entry of a step is the picture; by default the first image in colour",
         expects="names joined with /, such as observation/wrist_image",
         parse=str,
     )
@@ -109,6 +110,8 @@ class Rlds:
         leaves = _leaves(recording)
         images = [leaf for leaf in leaves if leaf.kind == "image"]
         picture = chosen_picture(images, self.picture, "a step")
+        if not self.picture:
+            picture = first_picture(images, lambda leaf: leaf.is_colour, lambda leaf: leaf.dtype)
         action_leaves = [leaf for leaf in leaves if leaf.path.split("/")[0] == ACTION]
         parts = {leaf.path: self._action_part(leaf) for leaf in action_leaves}
         records = records_in(path)
@@ -118,6 +121,8 @@ class Rlds:
         with mapped(path) as data:
             check_record(data, records[number])
             episode = _Episode.of(columns_in(data, records[number]), action_leaves)
+            if episode.is_empty:
+                raise RefusedInput(Reason.LOG_EMPTY, f"{recording.part} has no steps")
             actions = {parts[leaf.path].path: episode.numbers(leaf) for leaf in action_leaves}
             values = values_of(list(parts.values()), actions)
             instruction = next((leaf for leaf in leaves if _is_instruction(leaf)), None)
@@ -141,6 +146,9 @@ class Rlds:
             values=values,
             pictures=None if picture is None else pictures,
             size=(1, 1) if picture is None else picture.size,
+            notes=not_taken(
+                [leaf.path for leaf in leaves if leaf.kind == "image" and leaf is not picture]
+            ),
         )
 
     def _action_part(self, leaf: Leaf) -> ActionPart:
@@ -175,12 +183,14 @@ def episodes_in(path: Path) -> int:
         if not records:
             return 0
         with mapped(path) as data:
-            names = columns_in(data, records[0])
+            # An episode without steps may stand first.
+            every = (columns_in(data, record) for record in records)
+            with_steps = any(name.startswith(STEPS) for names in every for name in names)
     except RefusedInput as why:
         if why.reason in (Reason.NOT_A_VIDEO, Reason.LOG_SYNTAX):
             return 0
         raise
-    return len(records) if any(name.startswith(STEPS) for name in names) else 0
+    return len(records) if with_steps else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +211,12 @@ class _Episode:
             raise RefusedInput(Reason.METADATA, f"{FEATURES} declares no {ACTION}")
         first = columns.get(STEPS + action_leaves[0].path)
         return cls(columns, len(first) // action_leaves[0].width if first is not None else 0)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether none of its lists holds anything."""
+        steps = (self.columns[name] for name in self.columns if name.startswith(STEPS))
+        return not any(map(len, steps))
 
     def column(self, path: str, width: int) -> Column:
         """A list of `width` values for each step.

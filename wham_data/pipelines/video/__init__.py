@@ -14,7 +14,8 @@
 Decoded frames are bit-identical to a full decode followed by the same scaling.
 """
 
-from wham_data.pipelines.video.decode import DecodeAudit, decode_frames
+from wham_data.pipelines.video.audit import DecodeAudit
+from wham_data.pipelines.video.decode import decode_frames
 from wham_data.pipelines.video.gif import write_gif
 from wham_data.pipelines.video.index import VideoIndex, index_video
 from wham_data.pipelines.video.interpolate import SMALLEST_SIDE, interpolated

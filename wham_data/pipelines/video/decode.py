@@ -17,7 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from itertools import chain
 from queue import Full, Queue
 from types import TracebackType
@@ -30,6 +30,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from wham_data.pipelines.video.audit import DecodeAudit, too_much_lost
 from wham_data.pipelines.video.index import VideoIndex
 from wham_data.pipelines.video.packets import (
     MISSING,
@@ -41,40 +42,13 @@ from wham_data.pipelines.video.packets import (
 )
 from wham_data.pipelines.video.scale import Fit, Frames, Scaler
 from wham_data.pipelines.video.source import Source, plain
-from wham_data.schemas.clock import Index
+from wham_data.schemas.clock import SECOND_NS, Index
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
 
 QUEUE_BYTES = 48 << 20
 """Most bytes of finished frames that wait in one chunk, whatever the file contains."""
 CHUNK_PACKETS = 240
 """Packets in a chunk of runs for a thread, about: enough to make the seek worthwhile."""
-
-
-@dataclass(slots=True)
-class DecodeAudit:
-    """Counts of one decode.
-
-    pictures_needed     shown pictures that the decoder got
-    pictures_decoded    of these, pictures that were decoded without damage
-    skipped_disposable  shown pictures that were not decoded because no other picture refers to them
-    skipped_unneeded    shown pictures that were not decoded because no picked frame depends on them
-    errors              packets for which the decoder raised an error
-    corrupt             pictures or packets that are marked as damaged
-    lost                positions in `picks` of lost frames, for all batches yielded so far
-    """
-
-    pictures_needed: int = 0
-    pictures_decoded: int = 0
-    skipped_disposable: int = 0
-    skipped_unneeded: int = 0
-    errors: int = 0
-    corrupt: int = 0
-    lost: list[int] = field(default_factory=list)
-
-    def add(self, other: DecodeAudit) -> None:
-        """Add the counts of `other` to this one."""
-        for count in fields(self):
-            setattr(self, count.name, getattr(self, count.name) + getattr(other, count.name))
 
 
 def decode_frames(
@@ -143,9 +117,7 @@ def _batches(
                 else:
                     out[i] = picture
             if counts.lost and audit is None:
-                raise _too_much_lost(
-                    counts, f"frame {int(picks[counts.lost[0]])} cannot be decoded"
-                )
+                raise too_much_lost(counts, f"frame {int(picks[counts.lost[0]])} cannot be decoded")
             yield out
         for _ in pictures:  # the last run adds its counts after its last picture
             pass
@@ -173,17 +145,7 @@ class _Job:
 
     def check_loss(self, audit: DecodeAudit) -> None:
         if audit.pictures_decoded < self.index.limits.min_decoded * audit.pictures_needed:
-            raise _too_much_lost(audit, "corrupt")
-
-
-def _too_much_lost(audit: DecodeAudit, cause: str) -> RefusedInput:
-    return RefusedInput(
-        Reason.CORRUPT,
-        f"{cause}: decoded {audit.pictures_decoded} of {audit.pictures_needed} frames"
-        f" ({audit.errors} errors, {audit.corrupt} flagged corrupt)",
-        frames_expected=audit.pictures_needed,
-        frames_decoded=audit.pictures_decoded,
-    )
+            raise too_much_lost(audit, "corrupt")
 
 
 RankAndFrame = tuple[int, Frames | None]
@@ -326,7 +288,7 @@ class _Decoder:
                 audit.corrupt += 1
                 expected.damage_picture(rank)
             if expected.is_picked(rank):
-                waiting.append((rank, self._scaler.picture(frame)))
+                waiting.append((rank, self._scaled(frame, rank)))
             # A picture may be predicted from one that is shown up to REORDER places later. It waits
             # until that one is decoded, because only then its damage is known.
             while waiting and waiting[0][0] + REORDER < rank:
@@ -337,7 +299,18 @@ class _Decoder:
         audit.pictures_decoded += expected.intact()
         if by_order and (surplus or expected.intact() < expected.total):
             # Without time stamps, one picture too many or too few shifts all later ones.
-            raise _too_much_lost(audit, "corrupt, and no timestamps tell which frames are missing")
+            raise too_much_lost(audit, "corrupt, and no timestamps tell which frames are missing")
+
+    def _scaled(self, frame: VideoFrame, rank: int) -> Frames:
+        """A picture brought to size; a refusal says when it comes."""
+        try:
+            return self._scaler.picture(frame)
+        except RefusedInput as why:
+            if why.reason is not Reason.RESOLUTION_CHANGE:
+                raise
+            at_s = int(self._job.index.times_ns[rank]) / SECOND_NS
+            message = f"{why.message} at {at_s:.3g} s or shortly before: split it there"
+            raise RefusedInput(why.reason, message) from None
 
     def _decoded(
         self, run: Run, expected: _ExpectedPictures, audit: DecodeAudit

@@ -15,6 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorTrc
 from av.video.stream import VideoStream
 
+from wham_data.files.marks import model_in_tags
 from wham_data.pipelines.video.bitstream import inspector
 from wham_data.pipelines.video.matroska import hides_frames
 from wham_data.pipelines.video.packets import MISSING, PacketTable, Presentation, present
@@ -48,6 +49,7 @@ class VideoIndex:
     found_frames        number of pictures in the file, duplicates included
     duplicates          pictures dropped because another picture has the same time
     notes               remarks for a person
+    dreamt_by           world model that its tags name as its maker; None if they name none
     limits              the limits that the file was checked against
     packets             the packets of the stream
     presentation        when each packet's picture is shown
@@ -65,6 +67,7 @@ class VideoIndex:
     found_frames: int
     duplicates: int
     notes: tuple[str, ...]
+    dreamt_by: str | None
     limits: VideoLimits
     packets: PacketTable = field(repr=False)
     presentation: Presentation = field(repr=False)
@@ -136,6 +139,7 @@ def index_video(path: Path, limits: VideoLimits | None = None) -> VideoIndex:
                 + _time_notes(shown, time_base, limits)
                 + _picture_notes(picture, picture_format)
             ),
+            dreamt_by=model_in_tags(source.tags()),
             limits=limits,
             packets=scan.table,
             presentation=shown,

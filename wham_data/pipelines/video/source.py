@@ -20,7 +20,7 @@ from wham_data.pipelines.video.matroska import ROOM
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.errors import Reason, RefusedInput
 
-CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,flv"
 CODECS = frozenset(
     [
         "h264",
@@ -56,13 +56,15 @@ class VideoLimits:
     max_fps      frames per second; `max_hours` x `max_fps` limits the number of frames
     max_gap_s    longest time without a new frame, in seconds
     min_decoded  smallest share of the frames that must be present and decode, 0 to 1
+    allow_synthetic  take pictures whose own metadata say that a world model made them
     """
 
     max_pixels: int = 3840 * 2160
     max_hours: float = 8.0
     max_fps: float = 240.0
-    max_gap_s: float = 60.0
+    max_gap_s: float = 3600.0
     min_decoded: float = 0.995
+    allow_synthetic: bool = False
 
 
 _LOOKS: tuple[tuple[bytes, str], ...] = (
@@ -247,6 +249,10 @@ class Source:
     def codec(self) -> str:
         """FFmpeg's name of the codec; the same for all decoders of the codec."""
         return self.context.codec.canonical_name
+
+    def tags(self) -> list[str]:
+        """The values of the tags of the container and of the stream."""
+        return [*self.container.metadata.values(), *self.stream.metadata.values()]
 
     @property
     def is_matroska(self) -> bool:

@@ -70,11 +70,13 @@ def check_coverage(
     unseen_ns = int(steps_ns[steps_ns > max_gap_ns].sum())
     until = held_until(track)
     inside = np.minimum(until, end_ns) - np.maximum(track.times_ns, start_ns)
+    inside = np.where(np.isfinite(track.values).all(axis=1), inside, 0)
     covered_ns, video_ns = int(np.maximum(inside, 0).sum()), end_ns - start_ns - unseen_ns
     covers = f"log covers {seconds_text(covered_ns)} of {seconds_text(video_ns)} s"
     if covered_ns < min_coverage * video_ns:
         raise RefusedInput(
-            Reason.LOG_COVERAGE, f"{covers} of the video, less than {min_coverage:.0%}: too short"
+            Reason.LOG_COVERAGE,
+            f"{covers} of the video, less than {min_coverage:.0%}: too short{_if_on_change(track)}",
         )
     notes = []
     first_ns, last_ns = int(track.times_ns[0]), track.end_ns
@@ -94,6 +96,13 @@ def check_coverage(
     if len(silent) > MENTIONED_GAPS:
         notes.append(f"{len(silent) - MENTIONED_GAPS} more gaps in the log")
     return tuple(notes)
+
+
+def _if_on_change(track: ActionTrack) -> str:
+    """What to try where a sampled log is silent for long."""
+    if not (held_until(track)[:-1] < track.times_ns[1:]).any():
+        return ""
+    return "; if a row is written only when something changes, set hold = true beside the log"
 
 
 def seconds_text(ns: int) -> str:

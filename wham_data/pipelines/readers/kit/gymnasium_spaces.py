@@ -61,6 +61,19 @@ class Entry:
         return None
 
     @property
+    def is_colour(self) -> bool:
+        """Whether it is a picture of three channels."""
+        return (self.channels == "last" and self.shape[-1] == 3) or (
+            self.channels == "first" and self.shape[0] == 3
+        )
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it has a value for each pixel, as a depth map or a mask has, or is a picture."""
+        large = sum(side >= SMALLEST_SIDE for side in self.shape)
+        return self.channels is not None or (self.space.get("type") == "Box" and large >= 2)
+
+    @property
     def size(self) -> tuple[int, int]:
         """Width and height of a picture."""
         height, width = self.shape[1:] if self.channels == "first" else self.shape[:2]

@@ -19,6 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.files.marks import refuse_synthetic
 from wham_data.pipelines.readers.kit.resize import resize
 from wham_data.pipelines.video import (
     DecodeAudit,
@@ -229,6 +230,8 @@ def open_clips(
         drift_ppm=drift_ppm,
     )
     of_videos = dict.fromkeys(note for clip in clips for note in clip.index.notes)
+    dreamt_by = {clip.index.dreamt_by: None for clip in clips if clip.index.dreamt_by}
+    of_videos |= dict.fromkeys(f"synthetic: dreamt by {model[:80]}" for model in dreamt_by if model)
     return VideoRecording(
         frame_times_ns=times_ns,
         frame_end_ns=end_ns,
@@ -388,13 +391,16 @@ def read_video(path: Path, limits: VideoLimits) -> VideoIndex:
     """`index_video` with a cache, because the episodes of one file are opened one after another.
 
     Raises:
-        RefusedInput: as for `index_video`.
+        RefusedInput: SYNTHETIC, its tags say that a world model made it; as `index_video`.
     """
     try:
         found = path.stat()
     except OSError as error:
         raise RefusedInput(Reason.UNREADABLE, f"{path.name}: {error.strerror}") from None
-    return _indexed(path, limits, found.st_size, found.st_mtime_ns)
+    index = _indexed(path, limits, found.st_size, found.st_mtime_ns)
+    if not limits.allow_synthetic:
+        refuse_synthetic(index.dreamt_by, path.name)
+    return index
 
 
 @lru_cache(maxsize=INDEXES_KEPT)

@@ -24,6 +24,7 @@ class Leaf:
     width    number of values of one step in the list of the file
     size     width and height of an image; (1, 1) if the size may vary
     classes  number of classes, for a class label
+    channels, dtype  of an image; 0 channels if the file does not state them
     """
 
     path: str
@@ -31,6 +32,13 @@ class Leaf:
     width: int = 1
     size: tuple[int, int] = (1, 1)
     classes: int = 0
+    channels: int = 0
+    dtype: str = "uint8"
+
+    @property
+    def is_colour(self) -> bool:
+        """An image that a person would call one: 8 bits, and three channels or nobody knows."""
+        return self.kind == "image" and self.dtype == "uint8" and self.channels in (0, 3)
 
 
 def leaves_of_step(features: object) -> list[Leaf]:
@@ -76,7 +84,13 @@ def _leaf(feature: Mapping[str, Any], path: str) -> Leaf:
         case {"image": dict()}:
             shape = _shape(feature["image"])
             sized = shape is not None and len(shape) == 3
-            return Leaf(path, "image", size=(shape[1], shape[0]) if sized and shape else (1, 1))
+            return Leaf(
+                path,
+                "image",
+                size=(shape[1], shape[0]) if sized and shape else (1, 1),
+                channels=_channels(feature["image"]),
+                dtype=str(feature["image"].get("dtype") or "uint8"),
+            )
         case {"text": _}:
             return Leaf(path, "text")
         case {"classLabel": {"numClasses": str(count) | int(count)}} if str(count).isdigit():
@@ -93,6 +107,15 @@ def _leaf(feature: Mapping[str, Any], path: str) -> Leaf:
                 kind: EntryKind = "float" if dtype.startswith("float") else "int"
                 return Leaf(path, kinds.get(dtype, kind), math.prod(shape))
     return Leaf(path, "other")
+
+
+def _channels(declared: Mapping[Any, Any]) -> int:
+    """The last of three dimensions of an image, whatever the other two; 0 where it may vary."""
+    said = declared.get("shape")
+    dimensions = said.get("dimensions") if isinstance(said, dict) else None
+    if not isinstance(dimensions, list) or len(dimensions) != 3:
+        return 0
+    return {"1": 1, "2": 2, "3": 3, "4": 4}.get(str(dimensions[2]), 0)
 
 
 def _shape(declared: Mapping[Any, Any]) -> tuple[int, ...] | None:

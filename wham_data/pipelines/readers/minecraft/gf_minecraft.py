@@ -16,7 +16,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -165,7 +165,7 @@ def open_clip(recording: Recording, limits: VideoLimits) -> VideoRecording:
     here = slice(first, first + len(clip.times_ns))
     # Entry k + 1 is what was done after frame k; after the last frame nothing is known.
     after = np.vstack([actions_of(entries, frames)[1:], np.full(_SPACE.size, np.nan)])
-    return clip.opened(
+    opened = clip.opened(
         FrameData(
             actions=per_frame_track(_SPACE, clip.times_ns, clip.end_ns, after[here]),
             states=states[here],
@@ -173,6 +173,12 @@ def open_clip(recording: Recording, limits: VideoLimits) -> VideoRecording:
         ),
         notes=_coverage(entries, frames),
     )
+    if first + len(clip.times_ns) == frames:
+        # Entries beyond the video's end speak of frames that are not there.
+        beyond = sum(1 for number in entries if number >= frames)
+        expected = opened.clock.frames_expected + beyond
+        opened.clock = replace(opened.clock, frames_expected=expected)
+    return opened
 
 
 def _coverage(entries: Mapping[int, Any], frames: int) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.files.found import sniff
-from wham_data.files.json_lines import end_objects, json_lines, read_json
+from wham_data.files.json_lines import end_objects, json_lines, read_json, torn_line
 from wham_data.pipelines.readers.kit.frame_actions import per_frame_track
 from wham_data.pipelines.readers.kit.open_recordings import (
     Placement,
@@ -132,7 +132,10 @@ class Vpt:
                 )
             notes += told.notes
             clip = VideoClip.numbered(index, 0, count)
-            start_ns = clips[-1].end_ns if clips else int(clip.times_ns[0])
+            start_ns = int(clip.times_ns[0])
+            if clips:
+                start_ns, said = after_seam(clips[-1], inputs[-1].last_ms(), told.first_ms())
+                notes += said
             clips.append(clip.shifted(start_ns - int(clip.times_ns[0])))
             inputs.append(told.first(count))
         times_ns, end_ns = np.concatenate([clip.times_ns for clip in clips]), clips[-1].end_ns
@@ -189,6 +192,33 @@ def runs_of(segments: Sequence[_Segment]) -> list[list[_Segment]]:
     return runs
 
 
+def after_seam(before: VideoClip, last_ms: float, first_ms: float) -> tuple[int, tuple[str, ...]]:
+    """When the first frame of a segment comes after the last one of the segment before it.
+
+    By the wall clock of their lines: where pictures were dropped at the end of a segment, its frames
+    alone would have the next one come too early. What the wall clock jitters within half a frame
+    interval is none.
+
+    Args:
+        before: the frames of the segment before that have a line.
+        last_ms, first_ms: the wall clock at the last of them and at the first of the next segment;
+            NaN where it is not told.
+
+    Returns:
+        The instant on the clock of `before`, and what to tell of it.
+    """
+    last_ns = int(before.times_ns[-1])
+    interval_ns = before.end_ns - last_ns
+    apart_ms = first_ms - last_ms
+    if not np.isfinite(apart_ms):
+        return before.end_ns, ("no wall clock (`milli`) at the seam of two segments",)
+    apart_ns = round(apart_ms * 1e6)
+    if apart_ns <= 1.5 * interval_ns:
+        return before.end_ns, ()
+    note = f"{apart_ms:.0f} ms without a frame where two segments meet, by `milli`"
+    return last_ns + apart_ns, (note,)
+
+
 def _menu_scale(video: Path, files: tuple[Path, ...]) -> float:
     """What the mouse's motion in menus is multiplied by: it depends on the recorder's version."""
     options = video.with_name(f"{video.stem}{OPTIONS_ENDING}")
@@ -204,15 +234,25 @@ class Inputs:
 
     rows     float64 [N, 25]  actions in the space `vpt`, NaN where a line has no sound input
     cursors  float64 [N, 2]   the cursor in pixels of the game's window, NaN where none is shown
+    millis   float64 [N]      the wall clock, NaN where a line does not tell
     """
 
     rows: NDArray[np.float64]
     cursors: NDArray[np.float64]
+    millis: NDArray[np.float64]
     notes: tuple[str, ...]
 
     def first(self, count: int) -> Inputs:
         """Of the first lines only."""
-        return Inputs(self.rows[:count], self.cursors[:count], self.notes)
+        return Inputs(self.rows[:count], self.cursors[:count], self.millis[:count], self.notes)
+
+    def first_ms(self) -> float:
+        """The wall clock of the first line that was taken."""
+        return float(self.millis[0])
+
+    def last_ms(self) -> float:
+        """The wall clock of the last line that was taken."""
+        return float(self.millis[-1])
 
 
 @dataclass(slots=True)
@@ -239,12 +279,15 @@ def read_inputs(path: Path, menu_scale: float) -> Inputs:
     """
     rows: list[NDArray[np.float64]] = []
     cursors: list[tuple[float, float]] = []
+    millis: list[float] = []
     quirks = _Quirks()
     for number, line in enumerate(json_lines(path)):
         if number >= MOST_LINES:
             raise RefusedInput(Reason.TOO_LARGE, f"{path.name}: over {MOST_LINES} lines")
         rows.append(_action(line, number == 0, menu_scale, quirks))
         cursors.append(_cursor(line))
+        milli = line.get("milli")
+        millis.append(float(milli) if is_number(milli) else np.nan)
     if not rows:
         raise RefusedInput(Reason.LOG_EMPTY, f"{path.name}: no lines")
     notes = [
@@ -256,7 +299,11 @@ def read_inputs(path: Path, menu_scale: float) -> Inputs:
         )
         if count
     ]
-    return Inputs(np.stack(rows), np.array(cursors, np.float64), tuple(notes))
+    torn = torn_line(path)
+    if torn is not None:
+        notes.append(f"{torn} is torn: left out")
+    at = np.array(cursors, np.float64)
+    return Inputs(np.stack(rows), at, np.array(millis, np.float64), tuple(notes))
 
 
 def _action(

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS, latest_at
+from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS
 from wham_data.pipelines.readers.kit.frame_actions import per_frame_track
-from wham_data.pipelines.readers.video_log.frame_numbers import rows_by_frame
+from wham_data.pipelines.readers.video_log.devices import check_other_columns, one_device
+from wham_data.pipelines.readers.video_log.event_states import (
+    Events,
+    comings_and_goings,
+    states_of,
+    without_repeated,
+)
+from wham_data.pipelines.readers.video_log.frame_numbers import counts_as_many, rows_by_frame
+from wham_data.pipelines.readers.video_log.log_clock import (
+    event_order,
+    of_one_time,
+    sampled_order,
+    unwrapped,
+)
 from wham_data.pipelines.readers.video_log.log_metadata import (
     ColumnRoles,
     LogMetadata,
@@ -19,16 +32,26 @@ from wham_data.pipelines.readers.video_log.log_metadata import (
     listed,
     match_controls,
 )
-from wham_data.pipelines.readers.video_log.log_parquet import ParquetLog
+from wham_data.pipelines.readers.video_log.log_rows import (
+    THERE,
+    held_between,
+    in_nanoseconds,
+    lapses,
+    one_button_each,
+    open_log,
+    scales_of,
+    ticking,
+    without_absent,
+)
 from wham_data.pipelines.readers.video_log.log_table import (
     LogFile,
     LogTable,
     TimeUnit,
     WantedColumns,
 )
-from wham_data.pipelines.readers.video_log.log_text import open_text_log
-from wham_data.schemas.actions import ActionSpace, clamp
-from wham_data.schemas.clock import SECOND_NS, Index, Nanos
+from wham_data.pipelines.readers.video_log.scales import brought_to_scale, only_at
+from wham_data.schemas.actions import ActionSpace
+from wham_data.schemas.clock import Index, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.recording import ActionTrack
 
@@ -63,6 +86,7 @@ def read_controller_log(
     space: ActionSpace | None,
     frame_times_ns: Nanos,
     frame_end_ns: int,
+    part: str = "",
 ) -> ControllerLog:
     """Read a log, correct its clock, bring its rows into order and its values into range.
 
@@ -73,21 +97,35 @@ def read_controller_log(
         frame_times_ns: int64 [F], the video's own clock, for a log that numbers frames instead of
             telling the time.
         frame_end_ns: when the last frame ends.
+        part: of the recording: which of the log's devices it is of; "": there is one.
 
     Raises:
         RefusedInput: the log cannot be read as one, or is not to be trusted.
     """
-    parquet = path.name.lower().endswith(".parquet")
-    file: LogFile = ParquetLog.open(path) if parquet else open_text_log(path)
-    roles, space = assign_columns(file.columns, metadata.columns, space)
+    file: LogFile = one_device(
+        open_log(path), metadata.columns, metadata.ignore, metadata.only, part
+    )
+    mapping = metadata.columns
+    if metadata.tick_rate is not None:
+        mapping = ticking(file.columns, mapping)
+    roles, space = assign_columns(file.columns, mapping, space)
     if roles.control is not None and roles.value is not None:
         wanted = WantedColumns(roles.time, roles.unit, (roles.value,), roles.control)
-        return _event_log(file.read(wanted), roles, metadata, space)
+        table = in_nanoseconds(file.read(wanted), metadata.tick_rate)
+        return _event_log(table, roles, metadata, space)
     assert space is not None
-    columns = tuple(roles.dimensions[name] for name in space.names)
-    extra = tuple(name for name in (roles.frame or roles.tick,) if name is not None)
+    columns = tuple(roles.dimensions[name] for name in space.names if roles.action is None)
+    there = next((name for name in roles.ignored if THERE.fullmatch(name)), None)
+    extra = tuple(name for name in (roles.action, roles.frame or roles.tick, there) if name)
     wanted = WantedColumns(roles.time, roles.unit, columns + extra)
-    table = file.read(wanted)
+    table = in_nanoseconds(file.read(wanted), metadata.tick_rate)
+    if roles.action is not None:
+        table = replace(table, numbers=one_button_each(table.numbers, space.size))
+    elif len(table.words):
+        _check_words(table.words[:, : space.size], space, space.names)
+    if there is not None:
+        table = without_absent(table, there)
+    check_other_columns(file, roles.ignored, table.numbers[:, : space.size])
     if roles.numbered:
         return _numbered_log(table, roles, metadata, space, frame_times_ns, frame_end_ns)
     return _sampled_log(table, roles, metadata, space)
@@ -109,8 +147,19 @@ def _numbered_log(
             f"{roles.time} numbers frames",
         )
     notes = [*table.notes, *_ignored_note("columns", roles.ignored)]
-    notes += _check_finite(table.numbers, space)
+    values = table.numbers[:, : space.size]
+    notes += _check_finite(values, space)
+    table = replace(table, numbers=_to_scale(table, values, roles, metadata, space, notes))
     rows, frame_notes = rows_by_frame(table.times_ns, table.numbers, len(frame_times_ns))
+    named = {*metadata.columns, *metadata.columns.values()}
+    first, last = int(table.times_ns.min()), int(table.times_ns.max())
+    if "frame" not in named and not counts_as_many(first, last, len(frame_times_ns)):
+        raise RefusedInput(
+            Reason.LOG_COVERAGE,
+            f"column {roles.time} numbers {first} to {last}, the video has {len(frame_times_ns)} "
+            f"frames: do they belong together? If so, say under [columns] "
+            f'{roles.time} = "frame"',
+        )
     try:
         track = per_frame_track(space, frame_times_ns, frame_end_ns, rows)
     except RefusedInput as error:
@@ -129,63 +178,86 @@ def _sampled_log(
         tics = _tics(table.numbers[:, space.size])
     notes = [*table.notes, *_ignored_note("columns", roles.ignored)]
     notes += _check_finite(values, space)
-    values, clamped = _clamped(space, values)
-    times_ns = correct_clock(table.times_ns, metadata.offset_ns, metadata.drift_ppm)
+    unwrapped_ns, wrap_notes = unwrapped(table.times_ns)
+    times_ns = correct_clock(unwrapped_ns, metadata.offset_ns, metadata.drift_ppm)
 
-    rows, order_notes = _time_order(times_ns)
+    rows, order_notes = sampled_order(times_ns)
     times_ns, values = times_ns[rows], values[rows]
     frames = frames[rows] if frames is not None else None
     tics = tics[rows] if tics is not None else None
-    keep, duplicate_notes = _drop_repeated(times_ns, values, frames)
-    times_ns, values = times_ns[keep], values[keep]
+    values, clamped, scale_notes = brought_to_scale(
+        space, values, np.ones(values.shape, np.bool_), scales_of(roles, metadata)
+    )
+    keep, times_ns, duplicate_notes = of_one_time(times_ns, rows, values, frames)
+    values = values[keep]
     frames = frames[keep] if frames is not None else None
     tics = tics[keep] if tics is not None else None
-    track = ActionTrack(space, times_ns, values, int(times_ns[-1]), DEFAULT_MAX_GAP_NS, clamped)
-    notes += [*order_notes, *duplicate_notes]
-    return ControllerLog(track, frames, tics, True, roles.unit, tuple(notes))
+    if len(table.devices):
+        devices = table.devices[rows][keep]
+        lapse_ns = lapses(times_ns, devices)
+        order = np.argsort(np.append(times_ns, lapse_ns), kind="stable")
+        times_ns = np.append(times_ns, lapse_ns)[order]
+        values = np.vstack([values, np.full((len(lapse_ns), space.size), np.nan)])[order]
+        frames = None if frames is None else np.append(frames, np.full(len(lapse_ns), -1))[order]
+        tics = tics if tics is None or not len(lapse_ns) else None
+        notes += [f"the device is replaced {int(np.count_nonzero(np.diff(devices)))} times"]
+    held, hold_notes = held_between(times_ns, values, metadata.hold)
+    most_ns = None if held else DEFAULT_MAX_GAP_NS
+    track = ActionTrack(space, times_ns, values, int(times_ns[-1]), most_ns, clamped)
+    notes += [*wrap_notes, *order_notes, *duplicate_notes, *scale_notes]
+    return ControllerLog(track, frames, tics, not held, roles.unit, (*notes, *hold_notes))
 
 
 def _event_log(
     table: LogTable, roles: ColumnRoles, metadata: LogMetadata, space: ActionSpace | None
 ) -> ControllerLog:
-    """A log with one changed control per row: states are carried forward from rest.
+    """A log with one changed control per row: states are carried forward; see `states_of`.
 
-    Events at one instant make one row: of two events of one control the later line counts, of
-    motion the sum. A value that is not finite leaves its control unknown until its next event.
+    A value that is not finite leaves its control unknown until its next event.
     """
     places, ignored, space = match_controls(table.control_names, metadata.columns, space)
     place = np.array(places, np.int64)[table.controls]
+    moves = {name: code for code, name in enumerate(table.control_names)}
+    for name in ignored:
+        mine = table.controls == moves.get(name, -1)
+        coming = comings_and_goings(name, table.numbers[mine, 0])
+        if coming is not None:
+            place[mine] = coming
+            ignored = tuple(other for other in ignored if other != name)
     notes = [*table.notes, *_ignored_note("columns", roles.ignored)]
     notes += _ignored_note("controls", ignored)
-    meant = place >= 0
-    place, happened = place[meant], table.numbers[meant, 0]
-    times_ns = correct_clock(table.times_ns[meant], metadata.offset_ns, metadata.drift_ppm)
+    unwrapped_ns, wrap_notes = unwrapped(table.times_ns)
+    rows, all_ns, order_notes = event_order(unwrapped_ns, table.controls)
+    rows_ns = correct_clock(all_ns, metadata.offset_ns, metadata.drift_ppm)
+    devices = table.devices if len(table.devices) else np.zeros(len(rows), np.int64)
+    events = Events(rows_ns, place[rows], table.numbers[rows, 0], devices[rows])
+    events = events.only(events.places != -1)
+    if len(table.words):
+        worded = only_at(np.maximum(place, 0), space.size)
+        worded &= (table.words & (place[:, None] >= 0))[:, :1]
+        _check_words(worded, space, tuple(space.names))
 
-    events = np.zeros((len(place), space.size))
-    events[np.arange(len(place)), place] = happened
-    notes += _check_finite(events, space)
-    events, clamped = _clamped(space, events)
-    happened = events[np.arange(len(place)), place]
+    acted = events.places >= 0
+    place = np.maximum(events.places, 0)
+    given = only_at(place, space.size) & acted[:, None]
+    values = np.where(given, events.values[:, None], 0.0)
+    notes += _check_finite(values, space)
+    values, clamped, scale_notes = brought_to_scale(
+        space, values, given, scales_of(roles, metadata, space)
+    )
+    happened = np.where(acted, values[np.arange(len(place)), place], 0.0)
+    motions = frozenset(space.of_kind("delta").tolist())
+    events, duplicate_notes = without_repeated(replace(events, values=happened), motions)
 
-    rows, order_notes = _time_order(times_ns)
-    times_ns, place, happened = times_ns[rows], place[rows], happened[rows]
-    keep, duplicate_notes = _drop_repeated_events(times_ns, place, happened)
-    times_ns, place, happened = times_ns[keep], place[keep], happened[keep]
-
-    row_times_ns, row = np.unique(times_ns, return_inverse=True)
-    values = np.zeros((len(row_times_ns), space.size))
-    motions = set(space.of_kind("delta").tolist())
-    for dimension in range(space.size):
-        mine = np.flatnonzero(place == dimension)
-        if not len(mine):
-            continue
-        if dimension in motions:
-            np.add.at(values[:, dimension], row[mine], happened[mine])
-            continue
-        latest = latest_at(row[mine], np.arange(row[mine[0]], len(row_times_ns)))
-        values[row[mine[0]] :, dimension] = happened[mine][latest]
-    track = ActionTrack(space, row_times_ns, values, int(row_times_ns[-1]), None, clamped)
-    notes += [*order_notes, *duplicate_notes]
+    span_ns = np.array(table.span_ns or (unwrapped_ns.min(), unwrapped_ns.max()), np.int64)
+    start_ns, until_ns = correct_clock(span_ns, metadata.offset_ns, metadata.drift_ppm).tolist()
+    row_times_ns, values, state_notes = states_of(events, space, until_ns)
+    if start_ns < row_times_ns[0] and table.span_ns is not None:
+        row_times_ns = np.append(np.int64(start_ns), row_times_ns)
+        values = np.vstack([np.zeros(space.size), values])
+    end_ns = max(int(row_times_ns[-1]), until_ns if table.span_ns is not None else 0)
+    track = ActionTrack(space, row_times_ns, values, end_ns, None, clamped)
+    notes += [*wrap_notes, *order_notes, *duplicate_notes, *scale_notes, *state_notes]
     return ControllerLog(track, None, None, False, roles.unit, tuple(notes))
 
 
@@ -233,7 +305,7 @@ def _tics(column: NDArray[np.float64]) -> Index | None:
 
 
 def _check_finite(values: NDArray[np.float64], space: ActionSpace) -> list[str]:
-    """Refuse a log with too many missing samples; mention a few."""
+    """Mention missing samples; refuse a log in which infinities show that it is damaged."""
     lost = ~np.isfinite(values)
     lost_rows = lost.any(axis=1)
     count = int(lost_rows.sum())
@@ -242,7 +314,7 @@ def _check_finite(values: NDArray[np.float64], space: ActionSpace) -> list[str]:
     row = int(np.flatnonzero(lost_rows)[0])
     name = space.names[int(np.flatnonzero(lost[row])[0])]
     first = f"first in row {row + 1}, {name}"
-    if count >= 2 and count > MAX_MISSING_SHARE * len(values):
+    if np.isinf(values).any() and count >= 2 and count > MAX_MISSING_SHARE * len(values):
         raise RefusedInput(
             Reason.LOG_NOT_FINITE,
             f"{count} of {len(values)} rows have values that are missing or not finite "
@@ -251,69 +323,31 @@ def _check_finite(values: NDArray[np.float64], space: ActionSpace) -> list[str]:
     return [f"{count} rows with missing values: their actions are not known ({first})"]
 
 
-def _clamped(space: ActionSpace, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
-    try:
-        return clamp(space, values)
-    except RefusedInput as error:
-        raise RefusedInput(error.reason, f"value out of range: {error.message}") from None
-
-
-def _time_order(times_ns: Nanos) -> tuple[Index, list[str]]:
-    """Positions that bring rows into time order (rows of one time keep theirs), and a note.
-
-    Shuffled rows are sorted: they are a permutation of a sound log. A clock that was set back is
-    not: long stretches of rising time then lie over one another, and which row was when is lost.
-
-    Raises:
-        RefusedInput: LOG_CLOCK, the clock was set back.
-    """
-    falls = np.flatnonzero(np.diff(times_ns) < 0) + 1
-    if not len(falls):
-        return np.arange(len(times_ns)), []
-    order = np.argsort(times_ns, kind="stable")
-    stretch = np.searchsorted(falls, order, side="right")
-    switches = int(np.count_nonzero(np.diff(stretch)))
-    long_stretches = len(falls) * 10 < len(times_ns)
-    if long_stretches and switches > 8 * (len(falls) + 1):
-        row = int(falls[0])
-        back_s = (times_ns[row - 1] - times_ns[row]) / SECOND_NS
+def _check_words(words: NDArray[np.bool_], space: ActionSpace, names: tuple[str, ...]) -> None:
+    """Refuse words such as "down" where the control is no button: there they say a direction."""
+    others = space.of_kind("axis", "trigger", "delta")
+    row, column = np.nonzero(words[:, others])
+    if len(row):
         raise RefusedInput(
-            Reason.LOG_CLOCK,
-            f"the clock was set back: row {row + 1} is {back_s:g} s before the row above it",
+            Reason.LOG_TYPE,
+            f"row {row[0] + 1}: {names[others[column[0]]]} holds a word, expected a number: only a "
+            "button is pressed or released",
         )
-    return order, [f"rows were not in time order: sorted ({len(falls)} steps back)"]
 
 
-def _drop_repeated(
-    times_ns: Nanos, values: NDArray[np.float64], frames: Index | None
-) -> tuple[NDArray[np.bool_], list[str]]:
-    """Which rows to keep of a sorted log: identical rows of one time are one row.
-
-    Raises:
-        RefusedInput: LOG_CLOCK, two different rows have one time.
-    """
-    keep = np.append(True, np.diff(times_ns) > 0)
-    if keep.all():
-        return keep, []
-    above = np.flatnonzero(~keep) - 1
-    here = above + 1
-    differs = ((values[above] != values[here])
-               & ~(np.isnan(values[above]) & np.isnan(values[here]))).any(axis=1)  # fmt: skip
-    if frames is not None:
-        differs |= frames[above] != frames[here]
-    if differs.any():
-        at_ns = int(times_ns[here[np.flatnonzero(differs)[0]]])
-        raise RefusedInput(
-            Reason.LOG_CLOCK,
-            f"conflicting duplicate rows: two different ones at {at_ns / SECOND_NS:.9g} s",
-        )
-    return keep, [f"{len(here)} duplicate rows dropped"]
-
-
-def _drop_repeated_events(
-    times_ns: Nanos, place: Index, happened: NDArray[np.float64]
-) -> tuple[NDArray[np.bool_], list[str]]:
-    """Which events to keep of a sorted log: an event that the row above says already is dropped."""
-    same = (np.diff(times_ns) == 0) & (np.diff(place) == 0) & (happened[1:] == happened[:-1])
-    keep = np.append(True, ~same)
-    return keep, [f"{int(same.sum())} duplicate rows dropped"] if same.any() else []
+def _to_scale(
+    table: LogTable,
+    values: NDArray[np.float64],
+    roles: ColumnRoles,
+    metadata: LogMetadata,
+    space: ActionSpace,
+    notes: list[str],
+) -> NDArray[np.float64]:
+    """Values of rows that number frames, on the scale of the space; what was found is noted."""
+    order = np.argsort(table.times_ns, kind="stable")
+    scaled = values.copy()
+    scaled[order], _, said = brought_to_scale(
+        space, values[order], np.ones(values.shape, np.bool_), scales_of(roles, metadata)
+    )
+    notes += said
+    return scaled

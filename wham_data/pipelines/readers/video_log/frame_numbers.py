@@ -14,6 +14,53 @@ from wham_data.schemas.errors import Reason, RefusedInput
 MIN_COVERAGE: Final = 0.5
 MOST_ROWS: Final = 0.95
 MOST_DRIFT_PPM: Final = 5000
+MOST_ASTRAY_NS: Final = SECOND_NS // 10
+
+
+def misfit(numbers: Index, times_ns: Nanos, frame_times_ns: Nanos, frame_end_ns: int) -> str | None:
+    """Why a column of frame numbers is not that of this video; None where it is.
+
+    It is if it names the video's frames from the first to the last, give or take 1 %, or if the
+    container's clock agrees with it. A game's own counter does neither.
+
+    Args:
+        numbers: int64 [R], the frame of each row, -1 where the log does not say.
+        times_ns: int64 [R], the time of each row.
+        frame_times_ns, frame_end_ns: the container's clock.
+
+    Raises:
+        RefusedInput: LOG_CLOCK, it does neither, and the log lasts so much longer or shorter than
+            the video that no clock can be trusted.
+    """
+    said = numbers >= 0
+    named, since = numbers[said], times_ns[said]
+    count = len(frame_times_ns)
+    if len(named) < 2:
+        return f"column frame names {len(named)} frames, the video has {count}"
+    first, last = int(named.min()), int(named.max())
+    if last < count and counts_as_many(first, last, count):
+        return None
+    if last < count:
+        slack_ns = max(2 * typical_interval(frame_times_ns), MOST_ASTRAY_NS)
+        if (np.abs(frame_times_ns[named] - since) <= slack_ns).all():
+            return None
+    found = f"column frame names frames {first} to {last}, the video has {count}"
+    log_ns = int(times_ns[-1] - times_ns[0])
+    video_ns = frame_end_ns - int(frame_times_ns[0])
+    if last < count and abs(log_ns - video_ns) > 0.1 * video_ns:
+        raise RefusedInput(
+            Reason.LOG_CLOCK,
+            f"{found}, and the log lasts {log_ns / SECOND_NS:.1f} s, the video "
+            f'{video_ns / SECOND_NS:.1f} s: say under [columns] frame = "frame" if the column '
+            'numbers the frames of this video, else ignore = ["frame"]',
+        )
+    return found
+
+
+def counts_as_many(first: int, last: int, frames: int) -> bool:
+    """Whether numbers from `first` to `last` are those of so many frames, give or take 1 %."""
+    slack = max(2, frames // 100)
+    return first <= slack and abs(frames - 1 - last) <= slack
 
 
 def rows_by_frame(

@@ -13,8 +13,10 @@ from typing import Any, Final
 
 from wham_data.files.found import read_whole
 from wham_data.files.json_lines import check_json_depth, check_surrogates
+from wham_data.pipelines.readers.video_log.column_rules import read_columns
 from wham_data.pipelines.readers.video_log.log_table import TIME_DIGITS, TimeUnit
-from wham_data.schemas.actions import ActionSpace, load_space, space_names
+from wham_data.pipelines.readers.video_log.scales import Scale
+from wham_data.schemas.actions import ActionSpace, generic_space, load_space, space_names
 from wham_data.schemas.declarations import nearest
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError, printable
 from wham_data.schemas.mask import Mask, parse_masks
@@ -27,9 +29,12 @@ MAX_OFFSET_MS: Final = Decimal(10) ** 15
 PROVENANCE_KEYS: Final = ("game", "map", "match", "player", "subject", "license")
 KNOWN_KEYS: Final = (
     *(*PROVENANCE_KEYS, "actions", "offset_ms", "drift_ppm", "columns", "mask"),
+    *("ignore", "only", "hold", "tick_rate"),
     "collect",  # how `wham-data collect` made a recording: of no concern to a reader
 )
+MAX_TICK_RATE: Final = 9_000_000_000
 EVENT_COLUMNS: Final = ("control", "value")
+ACTION_COLUMNS: Final = ("action", "actions", "action_id", "act")
 COUNTING_COLUMNS: Final = ("frame", "step")
 TICK: Final = "tick"
 
@@ -43,6 +48,11 @@ class LogMetadata:
     actions    name of a bundled space, or the file name of one that lies beside the metadata
     offset_ns, drift_ppm  t_log = t_true * (1 + drift_ppm / 10^6) + offset_ns
     columns    names of log columns (or controls) paired with what they mean, either way round
+    scales     column, control or dimension -> the scale on which the log gives it
+    ignore     columns that mean nothing
+    only       column -> value: rows with another value do not count
+    hold       rows are written on change only, so that each holds until the next; None: not said
+    tick_rate  ticks of the time column in a second; None: it counts in what its name says
     masks      what is to be black in every picture
     notes      what a person should know
     """
@@ -52,6 +62,11 @@ class LogMetadata:
     offset_ns: int = 0
     drift_ppm: float = 0.0
     columns: Mapping[str, str] = field(default_factory=dict)
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+    ignore: tuple[str, ...] = ()
+    only: Mapping[str, str] = field(default_factory=dict)
+    hold: bool | None = None
+    tick_rate: int | None = None
     masks: tuple[Mask, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -78,9 +93,10 @@ def read_metadata(path: Path) -> LogMetadata:
         raise RefusedInput(Reason.METADATA, f"{path.name}: expected a table of settings")
     unknown = [key for key in table if key not in KNOWN_KEYS]
     notes = (printable(f"{path.name}: unknown keys ignored: {listed(unknown)}"),) if unknown else ()
-    columns = table.get("columns", {})
-    if not isinstance(columns, dict) or not all(isinstance(v, str) for v in columns.values()):
-        raise _wrong(path, "columns", "a table of names")
+    try:
+        columns, scales = read_columns(table.get("columns", {}))
+    except ValueError as error:
+        raise _wrong(path, "columns", str(error)) from None
     drift_ppm = _number(path, table, "drift_ppm", Decimal(MAX_DRIFT_PPM))
     return LogMetadata(
         provenance=Provenance(**{key: _text(path, table, key) for key in PROVENANCE_KEYS}),
@@ -88,6 +104,11 @@ def read_metadata(path: Path) -> LogMetadata:
         offset_ns=round(_number(path, table, "offset_ms", MAX_OFFSET_MS) * 1_000_000),
         drift_ppm=float(drift_ppm),
         columns=columns,
+        scales=scales,
+        ignore=_ignored(path, table),
+        only=_only(path, table),
+        hold=_hold(path, table),
+        tick_rate=_tick_rate(path, table),
         masks=_masks(path, table),
         notes=notes,
     )
@@ -103,6 +124,42 @@ def _masks(path: Path, table: Mapping[str, Any]) -> tuple[Mask, ...]:
         return parse_masks(texts)
     except UsageError as error:
         raise RefusedInput(Reason.METADATA, f"{path.name}: {error}") from None
+
+
+def _ignored(path: Path, table: Mapping[str, Any]) -> tuple[str, ...]:
+    """`ignore`: columns of the log that mean nothing."""
+    said = table.get("ignore", [])
+    names = [said] if isinstance(said, str) else said
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise _wrong(path, "ignore", 'a list of columns, such as ["frame"]')
+    return tuple(names)
+
+
+def _only(path: Path, table: Mapping[str, Any]) -> dict[str, str]:
+    """`only`: the value that a column has in the rows that count."""
+    said = table.get("only", {})
+    values = said.values() if isinstance(said, dict) else [None]
+    if not all(isinstance(v, str | int) and not isinstance(v, bool) for v in values):
+        raise _wrong(path, "only", "a table such as { pad = 0 }")
+    return {column: str(value) for column, value in said.items()}
+
+
+def _hold(path: Path, table: Mapping[str, Any]) -> bool | None:
+    said = table.get("hold")
+    if said is None or isinstance(said, bool):
+        return said
+    raise _wrong(path, "hold", "true or false")
+
+
+def _tick_rate(path: Path, table: Mapping[str, Any]) -> int | None:
+    said = table.get("tick_rate")
+    if said is None:
+        return None
+    if isinstance(said, bool) or not isinstance(said, int | Decimal) or said != int(said):
+        raise _wrong(path, "tick_rate", "a whole number of ticks a second, such as 10000000")
+    if not 1 <= said <= MAX_TICK_RATE:
+        raise _wrong(path, "tick_rate", f"between 1 and {MAX_TICK_RATE}")
+    return int(said)
 
 
 def _wrong(path: Path, key: str, expected: str) -> RefusedInput:
@@ -172,6 +229,7 @@ class ColumnRoles:
     frame        the column that names the video frame on screen, if there is one
     tick         the column that counts the engine's tics, where nothing else tells the time
     dimensions   dimension -> column (a sampled log; empty for an event log)
+    action       the column that numbers the actions of a space `discreteN`
     control, value  the columns of an event log, None for a sampled log
     ignored      columns that mean nothing here
     """
@@ -181,6 +239,7 @@ class ColumnRoles:
     numbered: bool = False
     frame: str | None = None
     tick: str | None = None
+    action: str | None = None
     dimensions: Mapping[str, str] = field(default_factory=dict)
     control: str | None = None
     value: str | None = None
@@ -235,7 +294,8 @@ def assign_columns(
         space = _space_of_columns(spaces, {m for m in meanings if column_of(m) is not None})
     found = {name: column_of(name) for name in space.names}
     missing = [name for name, column in found.items() if column is None]
-    if missing:
+    action = _action_column(columns, space) if len(missing) == space.size else None
+    if missing and action is None:
         raise RefusedInput(
             Reason.LOG_COLUMN,
             f"no column for {listed(missing)} of {space.name}; the log has {listed(columns)}",
@@ -243,10 +303,17 @@ def assign_columns(
     dimensions = {name: column for name, column in found.items() if column is not None}
     frame = None if numbered else column_of("frame")
     tick = TICK if TICK in columns and not (mapping or numbered or frame) else None
-    used = {time, *dimensions.values(), frame, tick}
+    used = {time, *dimensions.values(), frame, tick, action}
     return ColumnRoles(
-        time, unit, numbered, frame, tick, dimensions, ignored=_others(columns, used)
+        time, unit, numbered, frame, tick, action, dimensions, ignored=_others(columns, used)
     ), space
+
+
+def _action_column(columns: tuple[str, ...], space: ActionSpace) -> str | None:
+    """The column that numbers the actions of a space `discreteN`, None where there is none."""
+    if space != generic_space(space.name) or not space.name.startswith("discrete"):
+        return None
+    return next((name for name in ACTION_COLUMNS if name in columns), None)
 
 
 def match_controls(

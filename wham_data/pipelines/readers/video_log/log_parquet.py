@@ -19,8 +19,10 @@ from wham_data.pipelines.readers.video_log.log_table import (
     LogTable,
     WantedColumns,
     check_room,
+    distinct,
 )
-from wham_data.schemas.clock import Nanos
+from wham_data.pipelines.readers.video_log.log_text import is_button_word, number_of
+from wham_data.schemas.clock import Index, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput
 
 NUMBER_TYPES: Final = ("BOOLEAN", "INT32", "INT64", "FLOAT", "DOUBLE")
@@ -66,6 +68,11 @@ class ParquetLog:
                 kinds[leaf.path] = leaf.physical_type if plain else logical.lower()
         return cls(path, kinds)
 
+    def labels(self, column: str) -> tuple[tuple[str, ...], Index]:
+        """See `LogFile.labels`."""
+        table = self._table([column])
+        return distinct(table[column].to_pylist())
+
     def read(self, wanted: WantedColumns) -> LogTable:
         """Read the wanted columns.
 
@@ -75,29 +82,28 @@ class ParquetLog:
         names = [wanted.time, *wanted.numbers]
         labels = [wanted.control] if wanted.control is not None else []
         for name in names:
-            if self.kinds[name] not in NUMBER_TYPES:
+            words = name != wanted.time and self.kinds[name] == "string"
+            if self.kinds[name] not in NUMBER_TYPES and not words:
                 raise _wrong_type(name, self.kinds[name], "numbers")
         for name in labels:
-            if self.kinds[name] != "string":
+            if self.kinds[name] not in ("string", "INT32", "INT64"):
                 raise _wrong_type(name, self.kinds[name], "strings")
-        with open_regular(self.path) as source:
-            file = _opened(source)
-            _check_footer(file.metadata, len({*names, *labels}))
-            try:
-                table = file.read(columns=[*names, *labels], use_threads=False)
-                while any(pa.types.is_struct(column.type) for column in table.schema):
-                    table = table.flatten()
-            except (pa.ArrowException, OSError) as error:
-                raise RefusedInput(
-                    Reason.LOG_SYNTAX, f"damaged Parquet file: {_first_line(error)}"
-                ) from None
+        table = self._table([*names, *labels])
         times_ns = _number_times(table[wanted.time], wanted)
         numbers = np.empty((len(table), len(wanted.numbers)))
+        worded = np.zeros(numbers.shape, np.bool_)
         for place, name in enumerate(wanted.numbers):
-            numbers[:, place] = table[name].cast(pa.float64(), safe=False).to_numpy()
+            if self.kinds[name] == "string":
+                cells = table[name].to_pylist()
+                numbers[:, place] = [
+                    number_of(cell, name, f"row {row}") for row, cell in enumerate(cells, 1)
+                ]
+                worded[:, place] = list(map(is_button_word, cells))
+            else:
+                numbers[:, place] = table[name].cast(pa.float64(), safe=False).to_numpy()
         if wanted.control is None:
-            return LogTable(times_ns, numbers)
-        controls = table[wanted.control].combine_chunks().dictionary_encode()
+            return LogTable(times_ns, numbers, words=worded)
+        controls = table[wanted.control].combine_chunks().cast(pa.string()).dictionary_encode()
         if controls.null_count:
             row = int(np.flatnonzero(controls.is_null().to_numpy(zero_copy_only=False))[0]) + 1
             raise RefusedInput(Reason.LOG_TYPE, f"row {row}: column {wanted.control} is null")
@@ -106,7 +112,23 @@ class ParquetLog:
             numbers,
             tuple(controls.dictionary.to_pylist()),
             controls.indices.to_numpy().astype(np.int64),
+            words=worded,
         )
+
+    def _table(self, names: list[str]) -> pa.Table:
+        """Some columns, unpacked within the limits."""
+        with open_regular(self.path) as source:
+            file = _opened(source)
+            _check_footer(file.metadata, len(set(names)))
+            try:
+                table = file.read(columns=names, use_threads=False)
+                while any(pa.types.is_struct(column.type) for column in table.schema):
+                    table = table.flatten()
+            except (pa.ArrowException, OSError) as error:
+                raise RefusedInput(
+                    Reason.LOG_SYNTAX, f"damaged Parquet file: {_first_line(error)}"
+                ) from None
+        return table
 
 
 def _opened(source: BinaryIO) -> pq.ParquetFile:

@@ -7,6 +7,7 @@ through a float wherever the file holds them as text or integers.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
@@ -48,6 +49,9 @@ class LogTable:
     control_names  the distinct controls of an event log, in order of appearance
     controls       int64   [N]     positions in `control_names`; empty for a sampled log
     notes          what a person should know
+    words          bool    [N, C]  cells that were words for a button (press, up); empty: none
+    devices        int64   [N]     which device each row is of; empty: there is one
+    span_ns        first and last time of the whole log, where these are rows of one device only
     """
 
     times_ns: Nanos
@@ -55,6 +59,9 @@ class LogTable:
     control_names: tuple[str, ...] = ()
     controls: Index = field(default_factory=lambda: np.zeros(0, np.int64))
     notes: tuple[str, ...] = ()
+    words: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
+    devices: Index = field(default_factory=lambda: np.zeros(0, np.int64))
+    span_ns: tuple[int, int] | None = None
 
 
 class LogFile(Protocol):
@@ -72,6 +79,17 @@ class LogFile(Protocol):
             RefusedInput: with the line, row or column that is wrong.
         """
         ...
+
+    def labels(self, column: str) -> tuple[tuple[str, ...], Index]:
+        """A column read as names: the distinct ones in order of appearance, and int64 [N]."""
+        ...
+
+
+def distinct(cells: Iterable[object]) -> tuple[tuple[str, ...], Index]:
+    """Cells as names: the distinct ones in order of appearance, and the place of each, int64."""
+    places: dict[str, int] = {}
+    codes = [places.setdefault(str(cell).strip(), len(places)) for cell in cells]
+    return tuple(places), np.array(codes, np.int64)
 
 
 def check_room(rows: int, columns: int) -> None:

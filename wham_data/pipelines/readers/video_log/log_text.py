@@ -42,8 +42,10 @@ from wham_data.pipelines.readers.video_log.log_table import (
     TimeUnit,
     WantedColumns,
     check_room,
+    distinct,
 )
-from wham_data.schemas.clock import Nanos
+from wham_data.pipelines.readers.video_log.log_words import BUTTON_WORDS
+from wham_data.schemas.clock import Index, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput
 
 MAX_INFLATION: Final = 100
@@ -193,6 +195,11 @@ class CsvLog:
         table = None if long_cells else self._read_fast(wanted)
         return table if table is not None else _read_rows(self._rows(wanted), wanted)
 
+    def labels(self, column: str) -> tuple[tuple[str, ...], Index]:
+        """See `LogFile.labels`."""
+        wanted = WantedColumns(column, "time_ns", ())
+        return distinct(cells[0] for _, cells in self._rows(wanted) if cells is not None)
+
     def _read_fast(self, wanted: WantedColumns) -> LogTable | None:
         types: dict[str, pa.DataType] = dict.fromkeys(wanted.numbers, pa.float64())
         types[wanted.time] = pa.string()
@@ -307,6 +314,11 @@ class JsonLinesLog:
         check_room(self.text.lines, len(wanted.numbers) + 1)
         return _read_rows(self._rows(wanted), wanted)
 
+    def labels(self, column: str) -> tuple[tuple[str, ...], Index]:
+        """See `LogFile.labels`."""
+        wanted = WantedColumns(column, "time_ns", ())
+        return distinct(cells[0] for _, cells in self._rows(wanted) if cells is not None)
+
     def _rows(self, wanted: WantedColumns) -> Iterator[_Row]:
         paths = [self.paths[name] for name in _names(wanted)]
         for number, line in enumerate(io.BytesIO(self.text.data), 1):
@@ -371,6 +383,7 @@ def _read_rows(rows: Iterator[_Row], wanted: WantedColumns) -> LogTable:
         wanted: what to take from them.
     """
     times_ns, numbers, controls = array("q"), array("d"), array("q")
+    words = list[int]()
     codes: dict[str, int] = {}
     notes: list[str] = []
     for line, cells in rows:
@@ -380,9 +393,11 @@ def _read_rows(rows: Iterator[_Row], wanted: WantedColumns) -> LogTable:
         times_ns.append(_time_ns(cells[0], wanted, line))
         for cell, name in zip(cells[1:], wanted.numbers, strict=False):
             plain = type(cell) in _PLAIN  # all that a sound JSON log has, and there are millions
-            numbers.append(float(cell) if plain else _number(cell, name, line))
+            if not plain and is_button_word(cell):
+                words.append(len(numbers))
+            numbers.append(float(cell) if plain else number_of(cell, name, f"line {line}"))
         if wanted.control is not None:
-            control = cells[-1]
+            control = str(cells[-1]) if type(cells[-1]) is int else cells[-1]
             if not isinstance(control, str) or not control.strip():
                 raise RefusedInput(
                     Reason.LOG_TYPE, f"line {line}: column {wanted.control} names no control"
@@ -390,12 +405,16 @@ def _read_rows(rows: Iterator[_Row], wanted: WantedColumns) -> LogTable:
             controls.append(codes.setdefault(control.strip(), len(codes)))
     if not times_ns:
         raise RefusedInput(Reason.LOG_EMPTY, "the log is empty: no rows after the header")
+    table = np.array(numbers, np.float64).reshape(len(times_ns), len(wanted.numbers))
+    worded = np.zeros(table.shape if words else (0, 0), np.bool_)
+    np.put(worded, words, True)
     return LogTable(
         np.array(times_ns, np.int64),
-        np.array(numbers, np.float64).reshape(len(times_ns), len(wanted.numbers)),
+        table,
         tuple(codes),
         np.array(controls, np.int64),
         tuple(notes),
+        worded,
     )
 
 
@@ -404,19 +423,24 @@ def _shown(value: object) -> str:
     return ascii(value)[:40]
 
 
-def _number(value: Any, name: str, line: int) -> float:
-    """One sample; NaN where there is none."""
+def is_button_word(cell: object) -> bool:
+    """Whether a cell says in a word that a button is down or up."""
+    return isinstance(cell, str) and cell.strip().lower() in BUTTON_WORDS
+
+
+def number_of(value: Any, name: str, where: str) -> float:
+    """One sample of column `name`; NaN where there is none. `where` is the line or row."""
     if isinstance(value, str):
         text = value.strip()
         if len(text) <= MAX_NUMBER_CHARACTERS and _NUMBER.fullmatch(text):
             return float(text)
-        found = _WORDS.get(text.lower())
+        found = _WORDS.get(text.lower(), BUTTON_WORDS.get(text.lower()))
         if found is not None:
             return found
     elif value is None:
         return np.nan
     raise RefusedInput(
-        Reason.LOG_TYPE, f"line {line}: column {name} holds {_shown(value)}, expected a number"
+        Reason.LOG_TYPE, f"{where}: column {name} holds {_shown(value)}, expected a number"
     )
 
 

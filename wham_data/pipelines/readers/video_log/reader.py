@@ -21,14 +21,27 @@ from wham_data.pipelines.align import typical_interval
 from wham_data.pipelines.readers.kit.gaps import seconds_text
 from wham_data.pipelines.readers.kit.open_recordings import VideoClip, VideoRecording, read_video
 from wham_data.pipelines.readers.video_log.controller_log import ControllerLog, read_controller_log
-from wham_data.pipelines.readers.video_log.frame_numbers import MIN_COVERAGE, frames_at_tics
+from wham_data.pipelines.readers.video_log.devices import (
+    DEVICE_NAME,
+    MOST_DEVICES,
+    Streams,
+    device_streams,
+    may_name_devices,
+)
+from wham_data.pipelines.readers.video_log.frame_numbers import (
+    MIN_COVERAGE,
+    frames_at_tics,
+    misfit,
+)
 from wham_data.pipelines.readers.video_log.log_metadata import (
     LogMetadata,
     load_named_space,
     read_metadata,
     space_file,
 )
+from wham_data.pipelines.readers.video_log.log_rows import open_log
 from wham_data.pipelines.readers.video_log.log_table import TIME_DIGITS
+from wham_data.pipelines.readers.video_log.neighbours import beside, by_folded_ending, is_stray
 from wham_data.pipelines.video import VideoIndex, VideoLimits
 from wham_data.schemas.clock import SECOND_NS, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput, printable
@@ -39,7 +52,7 @@ METADATA_ENDINGS: Final = (".toml", ".json")
 UNREAD_LOG_ENDINGS: Final = (".npz", ".npy", ".pkl", ".pickle", ".txt", ".tsv", ".xlsx", ".json.gz")
 
 SHARED_LOG: Final = "actions"
-MIN_ROW_HZ, MAX_ROW_HZ = 0.5, 4000.0
+MIN_ROW_HZ, MAX_ROW_HZ = 0.5, 10_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,28 +70,32 @@ class VideoLog:
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
         """Every video that has a log, or a file in a log format that we do not read, beside it."""
-        present = set(files)
+        endings = LOG_ENDINGS + METADATA_ENDINGS + UNREAD_LOG_ENDINGS
+        folded = by_folded_ending(files, endings)
         shared = _shared_logs(files)
         for video in files:
             logs = (
-                _beside(video, LOG_ENDINGS, present)
+                beside(video, LOG_ENDINGS, folded)
                 or shared.get(video)
-                or _beside(video, UNREAD_LOG_ENDINGS, present)
+                or beside(video, UNREAD_LOG_ENDINGS, folded)
             )
             if not logs or not is_video(video):
                 continue
-            metadata_files = _beside(video, METADATA_ENDINGS, present)
+            there = beside(video, METADATA_ENDINGS, folded)
+            metadata_files = [path for path in there if not is_stray(path)]
+            strays = [path for path in there if path not in metadata_files]
             metadata = _metadata_or_nothing(metadata_files)
             files_read = [video, logs[0], *metadata_files[:1]]
             if metadata_files and (space := _space_file_or_nothing(metadata_files[0], metadata)):
                 files_read.append(space)
-            yield Recording(
+            recording = Recording(
                 path=video,
                 files=tuple(files_read),
                 format=self.name,
                 provenance=metadata.provenance,
-                companions=(*logs[1:], *metadata_files[1:]),
+                companions=(*logs[1:], *metadata_files[1:], *strays),
             )
+            yield from each_device(recording, _devices_or_none(logs[0], metadata))
 
     def open(self, recording: Recording, limits: VideoLimits) -> VideoRecording:
         """Read the log, index the video, and check that the two belong together."""
@@ -89,7 +106,9 @@ class VideoLog:
         space_name = metadata.actions or self.space
         space = load_named_space(others[0] if others else None, space_name) if space_name else None
         index = read_video(video, limits)
-        log = read_controller_log(log_path, metadata, space, index.times_ns, index.end_ns)
+        log = read_controller_log(
+            log_path, metadata, space, index.times_ns, index.end_ns, recording.part
+        )
         notes = [*metadata.notes, *log.notes]
         notes += [
             printable(f"{path.name} not used beside {log_path.name}")
@@ -100,6 +119,19 @@ class VideoLog:
         if log.tics is not None and not others:
             shown = frames_at_tics(log.tics, log.track.times_ns, index.times_ns)
             log = replace(log, frames=shown)
+            if shown is None:
+                notes.append("column tick does not number the video's frames: its own clock counts")
+        elif log.frames is not None and "frame" not in {
+            *metadata.columns,
+            *metadata.columns.values(),
+        }:
+            other = misfit(log.frames, log.track.times_ns, index.times_ns, index.end_ns)
+            if other is not None:
+                log = replace(log, frames=None)
+                notes.append(
+                    f'{other}: the container\'s clock counts (under [columns], frame = "frame" '
+                    'says otherwise; ignore = ["frame"] says that it means nothing)'
+                )
         if log.frames is not None:
             first, times_ns = frame_times_by_log(log, index)
             end_ns = int(times_ns[-1]) + typical_interval(times_ns)
@@ -144,24 +176,15 @@ def _shared_logs(files: tuple[Path, ...]) -> dict[Path, list[Path]]:
     logs: dict[Path, list[Path]] = {}
     videos: dict[Path, list[Path]] = {}
     for path in files:
-        if path.name in names:
+        if path.name.lower() in names:
             logs.setdefault(path.parent, []).append(path)
         elif path.suffix.lower() in VIDEO_ENDINGS:
             videos.setdefault(path.parent, []).append(path)
     return {
-        videos[folder][0]: sorted(found, key=lambda log: names.index(log.name))
+        videos[folder][0]: sorted(found, key=lambda log: names.index(log.name.lower()))
         for folder, found in logs.items()
         if len(videos.get(folder, ())) == 1
     }
-
-
-def _beside(video: Path, endings: tuple[str, ...], present: set[Path]) -> list[Path]:
-    """Files of the video's stem with one of these endings, in the order of the endings."""
-    return [
-        path
-        for ending in endings
-        if (path := video.with_name(video.stem + ending)) in present and path != video
-    ]
 
 
 def _metadata_or_nothing(files: list[Path]) -> LogMetadata:
@@ -170,6 +193,44 @@ def _metadata_or_nothing(files: list[Path]) -> LogMetadata:
         return read_metadata(files[0]) if files else LogMetadata()
     except RefusedInput:
         return LogMetadata()
+
+
+def _devices_or_none(log: Path, metadata: LogMetadata) -> Streams | None:
+    """The devices whose rows lie over one another in a log, if its columns have such a name."""
+    if metadata.only or not log.name.lower().endswith(LOG_ENDINGS):
+        return None
+    try:
+        if not may_name_devices(log):
+            return None
+        file = open_log(log)
+        if not any(DEVICE_NAME.fullmatch(name.strip()) for name in file.columns):
+            return None
+        streams = device_streams(file, metadata.columns, metadata.ignore)
+    except (RefusedInput, OSError):
+        return None
+    return streams if streams is not None and streams.mixed else None
+
+
+def each_device(recording: Recording, streams: Streams | None) -> Iterator[Recording]:
+    """A recording for each device of a log; they belong to one match, so to one split."""
+    if streams is None:
+        yield recording
+        return
+    parts = [streams.part(name) for name in streams.names]
+    if len(parts) > MOST_DEVICES or len(set(parts)) < len(parts):
+        yield recording
+        return
+    video = recording.path
+    match = recording.provenance.match or f"{video.parent.name}/{video.stem}"
+    for name, part in zip(streams.names, parts, strict=True):
+        player = recording.provenance.player
+        provenance = replace(
+            recording.provenance,
+            match=match,
+            subject=recording.provenance.subject or part,
+            player=f"{player} {name}" if player else None,
+        )
+        yield replace(recording, part=part, provenance=provenance)
 
 
 def _space_file_or_nothing(metadata_file: Path, metadata: LogMetadata) -> Path | None:

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from wham_data.pipelines.readers.kit.key_names import key_of_code
+from wham_data.pipelines.readers.owa.start import HeldAtStart
 from wham_data.schemas.actions import clamp, load_space
 from wham_data.schemas.declarations import is_number
 from wham_data.schemas.errors import Reason, RefusedInput
@@ -73,6 +74,10 @@ class InputTrack:
         for name in MOTIONS:
             self.moved[name].append(motion.get(name, 0.0))
 
+    def hold(self, names: Iterable[str]) -> None:
+        """These buttons are down, and no others: what was so when it began."""
+        self.down = sum(1 << BUTTONS.index(name) for name in names)
+
     def press(self, time_ns: int, name: str, pressed: bool) -> None:
         """A button goes down or up; nothing happens where it already is."""
         bit = 1 << BUTTONS.index(name)
@@ -102,17 +107,27 @@ class Sources:
     """Which of a recording's two mice tells what: the raw device, or the pointer on the screen.
 
     Both tell the same things, each at its own time; only one of them must count.
+
+    absolute  reports of the raw device that tell places, as a tablet or a remote desktop sends them
+    held      buttons that were down when the recording began
     """
 
     raw_motion: bool
     raw_buttons: bool
     raw_wheel: bool
     events: int
+    absolute: int = 0
+    held: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> Sources:
-        """What the raw device tells at all; a device that tells places is no measure of motion."""
-        moves = presses = wheels = places = count = 0
+        """What the raw device tells at all, by messages in any order.
+
+        Reports of places are no measure of motion. They are left out, unless most reports are such
+        and the pointer moves: then its motion is taken.
+        """
+        presses = wheels = places = moves = pointer = count = 0
+        start = HeldAtStart(SETTLED_NS)
         for event in events:
             count += 1
             if count > MOST_EVENTS:
@@ -121,9 +136,13 @@ class Sources:
                 flags = _whole(event.content.get("button_flags"))
                 presses += bool(flags & 0x3FF)
                 wheels += bool(flags & (RAW_WHEEL | RAW_WHEEL_X))
-                places += bool(_whole(event.content.get("us_flags")) & RAW_ABSOLUTE)
-                moves += 1
-        return cls(moves > 0 and not places, presses > 0, wheels > 0, count)
+                is_place = bool(_whole(event.content.get("us_flags")) & RAW_ABSOLUTE)
+                places += is_place
+                moves += not is_place
+            pointer += event.kind == "MouseEvent" and event.content.get("event_type") == "move"
+            _note_start(start, event, presses > 0)
+        raw_motion = moves > 0 and (moves >= places or not pointer)
+        return cls(raw_motion, presses > 0, wheels > 0, count, places, start.down())
 
 
 def input_track(
@@ -140,6 +159,7 @@ def input_track(
     if sources.events > MOST_ROWS:
         merge_ns = -(-(end_ns - start_ns) // MOST_ROWS)
     track = InputTrack(merge_ns)
+    track.hold(sources.held)
     track.at(start_ns)
     changed_ns: dict[str, int] = {}
     strange: Counter[str] = Counter()
@@ -187,6 +207,10 @@ def input_track(
             if any(motion.values()):
                 track.at(time_ns, **motion)
     notes = [] if sources.raw_motion else ["mouse motion is the pointer's, in pixels"]
+    if sources.raw_motion and sources.absolute:
+        notes.append(f"{sources.absolute} absolute mouse reports (us_flags 1) left out")
+    if sources.held:
+        notes.append(f"held when it began: {', '.join(sorted(sources.held))}")
     if strange:
         names = ", ".join(name for name, _ in strange.most_common(5))
         notes.append(f"{strange.total()} presses of keys that have no place here: {names}")
@@ -195,12 +219,39 @@ def input_track(
     return track.track(end_ns), tuple(notes)
 
 
+def _note_start(start: HeldAtStart, event: Event, raw_buttons: bool) -> None:
+    """What a message tells of what was down before it.
+
+    The pointer's clicks count only where the raw device tells of none before them.
+    """
+    kind, time_ns, told = event
+    if kind == "KeyboardState":
+        keys = {key_of_code(_whole(code)) for code in _list(told)}
+        start.snapshot("keyboard", time_ns, frozenset(filter(None, keys)))
+    elif kind == "MouseState":
+        buttons = {MOUSE_BUTTONS.get(str(each)) for each in _list(told)}
+        start.snapshot("mouse", time_ns, frozenset(filter(None, buttons)))
+    elif kind == "KeyboardEvent" and told.get("event_type") in ("press", "release"):
+        name = key_of_code(_whole(told.get("vk")))
+        if name is not None:
+            start.change(name, time_ns, told["event_type"] == "press")
+    elif kind == "MouseEvent" and told.get("event_type") == "click" and not raw_buttons:
+        name = MOUSE_BUTTONS.get(str(told.get("button")))
+        if name is not None:
+            start.change(name, time_ns, told.get("pressed") is True)
+    elif kind == "RawMouseEvent":
+        flags = _whole(told.get("button_flags"))
+        for place, name in enumerate(RAW_BUTTONS):
+            if flags >> 2 * place & 3:
+                start.change(name, time_ns, bool(flags >> 2 * place & 1))
+
+
 def _raw_mouse(
     track: InputTrack, press: Any, time_ns: int, content: dict[str, Any], sources: Sources
 ) -> None:
     """One report of the device: motion, then buttons down, then buttons up, then the wheel."""
     flags, turned = _whole(content.get("button_flags")), _whole(content.get("button_data"))
-    if sources.raw_motion:
+    if sources.raw_motion and not _whole(content.get("us_flags")) & RAW_ABSOLUTE:
         dx, dy = _number(content.get("last_x")), _number(content.get("last_y"))
         if dx or dy:
             track.at(time_ns, mouse_dx=dx, mouse_dy=dy)

@@ -14,7 +14,8 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -31,9 +32,11 @@ from wham_data.pipelines.readers.kit.open_recordings import (
     VideoRecording,
     audit_clock,
     check_length,
+    open_clips,
     read_video,
 )
-from wham_data.pipelines.readers.owa_inputs import Event, Sources, input_track
+from wham_data.pipelines.readers.owa.inputs import Event, Sources, input_track
+from wham_data.pipelines.readers.owa.start import by_time
 from wham_data.pipelines.video import VideoIndex, VideoLimits, decode_image
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput
@@ -48,6 +51,7 @@ TOLERANCE_NS: Final = 2_000_000
 """Containers round times to a millisecond."""
 MIN_COVERAGE: Final = 0.5
 MOST_SCREENS: Final = 2_000_000
+MOST_VIDEOS: Final = 1_000
 _PICTURE: Final = re.compile(r"data:image/(?:png|jpe?g);base64,", re.ASCII)
 
 
@@ -75,13 +79,12 @@ class Owamcap:
     order: ClassVar[int] = 210
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
-        """Every MCAP file of the profile, with the video that its first screen names."""
+        """Every MCAP file of the profile, with the videos that its screens name."""
         present = frozenset(files)
         for path in files:
             if profile_of(path) != PROFILE:
                 continue
-            video = _video_of(path, present)
-            yield Recording(path=path, files=(path, *([video] if video else [])), format=self.name)
+            yield Recording(path=path, files=(path, *_videos_of(path, present)), format=self.name)
 
     def open(
         self, recording: Recording, limits: VideoLimits
@@ -91,8 +94,8 @@ class Owamcap:
         log = _Log.read(path)
         actions, notes = log.track()
         if log.screens and videos:
-            clip, more = on_log_clock(read_video(videos[0], limits), log.screens)
-            return clip.opened(FrameData(actions=actions), notes=(*notes, *more))
+            clips, more = clips_of(log.screens, videos, limits)
+            return open_clips(clips, FrameData(actions=actions), notes=(*notes, *more))
         screens = _in_order(log.screens)
         embedded = [screen for screen in screens if not screen.uri]
         if actions is None and not embedded:
@@ -139,15 +142,17 @@ class _Log:
     sources: Sources
     start_ns: int
     end_ns: int
+    lateness_ns: int
 
     @classmethod
     def read(cls, path: Path) -> _Log:
         screens: list[Screen] = []
-        start_ns, end_ns = 1 << 63, -1
+        start_ns, end_ns, lateness_ns = 1 << 63, -1, 0
 
         def inputs() -> Iterator[Event]:
-            nonlocal start_ns, end_ns
+            nonlocal start_ns, end_ns, lateness_ns
             for event, place in _events(path):
+                lateness_ns = max(lateness_ns, end_ns - event.time_ns)
                 start_ns, end_ns = min(start_ns, event.time_ns), max(end_ns, event.time_ns)
                 if event.kind in INPUTS:
                     yield event
@@ -161,14 +166,21 @@ class _Log:
         sources = Sources.of(inputs())
         if end_ns < 0:
             raise RefusedInput(Reason.LOG_EMPTY, f"{path.name}: no screens, keys or mouse in it")
-        return cls(path, screens, sources, start_ns, end_ns)
+        # MCAP promises no order in the file: log_time tells when each message was.
+        screens.sort(key=lambda screen: screen.time_ns)
+        return cls(path, screens, sources, start_ns, end_ns, lateness_ns)
 
     def track(self) -> tuple[ActionTrack | None, tuple[str, ...]]:
         """A second pass: the input, and what to tell of it; None where none was recorded."""
         if not self.sources.events:
             return None, ("no input was recorded",)
-        events = (event for event, _ in _events(self.path) if event.kind in INPUTS)
-        return input_track(events, self.sources, self.start_ns, self.end_ns)
+        written = (event for event, _ in _events(self.path) if event.kind in INPUTS)
+        events = by_time(written, self.lateness_ns)
+        actions, notes = input_track(events, self.sources, self.start_ns, self.end_ns)
+        if self.lateness_ns:
+            late = f"messages lie up to {self.lateness_ns / 1e9:.3g} s late in the file"
+            notes = (*notes, f"{late}: taken by their log_time")
+        return actions, notes
 
 
 def _events(path: Path) -> Iterator[tuple[Event, tuple[int, int]]]:
@@ -194,25 +206,78 @@ def _screen(event: Event, place: tuple[int, int]) -> Screen:
     return Screen(event.time_ns, pts_ns if sound else None, "" if within else uri[:4096], place)
 
 
-def _video_of(path: Path, present: frozenset[Path]) -> Path | None:
-    """The video beside a recording: that which its first screen names, or that of its name.
+def _videos_of(path: Path, present: frozenset[Path]) -> tuple[Path, ...]:
+    """The videos beside a recording: those which its screens name, or that of its name.
 
     Of the name that a message holds only the last part counts: nothing outside the folder is read.
     """
-    names: list[str] = []
+    names: dict[str, None] = {}
     try:
         for event, place in _events(path):
             if event.kind in SCREENS:
                 uri = _screen(event, place).uri
                 if not uri:
-                    return None
-                names.append(re.split(r"[\\/]", uri)[-1])
-                break
+                    break
+                names[file_name(uri)] = None
+                if len(names) > MOST_VIDEOS:
+                    break
     except RefusedInput:
         pass  # `open` says why
-    names += [path.stem + ending for ending in sorted(VIDEO_ENDINGS)]
-    beside = (path.parent / name for name in names)
-    return next((video for video in beside if video in present and sniff(video) == "video"), None)
+    named = [path.parent / name for name in names]
+    found = tuple(video for video in named if video in present and sniff(video) == "video")
+    if found or not names:
+        return found
+    beside = (path.with_name(path.stem + ending) for ending in sorted(VIDEO_ENDINGS))
+    return tuple(
+        next(([video] for video in beside if video in present and sniff(video) == "video"), [])
+    )
+
+
+def file_name(uri: str) -> str:
+    """The last part of the name that a message holds."""
+    return re.split(r"[\\/]", uri)[-1]
+
+
+def clips_of(
+    screens: list[Screen], videos: list[Path], limits: VideoLimits
+) -> tuple[tuple[VideoClip, ...], tuple[str, ...]]:
+    """The frames of the videos that screens name, one video after the other.
+
+    Args:
+        screens: by time.
+        videos: those that are there. A single one that no screen names is that of all screens.
+        limits: what they may claim.
+
+    Raises:
+        RefusedInput: LOG_CLOCK, the screens of two videos lie between one another; as `on_log_clock`.
+    """
+    by_name: dict[str, list[Screen]] = {}
+    for screen in screens:
+        if screen.uri:
+            by_name.setdefault(file_name(screen.uri), []).append(screen)
+    if not by_name.keys() & {video.name for video in videos}:
+        by_name = {videos[0].name: screens}
+    notes: list[str] = []
+    clips: list[VideoClip] = []
+    there = {video.name: video for video in videos}
+    for name, mine in by_name.items():
+        if name not in there:
+            notes.append(f"{len(mine)} screens are in {name}, which is not there: left out")
+            continue
+        clip, told = on_log_clock(read_video(there[name], limits), mine)
+        notes += told
+        if clips and int(clip.times_ns[0]) <= int(clips[-1].times_ns[-1]):
+            raise RefusedInput(
+                Reason.LOG_CLOCK,
+                f"the screens of {clips[-1].index.path.name} and {name} lie between one another",
+            )
+        if clips:  # the last frame of a video stays until the next one begins
+            end_ns = min(clips[-1].end_ns, int(clip.times_ns[0]))
+            clips[-1] = replace(clips[-1], end_ns=end_ns)
+        clips.append(clip)
+    if len(clips) > 1:
+        notes.append(f"{len(clips)} videos joined by log_time")
+    return tuple(clips), tuple(notes)
 
 
 def _in_order(screens: list[Screen]) -> list[Screen]:
@@ -269,18 +334,19 @@ def on_log_clock(index: VideoIndex, screens: list[Screen]) -> tuple[VideoClip, t
 
 
 def _messages_at(path: Path, places: list[tuple[int, int]]) -> Iterator[bytes]:
-    """The messages at some places, in order; a chunk is unpacked once."""
-    at = 0
-    while at < len(places):
-        for message in read_messages(path, places[at][0]):
-            if at < len(places) and message.place == places[at]:
-                yield message.data
-                at += 1
-            if at == len(places) or places[at][0] > message.place[0]:
+    """The messages at some places, in the order asked for; a chunk is unpacked once for a run."""
+    for chunk, run in groupby(places, key=lambda place: place[0]):
+        wanted = list(run)
+        missing, found = set(wanted), dict[tuple[int, int], bytes]()
+        for message in read_messages(path, chunk):
+            if message.place in missing:
+                found[message.place] = message.data
+                missing.discard(message.place)
+            if not missing or message.place[0] != chunk:
                 break
-        else:
-            if at < len(places):
-                raise RefusedInput(Reason.CHANGED_WHILE_READ, f"{path.name} changed while read")
+        if missing:
+            raise RefusedInput(Reason.CHANGED_WHILE_READ, f"{path.name} changed while read")
+        yield from map(found.__getitem__, wanted)
 
 
 def _embedded_picture(data: bytes) -> Picture | None:

@@ -43,15 +43,16 @@ from wham_data.pipelines.readers.kit.open_recordings import (
     read_video,
 )
 from wham_data.pipelines.readers.kit.options import names_option, option
-from wham_data.pipelines.readers.lerobot_dataset import Dataset, Episode, VideoSpan
+from wham_data.pipelines.readers.lerobot.clock import nearest_frames, retimed, row_times
+from wham_data.pipelines.readers.lerobot.dataset import Dataset, Episode, VideoSpan
 from wham_data.pipelines.video import VideoIndex, VideoLimits
 from wham_data.schemas.actions import ActionSpace, load_space, space_names
-from wham_data.schemas.clock import SECOND_NS, Index, steps_ns
+from wham_data.schemas.clock import SECOND_NS, Index, Nanos, steps_ns
 from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.recording import FrameData, Provenance, Recording, RefusedFile
 
 F = TypeVar("F", bound=np.floating[Any])
-ACTION, STATE, REWARD = "action", "observation.state", "next.reward"
+ACTION, STATE, REWARD, STAMP = "action", "observation.state", "next.reward", "timestamp"
 MOST_FRAMES: Final = 1 << 23
 MIN_COVERAGE: Final = 0.5
 """Share of an episode's rows that must have their frame in the video."""
@@ -145,6 +146,9 @@ class LeRobot:
             span = episode.videos.get(camera, VideoSpan())
             clip = _clip(read_video(video, limits), span, dataset.rate)
             places, notes = _frames_of(rows, clip, dataset.rate)
+            if rows.clock_notes:
+                moved = retimed(clip.times_ns, clip.end_ns, places, rows.times_ns)
+                clip = VideoClip(clip.index, clip.first, *moved)
             count = len(clip.times_ns)
             track = None
             if space is not None:
@@ -157,7 +161,7 @@ class LeRobot:
                     rewards=None if rows.rewards is None else _spread(rows.rewards, places, count),
                     texts=rows.texts_at(places, count),
                 ),
-                notes=notes,
+                notes=(*rows.clock_notes, *notes),
             )
 
         if not np.array_equal(rows.frames, np.arange(rows.count)):
@@ -165,6 +169,9 @@ class LeRobot:
                 Reason.TRUNCATED, f"its frames are not numbered 0 to {rows.count - 1}"
             )
         times_ns, end_ns = even_times(rows.count, dataset.rate)
+        if rows.clock_notes:
+            times_ns = rows.times_ns
+            end_ns = int(times_ns[-1]) + int(np.median(np.diff(times_ns)))
         check_length(rows.count, end_ns, limits)
         clock = audit_clock(times_ns)
         track = per_frame_track(space, times_ns, end_ns, actions) if space else None
@@ -175,6 +182,7 @@ class LeRobot:
                 frame_end_ns=end_ns,
                 clock=clock,
                 data=data,
+                notes=rows.clock_notes,
             )
 
         def pictures(picks: Index) -> Iterator[Picture | None]:
@@ -185,6 +193,7 @@ class LeRobot:
             frame_end_ns=end_ns,
             clock=clock,
             data=data,
+            notes=rows.clock_notes,
             pictures=pictures,
             limits=limits,
         )
@@ -215,11 +224,14 @@ class _Rows:
 
     numbers  int64 [N]  in their file
     frames   int64 [N]  `frame_index`, strictly increasing
+    times_ns  int64 [N]  when each was, and clock_notes where that is not frame_index / fps
     actions  numbers [N, A], or None; states float32 [N, S], rewards float32 [N] and texts likewise
     """
 
     numbers: Index
     frames: Index
+    times_ns: Nanos
+    clock_notes: tuple[str, ...]
     actions: NDArray[Any] | None
     states: NDArray[np.float32] | None
     rewards: NDArray[np.float32] | None
@@ -237,7 +249,7 @@ class _Rows:
             RefusedInput: LOG_EMPTY, LOG_CLOCK, and as `read_where` and `numbers_of`.
         """
         there = columns_of(data)
-        optional = [name for name in (ACTION, STATE, REWARD, "task_index") if name in there]
+        optional = [name for name in (ACTION, STATE, REWARD, "task_index", STAMP) if name in there]
         table, numbers = read_where(
             data, ["frame_index", *optional], "episode_index", episode.number
         )
@@ -254,9 +266,13 @@ class _Rows:
             )
         states, rewards, tasks = (columns.get(name) for name in (STATE, REWARD, "task_index"))
         texts = dataset.tasks() if tasks is not None else {}
+        stamps = columns[STAMP][:, 0] if STAMP in columns else None
+        times_ns, clock_notes = row_times(frames, stamps, dataset.rate)
         return cls(
             numbers,
             frames,
+            times_ns,
+            clock_notes,
             columns.get(ACTION),
             states.astype(np.float32) if states is not None else None,
             rewards[:, 0].astype(np.float32) if rewards is not None else None,
@@ -289,11 +305,14 @@ def _frames_of(rows: _Rows, clip: VideoClip, rate: Fraction) -> tuple[Index, tup
     Raises:
         RefusedInput: LOG_COVERAGE, most rows have none.
     """
-    times_ns = steps_ns(rows.frames, rate)
     half_ns = int(SECOND_NS / rate / 2)
-    places = np.searchsorted(clip.times_ns, times_ns - half_ns)
-    near = clip.times_ns[np.minimum(places, len(clip.times_ns) - 1)] - times_ns
-    found = (places < len(clip.times_ns)) & (np.abs(near) <= half_ns)
+    places, away = nearest_frames(steps_ns(rows.frames, rate), clip.times_ns, half_ns)
+    if rows.clock_notes:
+        # A video that keeps the real times is met at them; one at the nominal rate is not.
+        real, real_away = nearest_frames(rows.times_ns, clip.times_ns, half_ns)
+        if ((real >= 0).sum(), -real_away) > ((places >= 0).sum(), -away):
+            places = real
+    found = places >= 0
     if found.sum() < MIN_COVERAGE * rows.count:
         raise RefusedInput(
             Reason.LOG_COVERAGE,
@@ -302,7 +321,7 @@ def _frames_of(rows: _Rows, clip: VideoClip, rate: Fraction) -> tuple[Index, tup
     missing, spare = rows.count - int(found.sum()), len(clip.times_ns) - int(found.sum())
     notes = [f"{missing} rows without a frame: left out"] if missing else []
     notes += [f"{spare} frames without a row: action not known"] if spare else []
-    return np.where(found, places, -1), tuple(notes)
+    return places, tuple(notes)
 
 
 def _spread(values: NDArray[F], places: Index, count: int) -> NDArray[F]:

@@ -1,0 +1,1 @@
+"""LeRobot data sets: their tables, their clock, their videos."""

@@ -1,0 +1,1 @@
+"""Recordings of the open world agents: messages in MCAP, and videos."""

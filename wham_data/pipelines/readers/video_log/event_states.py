@@ -1,0 +1,211 @@
+"""Events become states: what was held after each of them, and what is not known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wham_data.pipelines.align import latest_at
+from wham_data.pipelines.readers.video_log.log_clock import strictly_rising
+from wham_data.schemas.actions import ActionSpace
+from wham_data.schemas.clock import SECOND_NS, Index, Nanos
+
+UNPLUGGED: Final = -2
+PLUGGED: Final = -3
+SNAPSHOT_NS: Final = SECOND_NS // 10
+SNAPSHOT_PACE_NS: Final = 5_000_000
+SNAPSHOT_CONTROLS: Final = 3
+LEAVES: Final = frozenset(
+    {"disconnect", "disconnected", "unplug", "unplugged", "removed", "deviceremoved", "detached",
+     "joydeviceremoved", "controllerdeviceremoved", "gamepaddisconnected", "devicedisconnected"}
+)  # fmt: skip
+COMES: Final = frozenset(
+    {"connect", "connected", "plug", "plugged", "added", "deviceadded", "attached", "connection",
+     "joydeviceadded", "controllerdeviceadded", "gamepadconnected", "deviceconnected"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What happened, in the order in which it did.
+
+    times_ns  int64   [N]  non-decreasing
+    places    int64   [N]  positions in the space; UNPLUGGED or PLUGGED for the device itself
+    values    float64 [N]  not finite: from here on the control is not known
+    devices   int64   [N]  which device it came from
+    """
+
+    times_ns: Nanos
+    places: Index
+    values: NDArray[np.float64]
+    devices: Index
+
+    def only(self, which: NDArray[np.bool_] | slice) -> Events:
+        """Some of them."""
+        return Events(
+            self.times_ns[which], self.places[which], self.values[which], self.devices[which]
+        )
+
+
+def comings_and_goings(name: str, values: NDArray[np.float64]) -> Index | None:
+    """PLUGGED or UNPLUGGED for each event of a control that says whether the device is there.
+
+    Args:
+        name: of the control.
+        values: float64 [N], its events; 0 turns a coming into a going.
+
+    Returns:
+        int64 [N]; None for any other control.
+    """
+    word = "".join(letter for letter in name.lower() if letter.isalnum())
+    if word in LEAVES:
+        return np.full(len(values), UNPLUGGED)
+    return np.where(values == 0, UNPLUGGED, PLUGGED) if word in COMES else None
+
+
+def without_repeated(events: Events, motions: frozenset[int]) -> tuple[Events, list[str]]:
+    """Drop events that say what the line above says; of motion only where every line is doubled."""
+    same = (np.diff(events.times_ns) == 0) & (np.diff(events.places) == 0)
+    same &= events.values[1:] == events.values[:-1]
+    if 2 * int(same.sum()) < len(events.times_ns) - 1:
+        same &= ~np.isin(events.places[1:], list(motions))
+    if not same.any():
+        return events, []
+    keep = np.append(True, ~same)
+    return events.only(keep), [f"{int(same.sum())} duplicate rows dropped"]
+
+
+def states_of(
+    events: Events, space: ActionSpace, until_ns: int
+) -> tuple[Nanos, NDArray[np.float64], list[str]]:
+    """What was held after each event.
+
+    Events of one instant make one row: of motion the sum. Where a control changes twice at one
+    instant, as in a tap within one tick of the clock, there is a row for each change, 1 ns apart.
+    A device that goes, or is replaced by another, takes with it what it held: while it may have
+    been gone, that is not known.
+
+    Args:
+        events: N > 0.
+        space: what the controls mean.
+        until_ns: when the log ends; a control whose only word is a release there was not held.
+
+    Returns:
+        Times int64 [R], strictly increasing, states float64 [R, A], and notes.
+    """
+    changed = np.append(False, np.diff(events.devices) != 0)
+    changed |= np.isin(events.places, (UNPLUGGED, PLUGGED))
+    changed |= np.append(False, events.places[:-1] == UNPLUGGED)
+    changed[0] = True
+    starts = np.flatnonzero(changed)
+    rows, times_ns = _rows(events, np.cumsum(changed), space)
+    values = np.zeros((len(times_ns), space.size))
+    notes: list[str] = []
+    for start, stop in zip(starts, [*starts[1:].tolist(), len(changed)], strict=True):
+        mine = events.only(slice(start, stop))
+        first, last = int(rows[start]), int(rows[stop - 1])
+        states, said = _carried(mine, rows[start:stop] - first, last - first + 1, space, until_ns)
+        if mine.places[0] == UNPLUGGED:
+            states[:] = np.nan
+        elif stop < len(changed) and events.places[stop] != UNPLUGGED:
+            states[-1] = _unknown_if_held(states[-1], space)
+        values[first : last + 1] = states
+        notes += said
+    if len(starts) > 1:
+        at_s = events.times_ns[starts[1]] / SECOND_NS
+        notes.append(
+            f"the device goes or is replaced {len(starts) - 1} times, first at {at_s:.3f} s: "
+            "what it held is not known while it may be gone, and not held afterwards"
+        )
+    return times_ns, values, notes
+
+
+def _unknown_if_held(state: NDArray[np.float64], space: ActionSpace) -> NDArray[np.float64]:
+    """The last state of a device that is replaced: nobody saw what it held come to rest."""
+    held = state.copy()
+    held[space.of_kind("delta")] = 0.0
+    return np.full_like(state, np.nan) if (held != 0).any() else state
+
+
+def _rows(events: Events, segments: Index, space: ActionSpace) -> tuple[Index, Nanos]:
+    """The row of each event, int64 [N], non-decreasing, and the time of each row.
+
+    Args:
+        events: N of them.
+        segments: int64 [N], non-decreasing; events of two segments never share a row.
+        space: says which controls are motion, which adds up within an instant.
+    """
+    count = len(events.times_ns)
+    instant = np.cumsum(np.append(0, np.diff(events.times_ns) > 0))
+    begins = np.append(True, (np.diff(instant) > 0) | (np.diff(segments) > 0))
+    placed = np.lexsort((np.arange(count), events.places, instant))
+    same = (np.diff(instant[placed]) == 0) & (np.diff(events.places[placed]) == 0)
+    before = np.full(count, -1)  # the event of the same control at the same instant, if any
+    before[placed[1:][same]] = placed[:-1][same]
+    before[np.isin(events.places, space.of_kind("delta"))] = -1
+    row_start = 0
+    for event in np.flatnonzero(before >= 0).tolist():
+        if before[event] >= row_start:
+            begins[event], row_start = True, event
+    rows = np.cumsum(begins) - 1
+    starts = np.flatnonzero(np.diff(rows, prepend=-1))
+    return rows, strictly_rising(events.times_ns[starts])
+
+
+def _carried(
+    events: Events, rows: Index, count: int, space: ActionSpace, until_ns: int
+) -> tuple[NDArray[np.float64], list[str]]:
+    """States of one device from rest, float64 [count, A], and notes."""
+    values = np.zeros((count, space.size))
+    motions = set(space.of_kind("delta").tolist())
+    buttons = set(space.of_kind("button").tolist())
+    snapshot = _opening_snapshot(events)
+    held, lost, ended = list[str](), list[str](), list[str]()
+    for dimension in range(space.size):
+        mine = np.flatnonzero(events.places == dimension)
+        if not len(mine):
+            continue
+        if dimension in motions:
+            np.add.at(values[:, dimension], rows[mine], events.values[mine])
+            continue
+        begins = int(rows[mine[0]])
+        latest = latest_at(rows[mine], np.arange(begins, count))
+        values[begins:, dimension] = events.values[mine][latest]
+        if begins == 0 or events.values[mine[0]] != 0 or mine[0] < snapshot:
+            continue
+        name = space.names[dimension]
+        if events.times_ns[mine[0]] >= until_ns:
+            ended.append(name)
+        elif dimension in buttons and not _releases_twice(events.values[mine]):
+            values[:begins, dimension] = 1.0
+            held.append(name)
+        else:
+            values[:begins, dimension] = np.nan
+            lost.append(name)
+    notes = [f"{', '.join(held[:8])}: the first event is a release, so held until then"] * bool(
+        held
+    )
+    if lost:
+        notes.append(f"{', '.join(lost[:8])}: the first event is a return to rest, unknown before")
+    if ended:
+        notes.append(f"{', '.join(ended[:8])}: one event, rest at the log's end: taken as unused")
+    return values, notes
+
+
+def _releases_twice(values: NDArray[np.float64]) -> bool:
+    """Whether the log repeats releases, so that a release does not prove a press."""
+    return bool(((values[1:] == 0) & (values[:-1] == 0)).any())
+
+
+def _opening_snapshot(events: Events) -> int:
+    """How many events at the start only list controls at rest: a recorder's first look at the pad."""
+    other = np.flatnonzero(
+        (events.values != 0)
+        | (events.times_ns > events.times_ns[0] + SNAPSHOT_NS)
+        | (np.diff(events.times_ns, prepend=events.times_ns[0]) > SNAPSHOT_PACE_NS)
+    )
+    count = int(other[0]) if len(other) else len(events.values)
+    return count if len(np.unique(events.places[:count])) >= SNAPSHOT_CONTROLS else 0

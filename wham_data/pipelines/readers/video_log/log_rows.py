@@ -1,0 +1,178 @@
+"""Small steps between a log's columns and its track: open it, count its ticks, drop what is absent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS, typical_interval
+from wham_data.pipelines.readers.kit.frame_actions import one_hot
+from wham_data.pipelines.readers.video_log.log_metadata import ColumnRoles, LogMetadata, listed
+from wham_data.pipelines.readers.video_log.log_parquet import ParquetLog
+from wham_data.pipelines.readers.video_log.log_table import LogFile, LogTable
+from wham_data.pipelines.readers.video_log.log_text import open_text_log
+from wham_data.pipelines.readers.video_log.scales import Scale
+from wham_data.schemas.actions import ActionSpace
+from wham_data.schemas.clock import SECOND_NS, Index, Nanos
+from wham_data.schemas.errors import Reason, RefusedInput
+
+THERE: Final = re.compile(r"(?:.*[._])?(?:is_?)?(?:connected|plugged|attached)", re.IGNORECASE)
+TICK_COLUMNS: Final = ("time_ticks", "qpc", "ticks", "timestamp", "time")
+UNEVEN: Final = 1.5
+UNEVEN_SHARE: Final = 0.2
+MANY_SILENCES: Final = 5
+
+
+def open_log(path: Path) -> LogFile:
+    """A .csv, .jsonl or .parquet log (text forms also gzipped), its column names read.
+
+    Raises:
+        RefusedInput: it is no sound file of its form.
+    """
+    parquet = path.name.lower().endswith(".parquet")
+    return ParquetLog.open(path) if parquet else open_text_log(path)
+
+
+def ticking(columns: tuple[str, ...], mapping: Mapping[str, str]) -> dict[str, str]:
+    """The pairs of [columns], with the column that counts ticks read as whole numbers.
+
+    Raises:
+        RefusedInput: LOG_COLUMN, there is none.
+    """
+    pairs = dict(mapping)
+    for left, right in mapping.items():
+        if "time_ticks" in (left, right):
+            del pairs[left]
+            return {**pairs, (left if right == "time_ticks" else right): "time_ns"}
+    found = [name for name in TICK_COLUMNS if name in columns]
+    if len(found) != 1:
+        raise RefusedInput(
+            Reason.LOG_COLUMN,
+            f'tick_rate: which column counts ticks? Write COLUMN = "time_ticks" under [columns]; '
+            f"the log has {listed(columns)}",
+        )
+    return {**pairs, found[0]: "time_ns"}
+
+
+def in_nanoseconds(table: LogTable, tick_rate: int | None) -> LogTable:
+    """Times that count ticks, such as those of QueryPerformanceCounter, as nanoseconds."""
+    if tick_rate is None:
+        return table
+
+    def converted(ticks: Nanos) -> Nanos:
+        whole, rest = np.divmod(ticks, tick_rate)
+        times_ns: Nanos = whole * SECOND_NS + rest * SECOND_NS // tick_rate
+        return times_ns
+
+    span = table.span_ns
+    if span is not None:
+        low, high = converted(np.array(span, np.int64)).tolist()
+        span = (low, high)
+    note = f"times count ticks, {tick_rate} a second"
+    return replace(
+        table, times_ns=converted(table.times_ns), span_ns=span, notes=(*table.notes, note)
+    )
+
+
+def one_button_each(numbers: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Numbers of actions as buttons of which one is down; the other columns follow.
+
+    Args:
+        numbers: float64 [N, 1 + C], the action of each row first, NaN where it is not known.
+        size: how many actions there are.
+
+    Raises:
+        RefusedInput: LOG_RANGE, a number that is no action.
+    """
+    action = numbers[:, 0]
+    wrong = np.flatnonzero(np.isfinite(action) & ((action < 0) | (action % 1 != 0)))
+    if len(wrong):
+        raise RefusedInput(
+            Reason.LOG_RANGE,
+            f"value out of range: action {action[wrong[0]]:g} in row {wrong[0]} (the first is 0): "
+            f"expected 0 to {size - 1}",
+        )
+    codes = np.where(np.isfinite(action), action, -1).astype(np.int64)
+    return np.hstack([one_hot(codes, size), numbers[:, 1:]])
+
+
+def without_absent(table: LogTable, column: str) -> LogTable:
+    """Rows in which the last column says that the pad is not connected are not known."""
+    absent = table.numbers[:, -1] == 0
+    if not absent.any():
+        return table
+    numbers = np.where(absent[:, None], np.nan, table.numbers)
+    note = f"{int(absent.sum())} rows in which {column} is 0: nothing is known to be held"
+    return replace(table, numbers=numbers, notes=(*table.notes, note))
+
+
+def lapses(times_ns: Nanos, devices: Index) -> Nanos:
+    """When it is no longer known what a device that another one replaces holds, int64 [L].
+
+    That is one typical interval after its last row, where the next device's first row comes later.
+
+    Args:
+        times_ns: int64 [N], strictly increasing.
+        devices: int64 [N], the device of each row.
+    """
+    typical = typical_interval(times_ns)
+    last = np.flatnonzero(np.diff(devices) != 0)
+    last = last[np.diff(times_ns)[last] > 2 * typical]
+    lapse_ns: Nanos = times_ns[last] + typical
+    return lapse_ns
+
+
+def scales_of(
+    roles: ColumnRoles, metadata: LogMetadata, space: ActionSpace | None = None
+) -> dict[str, Scale]:
+    """Dimension -> the scale that the metadata declares for it, by either name.
+
+    Args:
+        roles: of the columns.
+        metadata: what is said.
+        space: of an event log, whose controls are no columns.
+    """
+    columns = roles.dimensions if space is None else {name: name for name in space.names}
+    scales = metadata.scales
+    return {
+        name: scales.get(name, scales.get(column, Scale()))
+        for name, column in columns.items()
+        if name in scales or column in scales
+    }
+
+
+def held_between(
+    times_ns: Nanos, values: NDArray[np.float64], hold: bool | None
+) -> tuple[bool, list[str]]:
+    """Whether rows are written on change only, so that each holds until the next, and a note.
+
+    It shows in a log with silences in which no two neighbouring rows are alike and whose rows come
+    at uneven times. A polled log with one hole in it is even elsewhere.
+
+    Args:
+        times_ns: int64 [N], strictly increasing.
+        values: float64 [N, A].
+        hold: what the metadata says; None: nothing.
+    """
+    if hold is not None:
+        return hold, ["each row holds until the next (hold = true)"] if hold else []
+    steps = np.diff(times_ns)
+    silences = int(np.count_nonzero(steps > DEFAULT_MAX_GAP_NS))
+    alike = (values[1:] == values[:-1]).all(axis=1)
+    if not silences or alike.any() or not np.isfinite(values).all():
+        return False, []
+    uneven = np.count_nonzero(steps > UNEVEN * typical_interval(times_ns))
+    if uneven >= UNEVEN_SHARE * len(steps) or silences >= MANY_SILENCES:
+        return True, [
+            "no row repeats the one above and they come at uneven times: taken as written on "
+            "change only, each row holds until the next (hold = false says otherwise)"
+        ]
+    return False, [
+        "no row repeats the one above: if rows are written on change only, set hold = true"
+    ]
