@@ -94,7 +94,9 @@ def test_a_small_cache_is_never_overfull_and_what_goes_is_fetched_again(
 def test_a_full_shuffle_that_does_not_fit_into_the_cache_is_refused_with_the_way_out(
     there: Corpus,
 ) -> None:
-    with pytest.raises(UsageError, match=r"cache_bytes, or shuffle only neighbouring windows with pool=N"):
+    with pytest.raises(
+        UsageError, match=r"cache_bytes, or shuffle only neighbouring windows with pool=N"
+    ):
         WindowDataset(there, **SETTINGS, cache_bytes=shard_bytes(there))
     assert len(windows(WindowDataset(there, **SETTINGS, pool=8, cache_bytes=shard_bytes(there))))
 

@@ -21,7 +21,7 @@ from wham_data.pipelines.dream.pictures import (
     write_dream_video,
     write_overlay,
 )
-from wham_data.pipelines.dream.sources import open_source
+from wham_data.pipelines.dream.sources import open_dream_source
 from wham_data.pipelines.readers import discover, open_recording
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import load_space
@@ -47,7 +47,9 @@ def mp4(folder: Path, provenance: Provenance) -> Path:
 
 def overlay(folder: Path, provenance: Provenance) -> Path:
     path = folder / "play.mp4"
-    write_overlay(path, FRAMES, FRAMES, np.zeros((4, 16), np.float32), provenance)
+    write_overlay(
+        path, FRAMES, FRAMES, np.zeros((4, 16), np.float32), load_space("wham16"), provenance
+    )
     return path
 
 
@@ -102,9 +104,9 @@ def test_a_dreamt_picture_is_no_prompt_unless_it_is_allowed(tmp_path: Path) -> N
     write_dream_pngs(tmp_path, FRAMES, TINY)
 
     with pytest.raises(RefusedInput, match="wham-tiny") as refused:
-        open_source([tmp_path])
+        open_dream_source([tmp_path])
     assert refused.value.reason is Reason.SYNTHETIC
-    assert open_source([tmp_path], allow_synthetic=True).kind == "pictures"
+    assert open_dream_source([tmp_path], allow_synthetic=True).kind == "pictures"
 
 
 def test_a_json_of_another_tool_called_dream_is_no_mark(tmp_path: Path) -> None:
