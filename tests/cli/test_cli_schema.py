@@ -94,6 +94,7 @@ def test_convert_json_has_rules_loss_and_what_stays_empty() -> None:
         "sources": ["button_8"],
         "scales": [1.0],
         "combine": "max",
+        "offset": 0.0,
         "pressed_at": None,
         "full_at": None,
     }
