@@ -84,7 +84,7 @@ def _model_of(path: Path, size: int, changed_ns: int) -> str | None:
 def _model_beside(path: Path) -> str | None:
     """The model that a `dream.json` names: in the file's folder, that above, or one of its name."""
     stem = path.name.partition(".")[0]
-    for folder in (path.parent, path.parent.parent, path.with_name(stem), path.with_suffix("")):
+    for folder in (path.parent, path.parent.parent, path.parent / stem, path.with_suffix("")):
         account = folder / ACCOUNT
         try:
             if not account.is_file() or account.stat().st_size > MOST_ACCOUNT_BYTES:

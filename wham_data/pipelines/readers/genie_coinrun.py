@@ -58,7 +58,7 @@ class GenieCoinrun:
         """Every numbered video of 64x64 pixels in MPEG-4 Part 2 that has no log beside it."""
         together: dict[Path, int] = {}
         for path in files:
-            stem = path.with_name(path.name.partition(".")[0])
+            stem = path.parent / path.name.partition(".")[0]
             together[stem] = together.get(stem, 0) + 1
         for path in files:
             if (
