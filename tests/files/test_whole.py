@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -84,3 +87,20 @@ def test_an_object_that_is_damaged_or_not_there_is_none(tmp_path: Path) -> None:
     found = [read_object(tmp_path / f"{name}.json", 100) for name in ("good", "list", "half", "no")]
 
     assert found == [{"a": 1}, None, None, None]
+
+
+def test_a_disk_that_cannot_sync_folders_gets_its_files_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def files_only(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    with written_whole(tmp_path / "note.txt") as path:
+        path.write_text("whole")
+
+    assert (tmp_path / "note.txt").read_text() == "whole"

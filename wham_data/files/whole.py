@@ -10,6 +10,7 @@ have names that begin with PRIVATE.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
@@ -22,6 +23,8 @@ from wham_data.schemas.corpus_info import parse_json
 from wham_data.schemas.errors import UsageError
 
 PRIVATE: Final = ".tmp-"
+NO_SYNC: Final = {errno.EACCES, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EROFS}
+"""Errors of a folder that cannot be synced: it belongs to somebody else, or to another kind of disk."""
 
 
 @contextmanager
@@ -56,7 +59,7 @@ def folder_whole(path: Path) -> Iterator[Path]:
         yield beside
         _sync_all(beside)
         beside.rename(path)
-        _sync(path.parent)
+        sync_if_possible(path.parent)
 
 
 @contextmanager
@@ -81,7 +84,7 @@ def put_in_place(staged: Path, target: Path) -> None:
     if staged.is_dir() and target.exists():
         shutil.rmtree(target)
     staged.replace(target)
-    _sync(target.parent)
+    sync_if_possible(target.parent)
 
 
 def read_object(path: Path, most_bytes: int) -> dict[str, Any] | None:
@@ -104,10 +107,30 @@ def _sync_all(path: Path) -> None:
     if path.is_dir():
         for entry in path.iterdir():
             _sync_all(entry)
-    _sync(path)
+        sync_if_possible(path)
+    else:
+        sync(path)
 
 
-def _sync(path: Path) -> None:
+def sync_if_possible(folder: Path) -> None:
+    """Sync the names in a folder to disk, on a file system that can do so.
+
+    Raises:
+        OSError: the disk fails.
+    """
+    try:
+        sync(folder)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
+
+
+def sync(path: Path) -> None:
+    """Sync the bytes of a file, or the names in a folder, to disk.
+
+    Raises:
+        OSError: the disk fails, or the file system cannot sync a folder.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -32,11 +32,10 @@ from wham_data.corpus.storage.contract import (
     one_line,
 )
 from wham_data.faults import fault_point
+from wham_data.files.whole import sync, sync_if_possible
 from wham_data.schemas.errors import IntegrityError, WhamDataError
 
 NO_LINKS: Final = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-NO_SYNC: Final = {errno.EACCES, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EROFS}
-"""What folders far above a corpus may answer: not ours to open, or of a kind that nobody syncs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +141,7 @@ class LocalStorage:
         target = self.path(name)
         fault_point("name.written", name)
         with one_line(target):
-            _sync(temporary)
+            sync(temporary)
             try:
                 os.link(temporary, target)
                 made = True
@@ -156,7 +155,7 @@ class LocalStorage:
                         "writers cannot be kept apart; put the corpus on another disk"
                     ) from error
                 raise
-            _sync(target.parent)
+            sync(target.parent)
         fault_point("name.published", name)
         return made
 
@@ -164,9 +163,9 @@ class LocalStorage:
         """See `Storage.replace`."""
         with self.staged(name) as temporary, one_line(temporary):
             temporary.write_bytes(content)
-            _sync(temporary)
+            sync(temporary)
             temporary.replace(self.path(name))
-            _sync(temporary.parent)
+            sync(temporary.parent)
 
     def settle(self, *folders: str) -> None:
         """See `Storage.settle`."""
@@ -174,7 +173,7 @@ class LocalStorage:
             path = self.path(folder)
             self._make_folder(path)
             with one_line(path):
-                _sync(path)
+                sync(path)
 
     def delete(self, name: str) -> None:
         """See `Storage.delete`."""
@@ -234,19 +233,7 @@ class LocalStorage:
         with one_line(folder):
             folder.mkdir(parents=True, exist_ok=True)
             for above in folder.parents:
-                try:
-                    _sync(above)
-                except OSError as error:
-                    if error.errno not in NO_SYNC:
-                        raise
+                sync_if_possible(above)
                 if above in self._settled:
                     break
         self._settled.update([folder, *folder.parents])
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
