@@ -14,7 +14,7 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -95,6 +95,25 @@ def read_object(path: Path, most_bytes: int) -> dict[str, Any] | None:
     except (OSError, UsageError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def differences(
+    noted: Mapping[str, object],
+    wanted: Mapping[str, object],
+    text: Callable[[object], str] = str,
+) -> list[str]:
+    """The settings that differ, one text for each: `name: noted value, not wanted value`.
+
+    Args:
+        noted: settings read from a file, by name.
+        wanted: the settings now. A name that one of the two lacks counts as None there.
+        text: how a value is shown.
+    """
+    return [
+        f"{name}: {text(noted.get(name))}, not {text(wanted.get(name))}"
+        for name in sorted({*noted, *wanted})
+        if noted.get(name) != wanted.get(name)
+    ]
 
 
 def _private(parent: Path, prefix: str = PRIVATE) -> Path:

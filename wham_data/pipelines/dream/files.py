@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from wham_data.corpus.storage.contract import one_line
 from wham_data.corpus.storage.locations import open_storage
-from wham_data.files.whole import private_folder, put_in_place, read_object
+from wham_data.files.whole import differences, private_folder, put_in_place, read_object
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.pipelines.dream.actions import STEP
 from wham_data.pipelines.dream.model_steps import ModelSteps
@@ -180,12 +180,7 @@ class DreamFolder:
             noted = read_object(self.root / name, MOST_JSON_BYTES)
             if noted is None:
                 raise IntegrityError(f"{self.root / name}: damaged. Dream into another --out")
-            changed = [
-                f"{key}: {_said(noted.get(key))}, not {_said(wanted.get(key))}"
-                for key in sorted({*noted, *wanted})
-                if noted.get(key) != wanted.get(key)
-            ]
-            if changed:
+            if changed := differences(noted, wanted, _json):
                 raise MismatchError(
                     f"{self.root}: what is in there was made with other settings "
                     f"({'; '.join(changed)}). Use the same settings, or another --out"
@@ -401,5 +396,5 @@ def actions_csv(actions: NDArray[np.float32], space: ActionSpace) -> str:
     return text.getvalue()
 
 
-def _said(value: object) -> str:
+def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)

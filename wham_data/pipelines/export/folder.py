@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from wham_data.corpus.storage.contract import one_line
 from wham_data.corpus.storage.locations import open_storage
-from wham_data.files.whole import put_in_place, read_object
+from wham_data.files.whole import differences, put_in_place, read_object
 from wham_data.pipelines.run.progress import Failed
 from wham_data.pipelines.writers.parts import Part, Place, Written
 from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError, printable
@@ -165,12 +165,7 @@ class ExportFolder:
         noted = read_object(self.root / AGREED, MOST_JSON_BYTES)
         if noted is None:
             raise IntegrityError(f"{self.root / AGREED}: damaged. Use another --out")
-        changed = [
-            f"{name}: {noted.get(name)}, not {agreed.get(name)}"
-            for name in sorted({*noted, *agreed})
-            if noted.get(name) != agreed.get(name)
-        ]
-        if changed:
+        if changed := differences(noted, agreed):
             raise MismatchError(
                 f"{self.root}: holds an export with other settings ({'; '.join(changed)[:600]}). "
                 "Use the same settings, or another --out"
