@@ -151,9 +151,8 @@ def _numbered_log(
     notes += _check_finite(values, space)
     table = replace(table, numbers=_to_scale(table, values, roles, metadata, space, notes))
     rows, frame_notes = rows_by_frame(table.times_ns, table.numbers, len(frame_times_ns))
-    named = {*metadata.columns, *metadata.columns.values()}
     first, last = int(table.times_ns.min()), int(table.times_ns.max())
-    if "frame" not in named and not counts_as_many(first, last, len(frame_times_ns)):
+    if not metadata.declares("frame") and not counts_as_many(first, last, len(frame_times_ns)):
         raise RefusedInput(
             Reason.LOG_COVERAGE,
             f"column {roles.time} numbers {first} to {last}, the video has {len(frame_times_ns)} "

@@ -70,6 +70,10 @@ class LogMetadata:
     masks: tuple[Mask, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def declares(self, name: str) -> bool:
+        """Whether [columns] names a column or a meaning so."""
+        return name in self.columns or name in self.columns.values()
+
 
 def read_metadata(path: Path) -> LogMetadata:
     """Read and check a metadata file; unknown keys become a note.

@@ -121,10 +121,7 @@ class VideoLog:
             log = replace(log, frames=shown)
             if shown is None:
                 notes.append("column tick does not number the video's frames: its own clock counts")
-        elif log.frames is not None and "frame" not in {
-            *metadata.columns,
-            *metadata.columns.values(),
-        }:
+        elif log.frames is not None and not metadata.declares("frame"):
             other = misfit(log.frames, log.track.times_ns, index.times_ns, index.end_ns)
             if other is not None:
                 log = replace(log, frames=None)
