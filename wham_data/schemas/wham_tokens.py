@@ -73,8 +73,22 @@ def stick_bins(values: Numbers) -> tuple[Ids, int]:
             "a stick value is NaN or infinite: a missing action has no bin, leave it out"
         )
     bins = np.searchsorted(_EDGES, values, side="right").astype(np.int64) - 1
-    outside = np.count_nonzero((bins < 0) | (bins >= STICK_BINS))
-    return np.clip(bins, 0, STICK_BINS - 1), int(outside)
+    return np.clip(bins, 0, STICK_BINS - 1), int(_outside(values).sum())
+
+
+def sticks_clamped(actions: Numbers) -> Ids:
+    """How many stick values of each measured action are out of range, int64 [...].
+
+    Args:
+        actions: [..., 16] in `wham16`.
+    """
+    counts: Ids = _outside(np.asarray(actions, np.float64)[..., BUTTONS:]).sum(axis=-1)
+    return counts
+
+
+def _outside(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    outside: NDArray[np.bool_] = (values < _EDGES[0]) | (values >= _EDGES[-1])
+    return outside
 
 
 def stick_middles(bins: Numbers) -> Measured:

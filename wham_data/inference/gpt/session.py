@@ -174,10 +174,10 @@ class GPTSession:
             while under_way := [rollout for rollout in self._rollouts if rollout.making]:
                 self._pass(under_way)
         else:
-            ids, _ = step_tokens.action_ids(spec, actions, len(self._rollouts))
-            for rollout, row, values in zip(self._rollouts, ids, np.asarray(actions), strict=True):
+            ids, clamped = step_tokens.action_ids(spec, actions, len(self._rollouts))
+            for rollout, row, count in zip(self._rollouts, ids, clamped.tolist(), strict=True):
                 rollout.act(row)
-                rollout.stats.clamped += step_tokens.action_ids(spec, values[None], 1)[1]
+                rollout.stats.clamped += count
         return step_tokens.measured_actions(spec, self._newest()[:, spec.image_tokens :])
 
     def clone(self) -> GPTSession:
@@ -242,14 +242,8 @@ class GPTSession:
             if actions is None or isinstance(actions, str):
                 told = [(LATER if isinstance(actions, str) else None, 0)] * count
             else:
-                step_tokens.action_ids(spec, actions[row], count)
-                told = [
-                    (ids[0], clamped)
-                    for ids, clamped in (
-                        step_tokens.action_ids(spec, action[None], 1)
-                        for action in np.asarray(actions[row])
-                    )
-                ]
+                ids, clamped = step_tokens.action_ids(spec, actions[row], count)
+                told = list(zip(ids, clamped.tolist(), strict=True))
             shown: Sequence[NDArray[np.int64] | None] = [None] * count
             if frames is not None:
                 tokenizer = self._settings.tokenizer

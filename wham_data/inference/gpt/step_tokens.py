@@ -11,7 +11,12 @@ from wham_data.inference.gpt.spec import GPTSpec
 from wham_data.inference.session import Context, need_tokenizer
 from wham_data.inference.tokenizers.contract import Tokenizer
 from wham_data.schemas.errors import UsageError
-from wham_data.schemas.wham_tokens import ACTION_SIZE, decode_actions, encode_actions
+from wham_data.schemas.wham_tokens import (
+    ACTION_SIZE,
+    decode_actions,
+    encode_actions,
+    sticks_clamped,
+)
 
 Ids = NDArray[np.int64]
 
@@ -21,7 +26,7 @@ def context_ids(spec: GPTSpec, tokenizer: Tokenizer | None, context: Context) ->
     frames = context.tokens if context.tokens is not None else np.asarray(context.frames)
     images = frame_ids(spec, tokenizer, frames, len(context.actions))
     actions, clamped = action_ids(spec, context.actions, len(images))
-    return np.concatenate([images, actions], axis=1), clamped
+    return np.concatenate([images, actions], axis=1), int(clamped.sum())
 
 
 def frame_ids(
@@ -43,13 +48,13 @@ def frame_ids(
     return frames.astype(np.int64)
 
 
-def action_ids(spec: GPTSpec, actions: NDArray[np.floating], steps: int) -> tuple[Ids, int]:
-    """int64 [steps, 16], and how many stick values were clamped."""
+def action_ids(spec: GPTSpec, actions: NDArray[np.floating], steps: int) -> tuple[Ids, Ids]:
+    """int64 [steps, 16], and how many stick values of each action were clamped, int64 [steps]."""
     actions = np.asarray(actions)
     if actions.shape != (steps, ACTION_SIZE):
         raise UsageError(f"actions of shape {actions.shape}: expected ({steps}, {ACTION_SIZE})")
-    tokens, clamped = encode_actions(actions)
-    return tokens + spec.image_vocab, clamped
+    tokens, _ = encode_actions(actions)
+    return tokens + spec.image_vocab, sticks_clamped(actions)
 
 
 def measured_actions(spec: GPTSpec, ids: Ids) -> NDArray[np.float32]:
