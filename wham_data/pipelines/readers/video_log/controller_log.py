@@ -50,6 +50,7 @@ from wham_data.pipelines.readers.video_log.log_table import (
     WantedColumns,
 )
 from wham_data.pipelines.readers.video_log.scales import brought_to_scale, only_at
+from wham_data.pipelines.readers.video_log.video_start import from_video_start
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import Index, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput
@@ -112,6 +113,7 @@ def read_controller_log(
     if roles.control is not None and roles.value is not None:
         wanted = WantedColumns(roles.time, roles.unit, (roles.value,), roles.control)
         table = in_nanoseconds(file.read(wanted), metadata.tick_rate)
+        table = from_video_start(table, int(frame_times_ns[0]))
         return _event_log(table, roles, metadata, space)
     assert space is not None
     columns = tuple(roles.dimensions[name] for name in space.names if roles.action is None)
@@ -225,8 +227,7 @@ def _event_log(
             ignored = tuple(other for other in ignored if other != name)
     notes = [*table.notes, *_ignored_note("columns", roles.ignored)]
     notes += _ignored_note("controls", ignored)
-    unwrapped_ns, wrap_notes = unwrapped(table.times_ns)
-    rows, all_ns, order_notes = event_order(unwrapped_ns, table.controls)
+    rows, all_ns, order_notes = event_order(table.times_ns, table.controls)
     rows_ns = correct_clock(all_ns, metadata.offset_ns, metadata.drift_ppm)
     devices = table.devices if len(table.devices) else np.zeros(len(rows), np.int64)
     events = Events(rows_ns, place[rows], table.numbers[rows, 0], devices[rows])
@@ -248,7 +249,7 @@ def _event_log(
     motions = frozenset(space.of_kind("delta").tolist())
     events, duplicate_notes = without_repeated(replace(events, values=happened), motions)
 
-    span_ns = np.array(table.span_ns or (unwrapped_ns.min(), unwrapped_ns.max()), np.int64)
+    span_ns = np.array(table.span_ns or (table.times_ns.min(), table.times_ns.max()), np.int64)
     start_ns, until_ns = correct_clock(span_ns, metadata.offset_ns, metadata.drift_ppm).tolist()
     row_times_ns, values, state_notes = states_of(events, space, until_ns)
     if start_ns < row_times_ns[0] and table.span_ns is not None:
@@ -256,7 +257,7 @@ def _event_log(
         values = np.vstack([np.zeros(space.size), values])
     end_ns = max(int(row_times_ns[-1]), until_ns if table.span_ns is not None else 0)
     track = ActionTrack(space, row_times_ns, values, end_ns, None, clamped)
-    notes += [*wrap_notes, *order_notes, *duplicate_notes, *scale_notes, *state_notes]
+    notes += [*order_notes, *duplicate_notes, *scale_notes, *state_notes]
     return ControllerLog(track, None, None, False, roles.unit, tuple(notes))
 
 

@@ -327,7 +327,8 @@ def match_controls(
 
     Returns:
         For each control its position in the space (-1: means nothing here), the controls that
-        mean nothing, and the space: the given one, or the only bundled one that has all controls.
+        mean nothing, and the space: the given one, or the only bundled one that has all controls;
+        of several, the one whose dimensions all the others have too.
 
     Raises:
         RefusedInput: LOG_COLUMN, when no control, or no single space, is meant.
@@ -342,7 +343,7 @@ def match_controls(
         if column not in meanings and meaning not in meanings | {*TIME_DIGITS, *EVENT_COLUMNS}:
             _refuse_unused({column: meaning}, controls, meanings, space)
     if space is None:
-        fitting = [s for s in spaces if set(meant) <= set(s.names)]
+        fitting = within_all([s for s in spaces if set(meant) <= set(s.names)])
         if len(fitting) != 1:
             which = listed([s.name for s in fitting]) or "no bundled space"
             raise RefusedInput(
@@ -358,6 +359,12 @@ def match_controls(
             Reason.LOG_COLUMN, f"no control is one of {space.name}: the log has {listed(named)}"
         )
     return places, ignored, space
+
+
+def within_all(spaces: list[ActionSpace]) -> list[ActionSpace]:
+    """The space whose dimensions all of the others have too, alone; all of them if there is none."""
+    smallest = [a for a in spaces if all(set(a.dimensions) <= set(b.dimensions) for b in spaces)]
+    return smallest if len(smallest) == 1 else spaces
 
 
 def _mapped_columns(
