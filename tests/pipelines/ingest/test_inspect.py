@@ -166,6 +166,11 @@ def test_one_of_several_is_chosen_by_name_or_number(tmp_path: Path) -> None:
     ("options", "error", "said"),
     [
         (["a.mp4", "--out", "o.gif"], UsageError, "ends in .mp4"),
+        (["a.mp4", "--out", "a.mp4"], UsageError, "is a file of a recording"),
+        ([".", "--out", "../{here}/a.mp4"], UsageError, "is a file of a recording"),
+        (["a.mp4", "--out", "o.mp4", "--start", "-1"], UsageError, "0 or more"),
+        (["a.mp4", "--out", "o.mp4", "--seconds", "99999"], UsageError, "up to 3600"),
+        (["a.mp4", "--out", "o.mp4", "--rate", "1000"], UsageError, "1 to 240"),
         (["a.mp4", "--out", "no/o.mp4"], UsageError, "folder that exists"),
         (["a.mp4", "--out", "o.mp4", "--start", "9"], UsageError, "0.800 s long"),
         (["a.mp4", "--out", "o.mp4", "--seconds", "nan"], UsageError, "--seconds nan"),
@@ -189,12 +194,29 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(
     if "corpus" in options:
         ingest_here(tmp_path, tmp_path / "corpus")
 
-    result = CliRunner().invoke(app, ["inspect", *options])
+    before = (tmp_path / "a.mp4").read_bytes()
+    words = [word.replace("{here}", tmp_path.name) for word in options]
+    result = CliRunner().invoke(app, ["inspect", *words])
 
+    assert (tmp_path / "a.mp4").read_bytes() == before
     assert isinstance(result.exception, error)
     assert said in str(result.exception)
     assert "\n" not in str(result.exception)
     assert not (tmp_path / "o.mp4").exists()
+
+
+def test_a_video_that_turns_out_to_be_damaged_is_named_and_nothing_is_written(
+    tmp_path: Path,
+) -> None:
+    clip = cut(tmp_path, "play", Cut("doom", 1, 1.0))
+    data = bytearray(clip.read_bytes())
+    media = data.index(b"mdat")
+    data[media + 6000 : media + 9000] = bytes(3000)
+    clip.write_bytes(data)
+
+    with pytest.raises(RefusedInput, match=r"play\.mp4: "):
+        inspect([clip], tmp_path / "o.mp4", PLAIN, Stretch())
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".mp4", ".toml"]
 
 
 def test_the_command_says_what_it_drew(tmp_path: Path) -> None:

@@ -34,13 +34,14 @@ from wham_data.pipelines.readers.kit.resize import resize
 from wham_data.pipelines.run.progress import Figure, Progress, ProgressListener, Silent
 from wham_data.pipelines.video import decode_image, write_video
 from wham_data.schemas.actions import ActionSpace
-from wham_data.schemas.clock import SECOND_NS, Grid, steps_between
+from wham_data.schemas.clock import SECOND_NS, Grid, Index, steps_between
 from wham_data.schemas.conversion import find_conversion
 from wham_data.schemas.errors import (
     MismatchError,
     NoInputsError,
     RefusedInput,
     UsageError,
+    printable,
 )
 from wham_data.schemas.recording import Frames, OpenRecording, Recording
 from wham_data.schemas.steps import EpisodeSteps
@@ -187,7 +188,7 @@ def inspect(
     path = Path(out)
     if path.suffix.lower() != ".mp4" or not path.absolute().parent.is_dir():
         raise UsageError(f"--out {out}: expected a name that ends in .mp4, in a folder that exists")
-    film = _film(sources, settings, stretch, reader)
+    film = _film(sources, path, settings, stretch, reader)
     controls = Controls(
         film.actions,
         film.space,
@@ -199,7 +200,7 @@ def inspect(
     progress = InspectProgress(total=len(film.actions))
 
     def sheets() -> Iterator[Frames]:
-        caption = f"{Path(film.source).name[:70]}   {film.space.name}"
+        caption = f"{printable(Path(film.source).name)[:70]}   {film.space.name}"
         if stretch.offset_ns:
             caption += f"   log taken as {stretch.offset_ns / 1e6:g} ms late"
         for step, picture in enumerate(film.pictures):
@@ -234,7 +235,11 @@ def _strip(controls: Controls, step: int, caption: str) -> Frames:
 
 
 def _film(
-    sources: Sequence[str | Path], settings: IngestSettings, stretch: Stretch, reader: str
+    sources: Sequence[str | Path],
+    out: Path,
+    settings: IngestSettings,
+    stretch: Stretch,
+    reader: str,
 ) -> _Film:
     if len(sources) == 1 and (is_url(sources[0]) or (Path(sources[0]) / "corpus.json").is_file()):
         return _stored(Corpus.open(sources[0]), settings, stretch)
@@ -244,23 +249,30 @@ def _film(
         told = ", ".join(map(str, sources))
         why = "".join(f"; {path.name}: {refusal}" for path, refusal in found.refused[:1])
         raise NoInputsError(f"{told}: no recording and no corpus{why}")
+    if any(out.resolve() in recording.files for recording in found.recordings):
+        raise UsageError(f"--out {out}: is a file of a recording; choose another name")
     recording = found.recordings[_chosen(names, stretch.episode)]
     try:
         return _recorded(recording, len(names) - 1, settings, stretch)
     except RefusedInput as refusal:
-        raise RefusedInput(refusal.reason, f"{recording.source}: {refusal}") from None
+        raise _named(recording, refusal) from None
+
+
+def _named(recording: Recording, refusal: RefusedInput) -> RefusedInput:
+    """The refusal with the name of what is refused."""
+    return RefusedInput(refusal.reason, f"{recording.source}: {refusal}")
 
 
 def _chosen(names: Sequence[str], wanted: str | None) -> int:
     """Which of the names is meant: by itself, by the end of its path, or by its number from 1."""
     if wanted is None:
         return 0
-    if wanted.isascii() and wanted.isdigit() and 1 <= int(wanted[:9]) <= len(names):
-        return int(wanted) - 1
     for place, name in enumerate(names):
         path = Path(name)
         if wanted in (name, path.name, path.stem):
             return place
+    if wanted.isascii() and wanted.isdigit() and 1 <= int(wanted[:9]) <= len(names):
+        return int(wanted) - 1
     some = ", ".join(Path(name).name for name in names[:5])
     raise UsageError(f"--episode {wanted[:80]!r}: none of the {len(names)} here, such as {some}")
 
@@ -291,12 +303,11 @@ def _recorded(
     )
     length_s = (source.frame_end_ns - int(times_ns[0])) / SECOND_NS
     if n_steps < 1:
-        raise UsageError(f"{recording.source}: {length_s:.3f} s long, nothing at {stretch.start} s")
+        raise UsageError(
+            f"{recording.source}: {length_s:.3f} s long, nothing at {float(stretch.start):g} s"
+        )
     edges_ns = Grid(start_ns, n_steps, rate).edges_ns()
     steps = _earlier(log, stretch.offset_ns).over_steps(edges_ns, settings.axis_rule)
-    batches = source.frames(
-        latest_at(times_ns, edges_ns[:-1]), PICTURE, fit="letterbox", batch=BATCH, threads=1
-    )
     return _Film(
         source=recording.source,
         others=others,
@@ -304,10 +315,19 @@ def _recorded(
         rate=rate,
         start=stretch.start,
         actions=steps.values,
-        pictures=(frame for batch in batches for frame in batch),
+        pictures=_pictures(source, recording, latest_at(times_ns, edges_ns[:-1])),
         notes=source.notes,
         opened=source,
     )
+
+
+def _pictures(source: OpenRecording, recording: Recording, picks: Index) -> Iterator[Frames]:
+    """The picked frames of a recording, one by one, in the size that is drawn."""
+    try:
+        for batch in source.frames(picks, PICTURE, fit="letterbox", batch=BATCH, threads=1):
+            yield from batch
+    except RefusedInput as refusal:
+        raise _named(recording, refusal) from None
 
 
 def _own_rate(times_ns: NDArray[np.int64]) -> Fraction:
@@ -369,7 +389,9 @@ def _read(
     stop = min(n_steps, first + max(1, round(stretch.seconds * rate)))
     if first >= n_steps:
         length_s = float(n_steps / rate)
-        raise UsageError(f"{row['episode']}: {length_s:g} s long, nothing at {stretch.start} s")
+        raise UsageError(
+            f"{row['episode']}: {length_s:g} s long, nothing at {float(stretch.start):g} s"
+        )
     tables = [table for _, table in view.read_rows(start + first, start + stop)]
     return steps_from(row["episode"], pa.concat_tables(tables)), rate, first
 
