@@ -180,8 +180,8 @@ def cut(name: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("tamper", "words"),
     [
-        (lambda folder: (folder / CONFIG_FILE).write_text("{"), "no valid JSON"),
-        (lambda folder: (folder / CONFIG_FILE).write_text("[" * 50_000), "no valid JSON"),
+        (lambda folder: (folder / CONFIG_FILE).write_text("{"), "not valid JSON"),
+        (lambda folder: (folder / CONFIG_FILE).write_text("[" * 50_000), "not valid JSON"),
         (lambda folder: (folder / CONFIG_FILE).write_text(" " * 70_000), "at most 65536"),
         (rewrite_config(lambda c: c.update(format="other")), "expected format"),
         (rewrite_config(lambda c: c["tokenizer"].update(vocab_size=41)), r"expected .* \(41, 4\)"),
@@ -209,9 +209,9 @@ def cut(name: str) -> Callable[[Path], None]:
             ),
             "not finite",
         ),
-        (cut(WORLD_MODEL_FILE), "no valid safetensors"),
-        (cut(WEIGHTS_FILE), "no valid safetensors"),
-        (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"\xff" * 16), "no valid safetensors"),
+        (cut(WORLD_MODEL_FILE), "not a valid safetensors"),
+        (cut(WEIGHTS_FILE), "not a valid safetensors"),
+        (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"\xff" * 16), "not a valid safetensors"),
     ],
 )  # fmt: skip
 def test_a_tampered_folder_is_refused(
