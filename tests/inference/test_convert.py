@@ -185,7 +185,7 @@ def cut(name: str) -> Callable[[Path], None]:
         (lambda folder: (folder / CONFIG_FILE).write_text(" " * 70_000), "at most 65536"),
         (rewrite_config(lambda c: c.update(format="other")), "expected format"),
         (rewrite_config(lambda c: c["tokenizer"].update(vocab_size=41)), r"expected .* \(41, 4\)"),
-        (rewrite_config(lambda c: c["world_model"].update(image_vocab=41)), "but a tokenizer"),
+        (rewrite_config(lambda c: c["world_model"].update(image_vocab=41)), "but the tokenizer"),
         (rewrite_config(lambda c: c["tokenizer"].update(family="jpeg")), "tokenizer family 'jpeg'"),
         (rewrite_config(lambda c: c["world_model"].update(n_embd=1 << 40)), "n_embd is"),
         (rewrite_config(lambda c: c["world_model"].update(extra=1)), r"unknown: \['extra'\]"),
