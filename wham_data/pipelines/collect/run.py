@@ -204,15 +204,15 @@ def action_shares(recordings: Sequence[Recorded]) -> tuple[ActionShare, ...]:
 class _Child:
     """A process that makes one recording.
 
-    heard    monotonic time of its last message
-    seconds  duration of play so far
+    last_message_s  monotonic time of its last message
+    seconds         duration of play so far
     """
 
     session: Session
     process: BaseProcess
     pipe: Connection
     scratch: tempfile.TemporaryDirectory[str]
-    heard: float
+    last_message_s: float
     seconds: float = 0.0
 
 
@@ -237,7 +237,7 @@ def _side_by_side(
             wait([child.pipe for child in children], timeout=1.0)
             for child in list(children):
                 outcome = _received(child, progress)
-                if outcome is None and time.monotonic() - child.heard > STALL_S:
+                if outcome is None and time.monotonic() - child.last_message_s > STALL_S:
                     outcome = f"no tic played for {STALL_S:.0f} s: given up"
                 if outcome is not None:
                     children.remove(child)
@@ -270,7 +270,7 @@ def _received(child: _Child, progress: CollectProgress) -> Outcome | None:
     try:
         while child.pipe.poll():
             message = child.pipe.recv()
-            child.heard = time.monotonic()
+            child.last_message_s = time.monotonic()
             if isinstance(message, float):
                 child.seconds += message
                 progress.seconds_done += message
