@@ -328,9 +328,12 @@ def write_config(text: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (cut_short, "no valid safetensors"),
-        (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"\xff" * 64), "no valid safetensors"),
-        (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b""), "no valid safetensors"),
+        (cut_short, "not a valid safetensors"),
+        (
+            lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"\xff" * 64),
+            "not a valid safetensors",
+        ),
+        (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b""), "not a valid safetensors"),
         (swell, "expected at most"),
         (change("encoder.proj1.bias", None), "missing: encoder.proj1.bias"),
         (change("patch_gan.weight", np.zeros(3, np.float32)), "unexpected: patch_gan.weight"),
@@ -347,9 +350,9 @@ def write_config(text: str) -> Callable[[Path], None]:
         (configure(patch_size=1, image_width=4096, image_height=4096), "tokens per frame"),
         (configure(head_size=7), "does not divide"),
         (configure(surprise=1), "unknown: ['surprise']"),
-        (write_config("{"), "no valid JSON"),
+        (write_config("{"), "not valid JSON"),
         (write_config("[1]"), "expected an object"),
-        (write_config("[" * 60_000), "no valid JSON"),
+        (write_config("[" * 60_000), "not valid JSON"),
         (write_config(" " * 70_000), "70000 bytes"),
     ],
 )
