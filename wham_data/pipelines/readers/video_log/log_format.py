@@ -10,6 +10,10 @@ from wham_data.schemas.errors import printable
 LogForm = Literal["CSV", "JSON lines", "JSON list", "Parquet"]
 TimeKind = Literal["time_s", "time_ms", "time_us", "time_ns", "dates", "dates without a zone"]
 
+UNIT_NAMES: Final = {
+    "time_s": "seconds", "time_ms": "milliseconds", "time_us": "microseconds",
+    "time_ns": "nanoseconds",
+}  # fmt: skip
 _NAMES: Final = {";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces", ",": "commas"}
 
 
@@ -22,7 +26,7 @@ class LogFormat:
     delimiter    between the cells of a CSV; "" for other forms
     decimal      mark between whole and fraction in a CSV, "." or ","
     header_line  line of a CSV that names the columns, from 1; 0 for other forms
-    units        what a units row below the header says, one for each column; (): there is none
+    units        (column, unit) for each column that a row of units below the header gives one for
     comments     number of lines left out because they begin with #
     list_name    name of the list in a JSON object that holds the rows; "": none is named
     time_column  column that tells the time; "" until it is known
@@ -36,7 +40,7 @@ class LogFormat:
     delimiter: str = ","
     decimal: str = "."
     header_line: int = 1
-    units: tuple[str, ...] = ()
+    units: tuple[tuple[str, str], ...] = ()
     comments: int = 0
     list_name: str = ""
     time_column: str = ""
@@ -56,9 +60,18 @@ class LogFormat:
             said.append('numbers have decimal commas (decimal = "." says otherwise)')
         if self.form == "CSV" and self.header_line > 1:
             said.append(f"the names of the columns are in line {self.header_line}")
-        if any(self.units):
-            shown = ", ".join(unit for unit in self.units if unit)[:60]
+        if self.units:
+            shown = ", ".join(unit for _, unit in self.units)[:60]
             said.append(f"a row of units below the header is left out: {shown}")
+        if self.time_kind == "dates without a zone":
+            said.append(f"column {self.time_column[:60]} holds dates without a time zone")
+        elif self.time_kind == "dates":
+            said.append(f"column {self.time_column[:60]} holds dates (ISO 8601)")
+        elif "time_kind" in self.guessed:
+            said.append(
+                f"column {self.time_column[:60]} counts {UNIT_NAMES[self.time_kind]}, as the length of "
+                "the video shows"
+            )
         if self.comments:
             said.append(f"{self.comments} lines that begin with # left out")
         if self.list_name:
