@@ -164,6 +164,11 @@ WANTED_NAMES = (WANTED.time, *WANTED.numbers)
         ("time_s;x;b\n0,5;1.5;0\n1;2;1\n", Reason.LOG_TYPE, ("line 2", "'0,5'")),
         ("time_s;x;b\n0,5;1.000,5;0\n1;2;1\n", Reason.LOG_TYPE, ("line 2", "'1.000")),
         ("time_s,x,b\n# a\n0,1,0\n1,word,0\n", Reason.LOG_TYPE, ("line 4", "column x", "'word'")),
+        (
+            "time_s   x b\n0 1 0\n1 1 0\n",
+            Reason.LOG_SYNTAX,
+            ("line 1", "no separator", "'time_s   x b'"),
+        ),
         ("\n \n\n", Reason.LOG_EMPTY, ("blank",)),
         ("# time_s,x,b\n", Reason.LOG_EMPTY, ("no rows",)),
         ("time_s,x,b\ns,,\n", Reason.LOG_EMPTY, ("no rows",)),

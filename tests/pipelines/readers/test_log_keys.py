@@ -122,6 +122,18 @@ def test_rows_of_other_devices_are_left_out_and_counted(tmp_path: Path) -> None:
     assert [note for note in log.notes if "2 rows whose code is empty left out" in note]
 
 
+@pytest.mark.parametrize("others", ["mouse", "gamepad0"])
+def test_keys_and_buttons_of_two_devices_are_one_log(tmp_path: Path, others: str) -> None:
+    """They share no control, though the device changes from row to row."""
+    rows = [
+        {"t": 100 * k, "device": ("keyboard", others)[k % 2], "event": ("down", "up")[k // 2 % 2],
+         "key": ("w", "Button.left")[k % 2]}
+        for k in range(40)
+    ]  # fmt: skip
+    log = read_log(tmp_path, json.dumps(rows), name="log.json", space=KEYS)
+    assert held_ms(log, "mouse_left")[100] == held_ms(log, "key_w")[0] == 1
+
+
 @pytest.mark.parametrize("codes", [(17, 30), (87, 31), (57, 300)])
 def test_numbers_that_are_no_virtual_key_codes_are_refused(
     tmp_path: Path, codes: tuple[int, int]

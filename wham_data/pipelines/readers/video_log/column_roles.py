@@ -55,7 +55,10 @@ class ColumnRoles:
 
 
 def assign_columns(
-    columns: tuple[str, ...], mapping: Mapping[str, str], space: ActionSpace | None
+    columns: tuple[str, ...],
+    mapping: Mapping[str, str],
+    space: ActionSpace | None,
+    stamps: str = "",
 ) -> tuple[ColumnRoles, ActionSpace | None]:
     """Decide what every column of a log means.
 
@@ -72,6 +75,7 @@ def assign_columns(
         mapping: column -> meaning, or meaning -> column.
         space: the action space; None takes the one bundled space all of whose dimensions are
             columns (the largest of several). An event log needs its controls for that: None stays.
+        stamps: the only column whose type says that it holds time stamps; "": there is none.
 
     Raises:
         RefusedInput: LOG_COLUMN, when a column is missing, ambiguous or there twice.
@@ -97,7 +101,7 @@ def assign_columns(
         control = control or named_like(columns, KEY_COLUMNS)
         value = value or named_like(columns, VERB_COLUMNS)
     is_event_log = control is not None and value is not None and control != value
-    time, unit, numbered, known = time_column(columns, mapped, column_of, not is_event_log)
+    time, unit, numbered, known = time_column(columns, mapped, column_of, not is_event_log, stamps)
     if is_event_log:
         used: set[str | None] = {time, control, value}
         others = _others(columns, used)

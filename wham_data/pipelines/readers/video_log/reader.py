@@ -354,7 +354,8 @@ def check_clock(
     if first_ns >= end_ns or last_ns <= start_ns:
         kind = log.format.time_kind
         if is_unix(first_ns) and kind:
-            what = "dates" if kind.startswith("dates") else f"Unix epoch in {UNIT_NAMES[kind]}"
+            unit = UNIT_NAMES.get(kind, kind)
+            what = "dates" if "dates" in kind else f"times since the Unix epoch in {unit}"
             raise RefusedInput(
                 Reason.LOG_CLOCK,
                 f"no overlap: column {listed([log.format.time_column])} holds {what}, from "

@@ -45,6 +45,7 @@ def time_column(
     mapped: Mapping[str, str],
     column_of: Callable[[str], str | None],
     may_count: bool,
+    stamps: str = "",
 ) -> tuple[str, TimeUnit, bool, bool]:
     """The one time column, its unit, whether it numbers frames instead, and whether it says its unit.
 
@@ -55,6 +56,7 @@ def time_column(
         mapped: meaning -> column.
         column_of: the column of a meaning, None where there is none.
         may_count: a log without any time may number frames.
+        stamps: the only column whose type says that it holds time stamps; "": there is none.
 
     Raises:
         RefusedInput: LOG_COLUMN, there is none, or there are several.
@@ -75,8 +77,8 @@ def time_column(
     counting = [column for column in map(column_of, COUNTING_COLUMNS) if column is not None]
     if counting and may_count:
         return counting[0], "time_ns", True, True
-    unsaid = named_like(columns, TIME_COLUMNS)
-    if unsaid is not None:
+    unsaid = named_like(columns, TIME_COLUMNS) or stamps
+    if unsaid:
         return unsaid, "time_ns", False, False
     raise RefusedInput(
         Reason.LOG_COLUMN,
