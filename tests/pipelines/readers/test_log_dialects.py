@@ -242,7 +242,7 @@ def test_a_time_without_a_unit_counts_what_fits_the_video(
     assert [note for note in log.notes if "as the length of the video shows" in note]
 
 
-@pytest.mark.parametrize("last", [60, 86400, 0])
+@pytest.mark.parametrize("last", [9, 60, 86400, 0])
 def test_a_time_that_fits_the_video_in_no_unit_is_refused(tmp_path: Path, last: int) -> None:
     with pytest.raises(RefusedInput, match="not in which unit") as caught:
         read_log(tmp_path, f"t,control,value\n0,button_A,1\n{last},button_A,0\n")

@@ -116,10 +116,19 @@ class VideoLog:
         space_name = metadata.actions or self.space
         space = load_named_space(others[0] if others else None, space_name) if space_name else None
         index = read_video(video, limits)
-        log = read_controller_log(
-            log_path, metadata, space, index.times_ns, index.end_ns, recording.part
-        )
+        of_json = log_path.name.lower().endswith(JSON_LOG_ENDINGS)
+        try:
+            log = read_controller_log(
+                log_path, metadata, space, index.times_ns, index.end_ns, recording.part
+            )
+        except RefusedInput as why:
+            if not of_json:
+                raise
+            message = f"{log_path.name}, taken for the log: {why.message}"
+            raise RefusedInput(why.reason, printable(message)) from None
         notes = [*metadata.notes, *log.notes]
+        if of_json:
+            notes.append(printable(f"{log_path.name} is taken for the log, as there is no other"))
         notes += [
             printable(f"{path.name} not used beside {log_path.name}")
             for path in recording.companions

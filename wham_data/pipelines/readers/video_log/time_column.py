@@ -26,7 +26,8 @@ TIME_COLUMNS: Final = (TIME, "timestamp", "t", "ts", "time_stamp", "datetime", "
 COUNTING_COLUMNS: Final = ("frame", "step")
 FEWEST_UNIX_S, MOST_UNIX_S = 1e9, 4e9
 """Unix times of the years 2001 to 2096, in seconds."""
-MOST_RATIO: Final = 10
+LEAST_SHARE, MOST_SHARE = 0.1, 2.0
+"""How long a log may be in the unit that is found out, as a share of the video's length."""
 
 _TIME_NAME: Final = re.compile(r"(?:.*\.)?(?:t|timestamp)(?:_\w+)?_(s|ms|us|ns)", re.ASCII)
 _BRACKETED: Final = re.compile(
@@ -104,8 +105,8 @@ def unit_in_row(units: Mapping[str, str], column: str) -> TimeUnit | None:
 def found_unit(file: LogFile, column: str, video_ns: int) -> TimeUnit:
     """What a time column counts in, where only its content can tell.
 
-    The length of the log tells: in one unit alone it is between a tenth and ten times that of the
-    video. Dates need no unit.
+    The length of the log tells: in one unit alone it is between a tenth and twice that of the video.
+    Dates need no unit.
 
     Args:
         file: the log.
@@ -119,7 +120,7 @@ def found_unit(file: LogFile, column: str, video_ns: int) -> TimeUnit:
     if dates:
         return "time_ns"
     for unit, digits in TIME_DIGITS.items():
-        if video_ns <= MOST_RATIO * span_ns * 10.0 ** (digits - 9) <= MOST_RATIO**2 * video_ns:
+        if LEAST_SHARE <= span_ns * 10.0 ** (digits - 9) / video_ns <= MOST_SHARE:
             return unit
     raise RefusedInput(
         Reason.LOG_COLUMN,
