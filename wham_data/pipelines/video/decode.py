@@ -329,8 +329,9 @@ class _Decoder:
                 message = "there is not enough memory to decode its pictures"
                 raise RefusedInput(Reason.OUT_OF_MEMORY, message) from None
             except av.error.FFmpegError:
-                audit.errors += 1
-                expected.damage_packet(at, shown)
+                if at >= self._job.index.presentation.whole:  # before it all is known to be lost
+                    audit.errors += 1
+                    expected.damage_packet(at, shown)
                 continue
             yield from frames
         try:
