@@ -257,7 +257,7 @@ class _Decoder:
 
     def _open(self) -> None:
         index = self._job.index
-        self._source = Source(index.path, index.limits, index.stream)
+        self._source = Source(index.path, index.limits, index.stream, pieces=index.pieces)
         self._packets = self._source.packets()
         self._next = 0
 

@@ -36,6 +36,7 @@ class VideoIndex:
     picture             size, orientation, pixel format and colour of the pictures, first of all
     changes             where the pictures change their size: position in times_ns of the first frame
                         of another size, and the format from there on; increasing
+    pieces              files that are read one after the other instead of `path`; (): none
     average_rate        frames per second, averaged over the whole stream
     times_ns            int64 [N], strictly increasing: when each shown frame comes on screen, rounded
                         up, so that `times_ns <= t` is exact for every whole t
@@ -67,6 +68,7 @@ class VideoIndex:
     packets: PacketTable = field(repr=False)
     presentation: Presentation = field(repr=False)
     changes: tuple[tuple[int, PictureFormat], ...] = ()
+    pieces: tuple[Path, ...] = ()
 
     def of_format_at(self, position: int) -> VideoIndex:
         """The index with the format that the frame at this position has, for frames of its size."""
@@ -79,7 +81,9 @@ class VideoIndex:
         return int(self.times_ns[-1]) + self.last_interval_ns
 
 
-def index_video(path: Path, limits: VideoLimits | None = None) -> VideoIndex:
+def index_video(
+    path: Path, limits: VideoLimits | None = None, pieces: tuple[Path, ...] = ()
+) -> VideoIndex:
     """Read all packet headers of a video, decode its first picture, and describe the content.
 
     Memory and time never depend on a number in a header or on a time stamp.
@@ -87,16 +91,17 @@ def index_video(path: Path, limits: VideoLimits | None = None) -> VideoIndex:
     Args:
         path: any file; its name and extension are ignored.
         limits: limits of the video. Default: `VideoLimits()`.
+        pieces: files that are read one after the other instead of `path`; (): none.
 
     Raises:
         RefusedInput: the file is not a video of an accepted type, or it is truncated, damaged, too
             large, too short, too long, or has time stamps that are not valid.
     """
     limits = limits or VideoLimits()
-    head = read_head(path)
+    head = read_head(pieces[0] if pieces else path)
     refuse_by_content(head)
-    with Source(path, limits, stream=None, head=head) as source:
-        scan = Scan(source, path, limits)
+    with Source(path, limits, stream=None, head=head, pieces=pieces) as source:
+        scan = Scan(source, path, limits, pieces)
         codec, container = source.codec, source.container.format.name
         time_base = source.stream.time_base
         assert time_base is not None
@@ -105,7 +110,7 @@ def index_video(path: Path, limits: VideoLimits | None = None) -> VideoIndex:
             raise RefusedInput(Reason.NO_FRAMES, message, frames_expected=source.stream.frames)
         whole = None
         if codec in ("h264", "hevc") and not scan.table.has(Picture.RESTART)[0]:
-            whole, picture = first_whole_picture(path, limits, source.stream.index)
+            whole, picture = first_whole_picture(path, limits, source.stream.index, pieces)
             if picture is not None and not scan.pictures:
                 scan.pictures.append((0, picture))
         shown = present(
@@ -150,6 +155,7 @@ def index_video(path: Path, limits: VideoLimits | None = None) -> VideoIndex:
             packets=scan.table,
             presentation=shown,
             changes=changes,
+            pieces=pieces,
         )
 
 

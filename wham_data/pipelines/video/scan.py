@@ -16,6 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from wham_data.pipelines.video.bitstream import inspector, size_marker
+from wham_data.pipelines.video.joined import open_bytes
 from wham_data.pipelines.video.matroska import hides_frames, times_below_zero
 from wham_data.pipelines.video.packets import MISSING, PacketTable
 from wham_data.pipelines.video.source import Source, VideoLimits, check_image_header, plain
@@ -41,7 +42,9 @@ class Scan:
     MAX_LOOKS = 64
     """Key frames that are decoded because their headers promise another size."""
 
-    def __init__(self, source: Source, path: Path, limits: VideoLimits) -> None:
+    def __init__(
+        self, source: Source, path: Path, limits: VideoLimits, pieces: tuple[Path, ...]
+    ) -> None:
         self.pictures: list[tuple[int, VideoFrame]] = []
         self.first_error = "the decoder gives no picture"
         self.demux_error: str | None = None
@@ -85,8 +88,8 @@ class Scan:
         self.after_holes: list[int] = []
         pts_read = np.array(pts, np.int64)
         if source.is_matroska:
-            self.after_holes = _after_holes(source, path)
-            _set_times_below_zero(pts_read, np.array(place, np.int64), path)
+            self.after_holes = _after_holes(source, path, pieces)
+            _set_times_below_zero(pts_read, np.array(place, np.int64), path, pieces)
         bits[[at for at in self.after_holes if at < len(bits)]] |= CORRUPT
         self.table = PacketTable(
             pts=pts_read,
@@ -125,9 +128,9 @@ class Scan:
 
 
 @contextmanager
-def _bytes_of(path: Path) -> Iterator[Callable[[int, int], bytes]]:
-    """A function from (offset, count) to the bytes of a file."""
-    with path.open("rb") as file:
+def _bytes_of(path: Path, pieces: tuple[Path, ...]) -> Iterator[Callable[[int, int], bytes]]:
+    """A function from (offset, count) to the bytes of a video."""
+    with open_bytes(path, pieces) as file:
 
         def read(offset: int, count: int) -> bytes:
             file.seek(offset)
@@ -136,13 +139,13 @@ def _bytes_of(path: Path) -> Iterator[Callable[[int, int], bytes]]:
         yield read
 
 
-def _after_holes(source: Source, path: Path) -> list[int]:
+def _after_holes(source: Source, path: Path, pieces: tuple[Path, ...]) -> list[int]:
     """Numbers of the packets before which frames are missing, judged by the bytes between packets."""
-    with _bytes_of(path) as read:
+    with _bytes_of(path, pieces) as read:
         return [at for start, stop, at in source.holes if hides_frames(read, start, stop)]
 
 
-def _set_times_below_zero(pts: Index, places: Index, path: Path) -> None:
+def _set_times_below_zero(pts: Index, places: Index, path: Path, pieces: tuple[Path, ...]) -> None:
     """Fill in times before zero that the demuxer does not give, in place; see `times_below_zero`."""
     missing, known = np.flatnonzero(pts == MISSING), np.flatnonzero(pts != MISSING)
     if not len(missing) or len(missing) > MOST_BELOW_ZERO or not len(known):
@@ -150,21 +153,21 @@ def _set_times_below_zero(pts: Index, places: Index, path: Path) -> None:
     blocks = np.append(missing, known[0])
     if (places[blocks] < 0).any():
         return
-    with _bytes_of(path) as read:
+    with _bytes_of(path, pieces) as read:
         below = times_below_zero(read, places[blocks], pts[known[:1]])
     if below is not None:
         pts[missing] = below
 
 
 def first_whole_picture(
-    path: Path, limits: VideoLimits, stream: int
+    path: Path, limits: VideoLimits, stream: int, pieces: tuple[Path, ...]
 ) -> tuple[int | None, VideoFrame | None]:
     """The first picture that FFmpeg gives if it decodes from the first packet, and its packet's number.
 
     A stream of H.264 may be cut between key frames, or have none: its pictures are refreshed in stripes.
     FFmpeg gives its pictures from the first whole one on. (None, None) if there is none soon.
     """
-    with Source(path, limits, stream) as source, suppress(av.error.FFmpegError):
+    with Source(path, limits, stream, pieces=pieces) as source, suppress(av.error.FFmpegError):
         for number, packet in zip(range(MOST_UNTIL_WHOLE), source.packets(), strict=False):
             packet.pts, packet.dts = number, None
             with suppress(av.error.FFmpegError):

@@ -375,26 +375,32 @@ def picture_in(value: object) -> NDArray[np.uint8] | None:
         return None
 
 
-def read_video(path: Path, limits: VideoLimits) -> VideoIndex:
+def read_video(path: Path, limits: VideoLimits, pieces: tuple[Path, ...] = ()) -> VideoIndex:
     """`index_video` with a cache, because the episodes of one file are opened one after another.
 
     Raises:
         RefusedInput: SYNTHETIC, its tags say that a world model made it; as `index_video`.
     """
     try:
-        found = path.stat()
+        found = [file.stat() for file in pieces or (path,)]
     except OSError as error:
         raise RefusedInput(Reason.UNREADABLE, f"{path.name}: {error.strerror}") from None
-    index = _indexed(path, limits, found.st_size, found.st_mtime_ns)
+    states = tuple((file.st_size, file.st_mtime_ns) for file in found)
+    index = _indexed(path, limits, pieces, states)
     if not limits.allow_synthetic:
         refuse_synthetic(index.dreamt_by, path.name)
     return index
 
 
 @lru_cache(maxsize=INDEXES_KEPT)
-def _indexed(path: Path, limits: VideoLimits, size: int, changed_ns: int) -> VideoIndex:
-    del size, changed_ns  # another file under the same name is another video
-    return index_video(path, limits)
+def _indexed(
+    path: Path,
+    limits: VideoLimits,
+    pieces: tuple[Path, ...],
+    states: tuple[tuple[int, int], ...],
+) -> VideoIndex:
+    del states  # another file under the same name is another video
+    return index_video(path, limits, pieces)
 
 
 def audit_clock(

@@ -29,7 +29,7 @@ MAX_OFFSET_MS: Final = Decimal(10) ** 15
 PROVENANCE_KEYS: Final = ("game", "map", "match", "player", "subject", "license")
 KNOWN_KEYS: Final = (
     *(*PROVENANCE_KEYS, "actions", "offset_ms", "drift_ppm", "columns", "mask"),
-    *("ignore", "only", "hold", "tick_rate"),
+    *("ignore", "only", "hold", "tick_rate", "starts_ms"),
     "collect",  # how `wham-data collect` made a recording: of no concern to a reader
 )
 MAX_TICK_RATE: Final = 9_000_000_000
@@ -53,6 +53,7 @@ class LogMetadata:
     only       column -> value: rows with another value do not count
     hold       rows are written on change only, so that each holds until the next; None: not said
     tick_rate  ticks of the time column in a second; None: it counts in what its name says
+    starts_ns  when the first frame of each file of the session's video comes on screen; None: not said
     masks      what is to be black in every picture
     notes      what a person should know
     """
@@ -67,6 +68,7 @@ class LogMetadata:
     only: Mapping[str, str] = field(default_factory=dict)
     hold: bool | None = None
     tick_rate: int | None = None
+    starts_ns: tuple[int, ...] | None = None
     masks: tuple[Mask, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -113,6 +115,7 @@ def read_metadata(path: Path) -> LogMetadata:
         only=_only(path, table),
         hold=_hold(path, table),
         tick_rate=_tick_rate(path, table),
+        starts_ns=_starts(path, table),
         masks=_masks(path, table),
         notes=notes,
     )
@@ -164,6 +167,17 @@ def _tick_rate(path: Path, table: Mapping[str, Any]) -> int | None:
     if not 1 <= said <= MAX_TICK_RATE:
         raise _wrong(path, "tick_rate", f"between 1 and {MAX_TICK_RATE}")
     return int(said)
+
+
+def _starts(path: Path, table: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """`starts_ms`: when each file of a session starts."""
+    said = table.get("starts_ms")
+    if said is None:
+        return None
+    if not isinstance(said, list):
+        raise _wrong(path, "starts_ms", "a list of milliseconds, such as [0, 1800250]")
+    each = (_number(path, {"starts_ms": start}, "starts_ms", MAX_OFFSET_MS) for start in said)
+    return tuple(round(start * 1_000_000) for start in each)
 
 
 def _wrong(path: Path, key: str, expected: str) -> RefusedInput:
