@@ -73,6 +73,7 @@ class IngestReport:
     not_reached      inputs a run that ended early did not come to
     forgotten        left out, for their player, their match or they themselves were forgotten
     ignored_files    files that are no recordings and belong to none
+    missing_actions  steps whose action is not known
     hours            of play, brought to the grid
     reasons          quarantined inputs by reason code
     seconds          wall time
@@ -90,6 +91,7 @@ class IngestReport:
     ignored_files: int
     episodes: int
     steps: int
+    missing_actions: int
     hours: float
     frames_in: int
     frames_used: int

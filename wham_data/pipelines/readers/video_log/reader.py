@@ -55,6 +55,7 @@ METADATA_ENDINGS: Final = (".toml", ".json")
 UNREAD_LOG_ENDINGS: Final = (".npz", ".npy", ".pkl", ".pickle", ".txt", ".tsv", ".xlsx", ".json.gz")
 
 SHARED_LOG: Final = "actions"
+WITHOUT_LOG: Final = " (--option without_log=take takes it without actions)"
 MIN_ROW_HZ, MAX_ROW_HZ = 0.5, 10_000.0
 
 
@@ -183,7 +184,10 @@ def is_video(path: Path) -> bool:
 def log_missing(video: Path) -> RefusedInput:
     """Why a video without a log is refused."""
     wanted = ", ".join(f"{video.stem}{ending}" for ending in LOG_ENDINGS[:3])
-    return RefusedInput(Reason.LOG_MISSING, f"no controller log beside it; looked for {wanted}")
+    return RefusedInput(
+        Reason.LOG_MISSING,
+        f"no controller log beside it; looked for {wanted}{WITHOUT_LOG}",
+    )
 
 
 def _shared_logs(files: tuple[Path, ...]) -> dict[Path, list[Path]]:
