@@ -214,3 +214,11 @@ def test_a_piece_without_a_playlist_is_refused_with_what_to_do(tmp_path: Path, n
     ((_, why),) = discover([tmp_path]).refused
 
     assert "join its pieces" in why.message
+
+
+def test_two_dash_folders_are_two_recordings(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        numbered(tmp_path / name)
+
+    assert [len(r.files) for r in discover([tmp_path]).recordings] == [7, 7]

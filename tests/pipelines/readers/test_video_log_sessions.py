@@ -115,8 +115,8 @@ def test_files_whose_clock_runs_on_are_placed_by_it(tmp_path: Path, gap_ms: int)
         ({"a_2.mp4": 0, "a_3.mp4": 0}, (0, 4), Reason.LOG_CLOCK, "number 1 is missing"),
         ({"a_1.mkv": 0, "a_2.mkv": 900}, (0, 4), Reason.LOG_CLOCK, "neither alike"),
         ({"a_1.mp4": 0, "a_2.mp4": 0}, (0, 5.5), Reason.LOG_CLOCK, "time missing between"),
-        ({"a_1.mp4": 0, "a_2.mp4": 0}, (0, 2), Reason.LOG_COVERAGE, "log of one of them"),
-        ({"a_1.mp4": 0, "a_2.mp4": 0}, (2, 4), Reason.LOG_COVERAGE, "log of one of them"),
+        ({"a_1.mp4": 0, "a_2.mp4": 0}, (0, 2), Reason.LOG_COVERAGE, "log of one of them alone"),
+        ({"a_1.mp4": 0, "a_2.mp4": 0}, (2, 4), Reason.LOG_COVERAGE, "log of one of them alone"),
         (
             {"2026-03-01 20-11-07.mp4": 0, "2026-03-01 20-11-20.mp4": 0},
             (0, 4),
@@ -152,7 +152,7 @@ def test_where_the_gap_between_files_is_not_known_the_session_is_refused(
     [
         ([0, 2000], ""),
         ([500, 2750.5], ""),
-        ([0, 60000], "log of one of them"),
+        ([0, 60000], "log of one of them alone"),
         ([0], "1 numbers"),
         ([0, 1500], "before the one before it ends"),
         (["soon"], "a number between"),

@@ -79,7 +79,7 @@ class VideoLog:
         shared = _shared_logs(files)
         more = _more(files)
         shared |= {video: [each.log] for video, each in more.items() if each.log is not None}
-        claimed = {path for each in more.values() for path in each.files}
+        claimed = {path for each in more.values() if each.log for path in each.files}
         for video in files:
             own = more.get(video, More())
             named = video if own.log is None else _named_as(own.log, video)

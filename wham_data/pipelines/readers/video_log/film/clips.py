@@ -54,17 +54,28 @@ def more_of(
         session.videos[0]: More(log=session.log, files=session.videos[1:])
         for session in sessions_in(videos, logs, shared)
     }
-    playlists = [path for path in files if path.suffix.lower() == PLAYLIST_ENDING]
+    more |= _dash_folders(files)
+    return more
+
+
+def _dash_folders(files: Iterable[Path]) -> dict[Path, More]:
+    """The DASH recordings, by playlist."""
+    listed = list(files)
+    playlists = [path for path in listed if path.suffix.lower() == PLAYLIST_ENDING]
+    folders: dict[Path, dict[str, Path]] = {path.parent: {} for path in playlists}
+    for path in listed:
+        if path.parent in folders:
+            folders[path.parent][path.name] = path
+    found = {}
     for path in playlists:
-        beside = {each.name: each for each in files if each.parent == path.parent and each != path}
-        others = [each for each in beside.values() if each.suffix.lower() == PIECE_ENDING]
+        beside = folders[path.parent]
         try:
             pieces = pieces_among(read_playlist(path), beside)
         except RefusedInput:  # reported when the recording is opened
             pieces = ()
-        rest = tuple(each for each in others if each not in set(pieces))
-        more[path] = More(files=pieces, companions=rest)
-    return more
+        others = {each for each in beside.values() if each.suffix.lower() == PIECE_ENDING}
+        found[path] = More(files=pieces, companions=tuple(sorted(others.difference(pieces))))
+    return found
 
 
 def film_of(

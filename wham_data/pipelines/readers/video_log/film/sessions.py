@@ -236,8 +236,8 @@ def check_fit(span: tuple[int, int], starts: Sequence[int], end_ns: int, *, gues
         raise RefusedInput(
             Reason.LOG_COVERAGE,
             f"the log runs from {seconds_text(span[0])} to {seconds_text(span[1])} s, and the last of "
-            f"{len(starts)} files starts at {seconds_text(starts[-1])} s: if it is the log of one of them, give "
-            "it that one's name",
+            f"{len(starts)} files starts at {seconds_text(starts[-1])} s: if it is the log of one of them "
+            "alone, put the two into a folder of their own, under one name",
         )
     if guessed and span[1] - end_ns > FITS_NS:
         raise RefusedInput(
