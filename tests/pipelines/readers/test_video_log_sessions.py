@@ -182,6 +182,17 @@ def test_a_file_with_a_log_of_its_own_is_a_recording_of_its_own(tmp_path: Path) 
     assert sorted(recordings_in(tmp_path)) == ["a_1.mp4", "a_2.mp4"]
 
 
+def test_a_log_with_a_video_of_its_own_is_not_that_of_a_session(tmp_path: Path) -> None:
+    for number, name in enumerate(("a.mp4", "a_1.mp4", "a_2.mp4")):
+        part(tmp_path / name, number)
+    log(tmp_path / "a.csv", 4)
+
+    found = discover([tmp_path])
+
+    assert [[path.name for path in r.files] for r in found.recordings] == [["a.mp4", "a.csv"]]
+    assert [path.name for path, _ in found.refused] == ["a_1.mp4", "a_2.mp4"]
+
+
 @pytest.mark.parametrize(
     ("videos", "whole"),
     [

@@ -85,7 +85,8 @@ def sessions_in(
 ) -> list[Session]:
     """The sessions in several files, by their names alone.
 
-    A file that has a log of its own is a recording of its own, except the first chapter of a camera.
+    A file that has a log of its own is a recording of its own, except the first chapter of a camera; a
+    log that has a video of its own is not that of a session.
 
     Args:
         videos: all videos.
@@ -98,13 +99,14 @@ def sessions_in(
     sessions = []
     for folder, every in by_folder.items():
         series: dict[tuple[str, bool], list[tuple[int, Path]]] = {}
+        stems = {video.stem for video in every}
         for video in every:
             if (place := place_of(video.stem)) is not None:
                 series.setdefault((place.whole, place.by_time), []).append((place.number, video))
         for (whole, _), members in series.items():
             files = [video for _, video in sorted(members)]
             own = [video for video in files if video.with_suffix("") in logs]
-            log = logs.get(folder / whole) if whole else None
+            log = logs.get(folder / whole) if whole and whole not in stems else None
             if "*" in whole:
                 log = logs.get(files[0].with_suffix("")) if own == files[:1] else None
                 own = []
