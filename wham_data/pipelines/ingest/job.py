@@ -399,6 +399,7 @@ class _Run:
             ignored_files=len(plan.ignored),
             episodes=sum(len(result.episodes) for result in results),
             steps=sum(row.n_steps for result in results for row in result.episodes),
+            missing_actions=sum(row.missing_actions for each in results for row in each.episodes),
             hours=sum(result.hours for result in results),
             frames_in=sum(result.frames_in for result in results),
             frames_used=sum(result.frames_used for result in results),
@@ -458,7 +459,12 @@ def dry_run(
         readers[found.recording.format] += 1
         span = None if log is None else (int(log.track.times_ns[0]), log.track.end_ns)
         plans = place_steps(
-            source.frame_times_ns, source.frame_end_ns, span, settings.rate, settings.max_gap_ns
+            source.frame_times_ns,
+            source.frame_end_ns,
+            span,
+            settings.rate,
+            settings.max_gap_ns,
+            source.cuts,
         )
         steps += sum(len(episode.picks) for episode in plans)
         source_ns += source.frame_end_ns - int(source.frame_times_ns[0])
