@@ -103,3 +103,19 @@ def test_controls_of_several_spaces_that_differ_are_still_refused(
 
     with pytest.raises(RefusedInput, match="say which space is meant"):
         open_recording(recording)
+
+
+def test_a_start_in_the_metadata_overrules_the_marker(tmp_path: Path) -> None:
+    zero_ms = 1_767_225_600_000  # 2026-01-01 00:00:00 UTC
+    rows = (
+        (1000, "left_stick_x", 0),
+        (1500, "video_start", 1),
+        (2200, "button_A", 1),
+        (2700, "button_A", 0),
+    )
+    text = events(*(f"{zero_ms + ms},{name},{value}" for ms, name, value in rows))
+
+    log = read_log(tmp_path, text, 'actions = "xinput16"\nstart = "2026-01-01T00:00:02Z"\n')
+
+    assert by_ms(log, "button_A") == {-1000.0: 0, 200.0: 1, 700.0: 0}
+    assert "row video_start left aside: start in the metadata counts" in log.notes

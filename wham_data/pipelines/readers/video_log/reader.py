@@ -1,15 +1,18 @@
 """`video-log`: a video beside a controller log of the same stem.
 
-    NAME.mp4 (any container)   NAME.csv | .jsonl | .parquet   and, optionally, NAME.toml | .json
+    NAME.mp4 (any container)   NAME.csv | .tsv | .jsonl | .parquet   and, optionally, NAME.toml | .json
     the only video of a folder   actions.csv | .jsonl | .parquet
+
+Without any of these, a NAME.json that holds a list of objects is the log.
 
 docs/formats/video-log.md describes the log and the metadata in full.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -19,7 +22,7 @@ from wham_data.files.found import VIDEO_ENDINGS, sniff
 from wham_data.files.npz import array_shapes
 from wham_data.pipelines.align import typical_interval
 from wham_data.pipelines.readers.kit.gaps import seconds_text
-from wham_data.pipelines.readers.kit.open_recordings import VideoClip, VideoRecording, read_video
+from wham_data.pipelines.readers.kit.open_recordings import VideoRecording, open_clips
 from wham_data.pipelines.readers.video_log.controller_log import ControllerLog, read_controller_log
 from wham_data.pipelines.readers.video_log.devices import (
     DEVICE_NAME,
@@ -28,11 +31,15 @@ from wham_data.pipelines.readers.video_log.devices import (
     device_streams,
     may_name_devices,
 )
+from wham_data.pipelines.readers.video_log.film.clips import More, film_of, more_of, retimed, seams
+from wham_data.pipelines.readers.video_log.film.dash import PIECE_ENDING
+from wham_data.pipelines.readers.video_log.film.sessions import check_fit
 from wham_data.pipelines.readers.video_log.frame_numbers import (
     MIN_COVERAGE,
     frames_at_tics,
     misfit,
 )
+from wham_data.pipelines.readers.video_log.log_format import UNIT_NAMES
 from wham_data.pipelines.readers.video_log.log_metadata import (
     LogMetadata,
     load_named_space,
@@ -41,17 +48,28 @@ from wham_data.pipelines.readers.video_log.log_metadata import (
 )
 from wham_data.pipelines.readers.video_log.log_rows import open_log
 from wham_data.pipelines.readers.video_log.log_table import TIME_DIGITS
+from wham_data.pipelines.readers.video_log.log_text import is_json_log
+from wham_data.pipelines.readers.video_log.log_words import listed
 from wham_data.pipelines.readers.video_log.neighbours import beside, by_folded_ending, is_stray
-from wham_data.pipelines.video import VideoIndex, VideoLimits
+from wham_data.pipelines.readers.video_log.time_column import (
+    is_unix,
+    offset_line,
+    offset_words,
+    shown_date,
+)
+from wham_data.pipelines.video import VideoLimits
+from wham_data.pipelines.video.created import created_ns
 from wham_data.schemas.clock import SECOND_NS, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput, printable
 from wham_data.schemas.recording import ActionTrack, FrameData, Recording
 
-LOG_ENDINGS: Final = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.gz")
+LOG_ENDINGS: Final = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.gz", ".tsv", ".tsv.gz")
+JSON_LOG_ENDINGS: Final = (".json", ".json.gz")
 METADATA_ENDINGS: Final = (".toml", ".json")
-UNREAD_LOG_ENDINGS: Final = (".npz", ".npy", ".pkl", ".pickle", ".txt", ".tsv", ".xlsx", ".json.gz")
+UNREAD_LOG_ENDINGS: Final = (".npz", ".npy", ".pkl", ".pickle", ".txt", ".xlsx")
 
 SHARED_LOG: Final = "actions"
+WITHOUT_LOG: Final = " (--option without_log=take takes it without actions)"
 MIN_ROW_HZ, MAX_ROW_HZ = 0.5, 10_000.0
 
 
@@ -70,59 +88,77 @@ class VideoLog:
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
         """Every video that has a log, or a file in a log format that we do not read, beside it."""
-        endings = LOG_ENDINGS + METADATA_ENDINGS + UNREAD_LOG_ENDINGS
+        endings = LOG_ENDINGS + JSON_LOG_ENDINGS + METADATA_ENDINGS + UNREAD_LOG_ENDINGS
         folded = by_folded_ending(files, endings)
         shared = _shared_logs(files)
+        more = _more(files)
+        shared |= {video: [each.log] for video, each in more.items() if each.log is not None}
+        claimed = {path for each in more.values() if each.log for path in each.files}
         for video in files:
+            own = more.get(video, More())
+            named = video if own.log is None else _named_as(own.log, video)
             logs = (
                 beside(video, LOG_ENDINGS, folded)
                 or shared.get(video)
+                or [path for path in beside(video, JSON_LOG_ENDINGS, folded) if is_json_log(path)]
                 or beside(video, UNREAD_LOG_ENDINGS, folded)
             )
-            if not logs or not is_video(video):
+            if not logs or video in claimed or not is_video(video):
                 continue
-            there = beside(video, METADATA_ENDINGS, folded)
+            there = [p for p in beside(named, METADATA_ENDINGS, folded) if p not in logs]
             metadata_files = [path for path in there if not is_stray(path)]
             strays = [path for path in there if path not in metadata_files]
             metadata = _metadata_or_nothing(metadata_files)
             files_read = [video, logs[0], *metadata_files[:1]]
             if metadata_files and (space := _space_file_or_nothing(metadata_files[0], metadata)):
                 files_read.append(space)
+            files_read += own.files
             recording = Recording(
                 path=video,
                 files=tuple(files_read),
                 format=self.name,
                 provenance=metadata.provenance,
-                companions=(*logs[1:], *metadata_files[1:], *strays),
+                companions=(*logs[1:], *metadata_files[1:], *strays, *own.companions),
             )
             yield from each_device(recording, _devices_or_none(logs[0], metadata))
 
     def open(self, recording: Recording, limits: VideoLimits) -> VideoRecording:
         """Read the log, index the video, and check that the two belong together."""
-        video, log_path, *others = recording.files
-        if not log_path.name.lower().endswith(LOG_ENDINGS):
+        video, log_path, *rest = recording.files
+        others = [path for path in rest if path.suffix.lower() in METADATA_ENDINGS]
+        of_json = log_path.name.lower().endswith(JSON_LOG_ENDINGS)
+        if not (of_json or log_path.name.lower().endswith(LOG_ENDINGS)):
             raise _unread_log(log_path)
         metadata = read_metadata(others[0]) if others else LogMetadata()
         space_name = metadata.actions or self.space
         space = load_named_space(others[0] if others else None, space_name) if space_name else None
-        index = read_video(video, limits)
-        log = read_controller_log(
-            log_path, metadata, space, index.times_ns, index.end_ns, recording.part
-        )
-        notes = [*metadata.notes, *log.notes]
+        more = [path for path in rest if path not in others]
+        film, guessed, film_notes = film_of(video, more, metadata.starts_ns, limits)
+        times_ns = np.concatenate([clip.times_ns for clip in film])
+        first, end_ns = 0, film[-1].end_ns
+        try:
+            log = read_controller_log(log_path, metadata, space, times_ns, end_ns, recording.part)
+        except RefusedInput as why:
+            if not of_json:
+                raise
+            message = f"{log_path.name}, taken for the log: {why.message}"
+            raise RefusedInput(why.reason, printable(message)) from None
+        notes = [*film_notes, *metadata.notes, *log.notes]
+        if of_json:
+            notes.append(printable(f"{log_path.name} is taken for the log, as there is no other"))
         notes += [
             printable(f"{path.name} not used beside {log_path.name}")
             for path in recording.companions
+            if path.suffix.lower() != PIECE_ENDING
         ]
 
-        first, times_ns, end_ns = 0, index.times_ns, index.end_ns
         if log.tics is not None and not others:
-            shown = frames_at_tics(log.tics, log.track.times_ns, index.times_ns)
+            shown = frames_at_tics(log.tics, log.track.times_ns, times_ns)
             log = replace(log, frames=shown)
             if shown is None:
                 notes.append("column tick does not number the video's frames: its own clock counts")
         elif log.frames is not None and not metadata.declares("frame"):
-            other = misfit(log.frames, log.track.times_ns, index.times_ns, index.end_ns)
+            other = misfit(log.frames, log.track.times_ns, times_ns, end_ns)
             if other is not None:
                 log = replace(log, frames=None)
                 notes.append(
@@ -130,7 +166,8 @@ class VideoLog:
                     'says otherwise; ignore = ["frame"] says that it means nothing)'
                 )
         if log.frames is not None:
-            first, times_ns = frame_times_by_log(log, index)
+            duplicates = sum(clip.index.duplicates for clip in film)
+            first, times_ns = frame_times_by_log(log, len(times_ns), duplicates)
             end_ns = int(times_ns[-1]) + typical_interval(times_ns)
             column = "frame" if log.tics is None else "tick"
             notes.append(f"frame times taken from the log's {column} column")
@@ -142,13 +179,21 @@ class VideoLog:
                 f"the log counts from the video's first frame, whose timestamp is "
                 f"{seconds_text(-offset_ns)} s: taken as offset_ms = {offset_ns // 1_000_000}"
             )
-        check_clock(log, int(times_ns[0]), end_ns)
-        opened = VideoClip(index, first, times_ns, end_ns).opened(
+        created = partial(created_ns, video, limits)
+        check_clock(log, int(times_ns[0]), end_ns, offset_ns, created)
+        film = retimed(film, first, times_ns, end_ns)
+        if len(film) > 1:
+            span = int(log.track.times_ns[0]), log.track.end_ns
+            starts = [int(clip.times_ns[0]) for clip in film]
+            check_fit(span, starts, end_ns, guessed=guessed and log.frames is None)
+        opened = open_clips(
+            film,
             FrameData(actions=replace(log.track, sampled=log.sampled)),
             notes=tuple(notes),
             offset_ns=offset_ns,
             drift_ppm=metadata.drift_ppm,
         )
+        opened.cuts = np.union1d(opened.cuts, seams(film))
         opened.masks = metadata.masks
         opened.min_coverage = MIN_COVERAGE
         return opened
@@ -164,7 +209,11 @@ def is_video(path: Path) -> bool:
 def log_missing(video: Path) -> RefusedInput:
     """Why a video without a log is refused."""
     wanted = ", ".join(f"{video.stem}{ending}" for ending in LOG_ENDINGS[:3])
-    return RefusedInput(Reason.LOG_MISSING, f"no controller log beside it; looked for {wanted}")
+    message = f"no controller log beside it; looked for {wanted}{WITHOUT_LOG}"
+    other = video.with_suffix(".json")
+    if other.is_file():
+        message += f" ({printable(other.name)} holds no list of rows, so it is no log)"
+    return RefusedInput(Reason.LOG_MISSING, message)
 
 
 def _shared_logs(files: tuple[Path, ...]) -> dict[Path, list[Path]]:
@@ -184,6 +233,30 @@ def _shared_logs(files: tuple[Path, ...]) -> dict[Path, list[Path]]:
     }
 
 
+def _more(files: tuple[Path, ...]) -> dict[Path, More]:
+    """The recordings whose video is in several files, by main file."""
+    videos = [path for path in files if path.suffix.lower() in VIDEO_ENDINGS]
+    logs: dict[Path, Path] = {}
+    for_all: dict[Path, Path] = {}
+    by_ending = sorted(
+        (LOG_ENDINGS.index(ending), path, path.with_name(path.name[: -len(ending)]))
+        for path in files
+        for ending in LOG_ENDINGS
+        if path.name.lower().endswith(ending)
+    )
+    for _, path, stem in by_ending:
+        logs.setdefault(stem, path)
+        if stem.name.lower() == SHARED_LOG:
+            for_all.setdefault(path.parent, path)
+    return more_of(files, videos, logs, for_all)
+
+
+def _named_as(log: Path, video: Path) -> Path:
+    """A video that would be called as the log is."""
+    ending = next(e for e in LOG_ENDINGS if log.name.lower().endswith(e))
+    return log.with_name(log.name[: -len(ending)] + video.suffix)
+
+
 def _metadata_or_nothing(files: list[Path]) -> LogMetadata:
     """Metadata for the listing; an error in them is reported when the recording is opened."""
     try:
@@ -194,12 +267,12 @@ def _metadata_or_nothing(files: list[Path]) -> LogMetadata:
 
 def _devices_or_none(log: Path, metadata: LogMetadata) -> Streams | None:
     """The devices whose rows lie over one another in a log, if its columns have such a name."""
-    if metadata.only or not log.name.lower().endswith(LOG_ENDINGS):
+    if metadata.only or not log.name.lower().endswith(LOG_ENDINGS + JSON_LOG_ENDINGS):
         return None
     try:
         if not may_name_devices(log):
             return None
-        file = open_log(log)
+        file = open_log(log, metadata)
         if not any(DEVICE_NAME.fullmatch(name.strip()) for name in file.columns):
             return None
         streams = device_streams(file, metadata.columns, metadata.ignore)
@@ -255,11 +328,16 @@ def _unread_log(path: Path) -> RefusedInput:
     )
 
 
-def frame_times_by_log(log: ControllerLog, index: VideoIndex) -> tuple[int, Nanos]:
+def frame_times_by_log(log: ControllerLog, count: int, duplicates: int) -> tuple[int, Nanos]:
     """Frame times by a log that names the frame on screen at each row.
 
     A frame came on screen at the first row that names it. Frames between two named ones are spread
     evenly; those before the first and after the last named one are not covered.
+
+    Args:
+        log: it names frames.
+        count: frames of the video.
+        duplicates: frames of the video that were dropped because they share a time with another.
 
     Returns:
         The number of the first covered frame, and the time of every covered one, int64.
@@ -268,10 +346,10 @@ def frame_times_by_log(log: ControllerLog, index: VideoIndex) -> tuple[int, Nano
         RefusedInput: LOG_CLOCK, frame numbers run back, or the video has no such frame.
     """
     assert log.frames is not None
-    if index.duplicates:
+    if duplicates:
         raise RefusedInput(
             Reason.LOG_CLOCK,
-            f"column frame: {index.duplicates} frames of the video share a timestamp, so its "
+            f"column frame: {duplicates} frames of the video share a timestamp, so its "
             "frames cannot be counted as the log counts them",
         )
     said = log.frames >= 0
@@ -286,10 +364,10 @@ def frame_times_by_log(log: ControllerLog, index: VideoIndex) -> tuple[int, Nano
             f"column frame runs back from {numbers[row]} to {numbers[row + 1]} "
             f"at {times_ns[row + 1] / SECOND_NS:.3f} s",
         )
-    if numbers[-1] >= len(index.times_ns):
+    if numbers[-1] >= count:
         raise RefusedInput(
             Reason.LOG_CLOCK,
-            f"column frame names frame {numbers[-1]}, the video has {len(index.times_ns)}",
+            f"column frame names frame {numbers[-1]}, the video has {count}",
         )
     named, row_of = np.unique(numbers, return_index=True)
     since = times_ns[row_of]
@@ -322,12 +400,20 @@ def shifted(track: ActionTrack, by_ns: int) -> ActionTrack:
     return replace(track, times_ns=track.times_ns + by_ns, end_ns=track.end_ns + by_ns)
 
 
-def check_clock(log: ControllerLog, start_ns: int, end_ns: int) -> None:
+def check_clock(
+    log: ControllerLog,
+    start_ns: int,
+    end_ns: int,
+    offset_ns: int,
+    created: Callable[[], int | None],
+) -> None:
     """Refuse a log whose clock cannot be that of the video, and guess what it is instead.
 
     Args:
         log: with its clock corrected.
         start_ns, end_ns: the video covers [start_ns, end_ns).
+        offset_ns: what the correction took from its times.
+        created: gives the video's own time of creation; asked only where it helps.
 
     Raises:
         RefusedInput: LOG_CLOCK.
@@ -335,11 +421,25 @@ def check_clock(log: ControllerLog, start_ns: int, end_ns: int) -> None:
     first_ns, last_ns = int(log.track.times_ns[0]), log.track.end_ns
     guess = _guess_clock(log, first_ns, last_ns, end_ns - start_ns)
     if first_ns >= end_ns or last_ns <= start_ns:
+        kind, raw_ns = log.format.time_kind, first_ns + offset_ns
+        if is_unix(first_ns) and kind:
+            unit = UNIT_NAMES.get(kind, kind)
+            what = "dates" if "dates" in kind else f"times since the Unix epoch in {unit}"
+            raise RefusedInput(
+                Reason.LOG_CLOCK,
+                f"no overlap: column {listed([log.format.time_column])} holds {what}, from "
+                f"{shown_date(raw_ns, kind)} on, and the video runs from {seconds_text(start_ns)} to "
+                f"{seconds_text(end_ns)} s; {offset_words(raw_ns, start_ns, kind, created())}",
+            )
         raise RefusedInput(
             Reason.LOG_CLOCK,
             f"no overlap: the log runs from {seconds_text(first_ns)} to {seconds_text(last_ns)} s, the "
             f"video from {seconds_text(start_ns)} to {seconds_text(end_ns)} s"
-            + (guess or "; if the clocks differ, set offset_ms"),
+            + (
+                guess
+                or f"; if the clocks differ, set offset_ms: {offset_line(raw_ns - start_ns)} would put its "
+                "first row at the video's first frame"
+            ),
         )
     interval_ns = typical_interval(log.track.times_ns)
     if log.sampled and interval_ns:
@@ -360,15 +460,19 @@ def check_clock(log: ControllerLog, start_ns: int, end_ns: int) -> None:
 
 def _guess_clock(log: ControllerLog, first_ns: int, last_ns: int, video_ns: int) -> str:
     """What the log's clock looks like, where it is not what its unit says; "" for no guess."""
-    names = {"time_s": "seconds", "time_ms": "milliseconds", "time_us": "microseconds",
-             "time_ns": "nanoseconds"}  # fmt: skip
     said = TIME_DIGITS[log.unit]
     for unit, digits in TIME_DIGITS.items():
         epoch_s = first_ns / 10.0 ** (9 - digits + said)
         if 1e9 <= epoch_s < 4e9:
-            return f"; this looks like a Unix epoch in {names[unit]}: set offset_ms"
+            return (
+                f"; this looks like a Unix epoch in {UNIT_NAMES[unit]}: name it {unit} under "
+                f"[columns], and set offset_ms = {round(epoch_s * 1000)} beside the log if its first "
+                "row is at the video's first frame"
+            )
     for unit, digits in TIME_DIGITS.items():
         span_ns = (last_ns - first_ns) / 10.0 ** (said - digits)
         if unit != log.unit and video_ns / 2 <= span_ns <= 2 * video_ns:
-            return f"; this looks like {names[unit]}, not {names[log.unit]}: name it {unit}"
+            return (
+                f"; this looks like {UNIT_NAMES[unit]}, not {UNIT_NAMES[log.unit]}: name it {unit}"
+            )
     return ""

@@ -1,0 +1,301 @@
+"""Which column of a log plays which part, and which control of an event log is which dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from wham_data.pipelines.readers.kit.key_names import is_key_code, key_in_log
+from wham_data.pipelines.readers.video_log.log_table import TIME_DIGITS, TimeUnit
+from wham_data.pipelines.readers.video_log.log_words import (
+    KEY_COLUMNS,
+    VERB_COLUMNS,
+    listed,
+    named_like,
+)
+from wham_data.pipelines.readers.video_log.time_column import TIME, time_column
+from wham_data.schemas.actions import ActionSpace, generic_space, load_space, space_names
+from wham_data.schemas.declarations import nearest
+from wham_data.schemas.errors import Reason, RefusedInput
+
+EVENT_COLUMNS: Final = ("control", "value")
+ACTION_COLUMNS: Final = ("action", "actions", "action_id", "act")
+TICK: Final = "tick"
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnRoles:
+    """Which column of a log plays which part.
+
+    time, unit   the time column and what it counts in
+    unit_known   False: the column's name does not say what it counts in
+    numbered     there is no time column: `time` is the number of the frame that a row belongs to
+    frame        the column that names the video frame on screen, if there is one
+    tick         the column that counts the engine's tics, where nothing else tells the time
+    dimensions   dimension -> column (a sampled log; empty for an event log)
+    action       the column that numbers the actions of a space `discreteN`
+    control, value  the columns of an event log, None for a sampled log
+    keys         an event log of keys (time, key, event)
+    ignored      columns that mean nothing here
+    """
+
+    time: str
+    unit: TimeUnit
+    unit_known: bool = True
+    numbered: bool = False
+    frame: str | None = None
+    tick: str | None = None
+    action: str | None = None
+    dimensions: Mapping[str, str] = field(default_factory=dict)
+    control: str | None = None
+    value: str | None = None
+    keys: bool = False
+    ignored: tuple[str, ...] = ()
+
+
+def assign_columns(
+    columns: tuple[str, ...],
+    mapping: Mapping[str, str],
+    space: ActionSpace | None,
+    stamps: str = "",
+) -> tuple[ColumnRoles, ActionSpace | None]:
+    """Decide what every column of a log means.
+
+    A dimension is the column that `mapping` gives it, else the column of its name, else the only
+    column whose name ends in `.` and its name. Without a `time_*` column the only `t_*` or
+    `timestamp_*` column with a unit at its end tells the time (`t_ns`, `t_input_ns`); without that
+    too, a column `frame` or `step` says which frame a row belongs to; and without one, the only
+    column `time`, `timestamp`, `t` or the like tells the time in a unit that is still to be found.
+    In place of `control` a column `key` (or `code`) makes a log of keys, and in place of `value` one
+    `event` (or `action`, `type`) will do, unless columns are called as dimensions.
+
+    Args:
+        columns: names found in the log.
+        mapping: column -> meaning, or meaning -> column.
+        space: the action space; None takes the one bundled space all of whose dimensions are
+            columns (the largest of several). An event log needs its controls for that: None stays.
+        stamps: the only column whose type says that it holds time stamps; "": there is none.
+
+    Raises:
+        RefusedInput: LOG_COLUMN, when a column is missing, ambiguous or there twice.
+    """
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    if twice:
+        raise RefusedInput(Reason.LOG_COLUMN, f"duplicate column: {listed(twice)} is there twice")
+    spaces = [space] if space is not None else [load_space(name) for name in space_names()]
+    meanings = {*TIME_DIGITS, TIME, "frame", *EVENT_COLUMNS}.union(*(s.names for s in spaces))
+    mapped, unused = _mapped_columns(columns, mapping, meanings)
+
+    def column_of(meaning: str) -> str | None:
+        if meaning in mapped:
+            return mapped[meaning]
+        if meaning in columns and meaning not in mapped.values():
+            return meaning
+        last = [name for name in columns if name.rpartition(".")[2] == meaning]
+        return last[0] if len(last) == 1 and last[0] not in mapped.values() else None
+
+    control, value = map(column_of, EVENT_COLUMNS)
+    key = named_like(columns, KEY_COLUMNS) if control is None else None
+    verb = named_like(columns, VERB_COLUMNS) if value is None else None
+    if (control or key) and (value or verb) and not _sampled(space, spaces, column_of):
+        control, value = control or key, value or verb
+    is_event_log = control is not None and value is not None and control != value
+    time, unit, numbered, known = time_column(columns, mapped, column_of, not is_event_log, stamps)
+    if is_event_log:
+        used: set[str | None] = {time, control, value}
+        others = _others(columns, used)
+        return ColumnRoles(
+            time, unit, known, control=control, value=value, keys=control == key, ignored=others
+        ), space
+    if unused:
+        _refuse_unused(unused, columns, meanings, space)
+    if space is None:
+        space = _space_of_columns(spaces, {m for m in meanings if column_of(m) is not None})
+    found = {name: column_of(name) for name in space.names}
+    missing = [name for name, column in found.items() if column is None]
+    action = _action_column(columns, space) if len(missing) == space.size else None
+    if missing and action is None:
+        raise RefusedInput(
+            Reason.LOG_COLUMN,
+            f"no column for {listed(missing)} of {space.name}; the log has {listed(columns)}",
+        )
+    dimensions = {name: column for name, column in found.items() if column is not None}
+    frame = None if numbered else column_of("frame")
+    tick = TICK if TICK in columns and not (mapping or numbered or frame) else None
+    used = {time, *dimensions.values(), frame, tick, action}
+    return ColumnRoles(
+        time, unit, known, numbered, frame, tick, action, dimensions, ignored=_others(columns, used)
+    ), space
+
+
+def _sampled(
+    space: ActionSpace | None, spaces: list[ActionSpace], column_of: Callable[[str], str | None]
+) -> bool:
+    """Whether columns are called as dimensions: some of the space, or all of a bundled one."""
+    if space is not None:
+        return any(column_of(name) for name in space.names)
+    return any(all(column_of(name) for name in each.names) for each in spaces)
+
+
+def _action_column(columns: tuple[str, ...], space: ActionSpace) -> str | None:
+    """The column that numbers the actions of a space `discreteN`, None where there is none."""
+    if space != generic_space(space.name) or not space.name.startswith("discrete"):
+        return None
+    return next((name for name in ACTION_COLUMNS if name in columns), None)
+
+
+def match_controls(
+    controls: tuple[str, ...],
+    mapping: Mapping[str, str],
+    space: ActionSpace | None,
+    keys: bool = False,
+) -> tuple[tuple[int, ...], tuple[str, ...], ActionSpace]:
+    """Decide what the controls of an event log mean.
+
+    Where keys are meant (`keys`, or `space` has some), a control may be called as libraries and
+    browsers call keys; see `key_in_log`. A log of keys needs no space: it is the smallest bundled
+    one that has the most of them.
+
+    Returns:
+        For each control its position in the space (-1: means nothing here), the controls that
+        mean nothing, and the space: the given one, or the only bundled one that has all controls;
+        of several, the one whose dimensions all the others have too.
+
+    Raises:
+        RefusedInput: LOG_COLUMN, when no control, or no single space, is meant.
+    """
+    spaces = [space] if space is not None else [load_space(name) for name in space_names()]
+    if keys and space is None:
+        spaces = [s for s in spaces if "key_w" in s.names]
+    named = [name if name == " " else name.strip() for name in controls]
+    meanings = set[str]().union(*(s.names for s in spaces))
+    mapped, unused = _mapped_columns(tuple(named), mapping, meanings)
+    meaning_of = {column: meaning for meaning, column in mapped.items()}
+    meant = [meaning_of.get(n, n if n in meanings else n.rpartition(".")[2]) for n in named]
+    if keys or (space is not None and any(name.startswith("key_") for name in meanings)):
+        _check_codes([n for n in named if n not in meaning_of and n not in meanings])
+        meant = [
+            m if m in meanings else key_in_log(n) or m for n, m in zip(named, meant, strict=True)
+        ]
+    for column, meaning in unused.items():
+        if column not in meanings and meaning not in meanings | {
+            *TIME_DIGITS,
+            TIME,
+            *EVENT_COLUMNS,
+        }:
+            _refuse_unused({column: meaning}, controls, meanings, space)
+    if keys and space is None:
+        space = _fewest_keys(spaces, set(meant))
+    if space is None:
+        fitting = within_all([s for s in spaces if set(meant) <= set(s.names)])
+        if len(fitting) != 1:
+            which = listed([s.name for s in fitting]) or "no bundled space"
+            raise RefusedInput(
+                Reason.LOG_COLUMN,
+                f"{which} has the controls {listed(named)}; say which space is meant with "
+                "`actions = ...` beside the log",
+            )
+        space = fitting[0]
+    places = tuple(space.names.index(name) if name in space.names else -1 for name in meant)
+    ignored = tuple(name for name, place in zip(named, places, strict=True) if place < 0)
+    if all(place < 0 for place in places):
+        raise RefusedInput(
+            Reason.LOG_COLUMN, f"no control is one of {space.name}: the log has {listed(named)}"
+        )
+    return places, ignored, space
+
+
+def _fewest_keys(spaces: list[ActionSpace], meant: set[str]) -> ActionSpace:
+    """The smallest of the spaces that have the most of the controls."""
+    return min(spaces, key=lambda space: (-len(meant & set(space.names)), space.size))
+
+
+def _check_codes(names: list[str]) -> None:
+    """Refuse numbers of keys that are no virtual-key codes: all of them are then of another kind."""
+    unknown = [name for name in names if is_key_code(name) and key_in_log(name) is None]
+    if unknown:
+        raise RefusedInput(
+            Reason.LOG_COLUMN,
+            f"the numbers of keys are no Windows virtual-key codes (there is no {listed(unknown)}): "
+            f'pair them with keys under [columns], such as "{listed(unknown[:1])}" = "key_a"',
+        )
+
+
+def within_all(spaces: list[ActionSpace]) -> list[ActionSpace]:
+    """The space whose dimensions all of the others have too, alone; all of them if there is none."""
+    smallest = [a for a in spaces if all(set(a.dimensions) <= set(b.dimensions) for b in spaces)]
+    return smallest if len(smallest) == 1 else spaces
+
+
+def _mapped_columns(
+    columns: tuple[str, ...], mapping: Mapping[str, str], meanings: set[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Meaning -> column for the pairs that name a column and a meaning, and the other pairs."""
+    mapped: dict[str, str] = {}
+    unused: dict[str, str] = {}
+    for left, right in mapping.items():
+        if left in columns and right in meanings:
+            meaning, column = right, left
+        elif right in columns and left in meanings:
+            meaning, column = left, right
+        else:
+            unused[left] = right
+            continue
+        if mapped.setdefault(meaning, column) != column:
+            raise RefusedInput(
+                Reason.METADATA,
+                f"columns: both {listed([mapped[meaning], column])} are said to be {meaning}",
+            )
+    return mapped, unused
+
+
+def _refuse_unused(
+    unused: Mapping[str, str],
+    columns: tuple[str, ...],
+    meanings: set[str],
+    space: ActionSpace | None,
+) -> None:
+    """Say what is wrong with the first pair that names no column or no meaning."""
+    left, right = next(iter(unused.items()))
+    if right in meanings or left in meanings:
+        column, meaning = (left, right) if right in meanings else (right, left)
+        raise RefusedInput(
+            Reason.LOG_COLUMN,
+            f"column {listed([column])}, said to be {meaning}, is missing; "
+            f"the log has {listed(columns)}",
+        )
+    target = right if left in columns else left
+    where = space.name if space is not None else "any bundled space"
+    known = space.names if space is not None else tuple(sorted(meanings))
+    hint = nearest(target, known, "dimensions").partition(" known ")[0].rstrip(";")
+    raise RefusedInput(
+        Reason.METADATA, f"columns: {listed([target])} is no dimension of {where}{hint}"
+    )
+
+
+def _space_of_columns(spaces: list[ActionSpace], present: set[str]) -> ActionSpace:
+    """The largest bundled space all of whose dimensions are there."""
+    whole = sorted(
+        (s for s in spaces if set(s.names) <= present), key=lambda s: s.size, reverse=True
+    )
+    if whole and (len(whole) == 1 or whole[0].size > whole[1].size):
+        return whole[0]
+    if whole:
+        tied = [s.name for s in whole if s.size == whole[0].size]
+        raise RefusedInput(
+            Reason.LOG_COLUMN,
+            f"the columns fit {listed(tied)} alike; say which with `actions = ...` beside the log",
+        )
+    near = max(spaces, key=lambda s: len(present & set(s.names)) / s.size)
+    missing = [name for name in near.names if name not in present]
+    raise RefusedInput(
+        Reason.LOG_COLUMN,
+        f"the columns fit no bundled action space; nearest is {near.name}, of which "
+        f"{listed(missing)} is missing. Name the space with `actions = ...` and map columns "
+        "under [columns] in a .toml beside the log",
+    )
+
+
+def _others(columns: tuple[str, ...], used: set[str | None]) -> tuple[str, ...]:
+    return tuple(name for name in columns if name not in used)
