@@ -184,9 +184,7 @@ def list_quarantine(
     Example:
       wham-data quarantine list corpus --reason truncated
     """
-    from wham_data.corpus import Corpus
-
-    rows = Corpus.open(corpus).quarantine.rows(named=True)
+    rows = _quarantined(corpus)
     found = [row for row in rows if reason is None or row["reason"] == reason]
     lines = [
         f"{printable(row['reason']):<20} {printable(row['path'])}: {printable(row['message'])}"
@@ -213,9 +211,7 @@ def show_quarantine(
     Example:
       wham-data quarantine show corpus match7.mp4
     """
-    from wham_data.corpus import Corpus
-
-    rows = Corpus.open(corpus).quarantine.rows(named=True)
+    rows = _quarantined(corpus)
     found = [
         row
         for row in rows
@@ -227,6 +223,20 @@ def show_quarantine(
         )
     text = "\n\n".join(_table(row.items()) for row in found)
     emit({"quarantined": found}, text, as_json=json)
+
+
+def _quarantined(location: Path) -> list[dict[str, Any]]:
+    """The refused inputs, by path; also where no recording could be read, so that no corpus was begun."""
+    from wham_data.corpus import Corpus
+    from wham_data.corpus.corpus import INFO
+    from wham_data.corpus.quarantine import Quarantine
+    from wham_data.corpus.storage.locations import open_storage
+
+    storage = open_storage(location)
+    quarantine = Quarantine(storage)
+    if storage.exists(INFO) or not quarantine.is_there:
+        quarantine = Corpus.open(location).refused
+    return sorted(quarantine.read().to_pylist(), key=lambda row: str(row["path"]))
 
 
 def _stats_lines(found: CorpusStats) -> Iterable[str]:

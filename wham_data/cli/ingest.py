@@ -210,6 +210,7 @@ def ingest(
     """Turn recordings into a corpus: steps at a fixed rate, each with its picture, tokens and action."""
     from wham_data.pipelines.ingest import job
     from wham_data.pipelines.ingest.decoder_process import DecodeLimits
+    from wham_data.pipelines.ingest.dry_run import dry_run as plan_only
     from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
     from wham_data.pipelines.video import VideoLimits
 
@@ -246,8 +247,9 @@ def ingest(
         allow_forgotten=allow_forgotten,
     )
     if dry_run:
-        emit_dry_run(job.dry_run(sources, out, settings, choices), as_json=json)
-        return
+        plan = plan_only(sources, out, settings, choices)
+        emit_dry_run(plan, as_json=json)
+        raise typer.Exit(plan.exit_code)
     runner = make_runner(workers, ray_address)
     with (
         resumable("what was done is kept"),
@@ -333,7 +335,9 @@ def emit_dry_run(plan: DryRun, *, as_json: bool) -> None:
 def summary(report: IngestReport) -> str:
     """The account of a run, as a person reads it."""
     lines = [
-        f"{report.corpus}: version {report.version}",
+        f"{report.corpus}: no corpus begun, for no recording could be read"
+        if report.version is None
+        else f"{report.corpus}: version {report.version}",
         f"  found {report.found} = ingested {report.ingested} + already there {report.already_there} "
         f"+ duplicates {report.duplicates} + quarantined {report.quarantined}"
         + (f" + forgotten {report.forgotten}" if report.forgotten else "")

@@ -16,6 +16,8 @@ from wham_data.schemas.recording import ClockAudit
 
 SPLITS: Final = ("train", "val", "test")
 SHARD_NAME: Final = re.compile(r"[0-9a-f]{24}\.parquet")
+UNSETTLED: Final = ""
+"""`settings` of an input that was refused before there was a corpus, so under none."""
 CREATED: Final = pa.field("created", pa.timestamp("us", tz="UTC"), nullable=False)
 
 
@@ -111,7 +113,8 @@ class QuarantineRow:
     stage     where it was refused: find, open, decode, align, tokenize, write, split
     reason    the stable code
     message   one line with the details
-    settings  `CorpusInfo.settings_hash`: under other settings the input may be good
+    settings  `CorpusInfo.settings_hash`: under other settings the input may be good; UNSETTLED
+              before there is a corpus
     frames_expected, frames_decoded  frame counts, if a video is cut off or damaged
     """
 

@@ -69,7 +69,8 @@ class IngestReport:
     found = ingested + duplicates + quarantined + already_there + not_reached + forgotten
     frames_in = frames_used + the sum of frames_dropped, over the recordings ingested
 
-    corpus, version  where, and the manifest's version afterwards
+    corpus, version  where, and the manifest's version afterwards; None: no corpus was begun, for no
+                     recording could be read
     not_reached      inputs a run that ended early did not come to
     forgotten        left out, for their player, their match or they themselves were forgotten
     ignored_files    files that are no recordings and belong to none
@@ -79,7 +80,7 @@ class IngestReport:
     """
 
     corpus: str
-    version: int
+    version: int | None
     found: int
     ingested: int
     duplicates: int
@@ -130,3 +131,9 @@ class DryRun:
     refused: dict[str, str]
     notes: dict[str, tuple[str, ...]]
     ignored_files: int
+
+    @property
+    def exit_code(self) -> int:
+        """0; 6 where nothing can be ingested and nothing is there."""
+        there = self.recordings or self.already_there or self.forgotten
+        return 0 if there else NoInputsError.exit_code
