@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -17,6 +18,7 @@ from wham_data.corpus.scan import pieces
 from wham_data.schemas.actions import Dimension
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.corpus_info import Rate
+from wham_data.schemas.manifest import kind_of_note
 
 BINS: Final = 21
 """Bins of an axis' histogram: even ones from low to high, so that rest lies in the middle one."""
@@ -116,7 +118,7 @@ class ClockUse:
 
 @dataclass(frozen=True, slots=True)
 class CorpusStats:
-    """All of it; `known_steps` of `steps` have an action."""
+    """All of it; `known_steps` of `steps` have an action, `notes` counts episodes by kind of note."""
 
     episodes: int
     recordings: int
@@ -129,6 +131,7 @@ class CorpusStats:
     axes: tuple[AxisUse, ...]
     tokens: TokenUse | None
     clock: ClockUse
+    notes: Mapping[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -137,7 +140,12 @@ class CorpusStats:
 
 @dataclass(frozen=True, slots=True)
 class CorpusSummary:
-    """What the manifest alone tells; `reasons` counts the refused inputs by reason."""
+    """What the manifest alone tells.
+
+    reasons   refused inputs by reason
+    noted     episodes with a note
+    notes     episodes by kind of note, the most common first
+    """
 
     episodes: int
     recordings: int
@@ -148,6 +156,8 @@ class CorpusSummary:
     by: Mapping[str, tuple[Amount, ...]]
     quarantined: int
     reasons: Mapping[str, int]
+    noted: int
+    notes: Mapping[str, int]
 
 
 def summarize(corpus: Corpus) -> CorpusSummary:
@@ -168,6 +178,8 @@ def summarize(corpus: Corpus) -> CorpusSummary:
         by={kind: amounts(manifest, kind) for kind in ("split", "game", "license")},
         quarantined=len(refused),
         reasons=dict(counts.iter_rows()),
+        noted=int((manifest["notes"].list.len() > 0).sum()),
+        notes=notes_by_kind(manifest),
     )
 
 
@@ -200,6 +212,7 @@ def corpus_stats(corpus: Corpus) -> CorpusStats:
         ),
         tokens=_token_use(corpus),
         clock=_clock_use(manifest),
+        notes=notes_by_kind(manifest),
     )
 
 
@@ -219,6 +232,14 @@ def amounts(manifest: pl.DataFrame, kind: str) -> tuple[Amount, ...]:
         .sort(["n_steps", kind], descending=[True, False])
     )
     return tuple(Amount(*row) for row in table.iter_rows())
+
+
+def notes_by_kind(manifest: pl.DataFrame) -> dict[str, int]:
+    """In how many episodes there is a note of each kind, the most common first."""
+    kinds: Counter[str] = Counter()
+    for notes, episodes in Counter(map(tuple, manifest["notes"].drop_nulls().to_list())).items():
+        kinds.update(dict.fromkeys(map(kind_of_note, notes), episodes))
+    return dict(sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0])))
 
 
 def _action_use(

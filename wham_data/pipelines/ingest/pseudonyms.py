@@ -44,11 +44,12 @@ class Naming:
             player=self.player(row.player),
             source=self.text(row.source, row.player),
             license=row.license or self.license,
+            notes=tuple(self.text(note, row.player) for note in row.notes),
         )
 
     def refused(self, refusal: Refusal, settings: str) -> QuarantineRow:
         """A row for the quarantine, with the player's name replaced in the path and the message."""
-        return QuarantineRow.of(
+        row = QuarantineRow.of(
             refusal.why,
             path=self.text(refusal.path, refusal.player),
             message=self.text(refusal.why.message, refusal.player),
@@ -56,6 +57,7 @@ class Naming:
             stage=refusal.stage,
             settings=settings,
         )
+        return replace(row, notes=tuple(self.text(note, refusal.player) for note in row.notes))
 
     def text(self, text: str, *players: str | None) -> str:
         """A text without the names of these players as words of their own."""

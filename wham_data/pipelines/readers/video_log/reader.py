@@ -44,7 +44,7 @@ from wham_data.pipelines.readers.video_log.log_table import TIME_DIGITS
 from wham_data.pipelines.readers.video_log.neighbours import beside, by_folded_ending, is_stray
 from wham_data.pipelines.video import VideoIndex, VideoLimits
 from wham_data.schemas.clock import SECOND_NS, Nanos
-from wham_data.schemas.errors import Reason, RefusedInput, printable
+from wham_data.schemas.errors import Reason, RefusedInput, noted, printable
 from wham_data.schemas.recording import ActionTrack, FrameData, Recording
 
 LOG_ENDINGS: Final = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.gz")
@@ -142,7 +142,8 @@ class VideoLog:
                 f"the log counts from the video's first frame, whose timestamp is "
                 f"{seconds_text(-offset_ns)} s: taken as offset_ms = {offset_ns // 1_000_000}"
             )
-        check_clock(log, int(times_ns[0]), end_ns)
+        with noted(notes):
+            check_clock(log, int(times_ns[0]), end_ns)
         opened = VideoClip(index, first, times_ns, end_ns).opened(
             FrameData(actions=replace(log.track, sampled=log.sampled)),
             notes=tuple(notes),
