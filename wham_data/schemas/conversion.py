@@ -277,6 +277,29 @@ def converts_to(source: str) -> tuple[str, ...]:
     return tuple(name.removeprefix(start) for name in known if name.startswith(start))
 
 
+def spaces_mapped_to(target: str) -> tuple[str, ...]:
+    """The names of the spaces from which a shipped mapping, an example to edit, leads to `target`."""
+    ends = f"-to-{target}"
+    names = bundled_names("mappings")
+    return tuple(name.removesuffix(ends) for name in names if name.endswith(ends))
+
+
+def mapping_hint(source: str, target: str) -> str:
+    """How to take recordings in one space into another by a shipped mapping; "" if there is none.
+
+    `source` may also be a space that converts to the one from which the mapping leads.
+    """
+    starts = (source, *converts_to(source))
+    fitting = [start for start in starts if start in spaces_mapped_to(target)]
+    if not fitting:
+        return ""
+    name = f"{fitting[0]}-to-{target}"
+    return (
+        f"--mapping {name}.toml, which `wham-data schema mapping {name} > {name}.toml` writes for you "
+        "to edit"
+    )
+
+
 def find_conversion(source: ActionSpace, target: ActionSpace) -> Conversion:
     """The bundled conversion from `source` to `target`. Conversions are never chained.
 

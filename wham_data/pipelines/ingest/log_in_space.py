@@ -17,7 +17,12 @@ from wham_data.pipelines.align import StepActions, resample_actions
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import SECOND_NS, Nanos
-from wham_data.schemas.conversion import Conversion, converts_to, find_conversion
+from wham_data.schemas.conversion import (
+    Conversion,
+    converts_to,
+    find_conversion,
+    mapping_hint,
+)
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
 from wham_data.schemas.recording import ActionTrack, AxisRule
 
@@ -91,10 +96,13 @@ def project(
     if track is None or track.space == space:
         return None if track is None else ProjectedLog(track)
     if settings.space is None:
+        by_mapping = mapping_hint(track.space.name, space.name)
+        converts = space.name in converts_to(track.space.name) or not by_mapping
+        how = f"--actions {space.name}" if converts else by_mapping
         raise RefusedInput(
             Reason.SPACE_MISMATCH,
             f"its log is in the action space {track.space.name}, the corpus in {space.name}; "
-            f"ask for a conversion with --actions {space.name}",
+            f"ask for a conversion with {how}",
         )
     try:
         mapping = settings.mapping
@@ -102,7 +110,9 @@ def project(
             return ProjectedLog(_converted(track, find_conversion(track.space, space)))
         start = _converted(track, find_conversion(track.space, mapping.source))
     except UsageError as error:
-        raise RefusedInput(Reason.SPACE_MISMATCH, str(error)) from None
+        by_mapping = mapping_hint(track.space.name, space.name) if settings.mapping is None else ""
+        said = f"its log is in the action space {track.space.name}, take it with {by_mapping}"
+        raise RefusedInput(Reason.SPACE_MISMATCH, said if by_mapping else str(error)) from None
     mapped = _converted(start, mapping.without_speeds)
     return ProjectedLog(mapped, start, mapping) if len(mapping.speeds) else ProjectedLog(mapped)
 

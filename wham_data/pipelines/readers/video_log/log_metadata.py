@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
@@ -13,6 +13,13 @@ from typing import Any, Final
 
 from wham_data.files.found import read_whole
 from wham_data.files.json_lines import check_json_depth, check_surrogates
+from wham_data.pipelines.readers.video_log.column_guesses import (
+    guessed_columns,
+    missing_columns,
+    nearest_space,
+    what_to_write,
+)
+from wham_data.pipelines.readers.video_log.column_guesses import listed as listed
 from wham_data.pipelines.readers.video_log.column_rules import read_columns
 from wham_data.pipelines.readers.video_log.log_table import TIME_DIGITS, TimeUnit
 from wham_data.pipelines.readers.video_log.scales import Scale
@@ -295,16 +302,13 @@ def assign_columns(
     if unused:
         _refuse_unused(unused, columns, meanings, space)
     if space is None:
-        space = _space_of_columns(spaces, {m for m in meanings if column_of(m) is not None})
+        present = {m: column for m in meanings if (column := column_of(m)) is not None}
+        space = _space_of_columns(spaces, present, columns)
     found = {name: column_of(name) for name in space.names}
-    missing = [name for name, column in found.items() if column is None]
-    action = _action_column(columns, space) if len(missing) == space.size else None
-    if missing and action is None:
-        raise RefusedInput(
-            Reason.LOG_COLUMN,
-            f"no column for {listed(missing)} of {space.name}; the log has {listed(columns)}",
-        )
     dimensions = {name: column for name, column in found.items() if column is not None}
+    action = None if dimensions else _action_column(columns, space)
+    if len(dimensions) < space.size and action is None:
+        raise RefusedInput(Reason.LOG_COLUMN, missing_columns(columns, spaces, space, dimensions))
     frame = None if numbered else column_of("frame")
     tick = TICK if TICK in columns and not (mapping or numbered or frame) else None
     used = {time, *dimensions.values(), frame, tick, action}
@@ -345,17 +349,20 @@ def match_controls(
         fitting = [s for s in spaces if set(meant) <= set(s.names)]
         if len(fitting) != 1:
             which = listed([s.name for s in fitting]) or "no bundled space"
+            how = "say which space is meant with `actions = ...` beside the log"
+            if not fitting:
+                how = what_to_write(*nearest_space(named, spaces))
             raise RefusedInput(
-                Reason.LOG_COLUMN,
-                f"{which} has the controls {listed(named)}; say which space is meant with "
-                "`actions = ...` beside the log",
+                Reason.LOG_COLUMN, f"{which} has the controls {listed(named)}; {how}"
             )
         space = fitting[0]
     places = tuple(space.names.index(name) if name in space.names else -1 for name in meant)
     ignored = tuple(name for name, place in zip(named, places, strict=True) if place < 0)
     if all(place < 0 for place in places):
         raise RefusedInput(
-            Reason.LOG_COLUMN, f"no control is one of {space.name}: the log has {listed(named)}"
+            Reason.LOG_COLUMN,
+            f"no control is one of {space.name}: the log has {listed(named)}. "
+            f"{what_to_write(space, guessed_columns(named, space))}",
         )
     return places, ignored, space
 
@@ -444,10 +451,12 @@ def _unit_of(name: str) -> tuple[TimeUnit, ...]:
     return tuple(unit for unit in TIME_DIGITS if match and unit == f"time_{match[1]}")
 
 
-def _space_of_columns(spaces: list[ActionSpace], present: set[str]) -> ActionSpace:
+def _space_of_columns(
+    spaces: list[ActionSpace], present: Mapping[str, str], columns: tuple[str, ...]
+) -> ActionSpace:
     """The largest bundled space all of whose dimensions are there."""
     whole = sorted(
-        (s for s in spaces if set(s.names) <= present), key=lambda s: s.size, reverse=True
+        (s for s in spaces if set(s.names) <= present.keys()), key=lambda s: s.size, reverse=True
     )
     if whole and (len(whole) == 1 or whole[0].size > whole[1].size):
         return whole[0]
@@ -457,21 +466,8 @@ def _space_of_columns(spaces: list[ActionSpace], present: set[str]) -> ActionSpa
             Reason.LOG_COLUMN,
             f"the columns fit {listed(tied)} alike; say which with `actions = ...` beside the log",
         )
-    near = max(spaces, key=lambda s: len(present & set(s.names)) / s.size)
-    missing = [name for name in near.names if name not in present]
-    raise RefusedInput(
-        Reason.LOG_COLUMN,
-        f"the columns fit no bundled action space; nearest is {near.name}, of which "
-        f"{listed(missing)} is missing. Name the space with `actions = ...` and map columns "
-        "under [columns] in a .toml beside the log",
-    )
+    raise RefusedInput(Reason.LOG_COLUMN, missing_columns(columns, spaces, None, present))
 
 
 def _others(columns: tuple[str, ...], used: set[str | None]) -> tuple[str, ...]:
     return tuple(name for name in columns if name not in used)
-
-
-def listed(names: Sequence[str]) -> str:
-    """At most eight names, none too long."""
-    shown = [printable(name[:60]) for name in names]
-    return ", ".join(shown[:8]) + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")

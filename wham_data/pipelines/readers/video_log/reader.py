@@ -41,13 +41,19 @@ from wham_data.pipelines.readers.video_log.log_metadata import (
 )
 from wham_data.pipelines.readers.video_log.log_rows import open_log
 from wham_data.pipelines.readers.video_log.log_table import TIME_DIGITS
-from wham_data.pipelines.readers.video_log.neighbours import beside, by_folded_ending, is_stray
+from wham_data.pipelines.readers.video_log.neighbours import (
+    LOG_ENDINGS,
+    beside,
+    by_folded_ending,
+    is_stray,
+    rename_hint,
+    session_message,
+)
 from wham_data.pipelines.video import VideoIndex, VideoLimits
 from wham_data.schemas.clock import SECOND_NS, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput, noted, printable
 from wham_data.schemas.recording import ActionTrack, FrameData, Recording
 
-LOG_ENDINGS: Final = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.gz")
 METADATA_ENDINGS: Final = (".toml", ".json")
 UNREAD_LOG_ENDINGS: Final = (".npz", ".npy", ".pkl", ".pickle", ".txt", ".tsv", ".xlsx", ".json.gz")
 
@@ -162,10 +168,19 @@ def is_video(path: Path) -> bool:
     )
 
 
-def log_missing(video: Path) -> RefusedInput:
-    """Why a video without a log is refused."""
+def log_missing(video: Path, session: Path | None = None) -> RefusedInput:
+    """Why a video without a log is refused.
+
+    Args:
+        video: the video.
+        session: the log of several videos, of which this is one.
+    """
     wanted = ", ".join(f"{video.stem}{ending}" for ending in LOG_ENDINGS[:3])
-    return RefusedInput(Reason.LOG_MISSING, f"no controller log beside it; looked for {wanted}")
+    return RefusedInput(
+        Reason.LOG_MISSING,
+        f"no controller log beside it; looked for {wanted}"
+        f"{session_message(video, session) if session else rename_hint(video)}",
+    )
 
 
 def _shared_logs(files: tuple[Path, ...]) -> dict[Path, list[Path]]:
