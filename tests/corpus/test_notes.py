@@ -8,7 +8,7 @@ from pathlib import Path
 import deltalake
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from makers.commands import Run
 from makers.corpora import add_shard, info, small_corpus
@@ -78,6 +78,7 @@ def test_a_kind_is_a_note_without_numbers_and_file_names(note: str, kind: str) -
     assert kind_of_note(note) == kind
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=400), max_size=60))
 def test_what_is_stored_is_bounded_and_harmless(notes: list[str]) -> None:
     stored = bounded_notes(notes)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import test_reader_csgo_hdf5 as csgo
@@ -112,18 +115,51 @@ def read_corpus(folder: Path) -> None:
         np.asarray(batch["actions"]).sum()
 
 
-def _logs(ending: str) -> Callable[[Path], object]:
-    texts = {
-        "csv": lambda rows: video_log.as_csv(rows).encode(),
-        "jsonl": lambda rows: video_log.as_jsonl(rows).encode(),
-        "parquet": video_log.as_parquet,
-    }
+def _german(rows: Sequence[video_log.Row]) -> bytes:
+    """As a spreadsheet exports it: UTF-16, semicolons, decimal commas, units, a comment."""
+    lines = video_log.as_csv(rows).replace(",", ";").replace(".", ",").splitlines()
+    return "\r\n".join(["sep=;", lines[0], "s" + ";" * 16, "# pad 1", *lines[1:]]).encode("utf-16")
+
+
+def _dated(rows: Sequence[video_log.Row]) -> bytes:
+    """As numpy saves it, with dates."""
+    zero = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    dated = [
+        {**row, "t": (zero + timedelta(seconds=float(str(row["t"])))).isoformat()} for row in rows
+    ]
+    return f"# made by a tool\n# {video_log.as_csv(dated)}".encode()
+
+
+def _keys(_: Sequence[video_log.Row]) -> bytes:
+    """As a script with pynput writes it."""
+    names = ("'w'", "Key.shift_l", "<87>", "KeyD", "0x20")
+    rows = [
+        {"timestamp": 0.1 * k, "key": names[k // 2 % 5], "event": "up" if k % 2 else "down"}
+        for k in range(20)
+    ]
+    return json.dumps({"version": 1, "events": rows}, indent=1).encode()
+
+
+LOGS: Final[dict[str, tuple[str, Callable[[Sequence[video_log.Row]], bytes], str]]] = {
+    "csv": ("a.csv", lambda rows: video_log.as_csv(rows).encode(), ""),
+    "jsonl": ("a.jsonl", lambda rows: video_log.as_jsonl(rows).encode(), ""),
+    "parquet": ("a.parquet", video_log.as_parquet, ""),
+    "german": ("a.csv", _german, ""),
+    "dated": ("a.tsv", _dated, "start = 2026-03-01T12:00:00Z\n"),
+    "list": ("a.json", lambda rows: json.dumps(rows).encode(), ""),
+    "keys": ("a.json", _keys, 'actions = "keyboard_mouse"\n'),
+}
+"""Name of a log's form -> its file, what writes it, and metadata besides those of `rows`."""
+
+
+def _logs(form: str) -> Callable[[Path], object]:
+    name, text, metadata = LOGS[form]
 
     def make(folder: Path) -> None:
         write_clip(folder / "a.mp4", range(0, 2000, 50))
-        rows = video_log.rows(2.0)
-        (folder / f"a.{ending}").write_bytes(texts[ending](rows))
-        (folder / "a.toml").write_text(video_log.TOML)
+        (folder / name).write_bytes(text(video_log.rows(2.0)))
+        columns = "" if form == "keys" else video_log.TOML
+        (folder / "a.toml").write_text(metadata + columns)
 
     return make
 
@@ -163,9 +199,7 @@ RECORDINGS: dict[str, Callable[[Path], object]] = {
 
 TARGETS: dict[str, tuple[Target, ...]] = {
     "readers": tuple(Target(name, make, read_recordings) for name, make in RECORDINGS.items()),
-    "logs": tuple(
-        Target(ending, _logs(ending), read_recordings) for ending in ("csv", "jsonl", "parquet")
-    ),
+    "logs": tuple(Target(form, _logs(form), read_recordings) for form in LOGS),
     "checkpoints": (
         Target(
             "vit",

@@ -10,7 +10,7 @@ from fuzzing import Fuzzer, fuzz
 
 from wham_data.pipelines.readers import discover
 
-CASES = {"readers": 150, "logs": 60, "checkpoints": 60, "corpora": 30}
+CASES = {"readers": 150, "logs": 100, "checkpoints": 60, "corpora": 30}
 
 
 @pytest.mark.parametrize("group", TARGETS)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wham_data.pipelines.readers.video_log.controller_log import ControllerLog, read_controller_log
 from wham_data.pipelines.readers.video_log.log_metadata import LogMetadata, read_metadata
-from wham_data.schemas.actions import load_space
+from wham_data.schemas.actions import ActionSpace, load_space
 
 SPACE = load_space("xinput16")
 FRAME_TIMES_NS = np.arange(100) * 40_000_000
@@ -32,16 +32,21 @@ def events(*lines: str, head: str = "time_ms,control,value") -> str:
     return "\n".join([head, *lines]) + "\n"
 
 
-def read_log(folder: Path, text: str, toml: str = "", part: str = "") -> ControllerLog:
+def read_log(
+    folder: Path,
+    text: str | bytes,
+    toml: str = "",
+    part: str = "",
+    name: str = "log.csv",
+    space: ActionSpace | None = SPACE,
+) -> ControllerLog:
     """What the reader of logs makes of a text and of its metadata."""
-    (folder / "log.csv").write_text(text)
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     metadata = LogMetadata()
     if toml:
         (folder / "log.toml").write_text(toml)
         metadata = read_metadata(folder / "log.toml")
-    return read_controller_log(
-        folder / "log.csv", metadata, SPACE, FRAME_TIMES_NS, 4_000_000_000, part
-    )
+    return read_controller_log(folder / name, metadata, space, FRAME_TIMES_NS, 4_000_000_000, part)
 
 
 def column(log: ControllerLog, name: str) -> NDArray[np.float64]:

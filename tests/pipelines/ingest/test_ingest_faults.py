@@ -250,7 +250,10 @@ NASTY: dict[str, tuple[Callable[[Path], None], Reason | None]] = {
     "page": (html, Reason.NOT_A_VIDEO),
     "nothing": (empty, Reason.EMPTY_FILE),
     "words": (rows(lambda lines: [*lines[:5], "and then", *lines[6:]]), Reason.LOG_SYNTAX),
-    "text": (rows(lambda lines: [line.replace(",0", ",often", 1) for line in lines]), Reason.LOG_TYPE),
+    "text": (
+        rows(lambda lines: [line.replace(",0", ",often", 1) for line in lines]),
+        Reason.LOG_TYPE,
+    ),
     "short": (rows(lambda lines: lines[: len(lines) // 3]), Reason.LOG_COVERAGE),
     "no rows": (rows(lambda lines: lines[:0]), Reason.LOG_EMPTY),
     "gap": (rows(lambda lines: lines[:20] + lines[80:]), None),

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from makers.recordings import PLAIN, Cut, cut
 
 from wham_data.pipelines.ingest.log_in_space import project
 from wham_data.pipelines.readers import discover
-from wham_data.pipelines.readers.video_log.column_guesses import (
+from wham_data.pipelines.readers.kit.column_guesses import (
     columns_block,
     columns_line,
     guessed_columns,
     nearest_space,
 )
-from wham_data.pipelines.readers.video_log.log_metadata import assign_columns, match_controls
+from wham_data.pipelines.readers.video_log.column_roles import assign_columns, match_controls
 from wham_data.schemas.actions import load_space, space_names
 from wham_data.schemas.errors import RefusedInput
 from wham_data.schemas.recording import ActionTrack
@@ -78,6 +78,7 @@ def test_two_columns_that_may_be_one_control_are_not_guessed() -> None:
     assert guesses == {"left_y": "ly"}
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=70), unique=True, max_size=12))
 def test_whatever_the_names_a_block_can_be_pasted(columns: list[str]) -> None:
     _, guesses = nearest_space(columns, SPACES)
@@ -151,9 +152,9 @@ def test_a_space_without_a_conversion_names_the_mapping_that_is_shipped(
     space = load_space(source)
     track = ActionTrack(space, np.arange(2), np.zeros((2, space.size)), 2)
 
-    for settings in (PLAIN, replace(PLAIN, actions="wham16")):
+    for chosen in (PLAIN, replace(PLAIN, actions="wham16")):
         with pytest.raises(RefusedInput) as refused:
-            project(track, load_space("wham16"), settings)
+            project(track, load_space("wham16"), chosen)
         assert bool(mapping) == ("schema mapping" in refused.value.message)
         assert mapping in refused.value.message
 

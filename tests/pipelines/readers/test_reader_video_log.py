@@ -499,15 +499,17 @@ REFUSED: dict[str, tuple[bytes | str, str, Reason, str]] = {
     "list in json": (
         as_jsonl(edited(lambda t: t[7].update(lx=[1, 2]))), ".jsonl", Reason.LOG_TYPE, "column lx",
     ),
-    "utf-16": (as_csv(rows()).encode("utf-16"), ".csv", Reason.LOG_ENCODING, "UTF-16"),
+    "half a utf-16": (
+        as_csv(rows()).encode("utf-16")[:-1], ".csv", Reason.LOG_ENCODING, "line 202: not sound UTF-16",
+    ),
     "utf-16 bare": (as_csv(rows()).encode("utf-16-le"), ".csv", Reason.LOG_ENCODING, "UTF-16"),
     "latin-1": (
         as_csv([{**r, "who": "Zoë"} for r in rows()]).encode("latin-1"),
         ".csv", Reason.LOG_ENCODING, "line 2",
     ),
     "nul tail": (as_csv(rows()).encode() + bytes(512), ".csv", Reason.LOG_SYNTAX, "NUL"),
-    "semicolons": (
-        as_csv(rows()).replace(",", ";"), ".csv", Reason.LOG_SYNTAX, "separated by ';'",
+    "no header": (
+        as_csv(rows()).partition("\n")[2], ".csv", Reason.LOG_SYNTAX, "line 1: numbers, where",
     ),
     "short line": (with_text("\n0.2,", "\n0.2\n0.2,"), ".csv", Reason.LOG_SYNTAX, "line 12"),
     "deep json": (

@@ -16,6 +16,7 @@ _SAME: Final = {
     " ": "space", "`": "grave", "backquote": "grave", "-": "minus", "=": "equal", "equals": "equal",
     "[": "left_bracket", "]": "right_bracket", "\\": "backslash", ";": "semicolon", "'": "quote",
     "apostrophe": "quote", ",": "comma", ".": "period", "dot": "period", "/": "slash",
+    "altgr": "right_alt", "altgraph": "right_alt",
 }  # fmt: skip
 _CODES: Final = {
     0x08: "backspace", 0x09: "tab", 0x0D: "enter", 0x10: "left_shift", 0x11: "left_ctrl",
@@ -34,6 +35,12 @@ _CODES: Final = {
     **{0x6F + n: f"f{n}" for n in range(1, 13)},
 }  # fmt: skip
 _WORDS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\w\s]", re.ASCII)
+_CONTROL: Final = re.compile(r"\\x(0[1-9a-f]|1[0-9a])", re.ASCII | re.IGNORECASE)
+_NUMBER: Final = re.compile(r"[1-9]\d{1,3}|0x[\da-f]{1,4}|<[1-9]\d{0,3}>", re.ASCII | re.IGNORECASE)
+_BUTTONS: Final = {
+    "left": "mouse_left", "right": "mouse_right", "middle": "mouse_middle",
+    "x1": "mouse_back", "x2": "mouse_forward", "button8": "mouse_back", "button9": "mouse_forward",
+}  # fmt: skip
 _KNOWN: Final = frozenset(_CODES.values())
 
 
@@ -56,6 +63,29 @@ def key_named(text: str) -> str | None:
     joined = "".join(words)
     spellings = ("_".join(words), joined, _SAME.get(joined, ""))
     return next((f"key_{name}" for name in spellings if name in _KNOWN), None)
+
+
+def key_in_log(text: str) -> str | None:
+    """The button that a key log means; None for an unknown key.
+
+    Besides the names of `key_named`: pynput's (`Key.space`, `'w'`, `<87>`, `'\\x17'` for W beside
+    Ctrl, `Button.left`) and Windows virtual-key codes of two digits or more (`87`, `0x57`).
+    """
+    if len(text) >= 3 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1]
+    control = _CONTROL.fullmatch(text)
+    if control is not None:
+        return f"key_{chr(int(control[1], 16) + 96)}"
+    if is_key_code(text):
+        return key_of_code(int(text.strip("<>"), 0))
+    if text.startswith("Button."):
+        return _BUTTONS.get(text.removeprefix("Button."))
+    return key_named(text.removeprefix("Key.").removeprefix("keyboard."))
+
+
+def is_key_code(text: str) -> bool:
+    """Whether a control is called by a number: 87, 0x57, <87>. One digit is the key of that digit."""
+    return bool(_NUMBER.fullmatch(text))
 
 
 def key_of_code(code: int) -> str | None:

@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 
 from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS
 from wham_data.pipelines.readers.kit.frame_actions import per_frame_track
+from wham_data.pipelines.readers.kit.key_names import is_key_code
+from wham_data.pipelines.readers.video_log.column_roles import (
+    ColumnRoles,
+    assign_columns,
+    match_controls,
+)
 from wham_data.pipelines.readers.video_log.devices import check_other_columns, one_device
 from wham_data.pipelines.readers.video_log.event_states import (
     Events,
@@ -25,13 +31,8 @@ from wham_data.pipelines.readers.video_log.log_clock import (
     sampled_order,
     unwrapped,
 )
-from wham_data.pipelines.readers.video_log.log_metadata import (
-    ColumnRoles,
-    LogMetadata,
-    assign_columns,
-    listed,
-    match_controls,
-)
+from wham_data.pipelines.readers.video_log.log_format import UNIT_NAMES, LogFormat
+from wham_data.pipelines.readers.video_log.log_metadata import LogMetadata
 from wham_data.pipelines.readers.video_log.log_rows import (
     THERE,
     held_between,
@@ -49,7 +50,13 @@ from wham_data.pipelines.readers.video_log.log_table import (
     TimeUnit,
     WantedColumns,
 )
+from wham_data.pipelines.readers.video_log.log_words import listed
 from wham_data.pipelines.readers.video_log.scales import brought_to_scale, only_at
+from wham_data.pipelines.readers.video_log.time_column import (
+    check_start,
+    found_unit,
+    unit_in_row,
+)
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import Index, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput
@@ -69,6 +76,7 @@ class ControllerLog:
     tics     int64 [N], the tic of the engine at each row of the track; None where it is not counted
     sampled  one row per sample; False for a log of events
     unit     what the time column counts in
+    format   how the file was understood
     notes    what a person should know
     """
 
@@ -77,6 +85,7 @@ class ControllerLog:
     tics: Index | None
     sampled: bool
     unit: TimeUnit
+    format: LogFormat
     notes: tuple[str, ...]
 
 
@@ -91,7 +100,7 @@ def read_controller_log(
     """Read a log, correct its clock, bring its rows into order and its values into range.
 
     Args:
-        path: a .csv, .jsonl or .parquet file (text forms also gzipped).
+        path: a .csv, .tsv, .jsonl, .json or .parquet file (text forms also gzipped).
         metadata: of the log.
         space: the action space; None works it out from the columns.
         frame_times_ns: int64 [F], the video's own clock, for a log that numbers frames instead of
@@ -103,22 +112,24 @@ def read_controller_log(
         RefusedInput: the log cannot be read as one, or is not to be trusted.
     """
     file: LogFile = one_device(
-        open_log(path), metadata.columns, metadata.ignore, metadata.only, part
+        open_log(path, metadata), metadata.columns, metadata.ignore, metadata.only, part
     )
     mapping = metadata.columns
     if metadata.tick_rate is not None:
         mapping = ticking(file.columns, mapping)
     roles, space = assign_columns(file.columns, mapping, space)
+    roles = _with_unit(roles, file, frame_end_ns - int(frame_times_ns[0]))
     if roles.control is not None and roles.value is not None:
-        wanted = WantedColumns(roles.time, roles.unit, (roles.value,), roles.control)
-        table = in_nanoseconds(file.read(wanted), metadata.tick_rate)
-        return _event_log(table, roles, metadata, space)
+        wanted = WantedColumns(roles.time, roles.unit, (roles.value,), roles.control, roles.keys)
+        table = _read(file, wanted, roles, metadata)
+        video_ns = int(frame_times_ns[0]), frame_end_ns
+        return _event_log(table, roles, metadata, space, video_ns)
     assert space is not None
     columns = tuple(roles.dimensions[name] for name in space.names if roles.action is None)
     there = next((name for name in roles.ignored if THERE.fullmatch(name)), None)
     extra = tuple(name for name in (roles.action, roles.frame or roles.tick, there) if name)
     wanted = WantedColumns(roles.time, roles.unit, columns + extra)
-    table = in_nanoseconds(file.read(wanted), metadata.tick_rate)
+    table = _read(file, wanted, roles, metadata)
     if roles.action is not None:
         table = replace(table, numbers=one_button_each(table.numbers, space.size))
     elif len(table.words):
@@ -129,6 +140,45 @@ def read_controller_log(
     if roles.numbered:
         return _numbered_log(table, roles, metadata, space, frame_times_ns, frame_end_ns)
     return _sampled_log(table, roles, metadata, space)
+
+
+def _with_unit(roles: ColumnRoles, file: LogFile, video_ns: int) -> ColumnRoles:
+    """What the time column counts in, found out where its name does not say it.
+
+    Raises:
+        RefusedInput: LOG_COLUMN, it cannot be, or a row of units says something else than the name.
+    """
+    said = unit_in_row(dict(file.format.units), roles.time)
+    if not roles.unit_known and said is None:
+        return replace(roles, unit=found_unit(file, roles.time, video_ns))
+    if not roles.unit_known and said is not None:
+        return replace(roles, unit=said, unit_known=True)
+    if said not in (None, roles.unit) and not roles.numbered:
+        raise RefusedInput(
+            Reason.LOG_COLUMN,
+            f"column {listed([roles.time])} counts {UNIT_NAMES[roles.unit]} by its name, and "
+            f"{UNIT_NAMES[said or roles.unit]} by the row of units: mend the wrong one",
+        )
+    return roles
+
+
+def _read(
+    file: LogFile, wanted: WantedColumns, roles: ColumnRoles, metadata: LogMetadata
+) -> LogTable:
+    """The wanted columns, and notes on how the log was understood."""
+    table = in_nanoseconds(file.read(wanted), metadata.tick_rate)
+    kind = table.format.time_kind
+    dates = kind.startswith("dates")
+    if not roles.unit_known and not dates:
+        guessed = (*table.format.guessed, "time_kind")
+        table = replace(table, format=replace(table.format, guessed=guessed))
+    if dates and metadata.tick_rate is not None:
+        raise RefusedInput(
+            Reason.METADATA, f"tick_rate: column {listed([roles.time])} holds dates, not ticks"
+        )
+    if kind:
+        check_start(kind, metadata.start_zone, int(table.times_ns[0]))
+    return replace(table, notes=(*table.format.notes(), *table.notes))
 
 
 def _numbered_log(
@@ -163,7 +213,8 @@ def _numbered_log(
         track = per_frame_track(space, frame_times_ns, frame_end_ns, rows)
     except RefusedInput as error:
         raise RefusedInput(error.reason, f"value out of range: {error.message}") from None
-    return ControllerLog(track, None, None, False, roles.unit, (*notes, *frame_notes))
+    notes += frame_notes
+    return ControllerLog(track, None, None, False, roles.unit, table.format, tuple(notes))
 
 
 def _sampled_log(
@@ -204,18 +255,33 @@ def _sampled_log(
     most_ns = None if held else DEFAULT_MAX_GAP_NS
     track = ActionTrack(space, times_ns, values, int(times_ns[-1]), most_ns, clamped)
     notes += [*wrap_notes, *order_notes, *duplicate_notes, *scale_notes]
-    return ControllerLog(track, frames, tics, not held, roles.unit, (*notes, *hold_notes))
+    notes += hold_notes
+    return ControllerLog(track, frames, tics, not held, roles.unit, table.format, tuple(notes))
 
 
 def _event_log(
-    table: LogTable, roles: ColumnRoles, metadata: LogMetadata, space: ActionSpace | None
+    table: LogTable,
+    roles: ColumnRoles,
+    metadata: LogMetadata,
+    space: ActionSpace | None,
+    video_ns: tuple[int, int],
 ) -> ControllerLog:
     """A log with one changed control per row: states are carried forward; see `states_of`.
 
-    A value that is not finite leaves its control unknown until its next event.
+    A value that is not finite leaves its control unknown until its next event. Nobody writes a row
+    when a log of keys starts: it is taken to start with the video, not known until its first event.
+
+    Args:
+        table: the columns time, control and value.
+        roles, metadata, space: as for `read_controller_log`.
+        video_ns: when the video's first frame comes and its last one goes.
     """
-    places, ignored, space = match_controls(table.control_names, metadata.columns, space)
+    places, ignored, space = match_controls(
+        table.control_names, metadata.columns, space, roles.keys
+    )
     place = np.array(places, np.int64)[table.controls]
+    codes = [n for n, p in zip(table.control_names, places, strict=True) if p >= 0]
+    codes = [name for name in codes if is_key_code(name) and name not in metadata.columns]
     moves = {name: code for code, name in enumerate(table.control_names)}
     for name in ignored:
         mine = table.controls == moves.get(name, -1)
@@ -224,7 +290,15 @@ def _event_log(
             place[mine] = coming
             ignored = tuple(other for other in ignored if other != name)
     notes = [*table.notes, *_ignored_note("columns", roles.ignored)]
-    notes += _ignored_note("controls", ignored)
+    if roles.keys:
+        notes.append(
+            f"a log of keys (columns {listed([str(roles.control), str(roles.value)])}): read as "
+            f"{space.name}"
+        )
+    notes += _ignored_note("controls", tuple(name for name in ignored if name))
+    if codes:
+        meant = space.names[places[table.control_names.index(codes[0])]]
+        notes.append(f"numbers of keys taken as Windows virtual-key codes: {codes[0]} is {meant}")
     unwrapped_ns, wrap_notes = unwrapped(table.times_ns)
     rows, all_ns, order_notes = event_order(unwrapped_ns, table.controls)
     rows_ns = correct_clock(all_ns, metadata.offset_ns, metadata.drift_ppm)
@@ -254,10 +328,13 @@ def _event_log(
     if start_ns < row_times_ns[0] and table.span_ns is not None:
         row_times_ns = np.append(np.int64(start_ns), row_times_ns)
         values = np.vstack([np.zeros(space.size), values])
+    if roles.keys and video_ns[0] < row_times_ns[0] < video_ns[1]:
+        row_times_ns = np.append(np.int64(video_ns[0]), row_times_ns)
+        values = np.vstack([np.full(space.size, np.nan), values])
     end_ns = max(int(row_times_ns[-1]), until_ns if table.span_ns is not None else 0)
     track = ActionTrack(space, row_times_ns, values, end_ns, None, clamped)
     notes += [*wrap_notes, *order_notes, *duplicate_notes, *scale_notes, *state_notes]
-    return ControllerLog(track, None, None, False, roles.unit, tuple(notes))
+    return ControllerLog(track, None, None, False, roles.unit, table.format, tuple(notes))
 
 
 def correct_clock(times_ns: Nanos, offset_ns: int, drift_ppm: float) -> Nanos:

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from wham_data.files.found import open_regular
 from wham_data.pipelines.readers.video_log.log_clock import take_turns
-from wham_data.pipelines.readers.video_log.log_metadata import listed
+from wham_data.pipelines.readers.video_log.log_format import LogFormat
 from wham_data.pipelines.readers.video_log.log_table import LogFile, LogTable, WantedColumns
+from wham_data.pipelines.readers.video_log.log_words import listed
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput, printable
 
@@ -83,6 +84,11 @@ class DeviceLog:
     def columns(self) -> tuple[str, ...]:
         """Names of the columns, but for those that are used up."""
         return tuple(name for name in self.file.columns if name not in self.hidden)
+
+    @property
+    def format(self) -> LogFormat:
+        """See `LogFile.format`."""
+        return self.file.format
 
     def labels(self, column: str) -> tuple[tuple[str, ...], Index]:
         """See `LogFile.labels`."""

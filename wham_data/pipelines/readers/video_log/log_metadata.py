@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
+import math
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
@@ -13,18 +13,13 @@ from typing import Any, Final
 
 from wham_data.files.found import read_whole
 from wham_data.files.json_lines import check_json_depth, check_surrogates
-from wham_data.pipelines.readers.video_log.column_guesses import (
-    guessed_columns,
-    missing_columns,
-    nearest_space,
-    what_to_write,
+from wham_data.pipelines.readers.video_log.log_dialect import DELIMITERS
+from wham_data.pipelines.readers.video_log.log_words import (
+    listed,
 )
-from wham_data.pipelines.readers.video_log.column_guesses import listed as listed
-from wham_data.pipelines.readers.video_log.column_rules import read_columns
-from wham_data.pipelines.readers.video_log.log_table import TIME_DIGITS, TimeUnit
 from wham_data.pipelines.readers.video_log.scales import Scale
-from wham_data.schemas.actions import ActionSpace, generic_space, load_space, space_names
-from wham_data.schemas.declarations import nearest
+from wham_data.pipelines.readers.video_log.time_column import start_of
+from wham_data.schemas.actions import ActionSpace, load_space
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError, printable
 from wham_data.schemas.mask import Mask, parse_masks
 from wham_data.schemas.recording import Provenance
@@ -34,18 +29,13 @@ MAX_TEXT: Final = 1000
 MAX_DRIFT_PPM: Final = 100_000
 MAX_OFFSET_MS: Final = Decimal(10) ** 15
 PROVENANCE_KEYS: Final = ("game", "map", "match", "player", "subject", "license")
+RULE_KEYS: Final = ("is", "column", "scale", "offset", "range", "invert")
 KNOWN_KEYS: Final = (
     *(*PROVENANCE_KEYS, "actions", "offset_ms", "drift_ppm", "columns", "mask"),
-    *("ignore", "only", "hold", "tick_rate"),
+    *("ignore", "only", "hold", "tick_rate", "start", "delimiter", "decimal"),
     "collect",  # how `wham-data collect` made a recording: of no concern to a reader
 )
 MAX_TICK_RATE: Final = 9_000_000_000
-EVENT_COLUMNS: Final = ("control", "value")
-ACTION_COLUMNS: Final = ("action", "actions", "action_id", "act")
-COUNTING_COLUMNS: Final = ("frame", "step")
-TICK: Final = "tick"
-
-_TIME_NAME: Final = re.compile(r"(?:.*\.)?(?:t|timestamp)(?:_\w+)?_(s|ms|us|ns)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +50,8 @@ class LogMetadata:
     only       column -> value: rows with another value do not count
     hold       rows are written on change only, so that each holds until the next; None: not said
     tick_rate  ticks of the time column in a second; None: it counts in what its name says
+    start_zone whether `start`, which gave the offset, names its zone; None: there is no `start`
+    delimiter, decimal  of a CSV; "": not said
     masks      what is to be black in every picture
     notes      what a person should know
     """
@@ -74,6 +66,9 @@ class LogMetadata:
     only: Mapping[str, str] = field(default_factory=dict)
     hold: bool | None = None
     tick_rate: int | None = None
+    start_zone: bool | None = None
+    delimiter: str = ""
+    decimal: str = ""
     masks: tuple[Mask, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -109,10 +104,12 @@ def read_metadata(path: Path) -> LogMetadata:
     except ValueError as error:
         raise _wrong(path, "columns", str(error)) from None
     drift_ppm = _number(path, table, "drift_ppm", Decimal(MAX_DRIFT_PPM))
+    offset_ns = round(_number(path, table, "offset_ms", MAX_OFFSET_MS) * 1_000_000)
+    start = _start(path, table)
     return LogMetadata(
         provenance=Provenance(**{key: _text(path, table, key) for key in PROVENANCE_KEYS}),
         actions=_text(path, table, "actions"),
-        offset_ns=round(_number(path, table, "offset_ms", MAX_OFFSET_MS) * 1_000_000),
+        offset_ns=offset_ns if start is None else start[0],
         drift_ppm=float(drift_ppm),
         columns=columns,
         scales=scales,
@@ -120,6 +117,9 @@ def read_metadata(path: Path) -> LogMetadata:
         only=_only(path, table),
         hold=_hold(path, table),
         tick_rate=_tick_rate(path, table),
+        start_zone=None if start is None else start[1],
+        delimiter=_one_of(path, table, "delimiter", tuple(DELIMITERS)),
+        decimal=_one_of(path, table, "decimal", (".", ",")),
         masks=_masks(path, table),
         notes=notes,
     )
@@ -153,6 +153,25 @@ def _only(path: Path, table: Mapping[str, Any]) -> dict[str, str]:
     if not all(isinstance(v, str | int) and not isinstance(v, bool) for v in values):
         raise _wrong(path, "only", "a table such as { pad = 0 }")
     return {column: str(value) for column, value in said.items()}
+
+
+def _start(path: Path, table: Mapping[str, Any]) -> tuple[int, bool] | None:
+    """`start`: the date of the video's zero in ns since 1970, and whether it names its zone."""
+    if "start" not in table:
+        return None
+    if "offset_ms" in table:
+        raise _wrong(path, "start", "alone: offset_ms says the same")
+    try:
+        return start_of(table["start"])
+    except ValueError as error:
+        raise _wrong(path, "start", f"a date such as 2026-11-20T14:03:11.250Z: {error}") from None
+
+
+def _one_of(path: Path, table: Mapping[str, Any], key: str, choices: tuple[str, ...]) -> str:
+    said = table.get(key, "")
+    if said == "" or (isinstance(said, str) and said in choices):
+        return str(said)
+    raise _wrong(path, key, f"one of {', '.join(map(repr, choices))}")
 
 
 def _hold(path: Path, table: Mapping[str, Any]) -> bool | None:
@@ -231,243 +250,62 @@ def load_named_space(metadata_path: Path | None, actions: str) -> ActionSpace:
         raise RefusedInput(Reason.METADATA, str(error).replace(str(file), actions)) from None
 
 
-@dataclass(frozen=True, slots=True)
-class ColumnRoles:
-    """Which column of a log plays which part.
+def read_columns(table: object) -> tuple[dict[str, str], dict[str, Scale]]:
+    """What a [columns] table says: names paired with what they mean, and scales by name.
 
-    time, unit   the time column and what it counts in
-    numbered     there is no time column: `time` is the number of the frame that a row belongs to
-    frame        the column that names the video frame on screen, if there is one
-    tick         the column that counts the engine's tics, where nothing else tells the time
-    dimensions   dimension -> column (a sampled log; empty for an event log)
-    action       the column that numbers the actions of a space `discreteN`
-    control, value  the columns of an event log, None for a sampled log
-    ignored      columns that mean nothing here
-    """
-
-    time: str
-    unit: TimeUnit
-    numbered: bool = False
-    frame: str | None = None
-    tick: str | None = None
-    action: str | None = None
-    dimensions: Mapping[str, str] = field(default_factory=dict)
-    control: str | None = None
-    value: str | None = None
-    ignored: tuple[str, ...] = ()
-
-
-def assign_columns(
-    columns: tuple[str, ...], mapping: Mapping[str, str], space: ActionSpace | None
-) -> tuple[ColumnRoles, ActionSpace | None]:
-    """Decide what every column of a log means.
-
-    A dimension is the column that `mapping` gives it, else the column of its name, else the only
-    column whose name ends in `.` and its name. Without a `time_*` column the only `t_*` or
-    `timestamp_*` column with a unit at its end tells the time (`t_ns`, `t_input_ns`); without that
-    too, a column `frame` or `step` says which frame a row belongs to.
-
-    Args:
-        columns: names found in the log.
-        mapping: column -> meaning, or meaning -> column.
-        space: the action space; None takes the one bundled space all of whose dimensions are
-            columns (the largest of several). An event log needs its controls for that: None stays.
+    `A = "B"` pairs a column with a meaning, either way round. `A = { is = "B", ... }` and
+    `B = { column = "A", ... }` do the same; without either, A is a column named as its dimension.
+    A scale is known by both names.
 
     Raises:
-        RefusedInput: LOG_COLUMN, when a column is missing, ambiguous or there twice.
+        ValueError: what is wrong, in words that follow "columns".
     """
-    twice = sorted({name for name in columns if name and columns.count(name) > 1})
-    if twice:
-        raise RefusedInput(Reason.LOG_COLUMN, f"duplicate column: {listed(twice)} is there twice")
-    spaces = [space] if space is not None else [load_space(name) for name in space_names()]
-    meanings = {*TIME_DIGITS, "frame", *EVENT_COLUMNS}.union(*(s.names for s in spaces))
-    mapped, unused = _mapped_columns(columns, mapping, meanings)
-
-    def column_of(meaning: str) -> str | None:
-        if meaning in mapped:
-            return mapped[meaning]
-        if meaning in columns and meaning not in mapped.values():
-            return meaning
-        last = [name for name in columns if name.rpartition(".")[2] == meaning]
-        return last[0] if len(last) == 1 and last[0] not in mapped.values() else None
-
-    control, value = map(column_of, EVENT_COLUMNS)
-    is_event_log = control is not None and value is not None
-    time, unit, numbered = _time_column(columns, mapped, column_of, may_count=not is_event_log)
-    if is_event_log:
-        used: set[str | None] = {time, control, value}
-        return ColumnRoles(
-            time, unit, control=control, value=value, ignored=_others(columns, used)
-        ), space
-    if unused:
-        _refuse_unused(unused, columns, meanings, space)
-    if space is None:
-        present = {m: column for m in meanings if (column := column_of(m)) is not None}
-        space = _space_of_columns(spaces, present, columns)
-    found = {name: column_of(name) for name in space.names}
-    dimensions = {name: column for name, column in found.items() if column is not None}
-    action = None if dimensions else _action_column(columns, space)
-    if len(dimensions) < space.size and action is None:
-        raise RefusedInput(Reason.LOG_COLUMN, missing_columns(columns, spaces, space, dimensions))
-    frame = None if numbered else column_of("frame")
-    tick = TICK if TICK in columns and not (mapping or numbered or frame) else None
-    used = {time, *dimensions.values(), frame, tick, action}
-    return ColumnRoles(
-        time, unit, numbered, frame, tick, action, dimensions, ignored=_others(columns, used)
-    ), space
-
-
-def _action_column(columns: tuple[str, ...], space: ActionSpace) -> str | None:
-    """The column that numbers the actions of a space `discreteN`, None where there is none."""
-    if space != generic_space(space.name) or not space.name.startswith("discrete"):
-        return None
-    return next((name for name in ACTION_COLUMNS if name in columns), None)
-
-
-def match_controls(
-    controls: tuple[str, ...], mapping: Mapping[str, str], space: ActionSpace | None
-) -> tuple[tuple[int, ...], tuple[str, ...], ActionSpace]:
-    """Decide what the controls of an event log mean.
-
-    Returns:
-        For each control its position in the space (-1: means nothing here), the controls that
-        mean nothing, and the space: the given one, or the only bundled one that has all controls.
-
-    Raises:
-        RefusedInput: LOG_COLUMN, when no control, or no single space, is meant.
-    """
-    spaces = [space] if space is not None else [load_space(name) for name in space_names()]
-    named = [name.strip() for name in controls]
-    meanings = set[str]().union(*(s.names for s in spaces))
-    mapped, unused = _mapped_columns(tuple(named), mapping, meanings)
-    meaning_of = {column: meaning for meaning, column in mapped.items()}
-    meant = [meaning_of.get(n, n if n in meanings else n.rpartition(".")[2]) for n in named]
-    for column, meaning in unused.items():
-        if column not in meanings and meaning not in meanings | {*TIME_DIGITS, *EVENT_COLUMNS}:
-            _refuse_unused({column: meaning}, controls, meanings, space)
-    if space is None:
-        fitting = [s for s in spaces if set(meant) <= set(s.names)]
-        if len(fitting) != 1:
-            which = listed([s.name for s in fitting]) or "no bundled space"
-            how = "say which space is meant with `actions = ...` beside the log"
-            if not fitting:
-                how = what_to_write(*nearest_space(named, spaces))
-            raise RefusedInput(
-                Reason.LOG_COLUMN, f"{which} has the controls {listed(named)}; {how}"
-            )
-        space = fitting[0]
-    places = tuple(space.names.index(name) if name in space.names else -1 for name in meant)
-    ignored = tuple(name for name, place in zip(named, places, strict=True) if place < 0)
-    if all(place < 0 for place in places):
-        raise RefusedInput(
-            Reason.LOG_COLUMN,
-            f"no control is one of {space.name}: the log has {listed(named)}. "
-            f"{what_to_write(space, guessed_columns(named, space))}",
-        )
-    return places, ignored, space
-
-
-def _mapped_columns(
-    columns: tuple[str, ...], mapping: Mapping[str, str], meanings: set[str]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Meaning -> column for the pairs that name a column and a meaning, and the other pairs."""
-    mapped: dict[str, str] = {}
-    unused: dict[str, str] = {}
-    for left, right in mapping.items():
-        if left in columns and right in meanings:
-            meaning, column = right, left
-        elif right in columns and left in meanings:
-            meaning, column = left, right
-        else:
-            unused[left] = right
+    if not isinstance(table, dict):
+        raise ValueError("a table of names")
+    pairs: dict[str, str] = {}
+    scales: dict[str, Scale] = {}
+    for name, said in table.items():
+        if isinstance(said, str):
+            pairs[name] = said
             continue
-        if mapped.setdefault(meaning, column) != column:
-            raise RefusedInput(
-                Reason.METADATA,
-                f"columns: both {listed([mapped[meaning], column])} are said to be {meaning}",
-            )
-    return mapped, unused
+        if not isinstance(said, dict):
+            raise ValueError("a table of names")
+        unknown = sorted(set(said) - set(RULE_KEYS))
+        if unknown:
+            raise ValueError(f"without {unknown[0]!r}: {name} can have {', '.join(RULE_KEYS)}")
+        partner = said.get("is", said.get("column"))
+        if partner is not None:
+            if not isinstance(partner, str) or ("is" in said and "column" in said):
+                raise ValueError(f"clear: {name} names one partner, with `is` or with `column`")
+            pairs[name] = partner
+        scale = _scale(name, said)
+        scales |= dict.fromkeys((name, partner) if partner else (name,), scale)
+    return pairs, scales
 
 
-def _refuse_unused(
-    unused: Mapping[str, str],
-    columns: tuple[str, ...],
-    meanings: set[str],
-    space: ActionSpace | None,
-) -> None:
-    """Say what is wrong with the first pair that names no column or no meaning."""
-    left, right = next(iter(unused.items()))
-    if right in meanings or left in meanings:
-        column, meaning = (left, right) if right in meanings else (right, left)
-        raise RefusedInput(
-            Reason.LOG_COLUMN,
-            f"column {listed([column])}, said to be {meaning}, is missing; "
-            f"the log has {listed(columns)}",
-        )
-    target = right if left in columns else left
-    where = space.name if space is not None else "any bundled space"
-    known = space.names if space is not None else tuple(sorted(meanings))
-    hint = nearest(target, known, "dimensions").partition(" known ")[0].rstrip(";")
-    raise RefusedInput(
-        Reason.METADATA, f"columns: {listed([target])} is no dimension of {where}{hint}"
-    )
+def _scale(name: str, said: Mapping[str, Any]) -> Scale:
+    """The scale that a rule declares."""
+    ends = said.get("range")
+    if ends is not None:
+        if "scale" in said or "offset" in said:
+            raise ValueError(f"clear: {name} has a range, or scale and offset, not both")
+        if not isinstance(ends, list) or len(ends) != 2:
+            raise ValueError(f"clear: the range of {name} is two numbers, such as [-1, 1]")
+        low, high = (_rule_number(name, "range", end) for end in ends)
+        if low == high:
+            raise ValueError(f"clear: the range of {name} has two different ends")
+        ends = (low, high)
+    invert = said.get("invert", False)
+    if not isinstance(invert, bool):
+        raise ValueError(f"clear: invert of {name} is true or false")
+    factor = _rule_number(name, "scale", said.get("scale", 1))
+    if factor == 0:
+        raise ValueError(f"clear: scale of {name} is not 0")
+    return Scale(factor, _rule_number(name, "offset", said.get("offset", 0)), ends, invert)
 
 
-def _time_column(
-    columns: tuple[str, ...],
-    mapped: Mapping[str, str],
-    column_of: Callable[[str], str | None],
-    *,
-    may_count: bool,
-) -> tuple[str, TimeUnit, bool]:
-    """The one time column, its unit, and whether it numbers frames instead.
-
-    A mapping that names one outranks the others.
-    """
-    named: list[TimeUnit] = [unit for unit in TIME_DIGITS if unit in mapped]
-    found = [(unit, column_of(unit)) for unit in named or TIME_DIGITS]
-    times = [(column, unit) for unit, column in found if column is not None]
-    times = times or [(name, unit) for name in columns for unit in _unit_of(name)]
-    if len(times) == 1:
-        return (*times[0], False)
-    if times:
-        raise RefusedInput(
-            Reason.LOG_COLUMN,
-            f"two time columns: {listed([column for column, _ in times])}; expected exactly one",
-        )
-    counting = [column for column in map(column_of, COUNTING_COLUMNS) if column is not None]
-    if counting and may_count:
-        return counting[0], "time_ns", True
-    raise RefusedInput(
-        Reason.LOG_COLUMN,
-        f"no time column ({', '.join(TIME_DIGITS)}); the log has {listed(columns)}; "
-        "map the one that holds the time under [columns]",
-    )
-
-
-def _unit_of(name: str) -> tuple[TimeUnit, ...]:
-    """What a column that looks like the time counts in: one unit, or none."""
-    match = _TIME_NAME.fullmatch(name)
-    return tuple(unit for unit in TIME_DIGITS if match and unit == f"time_{match[1]}")
-
-
-def _space_of_columns(
-    spaces: list[ActionSpace], present: Mapping[str, str], columns: tuple[str, ...]
-) -> ActionSpace:
-    """The largest bundled space all of whose dimensions are there."""
-    whole = sorted(
-        (s for s in spaces if set(s.names) <= present.keys()), key=lambda s: s.size, reverse=True
-    )
-    if whole and (len(whole) == 1 or whole[0].size > whole[1].size):
-        return whole[0]
-    if whole:
-        tied = [s.name for s in whole if s.size == whole[0].size]
-        raise RefusedInput(
-            Reason.LOG_COLUMN,
-            f"the columns fit {listed(tied)} alike; say which with `actions = ...` beside the log",
-        )
-    raise RefusedInput(Reason.LOG_COLUMN, missing_columns(columns, spaces, None, present))
-
-
-def _others(columns: tuple[str, ...], used: set[str | None]) -> tuple[str, ...]:
-    return tuple(name for name in columns if name not in used)
+def _rule_number(name: str, key: str, value: object) -> float:
+    number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    if not number or not math.isfinite(float(value)):  # type: ignore[arg-type]
+        raise ValueError(f"clear: {key} of {name} needs numbers")
+    return float(value)  # type: ignore[arg-type]

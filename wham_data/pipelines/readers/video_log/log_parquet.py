@@ -11,6 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wham_data.files.found import open_regular
+from wham_data.pipelines.readers.video_log.log_cells import (
+    is_button_word,
+    number_of,
+    text_times,
+    understood,
+)
+from wham_data.pipelines.readers.video_log.log_format import LogFormat, TimeKind
 from wham_data.pipelines.readers.video_log.log_table import (
     MAX_CELLS_BYTES,
     MAX_COLUMNS,
@@ -21,7 +28,6 @@ from wham_data.pipelines.readers.video_log.log_table import (
     check_room,
     distinct,
 )
-from wham_data.pipelines.readers.video_log.log_text import is_button_word, number_of
 from wham_data.schemas.clock import Index, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput
 
@@ -42,6 +48,11 @@ class ParquetLog:
     def columns(self) -> tuple[str, ...]:
         """Names of the columns."""
         return tuple(self.kinds)
+
+    @property
+    def format(self) -> LogFormat:
+        """See `LogFile.format`."""
+        return LogFormat(form="Parquet", encoding="", delimiter="", header_line=0)
 
     @classmethod
     def open(cls, path: Path) -> ParquetLog:
@@ -66,6 +77,8 @@ class ParquetLog:
                 logical = leaf.logical_type.type
                 plain = logical in ("NONE", "INT") and leaf.physical_type in NUMBER_TYPES
                 kinds[leaf.path] = leaf.physical_type if plain else logical.lower()
+                if leaf.physical_type == "INT96":  # holds nothing but time stamps
+                    kinds[leaf.path] = "timestamp"
         return cls(path, kinds)
 
     def labels(self, column: str) -> tuple[tuple[str, ...], Index]:
@@ -82,14 +95,15 @@ class ParquetLog:
         names = [wanted.time, *wanted.numbers]
         labels = [wanted.control] if wanted.control is not None else []
         for name in names:
-            words = name != wanted.time and self.kinds[name] == "string"
-            if self.kinds[name] not in NUMBER_TYPES and not words:
+            dates = name == wanted.time and self.kinds[name] == "timestamp"
+            if self.kinds[name] not in (*NUMBER_TYPES, "string") and not dates:
                 raise _wrong_type(name, self.kinds[name], "numbers")
         for name in labels:
             if self.kinds[name] not in ("string", "INT32", "INT64"):
                 raise _wrong_type(name, self.kinds[name], "strings")
         table = self._table([*names, *labels])
-        times_ns = _number_times(table[wanted.time], wanted)
+        times_ns, kind = self._times(table[wanted.time], wanted)
+        form = understood(self.format, wanted, kind, len(table))
         numbers = np.empty((len(table), len(wanted.numbers)))
         worded = np.zeros(numbers.shape, np.bool_)
         for place, name in enumerate(wanted.numbers):
@@ -102,8 +116,11 @@ class ParquetLog:
             else:
                 numbers[:, place] = table[name].cast(pa.float64(), safe=False).to_numpy()
         if wanted.control is None:
-            return LogTable(times_ns, numbers, words=worded)
-        controls = table[wanted.control].combine_chunks().cast(pa.string()).dictionary_encode()
+            return LogTable(times_ns, numbers, words=worded, format=form)
+        controls = table[wanted.control].combine_chunks().cast(pa.string())
+        if wanted.skips_nameless:
+            controls = controls.fill_null("")
+        controls = controls.dictionary_encode()
         if controls.null_count:
             row = int(np.flatnonzero(controls.is_null().to_numpy(zero_copy_only=False))[0]) + 1
             raise RefusedInput(Reason.LOG_TYPE, f"row {row}: column {wanted.control} is null")
@@ -113,7 +130,27 @@ class ParquetLog:
             tuple(controls.dictionary.to_pylist()),
             controls.indices.to_numpy().astype(np.int64),
             words=worded,
+            format=form,
         )
+
+    def _times(self, column: pa.ChunkedArray, wanted: WantedColumns) -> tuple[Nanos, TimeKind]:
+        """The time of each row, and what the column holds."""
+        kind = self.kinds[wanted.time]
+        if kind not in ("string", "timestamp"):
+            return _number_times(column, wanted), wanted.unit
+        _check_no_null(column, wanted.time)
+        try:
+            if kind == "string":
+                times_ns, found = text_times(column, wanted.unit)
+                if found.startswith("dates"):
+                    return times_ns, found
+                raise _wrong_type(wanted.time, kind, "numbers or dates")
+            stamps = column.cast(pa.timestamp("ns", column.type.tz)).cast(pa.int64())
+        except (pa.ArrowException, ValueError) as error:
+            raise RefusedInput(
+                Reason.LOG_TYPE, f"column {wanted.time} holds no sound dates: {_first_line(error)}"
+            ) from None
+        return stamps.to_numpy(), "dates" if column.type.tz else "dates without a zone"
 
     def _table(self, names: list[str]) -> pa.Table:
         """Some columns, unpacked within the limits."""
@@ -166,12 +203,19 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
+def _check_no_null(column: pa.ChunkedArray, name: str) -> None:
+    """Refuse a row without a time."""
+    if column.null_count:
+        row = int(np.flatnonzero(column.is_null().to_numpy())[0]) + 1
+        raise RefusedInput(
+            Reason.LOG_NOT_FINITE, f"row {row}: column {name}: the time is missing (null)"
+        )
+
+
 def _number_times(column: pa.ChunkedArray, wanted: WantedColumns) -> Nanos:
     """Integer or float times to nanoseconds: integers exactly, floats to the nearest."""
     where = f"column {wanted.time}"
-    if column.null_count:
-        row = int(np.flatnonzero(column.is_null().to_numpy())[0]) + 1
-        raise RefusedInput(Reason.LOG_NOT_FINITE, f"row {row}: {where}: the time is missing (null)")
+    _check_no_null(column, wanted.time)
     scale = 10 ** TIME_DIGITS[wanted.unit]
     most = (2**63 - 1) // scale - 1
     values = column.to_numpy()

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS, typical_interval
 from wham_data.pipelines.readers.kit.frame_actions import one_hot
-from wham_data.pipelines.readers.video_log.log_metadata import ColumnRoles, LogMetadata, listed
+from wham_data.pipelines.readers.video_log.column_roles import ColumnRoles
+from wham_data.pipelines.readers.video_log.log_metadata import LogMetadata
 from wham_data.pipelines.readers.video_log.log_parquet import ParquetLog
 from wham_data.pipelines.readers.video_log.log_table import LogFile, LogTable
 from wham_data.pipelines.readers.video_log.log_text import open_text_log
+from wham_data.pipelines.readers.video_log.log_words import listed
 from wham_data.pipelines.readers.video_log.scales import Scale
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos
@@ -29,14 +31,28 @@ UNEVEN_SHARE: Final = 0.2
 MANY_SILENCES: Final = 5
 
 
-def open_log(path: Path) -> LogFile:
-    """A .csv, .jsonl or .parquet log (text forms also gzipped), its column names read.
+def open_log(path: Path, metadata: LogMetadata) -> LogFile:
+    """A log in any of its forms (text forms also gzipped), its column names read.
+
+    Args:
+        path: the file.
+        metadata: may declare what separates cells and marks decimals.
 
     Raises:
         RefusedInput: it is no sound file of its form.
     """
-    parquet = path.name.lower().endswith(".parquet")
-    return ParquetLog.open(path) if parquet else open_text_log(path)
+    if path.name.lower().endswith(".parquet"):
+        return ParquetLog.open(path)
+    return open_text_log(path, metadata.delimiter, metadata.decimal)
+
+
+def as_understood(path: Path, metadata: LogMetadata) -> tuple[str, ...]:
+    """How a log that is refused was understood, as a note; none where it cannot be opened at all."""
+    try:
+        file = open_log(path, metadata)
+    except (RefusedInput, OSError):
+        return ()
+    return (f"understood as {file.format.summary}; columns {listed(file.columns)}",)
 
 
 def ticking(columns: tuple[str, ...], mapping: Mapping[str, str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Final, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.pipelines.readers.video_log.log_format import LogFormat
 from wham_data.schemas.clock import Index, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput
 
@@ -32,12 +33,14 @@ class WantedColumns:
     time     name of the time column, and what it counts in
     numbers  names of the columns read as numbers
     control  name of the column that names a control (event logs), or None
+    skips_nameless  a row that names no control is kept as one of a control "", not refused
     """
 
     time: str
     unit: TimeUnit
     numbers: tuple[str, ...]
     control: str | None = None
+    skips_nameless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class LogTable:
     words          bool    [N, C]  cells that were words for a button (press, up); empty: none
     devices        int64   [N]     which device each row is of; empty: there is one
     span_ns        first and last time of the whole log, where these are rows of one device only
+    format         how the log was understood
     """
 
     times_ns: Nanos
@@ -62,6 +66,7 @@ class LogTable:
     words: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     devices: Index = field(default_factory=lambda: np.zeros(0, np.int64))
     span_ns: tuple[int, int] | None = None
+    format: LogFormat = field(default_factory=LogFormat)
 
 
 class LogFile(Protocol):
@@ -70,6 +75,11 @@ class LogFile(Protocol):
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns; those of nested objects are joined with dots."""
+        ...
+
+    @property
+    def format(self) -> LogFormat:
+        """How the log was understood, as far as it is before rows are read."""
         ...
 
     def read(self, wanted: WantedColumns) -> LogTable:

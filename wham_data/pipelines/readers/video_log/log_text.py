@@ -1,4 +1,4 @@
-"""Text logs, CSV and JSON lines: a vectorised pass over plain files, a slow one over the others.
+"""Text logs: a vectorised pass over plain CSV files, a slow one over the others.
 
 Only when the fast pass meets something unusual does the slow one go over the lines, and either says
 which line is wrong or reads what the fast one could not (true and false, a last line torn by a
@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import codecs
 import csv
-import decimal
 import gzip
 import io
-import json
-import re
+import itertools
 import zlib
-from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -28,55 +24,75 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from wham_data.files.found import open_regular, read_whole
-from wham_data.files.json_lines import (
-    MAX_LINE_BYTES,
-    MAX_LOG_BYTES,
-    MAX_NUMBER_CHARACTERS,
-    check_json_depth,
+from wham_data.files.json_lines import MAX_LINE_BYTES, MAX_LOG_BYTES
+from wham_data.pipelines.readers.video_log.log_cells import (
+    DATE,
+    NO_VALUE,
+    NUMBER,
+    Row,
+    read_rows,
+    text_times,
+    understood,
+    wanted_names,
 )
+from wham_data.pipelines.readers.video_log.log_dialect import decimal_mark, dialect_of
+from wham_data.pipelines.readers.video_log.log_format import LogFormat, TimeKind
+from wham_data.pipelines.readers.video_log.log_json import JsonLog, has_rows
 from wham_data.pipelines.readers.video_log.log_table import (
     MAX_COLUMNS,
-    NO_TIME,
-    TIME_DIGITS,
     LogTable,
     TimeUnit,
     WantedColumns,
     check_room,
     distinct,
 )
-from wham_data.pipelines.readers.video_log.log_words import BUTTON_WORDS
 from wham_data.schemas.clock import Index, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput
 
 MAX_INFLATION: Final = 100
 INFLATED_PIECE_BYTES: Final = 1 << 20
 INFLATION_COUNTS_FROM_BYTES: Final = 16 << 20
+JSON_ENDINGS: Final = (".json", ".jsonl", ".ndjson")
 
-_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
-_WORDS: Final = {"true": 1.0, "false": 0.0} | dict.fromkeys(
-    ("", "null", "none", "na", "n/a", "nan", "+nan", "-nan", "inf", "+inf", "-inf", "infinity",
-     "+infinity", "-infinity"),
-    np.nan,
-)  # fmt: skip
-_NO_VALUE: Final = ["", "null", "NULL", "Null", "None", "NA", "N/A", "nan", "NaN", "NAN"]
-_PLAIN: Final = frozenset((float, int, Decimal, bool))
-_EXACT: Final = decimal.Context(prec=100, rounding=decimal.ROUND_HALF_EVEN)
+_MARKS: Final = (  # the marks of UTF-32 begin with those of UTF-16
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
 
 
-_Row = tuple[int, list[Any] | None]
+def open_text_log(path: Path, delimiter: str = "", decimal: str = "") -> CsvLog | JsonLog:
+    """Open a .csv, .tsv, .jsonl or .json log, gzipped or not.
 
-
-def open_text_log(path: Path) -> CsvLog | JsonLinesLog:
-    """Open a .csv or .jsonl log, gzipped (.csv.gz, .jsonl.gz) or not.
+    Args:
+        path: the file.
+        delimiter, decimal: of a CSV, as the metadata declares them; "": to be found out.
 
     Raises:
-        RefusedInput: it is empty, too large, or in another encoding than UTF-8.
+        RefusedInput: it is empty, too large, or in an encoding that is not known for sure.
     """
     name = path.name.lower()
     zipped = name.endswith(".gz")
-    text = _checked_text(_inflated(path) if zipped else read_whole(path, MAX_LOG_BYTES))
-    plain_name = name.removesuffix(".gz")
-    return JsonLinesLog.open(text) if plain_name.endswith(".jsonl") else CsvLog.open(text)
+    data = _inflated(path) if zipped else read_whole(path, MAX_LOG_BYTES)
+    if not data:
+        raise RefusedInput(Reason.LOG_EMPTY, "the log is empty (0 bytes)")
+    data, encoding = _as_utf8(data)
+    text = _checked_text(data)
+    if name.removesuffix(".gz").endswith(JSON_ENDINGS):
+        return JsonLog.open(text.data, text.lines, text.longest_line, encoding)
+    text.check_lines()
+    return CsvLog.open(text, encoding, delimiter, decimal)
+
+
+def is_json_log(path: Path) -> bool:
+    """Whether a .json beside a video holds rows; one that cannot be read holds none."""
+    try:
+        zipped = path.name.lower().endswith(".gz")
+        data = _inflated(path) if zipped else read_whole(path, MAX_LOG_BYTES)
+        return bool(data) and has_rows(_as_utf8(data)[0])
+    except RefusedInput:
+        return False
 
 
 def _inflated(path: Path) -> bytes:
@@ -104,33 +120,54 @@ def _inflated(path: Path) -> bytes:
     return b"".join(pieces)
 
 
+def _as_utf8(data: bytes) -> tuple[bytes, str]:
+    """The text as UTF-8 without a byte order mark, and the encoding that it had.
+
+    Raises:
+        RefusedInput: LOG_ENCODING, it is not sound, or has no mark and is not UTF-8.
+    """
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "UTF-8")
+    if encoding == "UTF-8":
+        data = data.removeprefix(codecs.BOM_UTF8)
+        if b"\0" in data[:200] and data[1:200:2].count(0) + data[:200:2].count(0) > 50:
+            raise RefusedInput(
+                Reason.LOG_ENCODING,
+                "the log looks like UTF-16 without a byte order mark; save it as UTF-8",
+            )
+        return data, encoding
+    view = memoryview(data)
+    pieces = (bytes(view[at : at + (1 << 24)]) for at in range(0, len(data), 1 << 24))
+    made: list[bytes] = []
+    try:
+        made.extend(text.encode() for text in codecs.iterdecode(pieces, encoding))
+    except UnicodeError:
+        line = sum(piece.count(b"\n") for piece in made) + 1
+        raise RefusedInput(
+            Reason.LOG_ENCODING,
+            f"at or below line {line}: not sound {encoding}, which its byte order mark promises",
+        ) from None
+    return b"".join(made), encoding
+
+
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """A text log of UTF-8 without NULs, whose lines are not too long."""
+    """A text log of UTF-8 without NULs."""
 
     data: bytes
     lines: int
     longest_line: int
 
+    def check_lines(self) -> None:
+        """Refuse lines that no log has."""
+        if self.longest_line > MAX_LINE_BYTES:
+            raise RefusedInput(
+                Reason.TOO_LARGE,
+                f"a line of {self.longest_line} bytes (limit {MAX_LINE_BYTES}): not a log",
+            )
+
 
 def _checked_text(data: bytes) -> _Text:
-    """Check encoding and line lengths, a piece at a time; a UTF-8 byte order mark is cut off."""
-    if not data:
-        raise RefusedInput(Reason.LOG_EMPTY, "the log is empty (0 bytes)")
-    marks = (
-        (codecs.BOM_UTF32_LE, "UTF-32"),
-        (codecs.BOM_UTF32_BE, "UTF-32"),
-        (codecs.BOM_UTF16_LE, "UTF-16"),
-        (codecs.BOM_UTF16_BE, "UTF-16"),
-    )
-    for mark, encoding in marks:
-        if data.startswith(mark):
-            raise RefusedInput(
-                Reason.LOG_ENCODING, f"the log is encoded in {encoding}; save it as UTF-8"
-            )
-    data = data.removeprefix(codecs.BOM_UTF8)
-    if b"\0" in data[:200] and data[1:200:2].count(0) + data[:200:2].count(0) > 50:
-        raise RefusedInput(Reason.LOG_ENCODING, "the log looks like UTF-16; save it as UTF-8")
+    """Check the encoding, and measure the lines, a piece at a time."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     lines = longest = 0
     line_start = -1
@@ -154,46 +191,63 @@ def _checked_text(data: bytes) -> _Text:
             lines += len(ends)
     longest = max(longest, len(data) - line_start)
     lines += line_start + 1 < len(data)
-    if longest > MAX_LINE_BYTES:
-        raise RefusedInput(
-            Reason.TOO_LARGE, f"a line of {longest} bytes (limit {MAX_LINE_BYTES}): not a log"
-        )
     return _Text(data, lines, longest)
 
 
 @dataclass(frozen=True, slots=True)
 class CsvLog:
-    """Comma-separated values with one header line."""
+    """Separated values below a line that names the columns.
+
+    body_at, body_line  where the rows begin: a byte, and a line from 1
+    plain               no line of the body is a comment
+    """
 
     text: _Text
     columns: tuple[str, ...]
+    format: LogFormat
+    body_at: int
+    body_line: int
+    plain: bool
 
     @classmethod
-    def open(cls, text: _Text) -> CsvLog:
-        """Read the header."""
-        header = text.data.partition(b"\n")[0].decode("utf-8").rstrip("\r")
-        try:
-            names = next(csv.reader([header]), [])
-        except csv.Error as error:
-            raise RefusedInput(Reason.LOG_SYNTAX, f"line 1: {error}") from None
-        columns = tuple(name.strip() for name in names)
-        if not columns:
-            raise RefusedInput(Reason.LOG_EMPTY, "the log is empty: its first line is blank")
+    def open(cls, text: _Text, encoding: str, delimiter: str, decimal: str) -> CsvLog:
+        """Find out the dialect, and read the names of the columns."""
+        lines = io.BytesIO(text.data)
+        dialect = dialect_of((line.decode("utf-8") for line in lines), delimiter)
+        columns = dialect.columns
         if len(columns) > MAX_COLUMNS:
             raise RefusedInput(Reason.LOG_SYNTAX, f"{len(columns)} columns, limit {MAX_COLUMNS}")
-        for separator in (";", "\t"):
-            if len(columns) == 1 and separator in columns[0]:
-                raise RefusedInput(
-                    Reason.LOG_SYNTAX, f"columns are separated by {separator!r}, expected commas"
-                )
-        return cls(text, columns)
+        lines.seek(0)
+        above = itertools.islice(lines, dialect.body_line - 1)
+        body_at = sum(map(len, above))
+        above_body = max(0, body_at - 1)
+        # One byte is found forty times as fast as two, and most logs do not have it at all.
+        marked = text.data.find(b"#", above_body) >= 0
+        comments = text.data.count(b"\n#", above_body) if marked else 0
+        guessed = ["delimiter"] * dialect.guessed
+        if not decimal and dialect.delimiter != ",":
+            mark = decimal_mark(text.data, above_body, dialect.delimiter)
+            guessed += ["decimal"] * (mark != ".")
+        else:
+            mark = decimal or "."
+        units = zip(columns, dialect.units, strict=bool(dialect.units))
+        form = LogFormat(
+            encoding=encoding,
+            delimiter=dialect.delimiter,
+            decimal=mark,
+            header_line=dialect.header_line,
+            units=tuple((name, unit) for name, unit in units if unit),
+            comments=dialect.comments + comments,
+            guessed=tuple(guessed),
+        )
+        return cls(text, columns, form, body_at, dialect.body_line, not comments)
 
     def read(self, wanted: WantedColumns) -> LogTable:
         """Read the wanted columns: vectorised if the file is plain, else line by line."""
         check_room(self.text.lines, len(wanted.numbers) + 1)
-        long_cells = self.text.longest_line > 1 << 16
-        table = None if long_cells else self._read_fast(wanted)
-        return table if table is not None else _read_rows(self._rows(wanted), wanted)
+        fast = self.plain and self.text.longest_line <= 1 << 16
+        table = self._read_fast(wanted) if fast else None
+        return table if table is not None else read_rows(self._rows(wanted), wanted, self.format)
 
     def labels(self, column: str) -> tuple[tuple[str, ...], Index]:
         """See `LogFile.labels`."""
@@ -205,26 +259,30 @@ class CsvLog:
         types[wanted.time] = pa.string()
         if wanted.control is not None:
             types[wanted.control] = pa.dictionary(pa.int32(), pa.string())
+        body = pa.py_buffer(self.text.data).slice(self.body_at)
         try:
             table = pa_csv.read_csv(
-                pa.BufferReader(self.text.data),
-                read_options=pa_csv.ReadOptions(
-                    use_threads=False, column_names=list(self.columns), skip_rows=1
-                ),
+                pa.BufferReader(body),
+                read_options=pa_csv.ReadOptions(use_threads=False, column_names=list(self.columns)),
+                parse_options=pa_csv.ParseOptions(delimiter=self.format.delimiter),
                 convert_options=pa_csv.ConvertOptions(
-                    column_types=types, include_columns=list(types), null_values=_NO_VALUE
+                    column_types=types,
+                    include_columns=list(types),
+                    null_values=NO_VALUE,
+                    decimal_point=self.format.decimal,
                 ),
             )
             if not len(table):
                 return None
-            times_ns = _text_times(table[wanted.time], wanted.unit)
+            times_ns, kind = self._times(table[wanted.time], wanted.unit)
         except (pa.ArrowException, ValueError):
             return None
         numbers = np.empty((len(table), len(wanted.numbers)))
         for place, name in enumerate(wanted.numbers):
             numbers[:, place] = table[name].to_numpy()
+        form = understood(self.format, wanted, kind, len(table))
         if wanted.control is None:
-            return LogTable(times_ns, numbers)
+            return LogTable(times_ns, numbers, format=form)
         controls = table[wanted.control].combine_chunks()
         if controls.null_count:
             return None
@@ -233,237 +291,57 @@ class CsvLog:
             numbers,
             tuple(controls.dictionary.to_pylist()),
             controls.indices.to_numpy().astype(np.int64),
+            format=form,
         )
 
-    def _rows(self, wanted: WantedColumns) -> Iterator[_Row]:
-        places = [self.columns.index(name) for name in _names(wanted)]
-        lines = io.TextIOWrapper(io.BytesIO(self.text.data), "utf-8", newline="")
-        reader = csv.reader(lines)
+    def _times(self, column: pa.ChunkedArray, unit: TimeUnit) -> tuple[Nanos, TimeKind]:
+        if self.format.decimal == "," and not DATE.fullmatch(column[0].as_py() or ""):
+            if pc.any(pc.match_substring(column, ".")).as_py():
+                raise ValueError("a decimal point among decimal commas")
+            column = pc.replace_substring(column, ",", ".")
+        return text_times(column, unit)
+
+    def _rows(self, wanted: WantedColumns) -> Iterator[Row]:
+        places = [self.columns.index(name) for name in wanted_names(wanted)]
+        raw = io.BytesIO(self.text.data)
+        raw.seek(self.body_at)
+        lines = io.TextIOWrapper(raw, "utf-8", newline="")
+        # A blank line is no row, and keeps the count of lines.
+        uncommented = ("\n" if line.startswith("#") else line for line in lines)
+        reader = csv.reader(uncommented, delimiter=self.format.delimiter)
         width = len(self.columns)
+        above = self.body_line - 1
         try:
-            next(reader)
             for cells in reader:
+                line = above + reader.line_num
                 if not cells:
                     continue
                 if len(cells) == width:
-                    yield reader.line_num, [cells[place] for place in places]
-                elif reader.line_num >= self.text.lines and len(cells) < width:
-                    yield reader.line_num, None
+                    mine = [cells[place] for place in places]
+                    yield line, self._with_points(mine, line)
+                elif line >= self.text.lines and len(cells) < width:
+                    yield line, None
                 else:
                     raise RefusedInput(
                         Reason.LOG_SYNTAX,
-                        f"line {reader.line_num}: {len(cells)} cells, the header has {width}",
+                        f"line {line}: {len(cells)} cells, the header has {width}",
                     )
         except csv.Error as error:
-            raise RefusedInput(Reason.LOG_SYNTAX, f"line {reader.line_num}: {error}") from None
+            line = above + reader.line_num
+            raise RefusedInput(Reason.LOG_SYNTAX, f"line {line}: {error}") from None
 
-
-def _text_times(column: pa.ChunkedArray, unit: TimeUnit) -> Nanos:
-    """Decimal texts to nanoseconds, exactly; half a nanosecond goes to the even one.
-
-    Raises:
-        ValueError, ArrowException: something is not a plain number of at most 19 digits before
-            and 19 after the point.
-    """
-    if column.null_count:
-        raise ValueError("null time")
-    digits = TIME_DIGITS[unit]
-    exact = pc.round(column.cast(pa.decimal128(38, 19)), digits, "half_to_even")
-    scaled = exact.cast(pa.decimal128(38, digits)).combine_chunks()
-    if isinstance(scaled, pa.ChunkedArray):
-        scaled = pa.concat_arrays(scaled.chunks)
-    words = np.frombuffer(scaled.buffers()[1], np.int64)
-    words = words[2 * scaled.offset :][: 2 * len(scaled)].reshape(-1, 2)
-    low, high = words[:, 0], words[:, 1]  # a decimal is a 128-bit integer, low word first
-    if not np.array_equal(high, low >> 63):
-        raise ValueError("beyond 64 bits")
-    return low.copy()
-
-
-@dataclass(frozen=True, slots=True)
-class JsonLinesLog:
-    """One JSON object per line. Columns are those of the first line."""
-
-    text: _Text
-    paths: dict[str, tuple[str, ...]]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns, nested ones joined with dots."""
-        return tuple(self.paths)
-
-    @classmethod
-    def open(cls, text: _Text) -> JsonLinesLog:
-        """Read the first line."""
-        for number, line in enumerate(io.BytesIO(text.data), 1):
-            if not line.strip():
-                continue
-            first = _json_object(line, number)
-            if first is None:
+    def _with_points(self, cells: list[str], line: int) -> list[str]:
+        """Cells whose numbers have decimal points, whatever the file has."""
+        if self.format.decimal == ".":
+            return cells
+        made = []
+        for cell in cells:
+            if "." in cell and NUMBER.fullmatch(cell.strip()):
                 raise RefusedInput(
-                    Reason.LOG_SYNTAX, f"line {number}: not JSON; expected one object per line"
+                    Reason.LOG_TYPE,
+                    f"line {line}: {ascii(cell)[:40]} has a decimal point, other numbers have "
+                    "decimal commas",
                 )
-            paths = {".".join(path): path for path in _leaves(first)}
-            if len(paths) > MAX_COLUMNS:
-                raise RefusedInput(Reason.LOG_SYNTAX, f"{len(paths)} columns, limit {MAX_COLUMNS}")
-            return cls(text, paths)
-        raise RefusedInput(Reason.LOG_EMPTY, "the log is empty: blank lines only")
-
-    def read(self, wanted: WantedColumns) -> LogTable:
-        """Read the wanted columns of every line."""
-        check_room(self.text.lines, len(wanted.numbers) + 1)
-        return _read_rows(self._rows(wanted), wanted)
-
-    def labels(self, column: str) -> tuple[tuple[str, ...], Index]:
-        """See `LogFile.labels`."""
-        wanted = WantedColumns(column, "time_ns", ())
-        return distinct(cells[0] for _, cells in self._rows(wanted) if cells is not None)
-
-    def _rows(self, wanted: WantedColumns) -> Iterator[_Row]:
-        paths = [self.paths[name] for name in _names(wanted)]
-        for number, line in enumerate(io.BytesIO(self.text.data), 1):
-            if not line.strip():
-                continue
-            row = _json_object(line, number)
-            if row is not None:
-                yield number, [_leaf(row, path) for path in paths]
-            elif number >= self.text.lines:
-                yield number, None
-            else:
-                raise RefusedInput(Reason.LOG_SYNTAX, f"line {number}: not JSON")
-
-
-_JSON: Final = json.JSONDecoder(parse_float=Decimal)
-_JSON_DIGITS: Final = re.compile(rb"[0-9]{%d}" % MAX_NUMBER_CHARACTERS)
-
-
-def _json_object(line: bytes, number: int) -> dict[str, Any] | None:
-    """The object on a line, with exact decimals; None if the line is not JSON."""
-    check_json_depth(line, f"line {number}: ")
-    if _JSON_DIGITS.search(line):
-        raise RefusedInput(Reason.LOG_TYPE, f"line {number}: a number of too many digits")
-    try:
-        value = _JSON.decode(line.decode("utf-8"))
-    except json.JSONDecodeError:
-        return None
-    if not isinstance(value, dict):
-        raise RefusedInput(
-            Reason.LOG_SYNTAX, f"line {number}: JSON, but no object; expected one object per line"
-        )
-    return value
-
-
-def _leaves(value: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Paths of everything in an object that is no object itself."""
-    for key, inner in value.items():
-        if isinstance(inner, dict):
-            yield from _leaves(inner, (*path, key))
-        else:
-            yield (*path, key)
-
-
-def _leaf(row: dict[str, Any], path: tuple[str, ...]) -> Any:
-    """What lies at a path, None if nothing does."""
-    value = row.get(path[0])
-    for key in path[1:]:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
-def _names(wanted: WantedColumns) -> list[str]:
-    """The wanted columns in the order in which rows give their cells."""
-    return [wanted.time, *wanted.numbers, *([wanted.control] if wanted.control else [])]
-
-
-def _read_rows(rows: Iterator[_Row], wanted: WantedColumns) -> LogTable:
-    """The slow pass: row by row, with the line number of whatever is wrong.
-
-    Args:
-        rows: line numbers, and the cells of `_names(wanted)`; None for a torn last line.
-        wanted: what to take from them.
-    """
-    times_ns, numbers, controls = array("q"), array("d"), array("q")
-    words = list[int]()
-    codes: dict[str, int] = {}
-    notes: list[str] = []
-    for line, cells in rows:
-        if cells is None:
-            notes.append(f"last line torn (line {line}): dropped")
-            break
-        times_ns.append(_time_ns(cells[0], wanted, line))
-        for cell, name in zip(cells[1:], wanted.numbers, strict=False):
-            plain = type(cell) in _PLAIN  # all that a sound JSON log has, and there are millions
-            if not plain and is_button_word(cell):
-                words.append(len(numbers))
-            numbers.append(float(cell) if plain else number_of(cell, name, f"line {line}"))
-        if wanted.control is not None:
-            control = str(cells[-1]) if type(cells[-1]) is int else cells[-1]
-            if not isinstance(control, str) or not control.strip():
-                raise RefusedInput(
-                    Reason.LOG_TYPE, f"line {line}: column {wanted.control} names no control"
-                )
-            controls.append(codes.setdefault(control.strip(), len(codes)))
-    if not times_ns:
-        raise RefusedInput(Reason.LOG_EMPTY, "the log is empty: no rows after the header")
-    table = np.array(numbers, np.float64).reshape(len(times_ns), len(wanted.numbers))
-    worded = np.zeros(table.shape if words else (0, 0), np.bool_)
-    np.put(worded, words, True)
-    return LogTable(
-        np.array(times_ns, np.int64),
-        table,
-        tuple(codes),
-        np.array(controls, np.int64),
-        tuple(notes),
-        worded,
-    )
-
-
-def _shown(value: object) -> str:
-    """A value from a file, short and harmless enough for a message."""
-    return ascii(value)[:40]
-
-
-def is_button_word(cell: object) -> bool:
-    """Whether a cell says in a word that a button is down or up."""
-    return isinstance(cell, str) and cell.strip().lower() in BUTTON_WORDS
-
-
-def number_of(value: Any, name: str, where: str) -> float:
-    """One sample of column `name`; NaN where there is none. `where` is the line or row."""
-    if isinstance(value, str):
-        text = value.strip()
-        if len(text) <= MAX_NUMBER_CHARACTERS and _NUMBER.fullmatch(text):
-            return float(text)
-        found = _WORDS.get(text.lower(), BUTTON_WORDS.get(text.lower()))
-        if found is not None:
-            return found
-    elif value is None:
-        return np.nan
-    raise RefusedInput(
-        Reason.LOG_TYPE, f"{where}: column {name} holds {_shown(value)}, expected a number"
-    )
-
-
-def _time_ns(value: Any, wanted: WantedColumns, line: int) -> int:
-    """One time in nanoseconds, exactly."""
-    where = f"line {line}: column {wanted.time}"
-    if isinstance(value, str):
-        text = value.strip()
-        if text.lower() in _WORDS and text.lower() not in ("true", "false"):
-            value = None
-        elif len(text) <= MAX_NUMBER_CHARACTERS and _NUMBER.fullmatch(text):
-            value = Decimal(text)
-    if value is None or (isinstance(value, float | Decimal) and not np.isfinite(float(value))):
-        raise RefusedInput(Reason.LOG_NOT_FINITE, f"{where}: the time is missing (null)")
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        raise RefusedInput(
-            Reason.LOG_TYPE, f"{where} holds {_shown(value)}, expected a number of time"
-        )
-    exact = Decimal(value)
-    ticks = None
-    if not exact or exact.adjusted() < 20:
-        scaled = _EXACT.scaleb(exact, TIME_DIGITS[wanted.unit])
-        ticks = int(scaled.to_integral_value(context=_EXACT))
-    if ticks is None or not -(2**63) <= ticks < 2**63:
-        raise RefusedInput(Reason.LOG_CLOCK, f"{where}: {NO_TIME.format(_shown(str(exact)))}")
-    return ticks
+            pointed = cell.replace(",", ".", 1)
+            made.append(pointed if NUMBER.fullmatch(pointed.strip()) else cell)
+        return made

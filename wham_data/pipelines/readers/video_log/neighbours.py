@@ -12,14 +12,15 @@ from typing import Final
 
 from wham_data.files.found import VIDEO_ENDINGS
 from wham_data.files.json_lines import read_json
-from wham_data.pipelines.readers.video_log.log_metadata import KNOWN_KEYS, listed, read_metadata
+from wham_data.pipelines.readers.video_log.log_metadata import KNOWN_KEYS, read_metadata
+from wham_data.pipelines.readers.video_log.log_words import listed
 from wham_data.schemas.errors import Reason, RefusedInput
 
-LOG_ENDINGS: Final = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.gz")
+LOG_ENDINGS: Final = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.gz", ".tsv", ".tsv.gz")
+JSON_LOG_ENDINGS: Final = (".json", ".json.gz")
 LOG_LIKE_ENDINGS: Final = (
     ".json",
     ".txt",
-    ".tsv",
     ".log",
     ".xlsx",
     ".npz",

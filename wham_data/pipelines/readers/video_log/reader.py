@@ -1,15 +1,18 @@
 """`video-log`: a video beside a controller log of the same stem.
 
-    NAME.mp4 (any container)   NAME.csv | .jsonl | .parquet   and, optionally, NAME.toml | .json
+    NAME.mp4 (any container)   NAME.csv | .tsv | .jsonl | .parquet   and, optionally, NAME.toml | .json
     the only video of a folder   actions.csv | .jsonl | .parquet
+
+Without any of these, a NAME.json that holds a list of objects is the log.
 
 docs/formats/video-log.md describes the log and the metadata in full.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -33,15 +36,19 @@ from wham_data.pipelines.readers.video_log.frame_numbers import (
     frames_at_tics,
     misfit,
 )
+from wham_data.pipelines.readers.video_log.log_format import UNIT_NAMES
 from wham_data.pipelines.readers.video_log.log_metadata import (
     LogMetadata,
     load_named_space,
     read_metadata,
     space_file,
 )
-from wham_data.pipelines.readers.video_log.log_rows import open_log
+from wham_data.pipelines.readers.video_log.log_rows import as_understood, open_log
 from wham_data.pipelines.readers.video_log.log_table import TIME_DIGITS
+from wham_data.pipelines.readers.video_log.log_text import is_json_log
+from wham_data.pipelines.readers.video_log.log_words import listed
 from wham_data.pipelines.readers.video_log.neighbours import (
+    JSON_LOG_ENDINGS,
     LOG_ENDINGS,
     beside,
     by_folded_ending,
@@ -49,13 +56,15 @@ from wham_data.pipelines.readers.video_log.neighbours import (
     rename_hint,
     session_message,
 )
+from wham_data.pipelines.readers.video_log.time_column import is_unix, offset_words, shown_date
 from wham_data.pipelines.video import VideoIndex, VideoLimits
+from wham_data.pipelines.video.created import created_ns
 from wham_data.schemas.clock import SECOND_NS, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput, noted, printable
 from wham_data.schemas.recording import ActionTrack, FrameData, Recording
 
 METADATA_ENDINGS: Final = (".toml", ".json")
-UNREAD_LOG_ENDINGS: Final = (".npz", ".npy", ".pkl", ".pickle", ".txt", ".tsv", ".xlsx", ".json.gz")
+UNREAD_LOG_ENDINGS: Final = (".npz", ".npy", ".pkl", ".pickle", ".txt", ".xlsx")
 
 SHARED_LOG: Final = "actions"
 MIN_ROW_HZ, MAX_ROW_HZ = 0.5, 10_000.0
@@ -76,18 +85,19 @@ class VideoLog:
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
         """Every video that has a log, or a file in a log format that we do not read, beside it."""
-        endings = LOG_ENDINGS + METADATA_ENDINGS + UNREAD_LOG_ENDINGS
+        endings = LOG_ENDINGS + JSON_LOG_ENDINGS + METADATA_ENDINGS + UNREAD_LOG_ENDINGS
         folded = by_folded_ending(files, endings)
         shared = _shared_logs(files)
         for video in files:
             logs = (
                 beside(video, LOG_ENDINGS, folded)
                 or shared.get(video)
+                or [path for path in beside(video, JSON_LOG_ENDINGS, folded) if is_json_log(path)]
                 or beside(video, UNREAD_LOG_ENDINGS, folded)
             )
             if not logs or not is_video(video):
                 continue
-            there = beside(video, METADATA_ENDINGS, folded)
+            there = [p for p in beside(video, METADATA_ENDINGS, folded) if p not in logs]
             metadata_files = [path for path in there if not is_stray(path)]
             strays = [path for path in there if path not in metadata_files]
             metadata = _metadata_or_nothing(metadata_files)
@@ -106,15 +116,19 @@ class VideoLog:
     def open(self, recording: Recording, limits: VideoLimits) -> VideoRecording:
         """Read the log, index the video, and check that the two belong together."""
         video, log_path, *others = recording.files
-        if not log_path.name.lower().endswith(LOG_ENDINGS):
+        if not log_path.name.lower().endswith(LOG_ENDINGS + JSON_LOG_ENDINGS):
             raise _unread_log(log_path)
         metadata = read_metadata(others[0]) if others else LogMetadata()
         space_name = metadata.actions or self.space
         space = load_named_space(others[0] if others else None, space_name) if space_name else None
         index = read_video(video, limits)
-        log = read_controller_log(
-            log_path, metadata, space, index.times_ns, index.end_ns, recording.part
-        )
+        try:
+            log = read_controller_log(
+                log_path, metadata, space, index.times_ns, index.end_ns, recording.part
+            )
+        except RefusedInput as why:
+            why.notes = (*as_understood(log_path, metadata), *why.notes)
+            raise
         notes = [*metadata.notes, *log.notes]
         notes += [
             printable(f"{path.name} not used beside {log_path.name}")
@@ -149,7 +163,7 @@ class VideoLog:
                 f"{seconds_text(-offset_ns)} s: taken as offset_ms = {offset_ns // 1_000_000}"
             )
         with noted(notes):
-            check_clock(log, int(times_ns[0]), end_ns)
+            check_clock(log, int(times_ns[0]), end_ns, partial(created_ns, video, limits))
         opened = VideoClip(index, first, times_ns, end_ns).opened(
             FrameData(actions=replace(log.track, sampled=log.sampled)),
             notes=tuple(notes),
@@ -176,9 +190,11 @@ def log_missing(video: Path, session: Path | None = None) -> RefusedInput:
         session: the log of several videos, of which this is one.
     """
     wanted = ", ".join(f"{video.stem}{ending}" for ending in LOG_ENDINGS[:3])
+    other = video.with_suffix(".json")
+    unlike = f" ({printable(other.name)} holds no list of rows, so it is no log)"
     return RefusedInput(
         Reason.LOG_MISSING,
-        f"no controller log beside it; looked for {wanted}"
+        f"no controller log beside it; looked for {wanted}{unlike if other.is_file() else ''}"
         f"{session_message(video, session) if session else rename_hint(video)}",
     )
 
@@ -210,12 +226,12 @@ def _metadata_or_nothing(files: list[Path]) -> LogMetadata:
 
 def _devices_or_none(log: Path, metadata: LogMetadata) -> Streams | None:
     """The devices whose rows lie over one another in a log, if its columns have such a name."""
-    if metadata.only or not log.name.lower().endswith(LOG_ENDINGS):
+    if metadata.only or not log.name.lower().endswith(LOG_ENDINGS + JSON_LOG_ENDINGS):
         return None
     try:
         if not may_name_devices(log):
             return None
-        file = open_log(log)
+        file = open_log(log, metadata)
         if not any(DEVICE_NAME.fullmatch(name.strip()) for name in file.columns):
             return None
         streams = device_streams(file, metadata.columns, metadata.ignore)
@@ -338,12 +354,15 @@ def shifted(track: ActionTrack, by_ns: int) -> ActionTrack:
     return replace(track, times_ns=track.times_ns + by_ns, end_ns=track.end_ns + by_ns)
 
 
-def check_clock(log: ControllerLog, start_ns: int, end_ns: int) -> None:
+def check_clock(
+    log: ControllerLog, start_ns: int, end_ns: int, created: Callable[[], int | None]
+) -> None:
     """Refuse a log whose clock cannot be that of the video, and guess what it is instead.
 
     Args:
         log: with its clock corrected.
         start_ns, end_ns: the video covers [start_ns, end_ns).
+        created: gives the video's own time of creation; asked only where it helps.
 
     Raises:
         RefusedInput: LOG_CLOCK.
@@ -351,6 +370,15 @@ def check_clock(log: ControllerLog, start_ns: int, end_ns: int) -> None:
     first_ns, last_ns = int(log.track.times_ns[0]), log.track.end_ns
     guess = _guess_clock(log, first_ns, last_ns, end_ns - start_ns)
     if first_ns >= end_ns or last_ns <= start_ns:
+        kind = log.format.time_kind
+        if is_unix(first_ns) and kind:
+            what = "dates" if kind.startswith("dates") else f"Unix epoch in {UNIT_NAMES[kind]}"
+            raise RefusedInput(
+                Reason.LOG_CLOCK,
+                f"no overlap: column {listed([log.format.time_column])} holds {what}, from "
+                f"{shown_date(first_ns, kind)} on, and the video runs from {seconds_text(start_ns)} to "
+                f"{seconds_text(end_ns)} s; {offset_words(first_ns, start_ns, kind, created())}",
+            )
         raise RefusedInput(
             Reason.LOG_CLOCK,
             f"no overlap: the log runs from {seconds_text(first_ns)} to {seconds_text(last_ns)} s, the "
@@ -376,15 +404,19 @@ def check_clock(log: ControllerLog, start_ns: int, end_ns: int) -> None:
 
 def _guess_clock(log: ControllerLog, first_ns: int, last_ns: int, video_ns: int) -> str:
     """What the log's clock looks like, where it is not what its unit says; "" for no guess."""
-    names = {"time_s": "seconds", "time_ms": "milliseconds", "time_us": "microseconds",
-             "time_ns": "nanoseconds"}  # fmt: skip
     said = TIME_DIGITS[log.unit]
     for unit, digits in TIME_DIGITS.items():
         epoch_s = first_ns / 10.0 ** (9 - digits + said)
         if 1e9 <= epoch_s < 4e9:
-            return f"; this looks like a Unix epoch in {names[unit]}: set offset_ms"
+            return (
+                f"; this looks like a Unix epoch in {UNIT_NAMES[unit]}: name it {unit} under "
+                f"[columns], and set offset_ms = {round(epoch_s * 1000)} beside the log if its first "
+                "row is at the video's first frame"
+            )
     for unit, digits in TIME_DIGITS.items():
         span_ns = (last_ns - first_ns) / 10.0 ** (said - digits)
         if unit != log.unit and video_ns / 2 <= span_ns <= 2 * video_ns:
-            return f"; this looks like {names[unit]}, not {names[log.unit]}: name it {unit}"
+            return (
+                f"; this looks like {UNIT_NAMES[unit]}, not {UNIT_NAMES[log.unit]}: name it {unit}"
+            )
     return ""

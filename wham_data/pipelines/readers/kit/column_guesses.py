@@ -13,15 +13,14 @@ from types import MappingProxyType
 from typing import Final
 
 from wham_data.pipelines.readers.kit.key_names import key_named
-from wham_data.schemas.actions import ActionSpace, load_space
-from wham_data.schemas.conversion import mapping_hint, spaces_mapped_to
-from wham_data.schemas.errors import printable
+from wham_data.schemas.actions import ActionSpace
 
 USUAL: Final = ("xinput", "xinput16", "wham16", "keyboard_mouse", "vpt")
-NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
-FEWEST: Final = 2
+NO_COLUMNS: Final[Mapping[str, str]] = MappingProxyType({})
 MOST_PAIRS: Final = 24
+MOST_UNKNOWN: Final = 32
 MOST_NAME: Final = 60
+_TIME: Final = re.compile(r"(?:.*\.)?(?:t|ts|time|timestamp)(?:_\w+)?", re.IGNORECASE)
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _WORDS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", re.ASCII)
 _FILLERS: Final = frozenset(
@@ -102,7 +101,7 @@ def control_of(name: str) -> tuple[str, ...]:
 
 
 def guessed_columns(
-    columns: Sequence[str], space: ActionSpace, known: Mapping[str, str] = NOTHING
+    columns: Sequence[str], space: ActionSpace, known: Mapping[str, str] = NO_COLUMNS
 ) -> dict[str, str]:
     """Dimension -> the column that it may be, where one column alone may be it.
 
@@ -116,7 +115,9 @@ def guessed_columns(
     sure = {name: name for name in space.names if name in columns} | {
         name: column for name, column in known.items() if name in space.names
     }
-    free = [column for column in columns if column not in sure.values()]
+    times = [column for column in columns if _TIME.fullmatch(column)]
+    taken = {*sure.values(), *(times if len(times) == 1 else (c for c in times if len(c) > 1))}
+    free = [column for column in columns if column not in taken]
     meant = {column: control_of(column) for column in free}
     found: dict[str, str] = {}
     for name in space.names:
@@ -130,88 +131,26 @@ def guessed_columns(
 
 
 def nearest_space(
-    columns: Sequence[str], spaces: Sequence[ActionSpace], known: Mapping[str, str] = NOTHING
+    columns: Sequence[str], spaces: Sequence[ActionSpace], known: Mapping[str, str] = NO_COLUMNS
 ) -> tuple[ActionSpace, dict[str, str]]:
     """The space that most of the columns may be of, and the guesses for it.
 
-    Of equally near ones the more usual one, then the smaller one.
+    Looked at are those of usual pads, keyboards and mice, and those of which half of the dimensions are
+    there by name. Of equally near ones the more usual one.
     """
 
-    def nearness(guess: tuple[ActionSpace, dict[str, str]]) -> tuple[int, int, int]:
+    def there(space: ActionSpace) -> int:
+        return len({*columns, *known}.intersection(space.names))
+
+    def nearness(guess: tuple[ActionSpace, dict[str, str]]) -> tuple[int, int]:
         space, found = guess
         usual = USUAL.index(space.name) if space.name in USUAL else len(USUAL)
-        return len(found), -usual, -space.size
+        return len(found), -usual
 
-    return max(((each, guessed_columns(columns, each, known)) for each in spaces), key=nearness)
-
-
-def missing_columns(
-    columns: Sequence[str],
-    spaces: Sequence[ActionSpace],
-    asked: ActionSpace | None,
-    known: Mapping[str, str] = NOTHING,
-) -> str:
-    """What a log lacks, and what to write beside it: one line.
-
-    Args:
-        columns: names found in the log.
-        spaces: those that may be meant.
-        asked: the space that somebody asked for; None: none fits by its columns.
-        known: dimension -> column, as far as it is known.
-    """
-    space, guesses = nearest_space(columns, spaces if asked is None else [asked], known)
-    lacking = [name for name in space.names if name not in known]
-    if asked is None and len(guesses) < FEWEST:
-        said = f"the columns fit no bundled action space; the log has {listed(columns)}"
-        guesses = {}
-    elif asked is None:
-        said = f"the columns fit no bundled action space; nearest is {space.name}, of which "
-        said += f"{listed(lacking)} is missing; the log has {listed(columns)}"
-    else:
-        said = f"no column for {listed(lacking)} of {space.name}; the log has {listed(columns)}"
-    left = [name for name in space.names if name not in guesses]
-    return f"{said}{_other_space(columns, asked)}. {what_to_write(space, guesses, left)}"
-
-
-def what_to_write(space: ActionSpace, guesses: Mapping[str, str], left: Sequence[str] = ()) -> str:
-    """A line for the metadata by the names of the columns, and what it leaves open.
-
-    Args:
-        space: what they may mean.
-        guesses: dimension -> column or control.
-        left: dimensions that no name is like.
-    """
-    line = columns_line(guesses)
-    if not line:
-        return (
-            "Name the space with `actions = ...` and map the names under [columns] in NAME.toml beside "
-            "the log"
-        )
-    rest = f"; no name is like {listed(left)}" if left else ""
-    return (
-        f'NAME.toml beside the log may say actions = "{space.name}" and, by the names, {line}{rest}; '
-        "`wham-data ingest --explain FILE` shows all of it"
+    likely = [each for each in spaces if each.name in USUAL or 2 * there(each) >= each.size]
+    return max(
+        ((each, guessed_columns(columns, each, known)) for each in likely or spaces), key=nearness
     )
-
-
-def _other_space(columns: Sequence[str], asked: ActionSpace | None) -> str:
-    """Where the columns are rather those of a space with a shipped mapping to the one asked for."""
-    starts = [load_space(name) for name in spaces_mapped_to(asked.name)] if asked else []
-    if asked is None or not starts:
-        return ""
-    near, guesses = nearest_space(columns, starts)
-    if len(guesses) <= max(1, len(guessed_columns(columns, asked))):
-        return ""
-    return (
-        f"; its columns are rather those of {near.name}: leave {asked.name} out and take it with "
-        f"{mapping_hint(near.name, asked.name)}"
-    )
-
-
-def listed(names: Sequence[str]) -> str:
-    """At most eight names, none too long."""
-    shown = [printable(name[:60]) for name in names]
-    return ", ".join(shown[:8]) + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")
 
 
 def columns_line(guesses: Mapping[str, str]) -> str:
@@ -226,7 +165,10 @@ def columns_line(guesses: Mapping[str, str]) -> str:
 def columns_block(guesses: Mapping[str, str], unknown: Sequence[str] = ()) -> list[str]:
     """The same as lines under `[columns]`; dimensions that no column may be are there as comments."""
     pairs = [f"{key(column)} = {text(name)}" for name, column in guesses.items() if name != column]
-    return ["[columns]", *pairs, *(f'# "?" = {text(name)}' for name in unknown)]
+    lines = [f'# "?" = {text(name)}' for name in unknown[:MOST_UNKNOWN]]
+    if len(unknown) > MOST_UNKNOWN:
+        lines.append(f"# and {len(unknown) - MOST_UNKNOWN} more that no column is like")
+    return ["[columns]", *pairs, *lines]
 
 
 def key(name: str) -> str:

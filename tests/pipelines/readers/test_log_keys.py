@@ -1,0 +1,178 @@
+"""Logs of keys: columns time, key and event, and the names that libraries and browsers give keys."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from makers.logs import read_log
+from makers.video_clips import write_clip
+
+from wham_data.pipelines.readers import discover, open_recording
+from wham_data.pipelines.readers.kit.key_names import is_key_code, key_in_log
+from wham_data.pipelines.readers.video_log.controller_log import ControllerLog
+from wham_data.schemas.actions import load_space
+from wham_data.schemas.errors import Reason, RefusedInput
+
+KEYS = load_space("keyboard_mouse")
+
+
+def held_ms(log: ControllerLog, key: str) -> dict[int, float]:
+    """Time in ms -> whether a key is down, from the log's first event on."""
+    values = log.track.values[:, log.track.space.index(key)]
+    known = np.isfinite(log.track.values).all(axis=1)
+    times = (log.track.times_ns[known] // 10**6).tolist()
+    return dict(zip(times, values[known].tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "button"),
+    [
+        ("w", "key_w"), ("W", "key_w"), ("'w'", "key_w"), ("Key.space", "key_space"),
+        (" ", "key_space"), ("Key.shift_l", "key_left_shift"), ("Key.shift", "key_left_shift"),
+        ("Key.ctrl_r", "key_right_ctrl"), ("Key.alt_gr", "key_right_alt"), ("Key.up", "key_up"),
+        ("Key.f5", "key_f5"), ("Key.esc", "key_escape"), ("Key.cmd", "key_left_super"),
+        ("KeyW", "key_w"), ("Digit1", "key_1"), ("ArrowUp", "key_up"), ("Space", "key_space"),
+        ("ShiftLeft", "key_left_shift"), ("ControlRight", "key_right_ctrl"),
+        ("AltGraph", "key_right_alt"), ("Enter", "key_enter"), ("Numpad7", "key_numpad_7"),
+        ("87", "key_w"), ("0x57", "key_w"), ("<87>", "key_w"), ("0xA0", "key_left_shift"),
+        ("7", "key_7"), ("'7'", "key_7"), (r"'\x17'", "key_w"), ("Button.left", "mouse_left"),
+        ("Button.x1", "mouse_back"), ("\"'\"", "key_quote"), ("?!", None), ("Key.nothing", None),
+        ("255", None), ("Button.scroll", None), ("x" * 99, None),
+    ],
+)  # fmt: skip
+def test_a_key_is_known_by_the_names_that_recorders_give_it(name: str, button: str | None) -> None:
+    assert key_in_log(name) == button
+
+
+@pytest.mark.parametrize(("text", "is_code"), [("87", 1), ("0x57", 1), ("7", 0), ("w", 0), ("", 0)])
+def test_one_digit_is_a_key_and_no_code(text: str, is_code: int) -> None:
+    assert is_key_code(text) == bool(is_code)
+
+
+def lines(*rows: tuple[object, str, str], names: tuple[str, str, str]) -> str:
+    return "".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("names", "key", "down", "up", "scale"),
+    [
+        (("t", "key", "event"), "Key.space", "press", "release", 1e-3),
+        (("timestamp", "key", "action"), "space", "down", "up", 1e-3),
+        (("timeStamp", "code", "type"), "Space", "keydown", "keyup", 1),
+        (("time", "key", "type"), " ", "key_press", "key_release", 1e3),
+        (("time_ms", "vk", "state"), "32", "1", "0", 1),
+        (("ts", "keyCode", "pressed"), "0x20", "true", "false", 1e6),
+    ],
+)
+@pytest.mark.parametrize("form", ["jsonl", "json", "csv", "nested"])
+def test_a_log_of_keys_is_read_by_its_columns(
+    tmp_path: Path,
+    names: tuple[str, str, str],
+    key: str,
+    down: str,
+    up: str,
+    scale: float,
+    form: str,
+) -> None:
+    rows = [
+        (round(ms * scale, 6), key, word) for ms, word in ((200, down), (900, up), (3000, down))
+    ]
+    made = [dict(zip(names, row, strict=True)) for row in rows]
+    if form == "csv":
+        text = "\n".join([",".join(names), *(",".join(map(str, row)) for row in rows)])
+    else:
+        text = "".join(json.dumps(row) + "\n" for row in made)
+        text = {"json": json.dumps(made), "nested": json.dumps({"v": 1, "log": made})}.get(
+            form, text
+        )
+    name = {"nested": "log.json"}.get(form, f"log.{form}")
+    log = read_log(tmp_path, text, name=name, space=None)
+    assert log.track.space.name == "keyboard_mouse"
+    assert held_ms(log, "key_space") == {200: 1, 900: 0, 3000: 1}
+    assert log.track.times_ns[0] == 0, "it starts with the video"
+    assert np.isnan(log.track.values[0]).all(), "and is not known until its first event"
+    assert [note for note in log.notes if "a log of keys" in note]
+
+
+def test_the_code_of_a_browser_counts_not_the_letter(tmp_path: Path) -> None:
+    """`key` depends on Shift and on the layout: a press of 1 would be released as !."""
+    rows = [
+        {"t": 0, "type": "keydown", "code": "Digit1", "key": "1", "repeat": False},
+        {"t": 500, "type": "keydown", "code": "ShiftLeft", "key": "Shift", "repeat": False},
+        {"t": 900, "type": "keyup", "code": "Digit1", "key": "!", "repeat": False},
+        {"t": 3500, "type": "keyup", "code": "ShiftLeft", "key": "Shift", "repeat": False},
+    ]
+    log = read_log(tmp_path, json.dumps(rows), name="log.json", space=KEYS)
+    assert held_ms(log, "key_1") == {0: 1, 500: 1, 900: 0, 3500: 0}
+    assert [note for note in log.notes if "key, repeat" in note]
+
+
+def test_rows_of_other_devices_are_left_out_and_counted(tmp_path: Path) -> None:
+    rows = [
+        {"t": 0, "type": "keydown", "code": "KeyW"},
+        {"t": 100, "type": "mousemove", "x": 3, "y": 4},
+        {"t": 200, "type": "mousemove", "x": 3, "y": 5},
+        {"t": 3000, "type": "keyup", "code": "KeyW"},
+    ]
+    log = read_log(tmp_path, "\n".join(map(json.dumps, rows)), name="log.jsonl", space=KEYS)
+    assert held_ms(log, "key_w") == {0: 1, 3000: 0}
+    assert [note for note in log.notes if "2 rows whose code is empty left out" in note]
+
+
+@pytest.mark.parametrize("codes", [(17, 30), (87, 31), (57, 300)])
+def test_numbers_that_are_no_virtual_key_codes_are_refused(
+    tmp_path: Path, codes: tuple[int, int]
+) -> None:
+    """17 and 30 are W and A to a Linux kernel, and Ctrl and nothing to Windows."""
+    text = "time_ms,key,event\n" + "".join(f"{k * 3000},{c},down\n" for k, c in enumerate(codes))
+    with pytest.raises(RefusedInput, match="virtual-key codes") as caught:
+        read_log(tmp_path, text, space=KEYS)
+    assert caught.value.reason is Reason.LOG_COLUMN
+    pairs = "".join(f'"{code}" = "key_{name}"\n' for code, name in zip(codes, "wa", strict=True))
+    log = read_log(tmp_path, text, "[columns]\n" + pairs, space=KEYS)
+    assert held_ms(log, "key_w")[0] == 1
+
+
+def test_numbers_of_keys_are_said_to_be_codes(tmp_path: Path) -> None:
+    text = "time_ms,key,event\n0,87,down\n3000,87,up\n"
+    notes = read_log(tmp_path, text, space=KEYS).notes
+    assert [note for note in notes if "virtual-key codes: 87 is key_w" in note]
+
+
+def test_numbered_buttons_of_a_pad_are_no_keys(tmp_path: Path) -> None:
+    with pytest.raises(RefusedInput) as caught:
+        read_log(tmp_path, "time_ms,control,value\n0,1,1\n3000,1,0\n", space=None)
+    assert caught.value.reason is Reason.LOG_COLUMN
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"inputs": [{"timestamp": 0.02, "key": "w", "action": "press"},'
+        ' {"timestamp": 2.9, "key": "w", "action": "release"}]}',
+        '[{"t": 0, "key": "w", "event": "down"}, {"t": 2.9, "key": "w", "event": "up"}]',
+        '{"time_ms": 0, "key": "w", "event": "down"}\n{"time_ms": 2900, "key": "w", "event": "up"}',
+    ],
+)
+@pytest.mark.parametrize("name", ["a.json", "a.JSON"])
+def test_a_json_of_rows_is_the_log_of_a_video_that_has_no_other(
+    tmp_path: Path, text: str, name: str
+) -> None:
+    write_clip(tmp_path / "a.mp4", range(0, 3000, 200))
+    (tmp_path / name).write_text(text)
+    (recording,) = discover([tmp_path]).recordings
+    assert [path.name for path in recording.files] == ["a.mp4", name]
+    actions = open_recording(recording).actions
+    assert actions is not None
+    assert actions.space.name == "keyboard_mouse"
+
+
+def test_a_json_of_settings_is_no_log_and_named(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4", range(0, 1000, 200))
+    (tmp_path / "a.json").write_text('{"game": "x", "fps": 60}')
+    ((path, why),) = discover([tmp_path]).refused
+    assert (path.name, why.reason) == ("a.mp4", Reason.LOG_MISSING)
+    assert "a.json holds no list of rows" in why.message
