@@ -59,6 +59,7 @@ def write_clip(
     rate: Fraction = Fraction(30),
     muxed_times: Sequence[int] | None = None,
     format: str | None = None,
+    tags: dict[str, str] | None = None,
 ) -> Path:
     """Frame k of the clip shows number k at times[k] (in `time_base`).
 
@@ -67,6 +68,7 @@ def write_clip(
     """
     restamp = iter(muxed_times) if muxed_times is not None else None
     with av.open(str(path), "w", format=format, options=muxer or {}) as out:
+        out.metadata.update(tags or {})
         stream = out.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height, stream.pix_fmt = *size, pixel_format
         stream.time_base = stream.codec_context.time_base = time_base

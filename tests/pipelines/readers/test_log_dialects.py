@@ -164,6 +164,11 @@ WANTED_NAMES = (WANTED.time, *WANTED.numbers)
         ("time_s;x;b\n0,5;1.5;0\n1;2;1\n", Reason.LOG_TYPE, ("line 2", "'0,5'")),
         ("time_s;x;b\n0,5;1.000,5;0\n1;2;1\n", Reason.LOG_TYPE, ("line 2", "'1.000")),
         ("time_s,x,b\n# a\n0,1,0\n1,word,0\n", Reason.LOG_TYPE, ("line 4", "column x", "'word'")),
+        (
+            "time_s   x b\n0 1 0\n1 1 0\n",
+            Reason.LOG_SYNTAX,
+            ("line 1", "no separator", "'time_s   x b'"),
+        ),
         ("\n \n\n", Reason.LOG_EMPTY, ("blank",)),
         ("# time_s,x,b\n", Reason.LOG_EMPTY, ("no rows",)),
         ("time_s,x,b\ns,,\n", Reason.LOG_EMPTY, ("no rows",)),
@@ -237,7 +242,7 @@ def test_a_time_without_a_unit_counts_what_fits_the_video(
     assert [note for note in log.notes if "as the length of the video shows" in note]
 
 
-@pytest.mark.parametrize("last", [60, 86400, 0])
+@pytest.mark.parametrize("last", [9, 60, 86400, 0])
 def test_a_time_that_fits_the_video_in_no_unit_is_refused(tmp_path: Path, last: int) -> None:
     with pytest.raises(RefusedInput, match="not in which unit") as caught:
         read_log(tmp_path, f"t,control,value\n0,button_A,1\n{last},button_A,0\n")

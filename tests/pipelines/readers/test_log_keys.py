@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from makers.logs import read_log
+from makers.logs import SPACE, by_ms, column, read_log, sampled
 from makers.video_clips import write_clip
 
 from wham_data.pipelines.readers import discover, open_recording
@@ -122,6 +122,18 @@ def test_rows_of_other_devices_are_left_out_and_counted(tmp_path: Path) -> None:
     assert [note for note in log.notes if "2 rows whose code is empty left out" in note]
 
 
+@pytest.mark.parametrize("others", ["mouse", "gamepad0"])
+def test_keys_and_buttons_of_two_devices_are_one_log(tmp_path: Path, others: str) -> None:
+    """They share no control, though the device changes from row to row."""
+    rows = [
+        {"t": 100 * k, "device": ("keyboard", others)[k % 2], "event": ("down", "up")[k // 2 % 2],
+         "key": ("w", "Button.left")[k % 2]}
+        for k in range(40)
+    ]  # fmt: skip
+    log = read_log(tmp_path, json.dumps(rows), name="log.json", space=KEYS)
+    assert held_ms(log, "mouse_left")[100] == held_ms(log, "key_w")[0] == 1
+
+
 @pytest.mark.parametrize("codes", [(17, 30), (87, 31), (57, 300)])
 def test_numbers_that_are_no_virtual_key_codes_are_refused(
     tmp_path: Path, codes: tuple[int, int]
@@ -140,6 +152,29 @@ def test_numbers_of_keys_are_said_to_be_codes(tmp_path: Path) -> None:
     text = "time_ms,key,event\n0,87,down\n3000,87,up\n"
     notes = read_log(tmp_path, text, space=KEYS).notes
     assert [note for note in notes if "virtual-key codes: 87 is key_w" in note]
+
+
+@pytest.mark.parametrize("value", ["event", "action", "state"])
+def test_words_in_another_column_than_value_make_events_of_a_pad_too(
+    tmp_path: Path, value: str
+) -> None:
+    text = f"time_ms,control,{value}\n0,button_A,press\n400,button_A,release\n3000,button_B,up\n"
+    log = read_log(tmp_path, text, 'actions = "xinput16"\n')
+    assert by_ms(log, "button_A") == {0: 1, 400: 0, 3000: 0}
+    assert not [note for note in log.notes if "keys" in note]
+
+
+def test_a_pad_s_letters_are_no_keys(tmp_path: Path) -> None:
+    rows = [{"t": 0, "button": "A", "event": "press"}, {"t": 3, "button": "A", "event": "release"}]
+    with pytest.raises(RefusedInput):
+        read_log(tmp_path, json.dumps(rows), name="log.json", space=None)
+
+
+def test_a_sampled_log_may_have_such_columns(tmp_path: Path) -> None:
+    text = sampled([0, 8, 16], button_A=[0, 1, 0], key=["w", "a", "d"], event=[1, 2, 3])
+    for space in (SPACE, None):
+        log = read_log(tmp_path, text, space=space)
+        assert column(log, "button_A").tolist() == [0, 1, 0]
 
 
 def test_numbered_buttons_of_a_pad_are_no_keys(tmp_path: Path) -> None:
@@ -165,9 +200,21 @@ def test_a_json_of_rows_is_the_log_of_a_video_that_has_no_other(
     (tmp_path / name).write_text(text)
     (recording,) = discover([tmp_path]).recordings
     assert [path.name for path in recording.files] == ["a.mp4", name]
-    actions = open_recording(recording).actions
+    opened = open_recording(recording)
+    assert [note for note in opened.notes if f"{name} is taken for the log" in note]
+    actions = opened.actions
     assert actions is not None
     assert actions.space.name == "keyboard_mouse"
+
+
+@pytest.mark.parametrize(
+    "text", ['{"streams": [{"codec": "h264"}]}', '[{"t": "x", "a": 1}]', '{"a": [{}], "b": [{}]}']
+)
+def test_a_json_of_other_rows_is_named_in_the_refusal(tmp_path: Path, text: str) -> None:
+    write_clip(tmp_path / "a.mp4", range(0, 1000, 200))
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(RefusedInput, match=r"a\.json, taken for the log"):
+        open_recording(discover([tmp_path]).recordings[0])
 
 
 def test_a_json_of_settings_is_no_log_and_named(tmp_path: Path) -> None:

@@ -168,6 +168,25 @@ def test_a_column_of_time_stamps_is_exact(
     assert log.format.time_kind == ("dates" if zone else "dates without a zone")
 
 
+@pytest.mark.parametrize("name", ["recorded_at", "__index_level_0__", "wall clock"])
+def test_the_only_column_of_time_stamps_tells_the_time_whatever_its_name(
+    tmp_path: Path, name: str
+) -> None:
+    stamps = pa.array([1_772_366_400_000, 1_772_366_403_000], pa.timestamp("ms"))
+    table = pa.table({name: stamps, "control": ["button_A"] * 2, "value": [1, 0]})
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    log = read_log(tmp_path, sink.getvalue(), "offset_ms = 1772366400000", name="log.parquet")
+    assert (by_ms(log, "button_A"), log.format.time_column) == ({0: 1, 3000: 0}, name)
+
+
+def test_dates_with_and_without_a_fraction_are_one_column(tmp_path: Path) -> None:
+    """As pandas writes them: no fraction where it is zero."""
+    text = events(lambda ms: iso(ms - 250).replace(".000", "").replace("T", " "))
+    log = read_log(tmp_path, text, "offset_ms = 1772366400000")
+    assert by_ms(log, "button_A") == HELD
+
+
 @pytest.mark.parametrize("int96", [False, True])
 def test_time_stamps_of_pandas_are_read(tmp_path: Path, int96: bool) -> None:
     frame = pd.DataFrame({
@@ -205,7 +224,8 @@ def test_dates_as_texts_in_parquet_are_read(tmp_path: Path) -> None:
 def test_a_log_since_1970_without_a_start_is_refused_with_the_line_to_write(
     tmp_path: Path, time: Callable[[int], object], name: str, what: str
 ) -> None:
-    write_clip(tmp_path / "a.mp4", range(0, 4000, 200))
+    tags = {"creation_time": "2026-03-01T12:00:04Z"}
+    write_clip(tmp_path / "a.mp4", range(0, 4000, 200), tags=tags)
     (tmp_path / "a.csv").write_text(events(time, name))
     (tmp_path / "a.toml").write_text('actions = "xinput16"\n')
     recording = discover([tmp_path]).recordings[0]
@@ -215,6 +235,7 @@ def test_a_log_since_1970_without_a_start_is_refused_with_the_line_to_write(
     message = caught.value.message
     assert what in message
     assert "offset_ms = 1772366400250 " in message
+    assert "creation_time 2026-03-01T12:00:04Z, 3.75 s after the first row" in message
     (tmp_path / "a.toml").write_text('actions = "xinput16"\noffset_ms = 1772366400250\n')
     assert open_recording(recording).actions is not None
 

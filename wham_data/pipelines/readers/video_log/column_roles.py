@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -63,7 +63,10 @@ class ColumnRoles:
 
 
 def assign_columns(
-    columns: tuple[str, ...], mapping: Mapping[str, str], space: ActionSpace | None
+    columns: tuple[str, ...],
+    mapping: Mapping[str, str],
+    space: ActionSpace | None,
+    stamps: str = "",
 ) -> tuple[ColumnRoles, ActionSpace | None]:
     """Decide what every column of a log means.
 
@@ -72,14 +75,15 @@ def assign_columns(
     `timestamp_*` column with a unit at its end tells the time (`t_ns`, `t_input_ns`); without that
     too, a column `frame` or `step` says which frame a row belongs to; and without one, the only
     column `time`, `timestamp`, `t` or the like tells the time in a unit that is still to be found.
-    Without `control` and `value`, a column `key` (or `code`) and one `event` (or `action`, `type`)
-    make a log of keys, unless a column is called as a dimension of `space`.
+    In place of `control` a column `key` (or `code`) makes a log of keys, and in place of `value` one
+    `event` (or `action`, `type`) will do, unless columns are called as dimensions.
 
     Args:
         columns: names found in the log.
         mapping: column -> meaning, or meaning -> column.
         space: the action space; None takes the one bundled space all of whose dimensions are
             columns (the largest of several). An event log needs its controls for that: None stays.
+        stamps: the only column whose type says that it holds time stamps; "": there is none.
 
     Raises:
         RefusedInput: LOG_COLUMN, when a column is missing, ambiguous or there twice.
@@ -100,17 +104,17 @@ def assign_columns(
         return last[0] if len(last) == 1 and last[0] not in mapped.values() else None
 
     control, value = map(column_of, EVENT_COLUMNS)
-    keys = control is None or value is None
-    if keys and not any(column_of(name) for name in (space.names if space else ())):
-        control = control or named_like(columns, KEY_COLUMNS)
-        value = value or named_like(columns, VERB_COLUMNS)
+    key = named_like(columns, KEY_COLUMNS) if control is None else None
+    verb = named_like(columns, VERB_COLUMNS) if value is None else None
+    if (control or key) and (value or verb) and not _sampled(space, spaces, column_of):
+        control, value = control or key, value or verb
     is_event_log = control is not None and value is not None and control != value
-    time, unit, numbered, known = time_column(columns, mapped, column_of, not is_event_log)
+    time, unit, numbered, known = time_column(columns, mapped, column_of, not is_event_log, stamps)
     if is_event_log:
         used: set[str | None] = {time, control, value}
         others = _others(columns, used)
         return ColumnRoles(
-            time, unit, known, control=control, value=value, keys=keys, ignored=others
+            time, unit, known, control=control, value=value, keys=control == key, ignored=others
         ), space
     if unused:
         _refuse_unused(unused, columns, meanings, space)
@@ -128,6 +132,15 @@ def assign_columns(
     return ColumnRoles(
         time, unit, known, numbered, frame, tick, action, dimensions, ignored=_others(columns, used)
     ), space
+
+
+def _sampled(
+    space: ActionSpace | None, spaces: list[ActionSpace], column_of: Callable[[str], str | None]
+) -> bool:
+    """Whether columns are called as dimensions: some of the space, or all of a bundled one."""
+    if space is not None:
+        return any(column_of(name) for name in space.names)
+    return any(all(column_of(name) for name in each.names) for each in spaces)
 
 
 def _action_column(columns: tuple[str, ...], space: ActionSpace) -> str | None:

@@ -117,7 +117,7 @@ def read_controller_log(
     mapping = metadata.columns
     if metadata.tick_rate is not None:
         mapping = ticking(file.columns, mapping)
-    roles, space = assign_columns(file.columns, mapping, space)
+    roles, space = assign_columns(file.columns, mapping, space, file.format.time_column)
     roles = _with_unit(roles, file, frame_end_ns - int(frame_times_ns[0]))
     if roles.control is not None and roles.value is not None:
         wanted = WantedColumns(roles.time, roles.unit, (roles.value,), roles.control, roles.keys)
@@ -166,17 +166,20 @@ def _read(
     file: LogFile, wanted: WantedColumns, roles: ColumnRoles, metadata: LogMetadata
 ) -> LogTable:
     """The wanted columns, and notes on how the log was understood."""
-    table = in_nanoseconds(file.read(wanted), metadata.tick_rate)
+    table = file.read(wanted)
     kind = table.format.time_kind
     dates = kind.startswith("dates")
     if not roles.unit_known and not dates:
         guessed = (*table.format.guessed, "time_kind")
         table = replace(table, format=replace(table.format, guessed=guessed))
+    if roles.numbered:
+        table = replace(table, format=replace(table.format, time_kind="frames"))
     if dates and metadata.tick_rate is not None:
         raise RefusedInput(
             Reason.METADATA, f"tick_rate: column {listed([roles.time])} holds dates, not ticks"
         )
-    if kind:
+    table = in_nanoseconds(table, metadata.tick_rate)
+    if kind and not roles.numbered:
         check_start(kind, metadata.start_zone, int(table.times_ns[0]))
     return replace(table, notes=(*table.format.notes(), *table.notes))
 

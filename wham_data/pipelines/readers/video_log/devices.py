@@ -22,7 +22,12 @@ from wham_data.files.found import open_regular
 from wham_data.pipelines.readers.video_log.log_clock import take_turns
 from wham_data.pipelines.readers.video_log.log_format import LogFormat
 from wham_data.pipelines.readers.video_log.log_table import LogFile, LogTable, WantedColumns
-from wham_data.pipelines.readers.video_log.log_words import listed
+from wham_data.pipelines.readers.video_log.log_words import (
+    KEY_COLUMNS,
+    VERB_COLUMNS,
+    listed,
+    named_like,
+)
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput, printable
 
@@ -167,6 +172,8 @@ def _mixed(file: LogFile, columns: Mapping[str, str], codes: Index) -> bool:
     """Whether devices that take turns move the same controls."""
     pairs = {**{right: left for left, right in columns.items()}, **columns}
     control = next((n for n in file.columns if "control" in (n, pairs.get(n))), None)
+    if control is None and named_like(file.columns, VERB_COLUMNS):
+        control = named_like(file.columns, KEY_COLUMNS)
     if control is None:
         return int(np.count_nonzero(np.diff(codes))) > SELDOM * len(codes)
     names, controls = file.labels(control)

@@ -179,7 +179,9 @@ def _time_ns(value: Any, wanted: WantedColumns, line: int) -> tuple[int, TimeKin
         raise RefusedInput(Reason.LOG_NOT_FINITE, f"{where}: the time is missing (null)")
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise RefusedInput(
-            Reason.LOG_TYPE, f"{where} holds {_shown(value)}, expected a number of time"
+            Reason.LOG_TYPE,
+            f"{where} holds {_shown(value)}, expected a number of time, or a "
+            "date such as 2026-11-20T14:03:11.250Z",
         )
     exact = Decimal(value)
     ticks = None

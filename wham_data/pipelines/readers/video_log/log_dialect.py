@@ -88,6 +88,12 @@ def _understood(
     delimiter = declared or _delimiter(named, [_uncommented(text) for _, text in comments])
     table = [_cells(text, delimiter, number) for number, text in rows]
     guessed = not declared and delimiter != ","
+    if len(table[0]) < 2 and len(table) > 1:
+        raise RefusedInput(
+            Reason.LOG_SYNTAX,
+            f"line {rows[0][0]}: one cell, {ascii(table[0][0])[:60]}: no separator of "
+            f"{', '.join(DELIMITERS.values())} cuts the lines into cells; a log has a time and controls",
+        )
     if not _names_columns(table[0], table[1:]):
         wide = [
             (number, cells)

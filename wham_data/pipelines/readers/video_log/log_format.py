@@ -8,7 +8,9 @@ from typing import Final, Literal
 from wham_data.schemas.errors import printable
 
 LogForm = Literal["CSV", "JSON lines", "JSON list", "Parquet"]
-TimeKind = Literal["time_s", "time_ms", "time_us", "time_ns", "dates", "dates without a zone"]
+TimeKind = Literal[
+    "time_s", "time_ms", "time_us", "time_ns", "dates", "dates without a zone", "ticks", "frames"
+]
 
 UNIT_NAMES: Final = {
     "time_s": "seconds", "time_ms": "milliseconds", "time_us": "microseconds",
@@ -29,8 +31,10 @@ class LogFormat:
     units        (column, unit) for each column that a row of units below the header gives one for
     comments     number of lines left out because they begin with #
     list_name    name of the list in a JSON object that holds the rows; "": none is named
-    time_column  column that tells the time; "" until it is known
-    time_kind    what it counts in, or that it holds dates; "" until it is known
+    time_column  column that tells the time; "" until it is known. Of a Parquet file that is not
+                 read yet: its only column of time stamps
+    time_kind    what it counts in, or that it holds dates, ticks or numbers of frames; "" until it
+                 is known
     rows         number of rows read; 0 until they are
     guessed      names of the fields above that were worked out from the content, not declared
     """

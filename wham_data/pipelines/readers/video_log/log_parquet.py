@@ -52,7 +52,9 @@ class ParquetLog:
     @property
     def format(self) -> LogFormat:
         """See `LogFile.format`."""
-        return LogFormat(form="Parquet", encoding="", delimiter="", header_line=0)
+        stamps = [name for name, kind in self.kinds.items() if kind == "timestamp"]
+        time = stamps[0] if len(stamps) == 1 else ""
+        return LogFormat(form="Parquet", encoding="", delimiter="", header_line=0, time_column=time)
 
     @classmethod
     def open(cls, path: Path) -> ParquetLog:

@@ -92,7 +92,11 @@ def in_nanoseconds(table: LogTable, tick_rate: int | None) -> LogTable:
         span = (low, high)
     note = f"times count ticks, {tick_rate} a second"
     return replace(
-        table, times_ns=converted(table.times_ns), span_ns=span, notes=(*table.notes, note)
+        table,
+        times_ns=converted(table.times_ns),
+        span_ns=span,
+        notes=(*table.notes, note),
+        format=replace(table.format, time_kind="ticks"),
     )
 
 

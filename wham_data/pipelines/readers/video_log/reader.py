@@ -122,14 +122,19 @@ class VideoLog:
         space_name = metadata.actions or self.space
         space = load_named_space(others[0] if others else None, space_name) if space_name else None
         index = read_video(video, limits)
+        of_json = log_path.name.lower().endswith(JSON_LOG_ENDINGS)
         try:
             log = read_controller_log(
                 log_path, metadata, space, index.times_ns, index.end_ns, recording.part
             )
         except RefusedInput as why:
-            why.notes = (*as_understood(log_path, metadata), *why.notes)
-            raise
+            notes = (*as_understood(log_path, metadata), *why.notes)
+            taken = f"{log_path.name}, taken for the log: " if of_json else ""
+            message = printable(f"{taken}{why.message}")
+            raise RefusedInput(why.reason, message, notes=notes) from None
         notes = [*metadata.notes, *log.notes]
+        if of_json:
+            notes.append(printable(f"{log_path.name} is taken for the log, as there is no other"))
         notes += [
             printable(f"{path.name} not used beside {log_path.name}")
             for path in recording.companions
@@ -372,7 +377,8 @@ def check_clock(
     if first_ns >= end_ns or last_ns <= start_ns:
         kind = log.format.time_kind
         if is_unix(first_ns) and kind:
-            what = "dates" if kind.startswith("dates") else f"Unix epoch in {UNIT_NAMES[kind]}"
+            unit = UNIT_NAMES.get(kind, kind)
+            what = "dates" if "dates" in kind else f"times since the Unix epoch in {unit}"
             raise RefusedInput(
                 Reason.LOG_CLOCK,
                 f"no overlap: column {listed([log.format.time_column])} holds {what}, from "

@@ -26,7 +26,8 @@ TIME_COLUMNS: Final = (TIME, "timestamp", "t", "ts", "time_stamp", "datetime", "
 COUNTING_COLUMNS: Final = ("frame", "step")
 FEWEST_UNIX_S, MOST_UNIX_S = 1e9, 4e9
 """Unix times of the years 2001 to 2096, in seconds."""
-MOST_RATIO: Final = 10
+LEAST_SHARE, MOST_SHARE = 0.1, 2.0
+"""How long a log may be in the unit that is found out, as a share of the video's length."""
 
 _TIME_NAME: Final = re.compile(r"(?:.*\.)?(?:t|timestamp)(?:_\w+)?_(s|ms|us|ns)", re.ASCII)
 _BRACKETED: Final = re.compile(
@@ -45,6 +46,7 @@ def time_column(
     mapped: Mapping[str, str],
     column_of: Callable[[str], str | None],
     may_count: bool,
+    stamps: str = "",
 ) -> tuple[str, TimeUnit, bool, bool]:
     """The one time column, its unit, whether it numbers frames instead, and whether it says its unit.
 
@@ -55,6 +57,7 @@ def time_column(
         mapped: meaning -> column.
         column_of: the column of a meaning, None where there is none.
         may_count: a log without any time may number frames.
+        stamps: the only column whose type says that it holds time stamps; "": there is none.
 
     Raises:
         RefusedInput: LOG_COLUMN, there is none, or there are several.
@@ -75,8 +78,8 @@ def time_column(
     counting = [column for column in map(column_of, COUNTING_COLUMNS) if column is not None]
     if counting and may_count:
         return counting[0], "time_ns", True, True
-    unsaid = named_like(columns, TIME_COLUMNS)
-    if unsaid is not None:
+    unsaid = named_like(columns, TIME_COLUMNS) or stamps
+    if unsaid:
         return unsaid, "time_ns", False, False
     raise RefusedInput(
         Reason.LOG_COLUMN,
@@ -102,8 +105,8 @@ def unit_in_row(units: Mapping[str, str], column: str) -> TimeUnit | None:
 def found_unit(file: LogFile, column: str, video_ns: int) -> TimeUnit:
     """What a time column counts in, where only its content can tell.
 
-    The length of the log tells: in one unit alone it is between a tenth and ten times that of the
-    video. Dates need no unit.
+    The length of the log tells: in one unit alone it is between a tenth and twice that of the video.
+    Dates need no unit.
 
     Args:
         file: the log.
@@ -117,7 +120,7 @@ def found_unit(file: LogFile, column: str, video_ns: int) -> TimeUnit:
     if dates:
         return "time_ns"
     for unit, digits in TIME_DIGITS.items():
-        if video_ns <= MOST_RATIO * span_ns * 10.0 ** (digits - 9) <= MOST_RATIO**2 * video_ns:
+        if LEAST_SHARE <= span_ns * 10.0 ** (digits - 9) / video_ns <= MOST_SHARE:
             return unit
     raise RefusedInput(
         Reason.LOG_COLUMN,
