@@ -99,7 +99,7 @@ def _explain_columns(
         mapping = ticking(file.columns, mapping)
     spaces = [load_space(name) for name in space_names()] if asked is None else [asked]
     try:
-        roles, space = assign_columns(file.columns, mapping, asked)
+        roles, space = assign_columns(file.columns, mapping, asked, file.format.time_column)
     except RefusedInput:
         found.space, found.pairs = nearest_space(file.columns, spaces)
         found.unknown = tuple(n for n in found.space.names if n not in found.pairs)

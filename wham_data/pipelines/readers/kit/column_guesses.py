@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
@@ -17,10 +18,14 @@ from wham_data.schemas.actions import ActionSpace
 
 USUAL: Final = ("xinput", "xinput16", "wham16", "keyboard_mouse", "vpt")
 NO_COLUMNS: Final[Mapping[str, str]] = MappingProxyType({})
+HAT_WAYS: Final = (("up",), ("right",), ("down",), ("left",))
 MOST_PAIRS: Final = 24
 MOST_UNKNOWN: Final = 32
 MOST_NAME: Final = 60
 _TIME: Final = re.compile(r"(?:.*\.)?(?:t|ts|time|timestamp)(?:_\w+)?", re.IGNORECASE)
+_HAT: Final = re.compile(
+    r"(?:.*[._ ])?(?:hat(?:_?switch)?|pov(?:_?hat)?|d_?pad)(?:_?(?:0|value|state))?", re.IGNORECASE
+)
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _WORDS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", re.ASCII)
 _FILLERS: Final = frozenset(
@@ -100,6 +105,11 @@ def control_of(name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each for each in found if each))
 
 
+def is_hat_name(name: str) -> bool:
+    """Whether a column is called as a d-pad that is given as one number: `hat`, `POV`, `dpad`."""
+    return _HAT.fullmatch(name.strip()[:MOST_NAME]) is not None
+
+
 def guessed_columns(
     columns: Sequence[str], space: ActionSpace, known: Mapping[str, str] = NO_COLUMNS
 ) -> dict[str, str]:
@@ -126,6 +136,10 @@ def guessed_columns(
         best = [column for column in fits if meant[column][:1] == wanted] or fits
         if name not in sure and len(best) == 1 and best[0] not in found.values():
             found[name] = best[0]
+    hats = [column for column in free if is_hat_name(column)]
+    ways = [name for name in space.names if control_of(name)[:1] in HAT_WAYS]
+    if len(hats) == 1 and len(ways) == len(HAT_WAYS) and not {*found, *sure}.intersection(ways):
+        found |= dict.fromkeys(ways, hats[0])
     every = {**found, **sure}
     return {name: every[name] for name in space.names if name in every}
 
@@ -155,16 +169,27 @@ def nearest_space(
 
 def columns_line(guesses: Mapping[str, str]) -> str:
     """`columns = { ... }` for a metadata file, on one line; "" where every column has its own name."""
-    pairs = [f"{key(column)} = {text(name)}" for name, column in guesses.items() if name != column]
+    pairs = _pairs(guesses)
     if not pairs:
         return ""
     more = f" (and {len(pairs) - MOST_PAIRS} more)" if len(pairs) > MOST_PAIRS else ""
     return f"columns = {{ {', '.join(pairs[:MOST_PAIRS])} }}{more}"
 
 
+def _pairs(guesses: Mapping[str, str]) -> list[str]:
+    """Lines of [columns]; a column that several dimensions share is a hat."""
+    shared = Counter(guesses.values())
+    pairs = {
+        column: name if shared[column] == 1 else "hat"
+        for name, column in guesses.items()
+        if name != column
+    }
+    return [f"{key(column)} = {text(name)}" for column, name in pairs.items()]
+
+
 def columns_block(guesses: Mapping[str, str], unknown: Sequence[str] = ()) -> list[str]:
     """The same as lines under `[columns]`; dimensions that no column may be are there as comments."""
-    pairs = [f"{key(column)} = {text(name)}" for name, column in guesses.items() if name != column]
+    pairs = _pairs(guesses)
     lines = [f'# "?" = {text(name)}' for name in unknown[:MOST_UNKNOWN]]
     if len(unknown) > MOST_UNKNOWN:
         lines.append(f"# and {len(unknown) - MOST_UNKNOWN} more that no column is like")

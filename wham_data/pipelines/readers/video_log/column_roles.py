@@ -9,9 +9,11 @@ from typing import Final
 from wham_data.pipelines.readers.kit.column_guesses import (
     NO_COLUMNS,
     columns_line,
+    control_of,
     guessed_columns,
     nearest_space,
 )
+from wham_data.pipelines.readers.kit.hats import DIRECTIONS
 from wham_data.pipelines.readers.kit.key_names import is_key_code, key_in_log
 from wham_data.pipelines.readers.video_log.log_table import TIME_DIGITS, TimeUnit
 from wham_data.pipelines.readers.video_log.log_words import (
@@ -29,6 +31,7 @@ from wham_data.schemas.errors import Reason, RefusedInput
 EVENT_COLUMNS: Final = ("control", "value")
 ACTION_COLUMNS: Final = ("action", "actions", "action_id", "act")
 TICK: Final = "tick"
+HAT: Final = "hat"
 FEWEST: Final = 2
 
 
@@ -45,6 +48,8 @@ class ColumnRoles:
     action       the column that numbers the actions of a space `discreteN`
     control, value  the columns of an event log, None for a sampled log
     keys         an event log of keys (time, key, event)
+    hat          the column (or control) that gives a d-pad as one number; in a sampled log it is the
+                 column of each direction
     ignored      columns that mean nothing here
     """
 
@@ -59,6 +64,7 @@ class ColumnRoles:
     control: str | None = None
     value: str | None = None
     keys: bool = False
+    hat: str | None = None
     ignored: tuple[str, ...] = ()
 
 
@@ -92,8 +98,9 @@ def assign_columns(
     if twice:
         raise RefusedInput(Reason.LOG_COLUMN, f"duplicate column: {listed(twice)} is there twice")
     spaces = [space] if space is not None else [load_space(name) for name in space_names()]
-    meanings = {*TIME_DIGITS, TIME, "frame", *EVENT_COLUMNS}.union(*(s.names for s in spaces))
+    meanings = {*TIME_DIGITS, TIME, "frame", HAT, *EVENT_COLUMNS}.union(*(s.names for s in spaces))
     mapped, unused = _mapped_columns(columns, mapping, meanings)
+    hat = mapped.get(HAT)
 
     def column_of(meaning: str) -> str | None:
         if meaning in mapped:
@@ -101,7 +108,8 @@ def assign_columns(
         if meaning in columns and meaning not in mapped.values():
             return meaning
         last = [name for name in columns if name.rpartition(".")[2] == meaning]
-        return last[0] if len(last) == 1 and last[0] not in mapped.values() else None
+        found = last[0] if len(last) == 1 and last[0] not in mapped.values() else None
+        return hat if found is None and hat and way_of(meaning) else found
 
     control, value = map(column_of, EVENT_COLUMNS)
     key = named_like(columns, KEY_COLUMNS) if control is None else None
@@ -130,8 +138,23 @@ def assign_columns(
     tick = TICK if TICK in columns and not (mapping or numbered or frame) else None
     used = {time, *dimensions.values(), frame, tick, action}
     return ColumnRoles(
-        time, unit, known, numbered, frame, tick, action, dimensions, ignored=_others(columns, used)
+        time,
+        unit,
+        known,
+        numbered,
+        frame,
+        tick,
+        action,
+        dimensions,
+        hat=hat if hat in dimensions.values() else None,
+        ignored=_others(columns, used),
     ), space
+
+
+def way_of(dimension: str) -> str | None:
+    """The direction of a d-pad that a dimension is, one of DIRECTIONS; None for another."""
+    control = control_of(dimension)[:1]
+    return control[0] if control and control[0] in DIRECTIONS else None
 
 
 def _sampled(
@@ -186,6 +209,7 @@ def match_controls(
         if column not in meanings and meaning not in meanings | {
             *TIME_DIGITS,
             TIME,
+            HAT,
             *EVENT_COLUMNS,
         }:
             _refuse_unused({column: meaning}, controls, meanings, space)
