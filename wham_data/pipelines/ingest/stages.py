@@ -118,7 +118,8 @@ def _ingest_open(
             plans = without_frames(plans, lost)
     account = account_frames(times_ns, end_ns, span, plans, settings.max_gap_ns, lost)
     shown = not source.pictureless
-    notes = (*source.notes, *not_kept(source, corpus.info))
+    cut = [] if log is None else log.cut_notes([plan.edges_ns for plan in plans])
+    notes = (*source.notes, *not_kept(source, corpus.info), *cut)
     rows = episode_rows(found, source, track, plans, actions, shard, corpus.info, len(lost))
     return Ingested(
         episodes=tuple(replace(row, notes=notes) for row in rows),

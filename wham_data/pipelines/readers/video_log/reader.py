@@ -23,6 +23,7 @@ from wham_data.files.npz import array_shapes
 from wham_data.pipelines.align import typical_interval
 from wham_data.pipelines.readers.kit.gaps import seconds_text
 from wham_data.pipelines.readers.kit.open_recordings import VideoClip, VideoRecording, read_video
+from wham_data.pipelines.readers.kit.suspicions import suspicious
 from wham_data.pipelines.readers.video_log.controller_log import ControllerLog, read_controller_log
 from wham_data.pipelines.readers.video_log.devices import (
     DEVICE_NAME,
@@ -128,10 +129,10 @@ class VideoLog:
                 log_path, metadata, space, index.times_ns, index.end_ns, recording.part
             )
         except RefusedInput as why:
-            notes = (*as_understood(log_path, metadata), *why.notes)
             taken = f"{log_path.name}, taken for the log: " if of_json else ""
-            message = printable(f"{taken}{why.message}")
-            raise RefusedInput(why.reason, message, notes=notes) from None
+            understood = (*as_understood(log_path, metadata), *why.notes)
+            message = f"{taken}{why.message}"
+            raise RefusedInput(why.reason, message, notes=understood) from None
         notes = [*metadata.notes, *log.notes]
         if of_json:
             notes.append(printable(f"{log_path.name} is taken for the log, as there is no other"))
@@ -169,6 +170,7 @@ class VideoLog:
             )
         with noted(notes):
             check_clock(log, int(times_ns[0]), end_ns, partial(created_ns, video, limits))
+        notes += suspicious(log.track, metadata.scales)
         opened = VideoClip(index, first, times_ns, end_ns).opened(
             FrameData(actions=replace(log.track, sampled=log.sampled)),
             notes=tuple(notes),
