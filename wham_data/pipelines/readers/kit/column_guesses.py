@@ -22,6 +22,7 @@ HAT_WAYS: Final = (("up",), ("right",), ("down",), ("left",))
 MOST_PAIRS: Final = 24
 MOST_UNKNOWN: Final = 32
 MOST_NAME: Final = 60
+LONGEST_COLUMN: Final = 200
 _TIME: Final = re.compile(r"(?:.*\.)?(?:t|ts|time|timestamp)(?:_\w+)?", re.IGNORECASE)
 _HAT: Final = re.compile(
     r"(?:.*[._ ])?(?:hat(?:_?switch)?|pov(?:_?hat)?|d_?pad)(?:_?(?:0|value|state))?", re.IGNORECASE
@@ -128,11 +129,15 @@ def guessed_columns(
     times = [column for column in columns if _TIME.fullmatch(column)]
     taken = {*sure.values(), *(times if len(times) == 1 else (c for c in times if len(c) > 1))}
     free = [column for column in columns if column not in taken]
-    meant = {column: control_of(column) for column in free}
+    meant = {column: control_of(column) for column in free if len(column) <= LONGEST_COLUMN}
+    columns_of: dict[str, list[str]] = {}
+    for column, controls in meant.items():
+        for control in controls:
+            columns_of.setdefault(control, []).append(column)
     found: dict[str, str] = {}
     for name in space.names:
         wanted = control_of(name)[:1]
-        fits = [column for column in free if set(wanted) & set(meant[column])]
+        fits = [column for control in wanted for column in columns_of.get(control, ())]
         best = [column for column in fits if meant[column][:1] == wanted] or fits
         if name not in sure and len(best) == 1 and best[0] not in found.values():
             found[name] = best[0]
@@ -182,7 +187,7 @@ def _pairs(guesses: Mapping[str, str]) -> list[str]:
     pairs = {
         column: name if shared[column] == 1 else "hat"
         for name, column in guesses.items()
-        if name != column
+        if name != column and len(column) <= LONGEST_COLUMN
     }
     return [f"{key(column)} = {text(name)}" for column, name in pairs.items()]
 
