@@ -20,7 +20,11 @@ MAX_LINE_BYTES: Final = 1 << 20
 MAX_JSON_DEPTH: Final = 32
 MAX_NUMBER_CHARACTERS: Final = 64
 
-_JSON_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+JSON_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)'
+"""A string of a JSON text, for `re.DOTALL`. One without its end goes on to the end of the text: else
+each quote in it would be tried as the beginning of another, and a megabyte would take an hour."""
+
+_JSON_BRACKETS: Final = re.compile(JSON_STRING + rb"|[\[\]{}]", re.DOTALL)
 
 
 def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> Any:

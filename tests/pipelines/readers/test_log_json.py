@@ -144,3 +144,18 @@ def test_what_is_no_list_of_rows_is_refused_with_the_line(
 def test_settings_beside_a_video_are_no_log(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
     assert not is_json_log(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{{"t": 1}}\n{{"t": 2, "a": [[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[], "{}',
+        '[{{"t": 1}}, {{"t": 2, "a": "{}',
+        '{{"a": [{{"t": 1}}], "b": "{}',
+    ],
+)
+def test_a_string_without_its_end_takes_no_longer_than_any_other(tmp_path: Path, text: str) -> None:
+    """Were each quote in it tried as a beginning, this would take an hour."""
+    hostile = text.format('\\"' * 300_000)
+    found = table_of(tmp_path, hostile, "log.jsonl", WantedColumns("t", "time_s", ()))
+    assert found.times_ns.tolist() == [10**9]

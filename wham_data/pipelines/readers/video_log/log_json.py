@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from wham_data.files.json_lines import (
+    JSON_STRING,
     MAX_LINE_BYTES,
     MAX_NUMBER_CHARACTERS,
     MOST_JSON_BYTES,
@@ -33,10 +34,9 @@ from wham_data.schemas.errors import Reason, RefusedInput, printable
 MOST_SHAPES: Final = 1 << 12
 _JSON: Final = json.JSONDecoder(parse_float=Decimal)
 _DIGITS: Final = re.compile(rb"[0-9]{%d}" % MAX_NUMBER_CHARACTERS)
-_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_TOKENS: Final = re.compile(_STRING + rb"|[\[\]{}]", re.DOTALL)
-_KEYS: Final = re.compile(rb"(" + _STRING + rb")\s*+:", re.DOTALL)
-_FLAT: Final = re.compile(rb'\{(?:[^"{}\[\]]++|' + _STRING + rb")*+\}", re.DOTALL)
+_TOKENS: Final = re.compile(JSON_STRING + rb"|[\[\]{}]", re.DOTALL)
+_STRINGS: Final = re.compile(rb"(" + JSON_STRING + rb")(?:\s*+(:))?+", re.DOTALL)
+_FLAT: Final = re.compile(rb'\{(?:[^"{}\[\]]++|' + JSON_STRING + rb")*+\}", re.DOTALL)
 _BETWEEN: Final = re.compile(rb"[\s,]*+")
 _SPACE: Final = re.compile(rb"\s*+")
 
@@ -278,7 +278,7 @@ def _columns(objects: Iterator[tuple[int, bytes]]) -> tuple[bool, dict[str, tupl
     header = False
     first: dict[str, tuple[str, ...]] = {}
     for count, (line, text) in enumerate(objects):
-        shape = tuple(_KEYS.findall(text))
+        shape = tuple(string for string, colon in _STRINGS.findall(text) if colon)
         if shape in shapes:
             continue
         row = json_object(text, line)
