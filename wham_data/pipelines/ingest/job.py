@@ -79,6 +79,7 @@ def ingest(
     device: str = "auto",
     limit: int | None = None,
     retry_quarantined: bool = False,
+    without_actions: bool = False,
     license: str | None = None,
     player_key: str | Path | None = None,
     allow_forgotten: bool = False,
@@ -103,6 +104,7 @@ def ingest(
         device: of the tokenizer, "auto", "cpu" or "cuda".
         limit: take only so many recordings, the first by path.
         retry_quarantined: try again what an earlier run refused.
+        without_actions: take videos that have no log too: no action of them is known.
         license: of recordings whose source names none.
         player_key: file with the key of the pseudonyms by which players are stored; None: they are
             stored by name.
@@ -131,6 +133,7 @@ def ingest(
             reader=reader,
             limit=limit,
             retry_quarantined=retry_quarantined,
+            without_actions=without_actions,
             license=license,
             player_key=None if player_key is None else read_player_key(Path(player_key), out),
             allow_forgotten=allow_forgotten,
@@ -164,7 +167,12 @@ def run_ingest(
         return report
     corpus = Corpus.open_or_create(out, info)
     barred = {} if choices.allow_forgotten else naming.barred(found.recordings, corpus)
-    plan = found.against(corpus, retry_quarantined=choices.retry_quarantined, barred=barred)
+    plan = found.against(
+        corpus,
+        retry_quarantined=choices.retry_quarantined,
+        without_actions=choices.without_actions,
+        barred=barred,
+    )
     for each in plan.forgotten:
         kind = barred[each.key]
         line = f"{each.recording.source}: left out, this {kind} was forgotten (--allow-forgotten takes it)"

@@ -85,6 +85,7 @@ class IngestChoices:
     limit              take only so many recordings, the first by path
     only               take just these sources, named as in the quarantine; None: all
     retry_quarantined  try again what an earlier run refused
+    without_actions    take videos that have no log too: no action of them is known
     tie_to             split for recordings whose match or player ties two splits together
     license            of recordings whose source names none
     player_key         key of the pseudonyms by which players are stored; None: by name
@@ -95,6 +96,7 @@ class IngestChoices:
     limit: int | None = None
     only: Collection[str] | None = None
     retry_quarantined: bool = False
+    without_actions: bool = False
     tie_to: str | None = None
     license: str | None = None
     player_key: PlayerKey | None = None

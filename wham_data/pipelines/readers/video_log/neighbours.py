@@ -105,10 +105,13 @@ def _likely_in(folder: Path, _: int) -> tuple[list[str], frozenset[str]]:
 
 
 def rename_hint(video: Path) -> str:
-    """How to name the files in the video's folder that look like its log; "" without any."""
+    """How to name the files in the video's folder that look like its log, or how to do without one."""
     names = log_candidates(video)
     if not names:
-        return "; nothing else in its folder looks like one"
+        return (
+            "; nothing else in its folder looks like one (--without-actions takes it, with no action "
+            "known)"
+        )
     read = [name for name in names if name.lower().endswith(LOG_ENDINGS)]
     if not read:
         forms = ", ".join(LOG_ENDINGS[:3])
