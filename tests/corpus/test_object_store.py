@@ -244,14 +244,14 @@ def test_a_store_that_ignores_conditions_is_refused_before_anything_is_written(
     faulty: FaultProxy, bucket: Bucket
 ) -> None:
     faulty.faults = [Fault("unconditional", times=1000, method="PUT")]
-    with pytest.raises(UsageError, match="ignores the condition that nothing be there yet"):
+    with pytest.raises(UsageError, match="ignores conditional puts"):
         Corpus.create(bucket.location, info())
     assert bucket.names() == []
 
 
 def test_a_store_that_changes_what_is_put_is_refused(faulty: FaultProxy, bucket: Bucket) -> None:
     faulty.faults = [Fault("flip", times=1000, method="PUT")]
-    with pytest.raises(UsageError, match="gave back"):
+    with pytest.raises(UsageError, match="returned other bytes"):
         Corpus.create(bucket.location, info())
     assert bucket.names() == []
 
@@ -262,7 +262,7 @@ def test_a_shard_that_arrives_damaged_is_found_and_removed(
     corpus = small_corpus(bucket.location)
     before = bucket.names("shards")
     faulty.faults = [Fault("flip", method="PUT", part="/shards/")]
-    with pytest.raises(IntegrityError, match=r"the store took .* and gave back"):
+    with pytest.raises(IntegrityError, match="the store returned other bytes"):
         add_shard(corpus, "dan-0")
     assert bucket.names("shards") == before
     corpus.commit(add_shard(corpus, "dan-0"))

@@ -153,8 +153,8 @@ def test_without_hashes_the_page_checksums_still_find_a_flipped_bit_in_the_steps
         (with_values("time_ns", swap(3, 4)), "row 3: time .* off the grid of 10 Hz"),
         (with_values("time_ns", swap(3, 4)), "row 4: time .* does not come after"),
         (with_values("tokens", put(5, b"\xff" * 12)), "row 5: token 65535 is out of range.* 64"),
-        (with_values("actions", put(2, b"\0\0\xc0\x7f" * 3)), "row 2: .* said to be known, but"),
-        (with_values("action_known", put(3, False)), "row 3: .* said to be not known, but"),
+        (with_values("actions", put(2, b"\0\0\xc0\x7f" * 3)), "row 2: .* marked as known, but"),
+        (with_values("action_known", put(3, False)), "row 3: .* marked as not known, but"),
         (with_values("action_known", put(3, False)), "has 3 steps without an action, .* 2"),
         (with_values("episode", put(25, "ann-0")), "row 25: episode ann-0, expected ann-1"),
         (lambda t: t.drop_columns(["actions"]), "column actions is missing"),
@@ -188,7 +188,7 @@ def test_a_lie_in_a_shard_is_found(corpus: Corpus, change: Any, told: str) -> No
         ({"shard_sha256": "0" * 64}, f"but the manifest has {'0' * 64}"),
         ({"n_steps": 4000}, "4000 rows from 0 in the manifest, 20 from 0 in the shard"),
         ({"row_start": 7}, "20 rows from 7 in the manifest"),
-        ({"episode": "ann-9"}, "episode ann-9 is there 2 times"),
+        ({"episode": "ann-9"}, "episode ann-9 appears 2 times"),
         ({"start_ns": 1}, "but the manifest has 1"),
         ({"settings": "0" * 24}, f"settings {'0' * 24}, but corpus.json has"),
         ({"tokenizer": "fingerprint-2"}, "tokenizer fingerprint-2, but corpus.json has"),
@@ -256,7 +256,7 @@ def test_what_is_no_damage_is_a_note(corpus: Corpus) -> None:
     assert report.ok
     assert len(report.notes) == 2
     assert "player ann is in test and train" in report.notes[0]
-    assert re.search(f"1 files that this version does not name.*{'0' * 24}", report.notes[1])
+    assert re.search(f"1 files are not part of this version.*{'0' * 24}", report.notes[1])
 
 
 def test_a_shard_with_more_episodes_than_the_manifest_is_a_note(corpus: Corpus) -> None:

@@ -257,7 +257,7 @@ def test_heads_that_are_nowhere_are_asked_for(path: Path) -> None:
 
 
 def test_heads_asked_for_against_the_file_are_refused(path: Path) -> None:
-    with pytest.raises(UsageError, match="4 attention heads asked for, but the file has 2"):
+    with pytest.raises(UsageError, match="--n-head is 4, but the model has 2 attention heads"):
         open_checkpoint(write_checkpoint(path), n_head=4)
 
 
@@ -430,7 +430,7 @@ def without(key: str) -> Edit:
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (without(CODES), r"1 tensors missing from state_dict, as .*_embedding\.weight"),
+        (without(CODES), r"1 tensors missing from state_dict, such as .*_embedding\.weight"),
         (without(HEAD), "missing.*lm_head"),
         (put(CODES, lambda t: t[:, :3].clone()), r"has shape \(40, 3\), expected \(40, 4\)"),
         (put(CODES, lambda t: t * float("nan")), "not finite"),
@@ -446,7 +446,7 @@ def without(key: str) -> Edit:
         (model_spec(seq_len=True), "seq_len is a bool"),
         (model_spec(nanogpt_version=2), "version 1 is False, by its tensors True"),
         (model_spec(bias=False), "bias is False, by its tensors True"),
-        (model_spec(model_size="wham-3b"), "stands for 30 layers"),
+        (model_spec(model_size="wham-3b"), "means 30 layers"),
         (model_spec(gpt_config={"n_layer": 2, "n_head": 3, "n_embd": 8}), "3 heads do not divide"),
         (at_top(state_dict=[]), "state_dict is a list"),
         (at_top(hyper_parameters=argparse.Namespace(x=1)), "argparse.Namespace, expected a plain"),

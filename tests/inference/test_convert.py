@@ -180,12 +180,12 @@ def cut(name: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("tamper", "words"),
     [
-        (lambda folder: (folder / CONFIG_FILE).write_text("{"), "no valid JSON"),
-        (lambda folder: (folder / CONFIG_FILE).write_text("[" * 50_000), "no valid JSON"),
+        (lambda folder: (folder / CONFIG_FILE).write_text("{"), "not valid JSON"),
+        (lambda folder: (folder / CONFIG_FILE).write_text("[" * 50_000), "not valid JSON"),
         (lambda folder: (folder / CONFIG_FILE).write_text(" " * 70_000), "at most 65536"),
         (rewrite_config(lambda c: c.update(format="other")), "expected format"),
         (rewrite_config(lambda c: c["tokenizer"].update(vocab_size=41)), r"expected .* \(41, 4\)"),
-        (rewrite_config(lambda c: c["world_model"].update(image_vocab=41)), "but a tokenizer"),
+        (rewrite_config(lambda c: c["world_model"].update(image_vocab=41)), "but the tokenizer"),
         (rewrite_config(lambda c: c["tokenizer"].update(family="jpeg")), "tokenizer family 'jpeg'"),
         (rewrite_config(lambda c: c["world_model"].update(n_embd=1 << 40)), "n_embd is"),
         (rewrite_config(lambda c: c["world_model"].update(extra=1)), r"unknown: \['extra'\]"),
@@ -209,9 +209,9 @@ def cut(name: str) -> Callable[[Path], None]:
             ),
             "not finite",
         ),
-        (cut(WORLD_MODEL_FILE), "no valid safetensors"),
-        (cut(WEIGHTS_FILE), "no valid safetensors"),
-        (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"\xff" * 16), "no valid safetensors"),
+        (cut(WORLD_MODEL_FILE), "not a valid safetensors"),
+        (cut(WEIGHTS_FILE), "not a valid safetensors"),
+        (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"\xff" * 16), "not a valid safetensors"),
     ],
 )  # fmt: skip
 def test_a_tampered_folder_is_refused(

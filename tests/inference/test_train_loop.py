@@ -148,7 +148,7 @@ def test_a_checkpoint_that_the_learner_cannot_use_is_damaged(tmp_path: Path) -> 
             self.total = float(tensors["another"])
 
     loop.train(Counter(), Settings(), tmp_path, stop_at=2)
-    with pytest.raises(IntegrityError, match="Remove it to start afresh"):
+    with pytest.raises(IntegrityError, match="Remove it to start again"):
         loop.train(Another(), Settings(), tmp_path, resume=True)
 
 

@@ -193,7 +193,7 @@ def test_a_damaged_checkpoint_is_refused(frames: Frames, tmp_path: Path) -> None
     train_tokenizer(frames, tmp_path, SETTINGS, stop_at=2)
     whole = (tmp_path / CHECKPOINT_FILE).read_bytes()
     (tmp_path / CHECKPOINT_FILE).write_bytes(whole[:-100])
-    with pytest.raises(IntegrityError, match="Remove it to start afresh"):
+    with pytest.raises(IntegrityError, match="Remove it to start again"):
         train_tokenizer(frames, tmp_path, SETTINGS, resume=True)
 
 

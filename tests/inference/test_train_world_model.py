@@ -120,7 +120,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     trained(tmp_path, replace(SETTINGS, steps=1))
     (tmp_path / CHECKPOINT_FILE).write_bytes(b"not a checkpoint")
 
-    with pytest.raises(IntegrityError, match="Remove it to start afresh"):
+    with pytest.raises(IntegrityError, match="Remove it to start again"):
         trained(tmp_path, resume=True)
 
 

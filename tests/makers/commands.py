@@ -41,6 +41,19 @@ def run_apart(
     )
 
 
+def run_python(code: str, folder: Path, **variables: str) -> str:
+    """What a Python text prints in a process of its own, where nothing has set torch's threads."""
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return ended.stdout.strip()
+
+
 def run_here(
     arguments: Sequence[str | Path], environment: Mapping[str, str], cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:

@@ -48,7 +48,7 @@ def _command(root: str, top: Any) -> Iterator[str]:
 
 
 def _text(help: str) -> str:
-    """A help text as Markdown: what is not to be wrapped becomes a block."""
+    """A help text as Markdown; paragraphs that must not be wrapped become code blocks."""
     parts = []
     for paragraph in inspect.cleandoc(help).split("\n\n"):
         title, *lines = paragraph.removeprefix("\b\n").splitlines()

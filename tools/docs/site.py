@@ -1,8 +1,8 @@
-"""What the site of the documentation adds to `docs/`: pages that lie elsewhere, and the long lists.
+"""Extends the site of the documentation: pages outside `docs/`, and parts of the navigation.
 
-The start page is README.md; CONTRIBUTING.md, SECURITY.md and the like are pages too, with their links
-brought along. Every page under docs/formats/ and every docs/add-a-*.md is in the navigation without being
-listed in mkdocs.yml, so a new reader touches no list.
+The start page is README.md. CONTRIBUTING.md, SECURITY.md and others are pages too, with changed links.
+Every page in docs/formats/ and every docs/add-a-*.md is added to the navigation automatically, so a new
+reader needs no change in mkdocs.yml.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ ELSEWHERE = {
     "wham_data/inference/weights/wham-tiny/CARD.md": "wham-tiny.md",
     "wham_data/pipelines/demo_recordings/LICENSE.md": "demo-recordings.md",
 }
-"""Pages outside docs/, and what they are called on the site."""
+"""Pages outside docs/ -> their names on the site."""
 
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def on_config(config: Any) -> Any:
-    """Complete the navigation."""
+    """Add pages to the navigation."""
     formats = [f"formats/{page.name}" for page in sorted(DOCS.glob("formats/*.md"))]
     guides = [page.name for page in sorted(DOCS.glob("add-a*.md"))]
     for section in config["nav"]:
@@ -43,7 +43,7 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages that lie elsewhere."""
+    """Add the pages outside docs/."""
     for source, name in ELSEWHERE.items():
         text = with_links(ROOT / source, (ROOT / source).read_text(encoding="utf-8"))
         files.append(File.generated(config, name, content=text))
@@ -51,14 +51,14 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Bring the links of a page of docs/ to pages that lie elsewhere."""
+    """Change the links in a page of docs/ to pages outside docs/."""
     if page.file.generated_by is not None:
         return markdown
     return with_links(DOCS / page.file.src_uri, markdown)
 
 
 def with_links(path: Path, text: str) -> str:
-    """The text of the file at `path` with its links as the site has them."""
+    """The text of the file at `path`, with its links changed to those of the site."""
     depth = len(path.parent.relative_to(DOCS).parts) if path.is_relative_to(DOCS) else 0
 
     def replaced(link: re.Match[str]) -> str:

@@ -188,7 +188,7 @@ def dream(
         from wham_data.inference.world_model import load_world_model
         from wham_data.pipelines.dream.files import Look
         from wham_data.pipelines.dream.job import DreamWorkers, run_dreams, usual_files
-        from wham_data.pipelines.dream.settings import Asked
+        from wham_data.pipelines.dream.settings import DreamChoices
         from wham_data.pipelines.dream.sources import open_dream_source
         from wham_data.pipelines.run.choose import choose_workers
     except ModuleNotFoundError as missing:
@@ -197,7 +197,7 @@ def dream(
         raise MissingPartError(
             "world models need torch, which is not installed: `pip install torch`"
         ) from missing
-    asked = Asked(
+    choices = DreamChoices(
         mode=mode,
         context=context,
         steps=steps,
@@ -221,7 +221,7 @@ def dream(
                 source,
                 out,
                 loaded,
-                asked.settle(source, loaded),
+                choices.settle(source, loaded),
                 save=kinds or ("mp4", *usual_files(loaded)),
                 batch_size=batch_size,
                 speculate=speculate,
@@ -244,12 +244,12 @@ dream.__doc__ = f"{dream.__doc__}\n\n{EXAMPLES}"
 
 def parse_kinds(text: str) -> tuple[FileKind, ...]:
     """What `--save` lists, each kind once."""
-    asked = comma_list(text)
-    unknown = [kind for kind in asked if kind not in FILE_KINDS]
-    if unknown or not asked:
+    chosen = comma_list(text)
+    unknown = [kind for kind in chosen if kind not in FILE_KINDS]
+    if unknown or not chosen:
         found = repr(unknown[0][:40]) if unknown else "nothing"
         raise UsageError(f"--save {found}: expected some of {', '.join(sorted(FILE_KINDS))}")
-    return tuple(kind for kind in FILE_KINDS if kind in asked)
+    return tuple(kind for kind in FILE_KINDS if kind in chosen)
 
 
 def parse_rate(text: str | None) -> Fraction | None:

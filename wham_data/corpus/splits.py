@@ -160,8 +160,8 @@ def assign_splits(
         group = groups.root(each.names[0]) if each.names else each.recording
         smallest = smallest_of.setdefault(group, each.recording)
         answer[each.recording] = fixed.pop() if fixed else _draw(smallest, shares, seed)
-    asked = {each.recording for each in recordings}
-    return {recording: split for recording, split in answer.items() if recording in asked}
+    names = {each.recording for each in recordings}
+    return {recording: split for recording, split in answer.items() if recording in names}
 
 
 class _Groups:

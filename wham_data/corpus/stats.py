@@ -1,4 +1,4 @@
-"""What a corpus holds: how much of what, how the hands moved, how the tokens are used."""
+"""Statistics of a corpus: its size, and the use of actions, tokens and clocks."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ from wham_data.schemas.corpus_info import Rate
 from wham_data.schemas.manifest import kind_of_note
 
 BINS: Final = 21
-"""Bins of an axis' histogram: even ones from low to high, so that rest lies in the middle one."""
+"""Bins in the histogram of an axis, all equally wide. The count is odd, so rest is in the middle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """Episodes, steps and hours of one split, game, player, ...; "" stands for not known."""
+    """Episodes, steps and hours of one split, game or player.
+
+    name  of the split, game or player; "" if it is not known
+    """
 
     name: str
     episodes: int
@@ -38,10 +41,11 @@ class Amount:
 class ButtonUse:
     """How one button was used in the steps whose action is known.
 
-    share        of steps in which it was down
-    presses      times it went down (an episode that begins with it down counts as one)
-    mean_hold_s  seconds it stayed down, on average; None without a press or a fixed rate
-    shortest_hold_s, longest_hold_s  of the holds whose beginning and end were seen; None likewise
+    share        share of the steps in which it was down, 0 to 1
+    presses      how often it went down; being down at the first step of an episode counts as one
+    mean_hold_s  mean duration of a hold in seconds; None without a press or a fixed rate
+    shortest_hold_s, longest_hold_s  seconds, of the holds whose start and end are both in the
+                 data; None if there is none, or no fixed rate
     """
 
     name: str
@@ -56,9 +60,11 @@ class ButtonUse:
 class DirectionUse:
     """How one stick, trigger or motion was moved in one direction.
 
-    share  of steps in which it was: a motion by anything, the others by a tenth of their range
-    holds  whose beginning and end were seen, and the seconds that the shortest and the longest of
-           them lasted; None without any or a fixed rate
+    share  share of the steps in which it was moved, 0 to 1: a motion by any amount, a stick or
+           trigger by a tenth of its range
+    holds  count of the holds whose start and end are both in the data
+    shortest_hold_s, longest_hold_s  their durations in seconds; None if there is none, or no fixed
+           rate
     """
 
     share: float
@@ -71,8 +77,9 @@ class DirectionUse:
 class AxisUse:
     """How one stick, trigger or motion was used in the steps whose action is known.
 
-    counts  steps per bin; BINS even bins over [low, high], what is beyond in the outermost
-    down, up  how it was moved below and above rest; None where its range has no such side
+    counts    steps per bin; BINS equal bins over [low, high]; values outside count in the
+              outermost bins
+    down, up  its use below and above rest; None if its range has no such side
     """
 
     name: str
@@ -88,9 +95,11 @@ class AxisUse:
 class TokenUse:
     """How much of the codebook the corpus uses.
 
-    distinct      codes that occur
-    share         of the codebook that is
-    entropy_bits  of the distribution over codes; perplexity is 2 to the power of it
+    total         count of tokens
+    distinct      count of codes that occur
+    share         share of the codebook that occurs, 0 to 1
+    entropy_bits  entropy of the distribution of the codes
+    perplexity    2 ** entropy_bits
     """
 
     total: int
@@ -103,10 +112,10 @@ class TokenUse:
 
 @dataclass(frozen=True, slots=True)
 class ClockUse:
-    """What the recordings' clocks looked like; counts are over episodes.
+    """Properties of the recordings' clocks, summed over the episodes.
 
-    variable_rate  share of episodes from variable-rate video
-    lost           frames that the containers promised and that could not be had
+    variable_rate  share of episodes from variable-rate video, 0 to 1
+    lost           frames that the containers declare and that could not be decoded
     """
 
     variable_rate: float
@@ -118,7 +127,12 @@ class ClockUse:
 
 @dataclass(frozen=True, slots=True)
 class CorpusStats:
-    """All of it; `known_steps` of `steps` have an action, `notes` counts episodes by kind of note."""
+    """All statistics of a corpus.
+
+    known_steps  steps whose action is known
+    by           amounts by "split", "game" and "player"
+    notes        counts of episodes by kind of note, the most common first
+    """
 
     episodes: int
     recordings: int
@@ -140,11 +154,13 @@ class CorpusStats:
 
 @dataclass(frozen=True, slots=True)
 class CorpusSummary:
-    """What the manifest alone tells.
+    """Statistics from the manifest alone.
 
-    reasons   refused inputs by reason
-    noted     episodes with a note
-    notes     episodes by kind of note, the most common first
+    by           amounts by "split", "game" and "license"
+    quarantined  count of refused inputs
+    reasons      their counts by reason code
+    noted        count of episodes with a note
+    notes        counts of episodes by kind of note, the most common first
     """
 
     episodes: int
@@ -161,7 +177,7 @@ class CorpusSummary:
 
 
 def summarize(corpus: Corpus) -> CorpusSummary:
-    """Look at the manifest and at the shards' sizes, not into the shards."""
+    """Make the summary from the manifest and the sizes of the shards; reads no shard."""
     manifest = with_hours(corpus)
     shards = set(manifest["shard"])
     refused = corpus.quarantine["reason"]
@@ -184,7 +200,7 @@ def summarize(corpus: Corpus) -> CorpusSummary:
 
 
 def corpus_stats(corpus: Corpus) -> CorpusStats:
-    """Read every action and token of the corpus once, a row group at a time."""
+    """Compute all statistics. Reads every action and token once, one row group at a time."""
     manifest = with_hours(corpus)
     n_steps = int(manifest["n_steps"].sum())
     space = corpus.info.action_space
@@ -217,7 +233,7 @@ def corpus_stats(corpus: Corpus) -> CorpusStats:
 
 
 def with_hours(corpus: Corpus) -> pl.DataFrame:
-    """The manifest with a column `hours`; at the native rate it follows from the source's."""
+    """The manifest with a column `hours`; at rate "native" it is computed from `source_fps`."""
     rate = corpus.info.rate
     per_second = pl.col("source_fps") if rate == "native" else pl.lit(float(rate))
     hours = pl.when(per_second > 0).then(pl.col("n_steps") / per_second / 3600).otherwise(0.0)
@@ -247,28 +263,31 @@ def _action_use(
     buttons: Sequence[tuple[int, Dimension]],
     axes: Sequence[tuple[int, Dimension]],
 ) -> dict[str, Any]:
-    """One pass over the actions: every figure that is a sum over steps."""
+    """Compute every figure that is a sum over steps, in one pass over the actions."""
     actions = pl.col("actions")
-    wanted = [actions.is_not_null().sum().alias("known")]
+    expressions = [actions.is_not_null().sum().alias("known")]
     for i, _ in buttons:
         down = (actions.list.get(i) > 0.5).fill_null(value=False)
         was_down = down.shift(1, fill_value=False) & (pl.col("step") > 0)
-        wanted += [down.sum().alias(f"down {i}"), (down & ~was_down).sum().alias(f"presses {i}")]
+        expressions += [
+            down.sum().alias(f"down {i}"),
+            (down & ~was_down).sum().alias(f"presses {i}"),
+        ]
     for i, axis in axes:
         value = actions.list.get(i)
         place = ((value - axis.low) / (axis.high - axis.low) * BINS).floor().clip(0, BINS - 1)
-        wanted.append(value.mean().alias(f"mean {i}"))
-        wanted += [(place == bin_).sum().alias(f"bin {i} {bin_}") for bin_ in range(BINS)]
+        expressions.append(value.mean().alias(f"mean {i}"))
+        expressions += [(place == bin_).sum().alias(f"bin {i} {bin_}") for bin_ in range(BINS)]
     return (
         steps.select("step", "actions")
-        .select(wanted)
+        .select(expressions)
         .collect(engine="streaming")
         .row(0, named=True)
     )
 
 
 def _actions_by_episode(corpus: Corpus) -> Iterator[NDArray[np.float32]]:
-    """The actions of each episode, float32 [T, A], a row of NaN where none is known."""
+    """The actions of each episode, float32 [T, A]; a row of NaN where the action is not known."""
     size = corpus.info.action_space.size
     manifest = corpus.episodes.select("episode", "shard", "row_start", "n_steps", "split")
     begun: list[NDArray[np.float32]] = []
@@ -320,7 +339,7 @@ def _direction(held: Held | None, known: int, rate: Rate) -> DirectionUse | None
 
 
 def _seconds(steps: int, rate: Rate) -> float | None:
-    """How long so many steps are; None for none, and where they have no fixed length."""
+    """Duration of some steps in seconds; None for no steps, or if there is no fixed rate."""
     return float(steps / rate) if steps and rate != "native" else None
 
 

@@ -1,4 +1,4 @@
-"""Check a whole corpus, and list every problem in one line each."""
+"""Check a whole corpus, and list each problem in one line."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ ManifestRow = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """How much was checked, and which problems there are.
+    """The result of a check.
 
     shards, episodes, steps  counts of what was checked
     n_bytes   total size of the shards
     problems  one line each, with the place and both values; empty: the corpus is not damaged
-    notes     one line each: unusual, but not damage
+    notes     one line each, about things that are unusual but no damage
     """
 
     shards: int
@@ -65,7 +65,7 @@ def verify(
     """Check the manifest, every shard it names, and every step in them.
 
     Args:
-        corpus: checked at the version at which it is open.
+        corpus: the version at which it is open is checked.
         hashes: read every byte and compare the SHA-256 of each shard. If False, page checksums find
             a changed bit in a page, but not in a footer.
         threads: count of shards to read at once; None: one per processor.
@@ -99,10 +99,10 @@ def verify(
 
 
 def _manifest_problems(rows: Sequence[ManifestRow], info: CorpusInfo) -> Iterator[str]:
-    """What the manifest's rows get wrong by themselves."""
+    """Problems that are visible in the manifest alone."""
     for episode, count in Counter(row["episode"] for row in rows).items():
         if count > 1:
-            yield f"manifest: episode {episode} is there {count} times (duplicate)"
+            yield f"manifest: episode {episode} appears {count} times (duplicate)"
     fingerprint = info.tokenizer.fingerprint if info.tokenizer else None
     for row in rows:
         where = f"manifest: episode {row['episode']}"
@@ -123,7 +123,7 @@ def _manifest_problems(rows: Sequence[ManifestRow], info: CorpusInfo) -> Iterato
 
 
 def _notes_on_splits(rows: Sequence[ManifestRow]) -> Iterator[str]:
-    """Players and matches that are in several splits, by a user's choice or by changed rows."""
+    """Players and matches with episodes in several splits, by choice or because rows changed."""
     for kind in ("player", "match"):
         splits: dict[str, set[str]] = {}
         for row in rows:
@@ -135,20 +135,20 @@ def _notes_on_splits(rows: Sequence[ManifestRow]) -> Iterator[str]:
 
 
 def _notes_on_orphans(names: Collection[str]) -> Iterator[str]:
-    """Shards of runs that were stopped, or that a compaction replaced: older versions may need them."""
+    """Shards of stopped runs, or shards that a compaction replaced; older versions may need them."""
     if names:
         first = ", ".join(sorted(names)[:3])
         more = ", ..." if len(names) > 3 else ""
         yield (
-            f"shards: {len(names)} files that this version does not name (unfinished or superseded "
-            f"writes), not part of the corpus: {first}{more}"
+            f"shards: {len(names)} files are not part of this version (of unfinished or replaced "
+            f"writes): {first}{more}"
         )
 
 
 def _check_shard(
     corpus: ReadableCorpus, name: str, rows: Sequence[ManifestRow], *, hashes: bool
 ) -> _Findings:
-    """Everything about one shard: its bytes, its footer, the rows the manifest names, its steps."""
+    """Check one shard: its bytes, its footer, its rows in the manifest, and its steps."""
     found = _Findings()
     if not SHARD_NAME.fullmatch(name):
         found.problems.append(
@@ -184,19 +184,20 @@ def _hash_problems(where: str, sha256: str, rows: Sequence[ManifestRow]) -> Iter
 def _range_problems(where: str, view: ShardView, rows: Sequence[ManifestRow]) -> Iterator[str]:
     held = {each.episode: each for each in view.episodes}
     for row in rows:
-        told = RowRange(row["episode"], row["row_start"], row["n_steps"])
-        found = held.get(told.episode)
+        expected = RowRange(row["episode"], row["row_start"], row["n_steps"])
+        found = held.get(expected.episode)
         if found is None:
-            yield f"{where}: the manifest has episode {told.episode} in it, the shard has not"
-        elif found != told:
+            yield f"{where}: episode {expected.episode} is missing, but the manifest names it"
+        elif found != expected:
             yield (
-                f"{where}: episode {told.episode}: {told.n_steps} rows from {told.start} in the "
+                f"{where}: episode {expected.episode}: {expected.n_steps} rows from "
+                f"{expected.start} in the "
                 f"manifest, {found.n_steps} from {found.start} in the shard (mismatch)"
             )
 
 
 class _StepCheck:
-    """All steps of a shard against what its footer, corpus.json and the manifest promise."""
+    """Compares all steps of a shard with its footer, corpus.json and the manifest."""
 
     def __init__(
         self, where: str, view: ShardView, info: CorpusInfo, rows: Sequence[ManifestRow]
@@ -237,8 +238,8 @@ class _StepCheck:
         place = {name: index for index, name in enumerate(self.names)}
         owners = np.array([place.get(name, -1) for name in names.dictionary.to_pylist()], np.int64)
         for row in self._first(owners[names.indices.to_numpy()] != owner):
-            told = names[row].as_py()
-            yield self._at(rows[row], f"episode {told}, expected {self.names[owner[row]]}")
+            found = names[row].as_py()
+            yield self._at(rows[row], f"episode {found}, expected {self.names[owner[row]]}")
         step = table.column("step").to_numpy()
         expected = rows - self.starts[owner]
         for row in self._first(step != expected):
@@ -282,9 +283,9 @@ class _StepCheck:
         self.missing += np.bincount(owner[~known], minlength=len(self.names))
         agrees = np.where(known, np.isfinite(actions).all(axis=1), np.isnan(actions).all(axis=1))
         for row in self._first(~agrees):
-            told = "known" if known[row] else "not known"
+            mark = "known" if known[row] else "not known"
             yield self._at(
-                rows[row], f"the action is said to be {told}, but is {actions[row].tolist()}"
+                rows[row], f"the action is marked as {mark}, but is {actions[row].tolist()}"
             )
         starts_with = PICTURE_STARTS.get(self.info.frames)
         if starts_with is not None:
@@ -294,7 +295,7 @@ class _StepCheck:
                 yield self._at(rows[row], f"the frame is not {self.info.frames}")
 
     def _first(self, wrong: NDArray[np.bool_]) -> Index:
-        """The first place where something is wrong, if any: what follows is mostly the same."""
+        """The first wrong row, if any. Later rows mostly have the same problem."""
         return np.flatnonzero(wrong)[:1]
 
     def _at(self, row: int, what: str) -> str:

@@ -1,4 +1,4 @@
-"""What this machine has to run models on."""
+"""Find and choose the device on which models run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def gpu_name() -> str | None:
-    """The first CUDA device, with its memory; None where there is none, or no torch."""
+    """Name and memory of the first CUDA device; None if there is none, or no torch."""
     try:
         import torch
     except ImportError:
@@ -23,14 +23,14 @@ def gpu_name() -> str | None:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that a name stands for.
+    """The device of this name.
 
     Args:
-        name: "cpu", "cuda" (the first GPU), "cuda:N", or "auto": a GPU where there is one.
+        name: "cpu", "cuda" (the first GPU), "cuda:N", or "auto": a GPU if there is one.
 
     Raises:
-        MissingPartError: CUDA was asked for and is not there, or has fewer GPUs.
-        UsageError: no device is called that.
+        MissingPartError: `name` is a GPU that is not there.
+        UsageError: `name` is not the name of a device.
     """
     import torch
 

@@ -1,14 +1,14 @@
-"""Dreams of a given length: a world model goes on from a context of frames and actions.
+"""Dreams of a given length: a world model continues a context of frames and actions.
 
-A dream makes K steps, each a frame and the action taken on seeing it. The mode says what of them
+A dream has K steps, each a frame and the action taken after it. The mode determines which of them
 the model makes:
 
     world   the frames; the actions are given                    (published protocol: base)
     full    the frames and the actions                           (published protocol: comprehensive)
     policy  the actions; the frames are given
 
-This is a loop over `Session.steps`; `session` has the seam for going on step by step. What a dream
-comes out as depends on its context, seed and index alone, in whatever batch it is made.
+This is a loop over `Session.steps`; use `session` to make a dream step by step. A dream depends only
+on its context, seed and index, and not on the batch in which it is made.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _MODES = ("world", "policy", "full")
 
 @dataclass(frozen=True)
 class Dream:
-    """K dreamt steps.
+    """The K steps of a dream.
 
     tokens   uint16 [K, N]
-    actions  float32 [K, A] measured, as the model saw them: a stick at the middle of its bin
-    stats    what it cost
-    frames   uint8 [K, H, W, 3], decoded when first asked for
+    actions  float32 [K, A], the values that the model reads: a stick is at the middle of its bin
+    stats    the work that was needed
+    frames   uint8 [K, H, W, 3], decoded at the first access
     """
 
     tokens: NDArray[np.uint16]
@@ -51,7 +51,7 @@ class Dream:
 
     @cached_property
     def frames(self) -> NDArray[np.uint8]:
-        """The dreamt pictures.
+        """The pictures of the dream.
 
         Raises:
             UsageError: the model has no tokenizer.
@@ -72,7 +72,7 @@ def dream(
     context_steps: int | None = None,
     speculate: bool = True,
 ) -> Dream:
-    """Go on from one context; `dream_batch` says what the arguments are."""
+    """Continue one context; see `dream_batch` for the arguments."""
     return dream_batch(
         model,
         [context],
@@ -102,27 +102,27 @@ def dream_batch(
     speculate: bool = True,
     advance: Callable[[int], None] | None = None,
 ) -> list[Dream]:
-    """Go on from several contexts at once.
+    """Continue several contexts at once.
 
     Args:
         model: the world model.
-        contexts: where each dream starts; they may differ in length.
-        steps: K, steps to make, from 1 up.
-        mode: what the model makes; see above.
-        actions: mode world: per dream float [K, A] measured. Action k is taken on seeing dreamt
-            frame k, so the last one shapes nothing any more.
-        frames: mode policy: per dream the recorded future, integer [K, N] tokens or uint8
-            [K, H, W, 3].
-        sampling: how tokens are drawn; None is `Sampling()`.
-        seed: with a dream's index all its randomness.
-        indices: per dream, its index in the run; 0, 1, 2, ... by default.
-        context_steps: the most steps that the model sees, at most S; S and None mean S - 1.
-        speculate: guess ahead. It changes the time that a dream takes and nothing else.
+        contexts: the start of each dream; they may differ in length.
+        steps: K, number of steps to make, at least 1.
+        mode: what the model makes; see the top of this module.
+        actions: in mode "world", for each dream float [K, A] in the units of the action space.
+            Action k is taken after frame k of the dream, so the last action changes nothing.
+        frames: in mode "policy", for each dream the frames of the future, integer [K, N] tokens or
+            uint8 [K, H, W, 3].
+        sampling: how tokens are drawn; None: `Sampling()`.
+        seed: all random numbers of a dream depend on this seed and the dream's index only.
+        indices: for each dream its index in the run; None: 0, 1, 2, ...
+        context_steps: largest number of steps that the model sees, at most S; S and None mean S - 1.
+        speculate: use speculative decoding. It changes the speed of a dream, not the result.
         advance: called after each step with the number of steps made: one per dream.
 
     Raises:
-        UsageError: an argument that fits neither the mode nor the model.
-        NoTokenError: an action that no token stands for (NaN, a button half down).
+        UsageError: an argument does not fit the mode or the model.
+        NoTokenError: an action has no token (NaN, or a button that is half down).
     """
     mode_name = _ALIASES.get(mode, mode)
     if mode_name not in _MODES:
@@ -166,7 +166,7 @@ def _check_given(
     what: str, given: Sequence[object] | None, needed: bool, dreams: int, mode: str
 ) -> None:
     if needed and given is None:
-        raise UsageError(f"mode {mode} dreams with given {what}: none were given")
+        raise UsageError(f"mode {mode} needs {what}, but none were given")
     if given is not None and not needed:
         raise UsageError(f"mode {mode} makes its own {what}: give none, or choose another mode")
     if given is not None and len(given) != dreams:

@@ -1,15 +1,15 @@
-"""From logits to a token: the published filters in their order, and randomness that knows its place.
+"""Draw a token from logits: the published filters, then Gumbel-max sampling with a keyed generator.
 
-The filters follow the published model to the letter, oddities included: a low temperature is raised
-to 0.1, ties with the k-th best survive `top_k`, and `top_p` removes the token that crosses the
-threshold instead of keeping it.
+The filters do exactly what those of the published model do, including its peculiarities: a low
+temperature is raised to 0.1, ids that tie with the k-th best survive `top_k`, and `top_p` removes
+the id that crosses the threshold.
 
-A token is then drawn by a race: every id i that is left gets a number g_i from a Gumbel
-distribution, and the largest logit_i + g_i wins. That is a draw from softmax(logits), the same one
-that torch's own multinomial makes. Here g_i is a pure function of (seed, dream, step, position in
-the step, id), so a dream does not depend on the batch it was made in, on the order of work, or on
-what was computed before. And since small changes of the logits rarely change the winner, tokens
-guessed from a slightly wrong past are often right, which speculation lives on.
+Then a token is drawn: each remaining id i gets a number g_i from a Gumbel distribution, and the id
+with the largest logit_i + g_i is taken. This is a draw from softmax(logits), as with torch's
+multinomial. Here g_i is a pure function of (seed, dream, step, position in the step, id). So a dream
+does not depend on its batch, on the order of work, or on earlier computations. Small changes of the
+logits rarely change the result, so a token that was guessed from slightly wrong earlier tokens is
+often right. Speculative decoding depends on this.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from wham_data.schemas.errors import UsageError
 LOWEST_TEMPERATURE = 0.1
 
 _OFTEN_ENOUGH = 512
-"""`top_p` mostly ends within this many of the best ids, and finding them is far cheaper than sorting
-all."""
+"""`top_p` mostly keeps fewer ids than this. Finding so many of the best ids is far cheaper than
+sorting all ids."""
 
 _GAMMA, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 """The constants of SplitMix64."""
@@ -38,15 +38,14 @@ class Sampling:
     """How a token is drawn from the model's logits.
 
     temperature         divides the logits; values below 0.1 count as 0.1
-    top_k               keep the k best ids and whatever ties with the k-th; None keeps all
-    top_p               keep the best ids while their mass is at most p; None keeps all
-    greedy              always take the best id, the first of them on a tie; top_k and top_p are
-                        then ignored
-    min_tokens_to_keep  neither filter leaves fewer ids than this
-    without_first_zero  never generate id 0 as the first token of a frame, as published
+    top_k               keep the k best ids and those that tie with the k-th; None: keep all
+    top_p               keep the best ids while their total probability is at most p; None: keep all
+    greedy              always take the best id, on a tie the first; top_k and top_p are ignored
+    min_tokens_to_keep  least number of ids that a filter keeps
+    without_first_zero  never generate id 0 as the first token of a frame, like the published model
 
     Raises:
-        UsageError: a value out of its range, or both top_k and top_p.
+        UsageError: a value is out of its range, or top_k and top_p are both given.
     """
 
     temperature: float = 0.9
@@ -70,14 +69,15 @@ class Sampling:
 
 
 def filtered(logits: Tensor, ranges: Tensor, sampling: Sampling) -> Tensor:
-    """The logits that a token is drawn from.
+    """Apply the temperature and the filters to logits.
 
     Args:
         logits: float32 [n, ids].
         ranges: int64 [n, 2], lowest and highest id that each row may give, both included.
+        sampling: temperature and filters.
 
     Returns:
-        float32 [n, ids]: divided by the temperature, and -inf where an id may not come.
+        float32 [n, ids]: divided by the temperature; -inf for an id that must not be drawn.
     """
     scaled = logits / max(sampling.temperature, LOWEST_TEMPERATURE)
     ids = torch.arange(logits.shape[1], device=logits.device)
@@ -92,12 +92,12 @@ def filtered(logits: Tensor, ranges: Tensor, sampling: Sampling) -> Tensor:
 
 
 def choose(logits: Tensor, ranges: Tensor, sampling: Sampling, noise: Tensor | None) -> Tensor:
-    """One token per row.
+    """Draw one token per row.
 
     Args:
-        logits, ranges: as for `filtered`.
-        noise: float32 [n, ids] or, where all ranges lie among the first ids, narrower: what `Noise`
-            gives. None only if greedy.
+        logits, ranges, sampling: as for `filtered`.
+        noise: numbers from `Noise`, float32 [n, ids]; fewer columns suffice if all ranges are among
+            the first ids. None only if `sampling.greedy`.
 
     Returns:
         int64 [n].
@@ -112,15 +112,16 @@ def choose(logits: Tensor, ranges: Tensor, sampling: Sampling, noise: Tensor | N
 class Noise:
     """The Gumbel numbers of one dream.
 
-    Each is a SplitMix64 value of its place, made into a float64 uniform in (0, 1) and from there
-    into a Gumbel number. 52 bits matter: with the 24 of a float32, hopeless ids would win about one
-    token in a thousand of a large vocabulary.
+    Each number is computed from its position: SplitMix64 gives 64 random bits, 52 of them give a
+    float64 uniform in (0, 1), and this gives a Gumbel number. All 52 bits are needed: with the 24 of
+    a float32, about one token in a thousand would be an id of negligible probability, in a large
+    vocabulary.
 
-    seed   of the whole run, from 0 up
-    dream  which dream of the run this is, from 0 up
+    seed   of the whole run, at least 0
+    dream  number of the dream in the run, from 0
 
     Raises:
-        UsageError: one of them is negative.
+        UsageError: `seed` or `dream` is negative.
     """
 
     seed: int
@@ -131,18 +132,19 @@ class Noise:
             raise UsageError(f"seed {self.seed}, dream {self.dream}: expected numbers from 0 up")
 
     def at(self, step: int, first: int, count: int, ids: int, device: torch.device) -> Tensor:
-        """float32 [count, ids], for positions first .. first + count - 1 of a step."""
+        """The numbers for positions first .. first + count - 1 of a step, float32 [count, ids]."""
         words = np.random.SeedSequence((self.seed, self.dream, step)).generate_state(1, np.uint64)
         key = _signed(int(words[0]))
         places = torch.arange(first * ids, (first + count) * ids, device=device)
-        # Row by row a CPU stays within a core's cache; a GPU wants all at once.
+        # On a CPU one row at a time, which fits a core's cache; on a GPU all rows at once.
         pieces = torch.split(places, ids) if places.is_cpu else [places]
         return torch.cat([_gumbel(_split_mix(piece, key)) for piece in pieces]).view(count, ids)
 
 
 class HeldNoise:
-    """A dream's noise, held for as long as it is asked for: a guessed place is looked at several
-    times before its token stands. Within a step, what is asked for never begins further back.
+    """A dream's noise with a cache, because speculative decoding reads a position several times.
+
+    Within a step, the first requested position must never decrease.
     """
 
     def __init__(self, noise: Noise, ids: int, device: torch.device) -> None:
@@ -152,15 +154,15 @@ class HeldNoise:
 
     @property
     def noise(self) -> Noise:
-        """What is held."""
+        """The noise without the cache."""
         return self._noise
 
     def copy(self) -> HeldNoise:
-        """The same numbers, held by itself."""
+        """A copy with an empty cache of its own."""
         return HeldNoise(self._noise, self._ids, self._device)
 
     def at(self, step: int, positions: range) -> Tensor:
-        """float32 [positions, ids], as `Noise.at` gives it."""
+        """The same numbers as from `Noise.at`, float32 [positions, ids]."""
         if step != self._step:
             self._step, self._first, self._rows = step, positions.start, self._rows[:0]
         self._rows = self._rows[positions.start - self._first :]
@@ -174,13 +176,16 @@ class HeldNoise:
 
 
 def _top_k(logits: Tensor, k: int) -> Tensor:
-    """-inf below the k-th best of each row."""
+    """Set each value below the k-th best of its row to -inf."""
     kth = logits.topk(min(k, logits.shape[1]), dim=1).values[:, -1:]
     return logits.masked_fill(logits < kth, -math.inf)
 
 
 def _top_p(logits: Tensor, p: float, keep: int) -> Tensor:
-    """-inf from where the mass of the best ids exceeds p, but never for the best `keep`."""
+    """Keep the best ids of each row while their total probability is at most p; set the rest to -inf.
+
+    The best `keep` ids are always kept.
+    """
     count = min(max(_OFTEN_ENOUGH, keep), logits.shape[1])
     order = logits.topk(count, dim=1).indices
     beyond = logits.softmax(dim=1).gather(1, order).cumsum(dim=1) > p
@@ -193,9 +198,9 @@ def _top_p(logits: Tensor, p: float, keep: int) -> Tensor:
 
 
 def _split_mix(index: Tensor, key: int) -> Tensor:
-    """SplitMix64's value number `index` from the state `key`: int64, wrapping, of the same shape.
+    """Value number `index` of SplitMix64 with the start state `key`; int64 of the same shape, wrapping.
 
-    torch shifts int64 arithmetically, so the bits that come in from the left are masked off.
+    torch shifts int64 arithmetically, so the sign bits that it shifts in are masked off.
     """
     mixed = (index + 1).mul_(_signed(_GAMMA)).add_(key)
     mixed ^= (mixed >> 30) & ((1 << 34) - 1)
@@ -207,7 +212,7 @@ def _split_mix(index: Tensor, key: int) -> Tensor:
 
 
 def _gumbel(words: Tensor) -> Tensor:
-    """Random words, int64, as Gumbel numbers, float32."""
+    """Convert random int64 words to Gumbel numbers, float32."""
     uniform = ((words >> 12) & ((1 << 52) - 1)).double().add_(0.5).mul_(2.0**-52)
     gumbel: Tensor = uniform.log_().neg_().log_().neg_().float()
     return gumbel

@@ -1,14 +1,14 @@
-"""The seam of every world model: `begin` starts dreams, `step` makes their next step.
+"""The interface of every world model: `begin` starts dreams, `step` makes their next step.
 
-A step k is a frame o_k and the action a_k that is taken on seeing it; o_k+1 follows from both and
-from all that came before. One call of `step` makes one frame of each dream, and says who decides the
-action on that frame:
+Step k is a frame o_k and the action a_k taken after seeing it. The next frame o_k+1 depends on both and on
+all earlier steps. One call of `step` makes one frame of each dream. Its argument says who chooses
+the action taken after this frame:
 
-    step(actions)   the caller, who knows it beforehand
+    step(actions)   the caller, before the frame is made
     step(None)      the model
-    step(LATER)     whoever has seen the frame: `act` tells, before the next `step`
+    step(LATER)     the caller, after the frame is made: call `act` before the next `step`
 
-So a person at a pad plays like this:
+A person with a gamepad plays like this:
 
     session = model.begin([context], [seed])
     while playing:
@@ -31,21 +31,23 @@ from wham_data.inference.tokenizers.contract import Tokenizer
 from wham_data.schemas.errors import UsageError
 
 LATER: Final = "later"
-"""The action on seeing a frame is decided after the frame was seen."""
+"""The action after a frame is chosen when the frame has been made, with `act`."""
 
 Actions = NDArray[np.floating]
-"""Actions as a caller gives them: float [..., A], measured."""
+"""Actions from a caller: float [..., A], in the units of the action space."""
 
 Frames = NDArray[np.integer]
-"""Frames as a caller gives them: integer [..., N] tokens, or uint8 [..., H, W, 3] RGB."""
+"""Frames from a caller: integer [..., N] tokens, or uint8 [..., H, W, 3] RGB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The steps that a dream starts from, oldest first: each a frame and the action on seeing it.
+    """The steps that a dream starts from, oldest first; each is a frame and the action after it.
 
-    actions  float [C, A] measured, in the model's action space
-    tokens   integer [C, N] image tokens of the model's own tokenizer, or
+    Exactly one of `tokens` and `frames` is given.
+
+    actions  float [C, A], in the model's action space and its units
+    tokens   integer [C, N], image tokens of the model's own tokenizer
     frames   uint8 [C, H, W, 3] RGB, which that tokenizer encodes
 
     Raises:
@@ -60,7 +62,7 @@ class Context:
     def __post_init__(self) -> None:
         pictures = self.tokens if self.tokens is not None else self.frames
         if pictures is None or (self.tokens is not None and self.frames is not None):
-            raise UsageError("a context holds either tokens or frames: give exactly one of them")
+            raise UsageError("a context needs tokens or frames: give exactly one of them")
         if self.actions.ndim != 2 or len(self.actions) != len(pictures):
             raise UsageError(
                 f"a context of {len(pictures)} frames has actions of shape {self.actions.shape}: "
@@ -72,16 +74,16 @@ class Context:
 
 @dataclass(slots=True)
 class DreamStats:
-    """What a dream cost so far, in work and not in time.
+    """The work that a dream has needed so far, as counts.
 
-    context_steps  the most steps that the model saw when it made one
+    context_steps  largest number of steps that the model saw when it made one
     passes         forward passes
-    prefills       those that read a window in from its start
-    fed            tokens fed, prefills and refused guesses included
+    prefills       forward passes that read a whole window from its start
+    fed            tokens fed to the model, with those of prefills and of rejected guesses
     generated      tokens made
-    guessed        guesses fed
-    accepted       guesses that the model agreed with
-    clamped        stick values of the given actions that were out of range
+    guessed        guesses fed to the model
+    accepted       guesses that the model confirmed
+    clamped        stick values of the given actions that were outside their range
     """
 
     context_steps: int = 0
@@ -95,12 +97,12 @@ class DreamStats:
 
     @property
     def acceptance(self) -> float:
-        """Share of the guesses that were right; 0 where none was made."""
+        """Share of the guesses that were accepted, 0 to 1; 0 if there were none."""
         return self.accepted / self.guessed if self.guessed else 0.0
 
     @property
     def tokens_per_pass(self) -> float:
-        """Tokens made per forward pass; 1 is what decoding without guesses reaches."""
+        """Tokens made per forward pass; without guesses it is at most 1."""
         return self.generated / self.passes if self.passes else 0.0
 
 
@@ -109,9 +111,9 @@ class Step:
     """One step of each dream of a session.
 
     tokens   uint16 [B, N], the frames as image tokens
-    actions  float32 [B, A] measured, as the model reads them; NaN where they are decided later
-    stats    per dream, what it has cost so far; a copy
-    frames   uint8 [B, H, W, 3], decoded when first asked for
+    actions  float32 [B, A], the values that the model reads; NaN for an action chosen later
+    stats    the work for each dream so far; a copy
+    frames   uint8 [B, H, W, 3], decoded at the first access
     """
 
     tokens: NDArray[np.uint16]
@@ -130,11 +132,13 @@ class Step:
 
 
 class Session(Protocol):
-    """Dreams under way, B of them side by side. What it makes depends on what it was given alone:
-    not on the batch, nor on when it was saved, restored or cloned.
+    """B dreams that are made together.
 
-    Every method but `close` raises `UsageError` once the session is closed. Arguments are checked
-    before anything is changed.
+    The result of each dream depends only on its own inputs. It does not depend on the other dreams
+    of the session, or on whether the session was saved, restored or cloned.
+
+    After `close`, every other method raises `UsageError`. Arguments are checked before any state
+    changes.
     """
 
     def step(
@@ -143,27 +147,28 @@ class Session(Protocol):
         """Make the next frame of each dream.
 
         Args:
-            actions: float [B, A] measured, taken on seeing the frames that this call makes; None:
-                the model chooses them; `LATER`: `act` tells them before the next step.
-            frames: the frames themselves, where they are known and not to be made: [B, ...].
+            actions: float [B, A], the actions taken after the frames of this call; None: the model
+                chooses them; `LATER`: the caller gives them with `act` before the next step.
+            frames: [B, ...], known frames to use; None: the model makes the frames.
 
         Raises:
-            UsageError: of another shape or out of range, or the actions on the newest frames are
-                still to be decided.
+            UsageError: an argument has another shape or a value out of range, or the actions after
+                the newest frames are not chosen yet.
         """
         ...
 
     def act(self, actions: Actions | None = None) -> NDArray[np.float32]:
-        """Decide the actions on the newest frames, which `step(LATER)` made.
+        """Choose the actions after the newest frames, which `step(LATER)` made.
 
         Args:
-            actions: float [B, A] measured; None: the model chooses them now.
+            actions: float [B, A]; None: the model chooses them now.
 
         Returns:
-            float32 [B, A], as the model reads them.
+            float32 [B, A], the values that the model reads.
 
         Raises:
-            UsageError: of another shape or out of range, or there is nothing to decide.
+            UsageError: `actions` has another shape or a value out of range, or the actions are
+                already chosen.
         """
         ...
 
@@ -174,23 +179,24 @@ class Session(Protocol):
         *,
         frames: Sequence[Frames] | None = None,
     ) -> Iterator[Step]:
-        """The same steps as `count` calls of `step`, where all is known beforehand.
+        """The same steps as `count` calls of `step`, with all arguments known in advance.
 
-        A session may use what it knows to work ahead. It may be left at any step and used on.
-        `one_by_one` is all that a simple kind of model needs here.
+        A session may use this knowledge to compute several steps together. The caller may stop after
+        any step and continue with other methods. For a simple model, `one_by_one` implements this.
 
         Args:
-            actions: per dream float [count, A]; None: the model chooses them.
-            frames: per dream [count, ...]; None: the model makes them.
+            count: number of steps.
+            actions: for each dream float [count, A]; None: the model chooses them.
+            frames: for each dream [count, ...]; None: the model makes them.
         """
         ...
 
     def clone(self) -> Session:
-        """Another session at the same place: a branch. Each goes on as if the other were not there."""
+        """A copy of this session in the same state. The two continue independently."""
         ...
 
     def save(self) -> bytes:
-        """All that `WorldModel.restore` needs to go on from here: plain data, without the model."""
+        """The state for `WorldModel.restore`, as plain data without the model."""
         ...
 
     def close(self) -> None:
@@ -203,46 +209,46 @@ class ModelSpec(Protocol):
 
     @property
     def image_tokens(self) -> int:
-        """N, image tokens of a step."""
+        """N, number of image tokens in a step."""
         ...
 
     @property
     def image_vocab(self) -> int:
-        """V; image tokens are 0..V-1."""
+        """V, number of different image tokens; they are 0..V-1."""
         ...
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens of a step, those of its action included."""
+        """Number of tokens in a step, those of its action included."""
         ...
 
     @property
     def steps(self) -> int:
-        """S, the most steps that the model can hold, the one that it makes included."""
+        """S, largest number of steps in the model's window, with the one that it makes."""
         ...
 
 
 class WorldModel(Protocol):
-    """What dreams, whatever is inside."""
+    """A model that makes dreams, of any architecture."""
 
     @property
     def name(self) -> str:
-        """The file's or folder's name, or that of a bundled model."""
+        """Name of its file or folder, or of a bundled model."""
         ...
 
     @property
     def wham(self) -> bool:
-        """A WHAM checkpoint, as it is or converted: what it makes has to say so."""
+        """Whether it is a WHAM checkpoint, original or converted; its outputs must state that."""
         ...
 
     @property
     def unexpected(self) -> tuple[str, ...]:
-        """Parts of the file that nobody knows and that were left out."""
+        """Names of unknown parts of the file, which are not used."""
         ...
 
     @property
     def tokenizer(self) -> Tokenizer | None:
-        """Frames to tokens and back; None where the model came without one."""
+        """The tokenizer between frames and tokens; None if the model has none."""
         ...
 
     @property
@@ -252,17 +258,17 @@ class WorldModel(Protocol):
 
     @property
     def action_space(self) -> str:
-        """The name of the space that its actions are in (`wham_data.load_space`)."""
+        """Name of the space of its actions (see `wham_data.load_space`)."""
         ...
 
     @property
     def device(self) -> str:
-        """Where it runs: "cpu", "cuda:0", ..."""
+        """The device on which it runs: "cpu", "cuda:0", ..."""
         ...
 
     @property
     def dtype(self) -> str:
-        """In what it computes: "float32" or "bf16"."""
+        """The type in which it computes: "float32" or "bf16"."""
         ...
 
     def fingerprint(self) -> str:
@@ -270,7 +276,11 @@ class WorldModel(Protocol):
         ...
 
     def dream_bytes(self, context_steps: int) -> int:
-        """Bytes of memory that one dream takes beside the weights, if it sees so many steps."""
+        """Memory for one dream, without the weights, in bytes.
+
+        Args:
+            context_steps: largest number of steps that the model sees.
+        """
         ...
 
     def begin(
@@ -286,25 +296,26 @@ class WorldModel(Protocol):
         """Begin dreams, one per context.
 
         Args:
-            contexts: where each dream starts, at least one; they may differ in length.
-            seeds: per dream, from 0 up.
-            indices: per dream, from 0 up; 0 for each by default. Seed and index together give a
-                dream all its randomness.
-            sampling: how tokens are drawn; None is `Sampling()`.
-            context_steps: the most steps that the model sees, at most S; S and None mean S - 1.
-            speculate: guess ahead. It changes the time that a dream takes and nothing else.
+            contexts: the start of each dream, at least one; they may differ in length.
+            seeds: for each dream, at least 0.
+            indices: for each dream, at least 0; None: 0 for each. All random numbers of a dream
+                depend on its seed and index only.
+            sampling: how tokens are drawn; None: `Sampling()`.
+            context_steps: largest number of steps that the model sees, at most S; S and None mean
+                S - 1.
+            speculate: use speculative decoding. It changes the speed of a dream, not the result.
 
         Raises:
-            UsageError: an argument that does not fit the others or the model.
+            UsageError: an argument does not fit the others or the model.
         """
         ...
 
     def restore(self, saved: bytes) -> Session:
-        """The session that `Session.save` saved, at the same place.
+        """Make a session again from the result of `Session.save`.
 
         Raises:
-            IntegrityError: damaged, or no saved session.
-            MismatchError: saved with another model.
+            IntegrityError: `saved` is damaged, or is not a saved session.
+            MismatchError: it was saved with another model.
         """
         ...
 
@@ -315,7 +326,7 @@ def one_by_one(
     actions: Sequence[Actions] | None = None,
     frames: Sequence[Frames] | None = None,
 ) -> Iterator[Step]:
-    """`Session.steps` for a session that does not work ahead."""
+    """Implements `Session.steps` with one call of `step` after another."""
     for k in range(count):
         yield session.step(
             None if actions is None else np.stack([given[k] for given in actions]),
@@ -324,11 +335,11 @@ def one_by_one(
 
 
 def need_tokenizer(tokenizer: Tokenizer | None) -> Tokenizer:
-    """The tokenizer.
+    """Return the tokenizer.
 
     Raises:
-        UsageError: there is none.
+        UsageError: it is None.
     """
     if tokenizer is None:
-        raise UsageError("this model has no tokenizer: frames can be neither read nor shown")
+        raise UsageError("this model has no tokenizer, so it cannot encode or decode frames")
     return tokenizer

@@ -1,10 +1,9 @@
-"""What a tokenizer is, and how one is found, identified and loaded. Importing this imports no
-torch.
+"""Find, identify and load tokenizers. Importing this module does not import torch.
 
-A tokenizer is a folder, `tokenizer.safetensors` (float32 or float16 tensors, nothing executable)
-and `config.json`, or lies in a WHAM checkpoint. It is known by its fingerprint, which changes with
-any bit of either and with the arithmetic of this release, so a corpus can say which tokenizer its
-tokens belong to.
+A tokenizer is a folder with `tokenizer.safetensors` (float32 or float16 tensors, nothing executable)
+and `config.json`, or a part of a WHAM checkpoint. Its fingerprint identifies it: it changes with any
+bit of the weights or the configuration, and with the arithmetic of this release. A corpus stores the
+fingerprint of the tokenizer that made its tokens.
 """
 
 from __future__ import annotations
@@ -31,27 +30,28 @@ BUNDLED = {"wham-tiny": Path(__file__).parent / "weights" / "wham-tiny"}
 
 
 def tokenizer_info(ref: str) -> TokenizerInfo:
-    """What `load_tokenizer(ref).info` would say, from the files alone and without torch.
+    """The same as `load_tokenizer(ref).info`, read from the files without torch.
 
     Raises:
-        UsageError: no tokenizer is bundled under that name, and there is no such file or folder.
-        IntegrityError: a file is damaged, oversized or unsafe, or holds other tensors than its
-            configuration demands.
+        UsageError: there is no bundled tokenizer, file or folder of that name.
+        IntegrityError: a file is damaged, too large or unsafe, or its tensors are not those that
+            its configuration needs.
     """
     return _files(ref).info()
 
 
 def load_tokenizer(ref: str, device: str = "auto") -> Tokenizer:
-    """Load a tokenizer, ready to encode.
+    """Load a tokenizer to a device.
 
     Args:
         ref: "wham-tiny", a folder with `tokenizer.safetensors` and `config.json`, or a WHAM
             checkpoint (`.ckpt`).
-        device: "cpu", "cuda", "cuda:1", ..., or "auto": a GPU where there is one.
+        device: "cpu", "cuda", "cuda:1", ..., or "auto": a GPU if there is one.
 
     Raises:
-        UsageError, IntegrityError: as `tokenizer_info`, and for a device of another name.
-        MissingPartError: torch is not installed, or CUDA was asked for and is not there.
+        UsageError: as `tokenizer_info`, or `device` is not the name of a device.
+        IntegrityError: as `tokenizer_info`.
+        MissingPartError: torch is not installed, or `device` is "cuda" and there is no CUDA.
     """
     files = _files(ref)
     try:

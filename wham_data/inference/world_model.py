@@ -1,4 +1,4 @@
-"""Where world models are loaded: which kind of model a file holds is decided here."""
+"""Load a world model from a file or folder; this module finds out which kind of model it contains."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ def load_world_model(
     *,
     compile: bool | None = None,
 ) -> GPTWorldModel:
-    """Load a world model and its tokenizer, ready to dream.
+    """Load a world model and its tokenizer to a device.
 
     Args:
-        ref: a bundled name, a WHAM `.ckpt`, or the folder of a converted or trained model.
-        device: "cpu", "cuda", "cuda:1", ..., or "auto": a GPU where there is one.
-        dtype: what the transformer computes in. The tokenizer keeps to float32.
-        n_head: attention heads, for a checkpoint that does not say.
-        compile: short passes have fixed shapes and, on a GPU, are recorded once and replayed as
-            CUDA graphs. None is where that wins: on a GPU. On a CPU it only costs.
+        ref: name of a bundled model, a WHAM `.ckpt`, or the folder of a converted or trained model.
+        device: "cpu", "cuda", "cuda:1", ..., or "auto": a GPU if there is one.
+        dtype: type in which the transformer computes. The tokenizer always uses float32.
+        n_head: number of attention heads, for a checkpoint that does not contain it.
+        compile: give short passes fixed shapes; on a GPU they are recorded once and replayed as CUDA
+            graphs. None: only on a GPU, because on a CPU it is slower.
 
     Raises:
-        UsageError: nothing of that name, no world model in it, a device or dtype of another name.
-        IntegrityError: the file is damaged, unsafe, or no WHAM model.
-        MissingPartError: CUDA was asked for and is not there.
+        UsageError: there is no such file or name, it contains no world model, or `device` or
+            `dtype` has an unknown value.
+        IntegrityError: the file is damaged or unsafe, or is not a WHAM model.
+        MissingPartError: `device` is "cuda" and there is no CUDA.
     """
     kind = torch_dtype(dtype)
     where = choose_device(device)

@@ -15,7 +15,7 @@ from wham_data.pipelines.align import latest_at
 from wham_data.pipelines.dream.files import dream_path
 from wham_data.pipelines.dream.job import run_dreams
 from wham_data.pipelines.dream.report import DreamReport
-from wham_data.pipelines.dream.settings import Asked
+from wham_data.pipelines.dream.settings import DreamChoices
 from wham_data.pipelines.dream.sources import open_dream_source
 from wham_data.pipelines.ingest.job import run_ingest
 from wham_data.pipelines.ingest.report import IngestReport
@@ -39,7 +39,7 @@ from wham_data.schemas.wham_tokens import ACTION_SPACE
 RECORDINGS = Path(str(files("wham_data.pipelines"))) / "demo_recordings"
 SETTINGS = IngestSettings(actions=ACTION_SPACE, frames="png")
 MOMENTS_ON_PAGE = 2
-DREAM = Asked(steps=10, start=30)
+DREAM = DreamChoices(steps=10, start=30)
 """From 3 s into each recording, one second on, with the actions of the log."""
 DECODED_TOGETHER = 16
 """Frames: each takes one core, so that several take all."""
@@ -65,10 +65,10 @@ def run_demo(
     runner: Runner,
     watch: ProgressListener,
     dream_watch: ProgressListener,
-    asked: Asked = DREAM,
+    choices: DreamChoices = DREAM,
 ) -> DemoResult:
     """Ingest the bundled recordings into `out`/corpus, verify it, draw `demo.png` and `demo.mp4`, and
-    dream on from each recording into `out`/dreams, as `asked`.
+    dream on from each recording into `out`/dreams, as `choices`.
 
     Raises:
         IntegrityError: the corpus does not verify.
@@ -95,7 +95,7 @@ def run_demo(
     sheet = picture.page(page_rows, f"wham-data: recordings to tokens, {tokenizer.info.name}")
     (out / "demo.png").write_bytes(encode_image(sheet, "png"))
     dreams = out / "dreams"
-    dreamt = dream_on(corpus, dreams, dream_watch, asked)
+    dreamt = dream_on(corpus, dreams, dream_watch, choices)
     return DemoResult(
         report,
         checked=int(corpus.episodes["n_steps"].sum()),
@@ -106,11 +106,13 @@ def run_demo(
     )
 
 
-def dream_on(corpus: Corpus, out: Path, watch: ProgressListener, asked: Asked) -> DreamReport:
+def dream_on(
+    corpus: Corpus, out: Path, watch: ProgressListener, choices: DreamChoices
+) -> DreamReport:
     """Dream on from every recording with the bundled world model."""
     model = load_world_model("wham-tiny", "cpu")
     source = open_dream_source([corpus.location])
-    settings = asked.settle(source, model)
+    settings = choices.settle(source, model)
     return run_dreams(source, out, model, settings, save=("npz", "csv", "overlay"), watch=watch)
 
 

@@ -100,8 +100,8 @@ def test_actions_that_make_no_sense_are_refused(
         (f"{WHAM16}\n{REST}\n{REST[:-1]}\n", "row 2: right_y is missing"),
         (f"{WHAM16}\n0,0\n", "fewer columns"),
         (f"{WHAM16}\n{REST[:-1]}9\n", "expected -1 to 1"),
-        (f"step,{WHAM16}\n0,{REST}\n2,{REST}\n", "count up by one"),
-        (f"step,{WHAM16}\n3,{REST}\n", "count up by one"),
+        (f"step,{WHAM16}\n0,{REST}\n2,{REST}\n", "increase by one"),
+        (f"step,{WHAM16}\n3,{REST}\n", "increase by one"),
     ],
 )
 def test_a_file_of_actions_is_read_with_care(tmp_path: Path, text: str, told: str) -> None:
@@ -120,4 +120,4 @@ def test_a_file_of_actions_that_is_too_short_says_how_many_steps_it_has(
     run = dream(data, *arguments, "--steps", 2, "--actions", tmp_path / "moves.csv")
 
     assert run.code == 2
-    assert "for 1 steps from step 0 on, but 2 are to be dreamt" in run.error
+    assert "for 1 steps from step 0 on, but the dream has 2 steps" in run.error

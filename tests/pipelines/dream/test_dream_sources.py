@@ -118,7 +118,7 @@ def test_actions_of_another_space_are_converted_or_refused(
     assert converted.code == 0, converted.error
     assert "its actions are converted from xinput" in converted.said
     assert refused.code == 4
-    assert "its actions are in pad, a world model's in wham16" in refused.error
+    assert "its actions are in pad, but the model's are in wham16" in refused.error
 
 
 def test_a_dream_starts_where_every_action_is_known_and_the_steps_are_to_be_used(
@@ -263,15 +263,15 @@ def test_pictures_of_another_size_are_brought_to_the_models_and_that_is_said(
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (("--mode", "world"), "pictures come without actions"),
-        (("--actions", "recorded"), "pictures come without actions"),
-        (("--mode", "full", "--actions", "random"), "goes with --mode world only"),
+        (("--mode", "world"), "pictures have no actions"),
+        (("--actions", "recorded"), "pictures have no actions"),
+        (("--mode", "full", "--actions", "random"), "needs --mode world"),
         (("--start", 1), "--start is a step of a recording"),
         (("--split", "val"), "only a corpus has splits"),
         (("--mode", "sleep"), "expected world"),
         (("--context", 5), "this model holds 4 steps"),
         (("--steps", 0), "expected at least 1"),
-        (("--mode", "policy", "--context", 3), "4 are needed, 3 given"),
+        (("--mode", "policy", "--context", 3), "at least 4 are needed, 3 were given"),
         (("--save", "avi"), "expected some of csv"),
         (("--interpolate", 25), "multiple of 10"),
     ],

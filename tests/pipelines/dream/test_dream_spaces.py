@@ -16,7 +16,7 @@ from wham_data.pipelines.dream.actions import parse_actions, read_actions
 from wham_data.pipelines.dream.job import run_dreams
 from wham_data.pipelines.dream.overlay import Overlay
 from wham_data.pipelines.dream.report import DreamReport
-from wham_data.pipelines.dream.settings import Asked
+from wham_data.pipelines.dream.settings import DreamChoices
 from wham_data.pipelines.dream.sources import open_dream_source
 from wham_data.pipelines.video import encode_png
 from wham_data.schemas.actions import ActionSpace, Dimension, load_space
@@ -31,7 +31,7 @@ def corpus_in(location: Path, space: str = "vpt") -> Path:
 
 def run(source: Path, out: Path, *save: Any, **asked: Any) -> DreamReport:
     found = open_dream_source([source])
-    settings = Asked(**{"context": 2, "steps": 3, **asked}).settle(found, MODEL)
+    settings = DreamChoices(**{"context": 2, "steps": 3, **asked}).settle(found, MODEL)
     return run_dreams(found, out, MODEL, settings, save=save or None)
 
 
@@ -104,7 +104,7 @@ def test_recorded_actions_are_converted_to_the_models_space_or_refused(tmp_path:
     assert "its actions are converted from matrixgame8" in note
     assert run(tmp_path / "other", tmp_path / "out").made == 2
     assert np.load(tmp_path / "out/ann-0/actions.npy").shape == (5, VPT.size)
-    with pytest.raises(MismatchError, match="are in wham16, a world model's in vpt"):
+    with pytest.raises(MismatchError, match="are in wham16, but the model's are in vpt"):
         run(corpus_in(tmp_path / "wham", "wham16"), tmp_path / "none")
 
 
@@ -142,7 +142,7 @@ def test_random_actions_stay_in_their_ranges_and_need_some() -> None:
     low, high = VPT.ranges().T
     assert ((actions >= low) & (actions <= high)).all()
     assert 0.05 < actions[:, FORWARD].mean() < 0.2
-    with pytest.raises(UsageError, match="does not say how large"):
+    with pytest.raises(UsageError, match="does not declare the ranges"):
         parse_actions("random", 3, load_space("numbers4"))
 
 

@@ -188,7 +188,7 @@ def test_without_a_mapping_the_actions_stay_as_they_are_and_no_pad_is_made_up(
 
 def test_a_mapping_and_another_space_do_not_go_together(tmp_path: Path) -> None:
     mapping = load_conversion(template("vpt-to-wham16", tmp_path))
-    with pytest.raises(UsageError, match="the mapping leads to wham16, not to xinput"):
+    with pytest.raises(UsageError, match="the mapping converts to wham16, not to xinput"):
         IngestSettings(actions="xinput", mapping=mapping)
 
 

@@ -144,14 +144,14 @@ def test_a_corpus_without_pictures_is_refused_with_what_to_do(
     bare = IngestSettings(tokenizer=None)
     ingest_here(recorded, tmp_path / "bare", bare, limit=1)
     with pytest.raises(
-        UsageError, match=r"holds no pictures .* with --tokenizer, or with --frames"
+        UsageError, match=r"contains no pictures .* with --tokenizer, or with --frames"
     ):
         tokenize(tmp_path / "bare", tokenizer="wham-tiny", out=tmp_path / "c", workers=0)
 
     small = IngestSettings(tokenizer=None, frames="png", size=(64, 64))
     ingest_here(recorded, tmp_path / "small", small, limit=1)
     with pytest.raises(
-        UsageError, match="pictures of 64x64, but tokenizer wham-tiny takes 300x180"
+        UsageError, match="pictures are 64x64, but tokenizer wham-tiny needs 300x180"
     ):
         tokenize(tmp_path / "small", tokenizer="wham-tiny", out=tmp_path / "c", workers=0)
     assert not (tmp_path / "c").exists()

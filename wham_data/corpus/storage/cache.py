@@ -1,15 +1,16 @@
 """A cache of immutable files on this machine, with a size limit, shared by all processes.
 
-A file of the cache is named by its SHA-256, so corpora share it and nothing in it is ever stale:
+The name of a file in the cache is its SHA-256. So several corpora share the file, and it is never
+out of date:
 
-    <sha256>         whole and compared, put there by a rename
+    <sha256>         complete and checked, put there by a rename
     <sha256>.part    being fetched
     <sha256>.lock    locked by the process that fetches it; others wait for the lock, then look again
 
-Whoever reads a copy holds a shared lock on it (see `Leased`), which keeps it in place. What has
-not been used for longest goes when room is needed. A copy that has been mapped may go, too: the
-mapping stays, and the room is free once it is gone. The locks are the kernel's, so that a killed
-process holds nothing.
+A process that reads a copy holds a shared lock on it (see `Leased`), so that the copy is not
+removed. When room is needed, the least recently used copies are removed. A copy that is
+memory-mapped but not locked may be removed too: the map stays valid, and the disk space is free
+when the map is closed. The kernel releases the locks of a killed process.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 class Cache:
     """A folder with copies of files.
 
-    most_bytes  limit of their total size; a single file above the limit is still fetched, alone
+    most_bytes  limit of their total size. A single file above the limit is fetched nevertheless,
+                and every other file that is not locked is removed
     """
 
     folder: Path
@@ -46,10 +48,15 @@ class Cache:
 
     @classmethod
     def of_user(cls, folder: str | os.PathLike[str] | None = None, n: int | None = None) -> Cache:
-        """The cache in this folder; else where the environment variable says; else the user's.
+        """The cache of the user.
+
+        Args:
+            folder: where it is; None: the environment variable WHAM_DATA_CACHE_DIR, or `wham-data`
+                in the user's cache folder.
+            n: most bytes; None: the environment variable WHAM_DATA_CACHE_BYTES, or 32 GB.
 
         Raises:
-            UsageError: the size makes no sense.
+            UsageError: the size is negative or not a size.
         """
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         place = folder or os.environ.get(FOLDER) or Path(home) / "wham-data"
@@ -62,12 +69,12 @@ class Cache:
         return (self.folder / sha256).exists()
 
     def lease(self, sha256: str, n_bytes: Callable[[], int], fill: Callable[[int], None]) -> Leased:
-        """The file with this hash, fetched if it is not there.
+        """The file with this hash, fetched if it is not in the cache.
 
         Args:
-            sha256: hex digits.
-            n_bytes: tells its size, to make room.
-            fill: writes it to a descriptor and raises unless it has this hash.
+            sha256: of the file, hex digits.
+            n_bytes: returns its size; called when room is made for it.
+            fill: writes the file to a descriptor, and raises if the bytes have another hash.
 
         Raises:
             WhamDataError: the disk of the cache is full or fails; or what `fill` raises.
@@ -79,7 +86,7 @@ class Cache:
             return leased
 
     def held(self, sha256: str) -> Leased | None:
-        """The file with this hash, if it is there, noted as used just now."""
+        """The file with this hash, marked as used now; None if it is not in the cache."""
         path = self.folder / sha256
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -93,7 +100,7 @@ class Cache:
         return Leased(path, descriptor)
 
     def _fetch(self, path: Path, n_bytes: Callable[[], int], fill: Callable[[int], None]) -> None:
-        """Put a file into place, or wait until somebody else has done it; look again afterwards."""
+        """Fetch a file, or wait until another process has; the caller then looks for it again."""
         lock, part = path.with_name(path.name + LOCK), path.with_name(path.name + PART)
         turn = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -114,7 +121,7 @@ class Cache:
     ) -> None:
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # against those who make room
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # so that `_make_room` leaves it alone
             if not _is(descriptor, part):
                 return
             self._reserve(descriptor, n_bytes())
@@ -125,7 +132,7 @@ class Cache:
             os.close(descriptor)
 
     def _reserve(self, part: int, n_bytes: int) -> None:
-        """Let a file have its size, having made room for it; one process at a time does so."""
+        """Make room for a file and give it its size; one process at a time does so."""
         turn = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(turn, fcntl.LOCK_EX)
@@ -136,7 +143,7 @@ class Cache:
             os.close(turn)
 
     def _make_room(self, n_bytes: int) -> None:
-        """Remove what has not been used for longest, but for what is in use, until `n_bytes` fit."""
+        """Remove the least recently used files that are not locked, until `n_bytes` fit."""
         found = []
         with os.scandir(self.folder) as entries:
             for entry in entries:
@@ -152,12 +159,12 @@ class Cache:
 
 
 def _removed(path: Path) -> bool:
-    """Remove a file that nobody has locked; also what a killed process left half fetched."""
+    """Remove a file, unless it is locked. Also removes the partial file of a killed process."""
     with suppress(FileNotFoundError):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not _is(descriptor, path):  # it has its name by now, or is another one
+            if not _is(descriptor, path):  # renamed or replaced meanwhile
                 return False
             path.unlink()
         except BlockingIOError:
@@ -168,7 +175,7 @@ def _removed(path: Path) -> bool:
 
 
 def _is(descriptor: int, path: Path) -> bool:
-    """Whether a path still names the file that is open."""
+    """Whether a path still names the open file."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:

@@ -1,9 +1,13 @@
-"""The interface between a corpus and its files: every name is written once and whole.
+"""The interface between a corpus and its files: each file is written once, and complete.
 
-Two rules keep a corpus whole through crashes and races, wherever it lies: bytes are durable and
-complete before their name can be seen, and a name is given by an operation that never replaces, so
-that of two racers one wins and the other knows that it lost. A folder does it with hard links (see
-`local`), an object store with conditional puts (see `object_store`).
+Two rules keep a corpus intact through crashes and concurrent writers, on every kind of storage:
+
+- The bytes of a file are complete and durable before its name is visible.
+- The operation that gives a file its name never replaces another file. If two writers use one name,
+  one wins and the other is informed that it lost.
+
+A folder does this with hard links (see `local`), an object store with conditional puts (see
+`object_store`).
 """
 
 from __future__ import annotations
@@ -41,145 +45,161 @@ class Leased:
     """A file on this machine that stays in place for as long as this object lives."""
 
     def __init__(self, path: Path, descriptor: int | None = None) -> None:
-        """Of a copy in the cache, with the descriptor whose lock keeps it there."""
+        """Make a lease.
+
+        Args:
+            path: of the file.
+            descriptor: of a copy in the cache, open and locked; closed when this object ends.
+                None: not a copy.
+        """
         self.path = path
         if descriptor is not None:
             weakref.finalize(self, os.close, descriptor)
 
 
 class Storage(Protocol):
-    """A corpus location. Names are relative to it, with forward slashes.
+    """The location of a corpus. Names of files are relative to it, with forward slashes.
 
-    Everything raises `WhamDataError` where the disk or the store fails, and `IntegrityError` for a
+    Every method raises `WhamDataError` if the disk or the store fails, and `IntegrityError` for a
     name that leads out of the corpus.
     """
 
     @property
     def location(self) -> str:
-        """The corpus for people: an absolute path, or a URL."""
+        """Absolute path or URL of the corpus, for messages."""
 
     def where(self, name: str) -> str:
         """Full path or URL of `name`, for messages."""
 
     def exists(self, name: str) -> bool:
-        """Whether `name` is there, whole."""
+        """Whether there is a complete file `name`."""
 
     def size(self, name: str) -> int:
-        """Bytes under `name`."""
+        """Size of the file `name` in bytes."""
 
     def read(self, name: str, most: int = 1 << 30) -> bytes:
-        """The bytes under `name`.
+        """The bytes of the file `name`.
 
         Raises:
-            FileNotFoundError: there is nothing under this name.
-            IntegrityError: more than `most` bytes.
+            FileNotFoundError: there is no such file.
+            IntegrityError: the file has more than `most` bytes.
         """
 
     def sha256(self, name: str) -> str:
-        """Of the bytes that lie under `name` now, hex digits; no copy is asked."""
+        """SHA-256 of the file `name`, hex digits. Always reads the file itself, never a copy."""
 
     def entries(self, folder: str) -> list[Entry]:
-        """All that lies directly in `folder`, also what killed writers have left."""
+        """The files directly in `folder`, including temporary files of killed writers."""
 
     def list(self, folder: str) -> list[str]:
-        """Names of the whole files directly in `folder`, sorted; empty if there is no folder."""
+        """Names of the complete files directly in `folder`, sorted; empty if there is no folder."""
 
     def put_if_absent(self, name: str, content: bytes) -> bool:
-        """Write `content` under `name` unless the name is taken.
+        """Write `content` to a new file `name`, unless the name is taken.
 
         Returns:
-            True if this call made it, False if somebody else's bytes were there already. Either
-            way what is there is durable.
+            True if this call made the file, False if it was there already. In both cases the file
+            is durable.
         """
 
     def staged(self, name: str) -> AbstractContextManager[Path]:
-        """A private path to write to before `publish`; what is left there is removed at the end."""
+        """A private path to write to before `publish`; a file left there is removed at the end."""
 
     def publish(self, temporary: Path, name: str) -> bool:
-        """Give a staged file its name, durably, unless the name is taken.
+        """Give a staged file its name, unless the name is taken. The name is durable.
 
         Returns:
-            Whether this call did it.
+            Whether this call gave the name.
         """
 
     def replace(self, name: str, content: bytes) -> None:
-        """Write `content` under `name`, there or not: for hints only, never for truth."""
+        """Write `content` to the file `name`, replacing it if it is there.
+
+        Only for files that serve as hints; no data of a corpus is ever replaced.
+        """
 
     def delete(self, name: str) -> None:
-        """Remove `name`; nothing happens if it is not there."""
+        """Remove the file `name`; does nothing if it is not there."""
 
     def discard(self, folder: str, entry: Entry) -> bool:
-        """Remove what `entries` told of, unless it was put there anew or renewed since.
+        """Remove a file that `entries` returned, unless it was written or renewed since then.
 
         Returns:
-            Whether it is gone.
+            Whether the file is gone.
         """
 
     def renew(self, name: str) -> bool:
-        """Let `name` count as put there now.
+        """Set the time of the file `name` to now.
 
         Returns:
-            Whether it is there.
+            Whether the file is there.
         """
 
     def settle(self, *folders: str) -> None:
-        """Make the folders if they are not there, and make durable which names are in them.
+        """Make the folders if they are missing, and make the names of the files in them durable.
 
-        Whoever builds on what another process has just put there calls this before.
+        A writer calls this before it depends on a file that another process has just written.
         """
 
     def probe(self) -> None:
-        """Look whether two writers can be kept apart here, before the first byte of a new corpus.
+        """Check that this storage prevents two writers from overwriting each other's files.
+
+        Called before the first file of a new corpus is written.
 
         Raises:
-            UsageError: they cannot.
+            UsageError: it does not.
         """
 
     def folder(self, name: str) -> Path | None:
-        """A folder of the corpus, where it is one on this machine."""
+        """Path of a folder of the corpus; None if it is not on this machine."""
 
     def file(self, name: str, sha256: Callable[[], str]) -> Leased:
-        """The bytes under `name` as a file on this machine, to be read or mapped.
+        """The file `name`, or a copy of it, on this machine; it can be read or memory-mapped.
 
         Args:
-            name: of something that never changes.
-            sha256: what they must be; asked for where the file is a copy, which is then compared.
+            name: of a file that never changes.
+            sha256: returns the expected hash; called only if a copy is made, to check it.
         """
 
     def fresh(self, name: str) -> AbstractContextManager[Path]:
-        """The bytes as they lie there now as a file on this machine; never an earlier copy."""
+        """The file `name` in its present state, on this machine; never an earlier copy."""
 
     def shadow(self, names: Sequence[str]) -> AbstractContextManager[Path]:
-        """A folder of one's own on this machine with some files side by side, for a while.
+        """A temporary folder on this machine that contains the files `names` side by side.
 
-        What is written to it is lost.
+        The folder is removed at the end; a file written to it is lost.
         """
 
 
 def publish_again(storage: Storage, temporary: Path, name: str, sha256: str) -> None:
-    """Give a staged file a name that tells what it was made of, or find the same bytes there.
+    """Publish a file whose name is a hash of its inputs; an equal file may be there already.
 
     Raises:
-        IntegrityError: other bytes are there.
+        IntegrityError: a file with other bytes has this name.
     """
     while not storage.publish(temporary, name):
-        # Made young before it is relied on, so that no vacuum takes it before the commit.
+        # Renewed first, so that `vacuum` does not remove the old file before the commit.
         if not storage.renew(name):
             continue
         there = storage.sha256(name)
         if there != sha256:
             raise IntegrityError(
-                f"{storage.where(name)}: is there with sha256 {there}, but the same recordings and "
-                f"settings now give {sha256}: ingest is not deterministic, or the file is damaged"
+                f"{storage.where(name)}: the existing file has sha256 {there}, but the same "
+                f"recordings and settings now give {sha256}: ingest is not deterministic, or the "
+                "file is damaged"
             )
         return
 
 
 def check_name(location: str, name: str) -> str:
-    """`name`, which is in the corpus at `location`.
+    """Return `name` if it is the name of a file in a corpus.
+
+    Args:
+        location: of the corpus, for the message.
+        name: relative to the corpus.
 
     Raises:
-        IntegrityError: it leads out of it.
+        IntegrityError: the name leads out of the corpus.
     """
     if name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
         raise IntegrityError(f"{location}: unsafe path {name!r} leads outside the corpus")
@@ -190,7 +210,7 @@ def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes.
 
     Raises:
-        IntegrityError: it cannot be read.
+        IntegrityError: the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -201,7 +221,12 @@ def hash_file(path: Path) -> str:
 
 @contextmanager
 def one_line(path: Path | str, passes: type[OSError] | None = None) -> Iterator[None]:
-    """Turn an error of the file system into one line that names the path and the cause."""
+    """Turn an `OSError` into a `WhamDataError` of one line that names the path and the cause.
+
+    Args:
+        path: for the message.
+        passes: class of errors that are raised unchanged.
+    """
     try:
         yield
     except OSError as error:

@@ -1,13 +1,15 @@
 """A corpus in a folder.
 
-    write .tmp-<random>, fsync it      the bytes survive a power cut, nobody sees them
-    link(.tmp-<random>, name)          atomic, fails if the name is taken: one of two racers wins
+How a file is written:
+
+    write .tmp-<random>, fsync it      the bytes survive a power cut; no reader sees them yet
+    link(.tmp-<random>, name)          atomic; fails if the name is taken: of two writers one wins
     fsync the folder                   the name survives a power cut
     unlink .tmp-<random>
 
-Whoever sees a name and builds on it syncs the same folder again before reporting success, so what
-is built upon survives whenever the building does. That holds for folders too: another writer may
-have made one and been stopped before its name was durable.
+A writer may depend on a file that another process has just written. It then syncs the folder of
+that file again before it reports success, because the other process may have been stopped before
+the name was durable. The same holds for folders.
 """
 
 from __future__ import annotations
@@ -40,19 +42,22 @@ NO_LINKS: Final = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, e
 
 @dataclass(frozen=True, slots=True)
 class LocalStorage:
-    """A `Storage` on a file system."""
+    """A `Storage` in a folder of a file system.
+
+    root  folder of the corpus
+    """
 
     root: Path
     _settled: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)
-    """Folders whose names, and those of all above them, are durable."""
+    """Folders whose names, and the names of all their parents, are known to be durable."""
 
     @property
     def location(self) -> str:
-        """The folder."""
+        """Path of the folder."""
         return str(self.root)
 
     def path(self, name: str) -> Path:
-        """Where `name` lies.
+        """Path of the file `name`.
 
         Raises:
             IntegrityError: the name leads out of the corpus.
@@ -93,7 +98,7 @@ class LocalStorage:
         found: list[Entry] = []
         with one_line(path), os.scandir(path) as entries:
             for entry in entries:
-                with suppress(FileNotFoundError):  # a writer has just given it its name
+                with suppress(FileNotFoundError):  # a writer has just published or removed it
                     leftover = entry.name.startswith(TEMPORARY)
                     if leftover or entry.is_file(follow_symlinks=False):
                         about = entry.stat(follow_symlinks=False)
@@ -116,7 +121,7 @@ class LocalStorage:
         """See `Storage.put_if_absent`.
 
         Raises:
-            WhamDataError: the disk is full, read-only, or knows no hard links.
+            WhamDataError: the disk is full or read-only, or its file system has no hard links.
         """
         with self.staged(name) as temporary:
             with one_line(temporary):
@@ -151,8 +156,8 @@ class LocalStorage:
             except OSError as error:
                 if error.errno in NO_LINKS:
                     raise WhamDataError(
-                        f"{target.parent}: this file system has no hard links, without which two "
-                        "writers cannot be kept apart; put the corpus on another disk"
+                        f"{target.parent}: this file system has no hard links, so two writers "
+                        "could overwrite each other's files; put the corpus on another disk"
                     ) from error
                 raise
             sync(target.parent)
@@ -193,7 +198,7 @@ class LocalStorage:
         return True
 
     def renew(self, name: str) -> bool:
-        """See `Storage.renew`. Another user's file keeps its age."""
+        """See `Storage.renew`. The time of a file that belongs to another user stays as it is."""
         with one_line(self.path(name)), suppress(PermissionError):
             try:
                 os.utime(self.path(name))
@@ -202,13 +207,13 @@ class LocalStorage:
         return True
 
     def probe(self) -> None:
-        """Nothing to look for: a file system without links is found out by `publish`."""
+        """Does nothing: `publish` raises an error on a file system without hard links."""
 
     def folder(self, name: str) -> Path:
         """See `Storage.folder`."""
         return self.path(name)
 
-    def file(self, name: str, sha256: Callable[[], str]) -> Leased:  # noqa: ARG002  it is no copy
+    def file(self, name: str, sha256: Callable[[], str]) -> Leased:  # noqa: ARG002  not a copy
         """The file itself. See `Storage.file`."""
         return Leased(self.path(name))
 
@@ -219,7 +224,7 @@ class LocalStorage:
 
     @contextmanager
     def shadow(self, names: Sequence[str]) -> Iterator[Path]:
-        """Hard links. See `Storage.shadow`."""
+        """A folder of hard links. See `Storage.shadow`."""
         with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=self.root) as beside:
             for name in names:
                 with one_line(self.path(name)):
@@ -227,7 +232,7 @@ class LocalStorage:
             yield Path(beside)
 
     def _make_folder(self, folder: Path) -> None:
-        """Make a folder, or find it there: either way its name is durable."""
+        """Make a folder if it is missing, and make its name durable."""
         if folder in self._settled and folder.is_dir():
             return
         with one_line(folder):

@@ -1,4 +1,4 @@
-"""Which storage is behind a location: a folder of this machine, or an object store."""
+"""Open the storage for a location: a folder on this machine, or an object store."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
 
 
 def open_storage(location: str | os.PathLike[str]) -> Storage:
-    """The storage behind a location, which need not exist yet.
+    """The storage at a location. The location need not exist yet.
 
     Args:
-        location: a path, or `s3://bucket/folder` or `gs://bucket/folder`. What went through
-            `pathlib` has lost a slash and is understood all the same.
+        location: a path, or `s3://bucket/folder` or `gs://bucket/folder`. `s3:/bucket/folder` with
+            one slash, which `pathlib` makes of a URL, is understood too.
 
     Raises:
-        UsageError: another scheme, or no bucket.
+        UsageError: the URL has another scheme, or no bucket.
     """
     text = os.fspath(location)
     scheme = SCHEME.match(text)
@@ -36,6 +36,6 @@ def open_storage(location: str | os.PathLike[str]) -> Storage:
 
 
 def is_url(location: str | os.PathLike[str]) -> bool:
-    """Whether a location is on an object store, not a path."""
+    """Whether a location is the URL of an object store, not a path."""
     scheme = SCHEME.match(os.fspath(location))
     return scheme is not None and scheme[1] in OBJECT_STORES

@@ -1,19 +1,20 @@
-"""A corpus on an object store: S3 and what speaks its protocol, or Google Cloud Storage.
+"""A corpus on an object store: S3, a store that has the API of S3, or Google Cloud Storage.
 
-An object is seen whole or not at all, and a put on the condition that nothing is there has one
-winner, so there is no staging, no renaming and no lock: a name is put once, by such a put.
+An object store shows an object whole or not at all. A conditional put ("only if nothing has this
+name") has one winner. So this storage needs no staging, no renaming and no lock: each name is
+written once, with a conditional put.
 
-After a time-out, a cut connection or an error of the server nobody knows whether a put was done. So
-it is put again (`store_client` has the patience); told then that the name is
-taken, we read what is there, and if those are our bytes it was us. A store also says "taken" when
-two puts meet and neither is done (409): nothing is there, so again.
+After a time-out, a lost connection or a server error it is unknown whether the put was done. So the
+put is repeated (see `store_client`). If the store then answers that the name is taken, we read the
+object: if it has our bytes, our first put was done. A store also answers that the name is taken
+(409) when two puts collide and neither was done; then there is no object, and we put again.
 
-A store that does not know the condition, or does not give back what was put, is found out by
-`probe` before a corpus is begun on it.
+`probe` refuses a store that ignores the condition or returns other bytes than those written. It
+runs before the first file of a new corpus is written.
 
-Credentials, region and endpoint come from the usual variables (AWS_*, GOOGLE_*) or from the machine's
-own role; none is kept. The client does not survive a fork: a forked process has its copies fetched by
-a child of its own (see `forked_fetch`).
+Credentials, region and endpoint come from the usual environment variables (AWS_*, GOOGLE_*) or from
+the role of the machine; none of them is stored. The client does not work after a fork, so a forked
+process starts a child process that fetches its files (see `forked_fetch`).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from wham_data.schemas.errors import IntegrityError, UsageError
 PIECE: Final = 8 << 20
 AT_ONCE: Final = 4
 LARGEST_PUT: Final = 5_000_000_000
-"""What stores take in one put; on what is larger a condition cannot be set."""
+"""Most bytes in one put. A larger object needs several requests, which cannot be conditional."""
 PROBE_BYTES: Final = 1 << 20
 
 
@@ -49,8 +50,8 @@ PROBE_BYTES: Final = 1 << 20
 class ObjectStorage:
     """A `Storage` under a prefix of a bucket.
 
-    location  without a slash at the end
-    cache     where `file` keeps copies
+    location  URL without a slash at the end
+    cache     folder where `file` keeps its copies
     """
 
     location: str
@@ -58,10 +59,10 @@ class ObjectStorage:
 
     @classmethod
     def at(cls, scheme: str, rest: str) -> ObjectStorage:
-        """For `scheme://rest`.
+        """The storage at the URL `scheme://rest`.
 
         Raises:
-            UsageError: no bucket, or a path with empty, `.` or `..` parts.
+            UsageError: the URL has no bucket, or its path has an empty, `.` or `..` part.
         """
         parts = rest.rstrip("/").split("/")
         if any(part in ("", ".", "..") for part in parts):
@@ -92,7 +93,8 @@ class ObjectStorage:
         try:
             return int(self._ask(name, lambda api, store: api.head(store, name))["size"])
         except FileNotFoundError:
-            # The answer to this request has no body that could say that all of the bucket is gone.
+            # A 404 to `head` has no body, so it may mean that the whole bucket is missing.
+            # Listing raises the error for that.
             self._ask(name, lambda api, store: api.list_with_delimiter(store, name))
             raise
 
@@ -157,10 +159,10 @@ class ObjectStorage:
             yield folder / Path(name).name
 
     def publish(self, temporary: Path, name: str) -> bool:
-        """See `Storage.publish`. What was put is read back and compared.
+        """See `Storage.publish`. The written object is read back and compared.
 
         Raises:
-            IntegrityError: the store gave back something else; it is removed again.
+            IntegrityError: the store returned other bytes; the object is removed again.
         """
         with one_line(temporary), temporary.open("rb") as file:
             made = self._upload(file.fileno(), name)
@@ -168,8 +170,8 @@ class ObjectStorage:
         if made and (found := self.sha256(name)) != sha256:
             self.delete(name)
             raise IntegrityError(
-                f"{self.where(name)}: the store took {sha256} and gave back {found} (sha256); what "
-                "was written is removed again"
+                f"{self.where(name)}: the store returned other bytes than those written: sha256 "
+                f"{found}, expected {sha256}; the object was removed again"
             )
         return made
 
@@ -178,7 +180,7 @@ class ObjectStorage:
         self._ask(name, lambda api, store: api.put(store, name, content, use_multipart=False))
 
     def settle(self, *folders: str) -> None:
-        """Nothing to do: what can be seen is durable, and there are no folders."""
+        """Does nothing: every visible object is durable, and a store has no folders."""
 
     def delete(self, name: str) -> None:
         """See `Storage.delete`."""
@@ -188,7 +190,7 @@ class ObjectStorage:
             return
 
     def discard(self, folder: str, entry: Entry) -> bool:
-        """See `Storage.discard`. Of a time nothing finer than a second is told of one object."""
+        """See `Storage.discard`. Stores give the time of one object in whole seconds only."""
         name = f"{folder}/{entry.name}".lstrip("/")
         try:
             about = self._ask(name, lambda api, store: api.head(store, name))
@@ -200,7 +202,7 @@ class ObjectStorage:
         return True
 
     def renew(self, name: str) -> bool:
-        """See `Storage.renew`. It is put there once more."""
+        """See `Storage.renew`. The object is written again with the same bytes."""
         if not self.exists(name):
             return False
         with self.fresh(name) as path, path.open("rb") as file:
@@ -208,7 +210,7 @@ class ObjectStorage:
         return True
 
     def probe(self) -> None:
-        """See `Storage.probe`: two conditional puts of one name, and whether 1 MB comes back."""
+        """See `Storage.probe`. Puts two different objects of 1 MB under one name and reads it back."""
         name = f"{TEMPORARY}probe-{uuid.uuid4().hex}"
         first, second = (random.randbytes(PROBE_BYTES) for _ in range(2))
         try:
@@ -218,25 +220,25 @@ class ObjectStorage:
             self.delete(name)
         if made != (True, False) or there == second:
             raise UsageError(
-                f"{self.location}: this store ignores the condition that nothing be there yet "
-                "(If-None-Match), without which two writers destroy each other's work; put the "
-                "corpus on a store that keeps it"
+                f"{self.location}: this store ignores conditional puts (If-None-Match), so two "
+                "writers could overwrite each other's files; put the corpus on a store that "
+                "supports them"
             )
         if there != first:
             raise UsageError(
-                f"{self.location}: this store gave back {len(there)} other bytes than the "
-                f"{len(first)} that were put; put the corpus elsewhere"
+                f"{self.location}: this store returned other bytes ({len(there)}) than the "
+                f"{len(first)} that were written; put the corpus on another store"
             )
 
-    def folder(self, name: str) -> None:  # noqa: ARG002  none of them is on this machine
+    def folder(self, name: str) -> None:  # noqa: ARG002  no folder of it is on this machine
         """See `Storage.folder`."""
         return
 
     def file(self, name: str, sha256: Callable[[], str]) -> Leased:
-        """A copy in the cache, fetched if need be and compared. See `Storage.file`.
+        """A copy in the cache, fetched and checked if it is not there yet. See `Storage.file`.
 
         Raises:
-            IntegrityError: it is missing, or its bytes have another hash.
+            IntegrityError: the object is missing, or its bytes have another hash.
         """
         expected = sha256()
 
@@ -268,7 +270,7 @@ class ObjectStorage:
 
     @contextmanager
     def shadow(self, names: Sequence[str]) -> Iterator[Path]:
-        """Copies. See `Storage.shadow`."""
+        """A folder of copies. See `Storage.shadow`."""
 
         def copy(name: str) -> None:
             content = self.read(name)
@@ -281,7 +283,16 @@ class ObjectStorage:
             yield folder
 
     def _upload(self, descriptor: int, name: str, mode: str = "create") -> bool:
-        """Put a file; to "create" it, unless the name is taken. It is mapped: no memory holds it."""
+        """Put a file. The file is memory-mapped, so it is never held in memory as a whole.
+
+        Args:
+            descriptor: of the open file.
+            name: of the new object.
+            mode: "create": only if nothing has this name; "overwrite": in any case.
+
+        Returns:
+            False if `mode` is "create" and the name was taken.
+        """
         n_bytes = os.fstat(descriptor).st_size
         if n_bytes > LARGEST_PUT:
             if mode == "create" and self.exists(name):
@@ -301,12 +312,12 @@ class ObjectStorage:
                 return False
             return True
 
-        # Not closed: a request that was given up may let go of it a moment later.
+        # Not closed here: a request that timed out may still read the map for a moment.
         content = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
         return self._ask(name, once, n_bytes)
 
     def _download(self, name: str, descriptor: int, n_bytes: int) -> None:
-        """Write an object to a file, a few pieces at once; a cut connection costs one of them."""
+        """Write an object to a file, AT_ONCE pieces at a time; only a failed piece is repeated."""
 
         def piece(start: int) -> None:
             stop = min(start + PIECE, n_bytes)
@@ -331,7 +342,7 @@ class ObjectStorage:
 
     @contextmanager
     def _must_be_there(self, name: str) -> Iterator[None]:
-        """What the manifest names and is not there is damage."""
+        """Raise `IntegrityError` for a missing object, for one that the manifest names."""
         try:
             yield
         except FileNotFoundError as error:

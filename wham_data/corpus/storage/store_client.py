@@ -1,8 +1,8 @@
-"""Asking an object store, with patience: the one home of `obstore`.
+"""Requests to an object store, with retries. Only this module imports `obstore`.
 
-The client's own retries are off: after one of them nobody could tell our put from another's. What
-may go well next time is asked again here, at random and growing distances; what will not get better
-is told at once.
+The retries of the client itself are off: after such a retry we could not know whether our put or
+another writer's had taken the name. Instead this module repeats a request that failed for a passing
+reason, after random and growing waits. For every other failure it raises an error at once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LONGEST_WAIT_S: Final = 10.0
 REQUEST_S: Final = 30.0
 CONNECT_S: Final = 5.0
 SLOWEST_UPLOAD: Final = 500_000
-"""Bytes per second below which an upload is given up as stuck."""
+"""Bytes per second; a slower upload is given up as stuck."""
 DENIED: Final = {401, 403}
 DENIED_CODES: Final = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"}
 PASSING: Final = {408, 425, 429}
@@ -37,25 +37,25 @@ ROLE_ADDRESS: Final = "169.254.169.254"
 
 Answer = TypeVar("Answer")
 Request = Callable[[Any, Any], Answer]
-"""What to do with `obstore` and its store for a location."""
+"""A function that makes a request, given `obstore` and its store object for a location."""
 
 
 class AgainError(Exception):
-    """An answer that makes sense only as one of a bad moment."""
+    """The answer to a request shows a passing failure, so the request must be repeated."""
 
 
 def ask(location: str, where: str, request: Request[Answer], n_bytes: int = 0) -> Answer:
-    """The answer to a request, which is made again while there is hope.
+    """Make a request, repeat it after passing failures, and return the answer.
 
     Args:
-        location: of the corpus, a URL.
-        where: what the request is about, for messages.
-        request: may raise `AgainError`.
-        n_bytes: that go up with it.
+        location: URL of the corpus.
+        where: URL of the object that the request is about, for messages.
+        request: makes the request; may raise `AgainError` to have it repeated.
+        n_bytes: size of the upload in the request; a larger upload is given more time.
 
     Raises:
-        FileNotFoundError: the store says that there is nothing under this name.
-        WhamDataError: it refuses, or did not answer in time.
+        FileNotFoundError: nothing has this name.
+        WhamDataError: the store refuses, or did not answer in time.
     """
     upload_s = n_bytes / SLOWEST_UPLOAD
     patience_s = _patience_s() + upload_s
@@ -89,17 +89,17 @@ def ask(location: str, where: str, request: Request[Answer], n_bytes: int = 0) -
 
 
 def was_forked() -> bool:
-    """Whether this process was forked from one that had asked a store, and so cannot itself."""
+    """Whether this process was forked from one that had used a store; it cannot use one itself."""
     return _Process.was_forked
 
 
 @dataclass(frozen=True, slots=True)
 class _Trouble:
-    """What a failed request says of itself.
+    """The cause of a failed request.
 
-    status  of HTTP; None: there was no answer
-    code    of the store
-    text    one line
+    status  HTTP status; None: there was no answer
+    code    error code of the store, such as `NoSuchBucket`; None: the answer has none
+    text    description, one line
     """
 
     status: int | None
@@ -108,7 +108,7 @@ class _Trouble:
 
     @classmethod
     def of(cls, error: BaseException) -> _Trouble:
-        """Read from the message, which is all that the client gives."""
+        """Parse the message of an error; the client gives no other details."""
         message = str(error).partition("\n\nDebug source")[0]
         if ROLE_ADDRESS in message:
             return cls(401, None, "none in the environment, and this machine has no role")
@@ -125,7 +125,7 @@ class _Trouble:
 
     @property
     def passing(self) -> bool:
-        """Whether it may go well next time."""
+        """Whether the same request may succeed later."""
         return self.status is None or self.status >= 500 or self.status in PASSING
 
     def __str__(self) -> str:
@@ -133,14 +133,14 @@ class _Trouble:
 
 
 class _Process:
-    """What this process may do: Tokio, on which the client runs, does not survive a fork."""
+    """Whether this process may use a store. The client runs on Tokio, which fails after a fork."""
 
     has_asked = False
     was_forked = False
 
     @classmethod
     def after_fork(cls) -> None:
-        """In the new process."""
+        """Called in the new process."""
         cls.was_forked = cls.has_asked
 
 
@@ -148,19 +148,23 @@ os.register_at_fork(after_in_child=_Process.after_fork)
 
 
 def _client(location: str, request_s: float) -> tuple[Any, Any]:
-    """`obstore`, and its store for a location whose requests may take so long.
+    """`obstore`, and its store object for a location.
+
+    Args:
+        location: URL of the corpus.
+        request_s: time limit of a request in seconds.
 
     Raises:
         WhamDataError: this process was forked after a store had been used.
-        UsageError: the variables make no sense.
+        UsageError: the environment variables are not valid.
     """
     if _Process.was_forked:
         raise WhamDataError(
-            f"{location}: this process was forked from one that had used an object store, whose "
-            "client does not survive it; start processes with spawn"
+            f"{location}: this process was forked from one that had used an object store, and the "
+            "client of a store does not work after a fork; start processes with spawn"
         )
     _Process.has_asked = True
-    # A power of two, so that there are few clients, each with its open connections.
+    # Rounded up to a power of two, so that few clients are made and connections are reused.
     return _connected(location, 2 ** math.ceil(math.log2(max(request_s, 1.0))))
 
 
@@ -175,7 +179,7 @@ def _connected(location: str, request_s: float) -> tuple[Any, Any]:
         store = from_url(
             location,
             client_options={
-                # Whoever names an endpoint without TLS means it: a server on the same machine.
+                # An endpoint without TLS is used only if the user names one, such as a local server.
                 "allow_http": endpoint.startswith("http://"),
                 "timeout": timedelta(seconds=request_s),
                 "connect_timeout": timedelta(seconds=min(CONNECT_S, request_s)),

@@ -20,7 +20,7 @@ from wham_data.schemas.errors import IntegrityError, UsageError
 from wham_data.schemas.wham_tokens import ACTION_SIZE
 
 MODALITIES = ("images", "actions_output")
-"""What a step's tokens stand for, in their order."""
+"""The parts of a step's tokens, in their order."""
 
 GPT_PREFIX = "predictor.gpt_model."
 IMAGE_PREFIX = "context_encoders.images."
@@ -46,18 +46,18 @@ _SIZES = {
 
 @dataclass(frozen=True, slots=True)
 class _Arguments:
-    """A class that the file names, and the keyword arguments meant for it."""
+    """A class that the file names, and its keyword arguments."""
 
     class_name: str
     given: dict[str, object]
 
 
 def read_tokenizer_config(hyper_parameters: object) -> TokenizerConfig:
-    """The image tokenizer, or the pair of them, that a checkpoint holds.
+    """The configuration of a checkpoint's image tokenizer, or of its pair of tokenizers.
 
     Raises:
-        IntegrityError: something is missing or of another type, refers to a second file, or is no
-            tokenizer that can run here.
+        IntegrityError: a value is missing, has a wrong type or refers to a second file, or the
+            tokenizer is of a kind that cannot run here.
     """
     encoders = _dict(_dict(hyper_parameters, "hyper_parameters"), "context_encoder_args")
     if tuple(encoders) != MODALITIES:
@@ -80,6 +80,7 @@ def image_prefix(config: TokenizerConfig, part: str) -> str:
     """The prefix of the names of a tokenizer's tensors in the state dict.
 
     Args:
+        config: of the tokenizer.
         part: one of `config.parts()`.
     """
     taming = isinstance(config.parts()[part], TamingConfig)
@@ -89,16 +90,18 @@ def image_prefix(config: TokenizerConfig, part: str) -> str:
 def read_gpt_spec(
     hyper_parameters: object, tokenizer: TokenizerConfig, shapes: Shapes, n_head: int | None
 ) -> GPTSpec:
-    """The world model's shape.
+    """The configuration of the world model.
 
     Args:
-        shapes: of the state dict's tensors, by their names after `GPT_PREFIX`.
-        n_head: attention heads, where the file does not say.
+        hyper_parameters: of the checkpoint, inert.
+        tokenizer: configuration of the tokenizer.
+        shapes: shapes of the state dict's tensors, by their names after `GPT_PREFIX`.
+        n_head: number of attention heads, for a file that does not contain it.
 
     Raises:
-        IntegrityError: something is missing or of another type, refers to a second file, or the
+        IntegrityError: a value is missing, has a wrong type or refers to a second file, or the
             tensors are not those of such a model.
-        UsageError: `n_head` is needed and not given, or is not what the file says.
+        UsageError: `n_head` is needed and is None, or differs from the number in the file.
     """
     predictor = _arguments(
         _item(_dict(hyper_parameters, "hyper_parameters"), "predictor_args"), "predictor_args"
@@ -134,8 +137,12 @@ def read_gpt_spec(
     )
 
 
-def _heads(model: dict[str, object], layers: int, width: int, asked: int | None) -> int:
-    """Attention heads: by the size's name, as spelled out, by layers and width, or as asked."""
+def _heads(model: dict[str, object], layers: int, width: int, n_head: int | None) -> int:
+    """The number of attention heads.
+
+    It is known from the name of the size, from `gpt_config`, or from a published size with the same
+    layers and width; else it is `n_head`.
+    """
     size_name = model.get("model_size")
     stated = _SIZES.get(size_name) if isinstance(size_name, str) else None
     if stated is None and "gpt_config" in model:
@@ -143,20 +150,20 @@ def _heads(model: dict[str, object], layers: int, width: int, asked: int | None)
         stated = _Size(*(_integer(spelled, name) for name in ("n_layer", "n_head", "n_embd")))
     if stated is not None and (stated.layers, stated.width) != (layers, width):
         raise IntegrityError(
-            f"model_size {_text(size_name)} stands for {stated.layers} layers of width "
-            f"{stated.width}, but the tensors are of shape {layers} x {width}"
+            f"model_size {_text(size_name)} means {stated.layers} layers of width "
+            f"{stated.width}, but the tensors have {layers} layers of width {width}"
         )
     if stated is None:
         alike = [s for s in _SIZES.values() if (s.layers, s.width) == (layers, width)]
         stated = alike[0] if alike else None
-    if stated is None and asked is None:
+    if stated is None and n_head is None:
         raise UsageError(
             f"the number of attention heads is not in the file: model_size {_text(size_name)}, "
-            f"{layers} layers of width {width}, is no published size. Say it (--n-head N)."
+            f"{layers} layers of width {width}, is not a published size. Give it with --n-head N."
         )
-    if stated is not None and asked not in (None, stated.heads):
-        raise UsageError(f"{asked} attention heads asked for, but the file has {stated.heads}")
-    return stated.heads if stated is not None else asked or 0
+    if stated is not None and n_head not in (None, stated.heads):
+        raise UsageError(f"--n-head is {n_head}, but the model has {stated.heads} attention heads")
+    return stated.heads if stated is not None else n_head or 0
 
 
 def _image_config(tokenizer: _Arguments) -> ImageConfig:
@@ -217,7 +224,11 @@ def _taming_config(given: dict[str, object]) -> TamingConfig:
 
 
 def _arguments(value: object, where: str) -> _Arguments:
-    """The class and arguments in a creation-args object; no second file may be meant."""
+    """The class and arguments in a LightningModuleCreationArgs object.
+
+    Raises:
+        IntegrityError: it is another object, or it refers to a second file.
+    """
     if not isinstance(value, Inert) or not isinstance(value.state, dict):
         raise IntegrityError(f"{where} is {_kind(value)}, expected LightningModuleCreationArgs")
     if value.name.last != "LightningModuleCreationArgs":
@@ -230,20 +241,20 @@ def _arguments(value: object, where: str) -> _Arguments:
         if (path := place.get(name)) not in (None, "None"):
             raise IntegrityError(
                 f"refused: {where} has {name} {_text(path)}, a reference to a second file. "
-                "Save the model whole, in one file."
+                "Save the whole model in one file."
             )
     return _Arguments(class_.last, given)
 
 
 def _dict(parent: object, name: str) -> dict[str, object]:
-    """The dict, or kind of dict, under a name; the parent itself for "hyper_parameters"."""
+    """The dict, or subclass of dict, under a name; for "hyper_parameters" `parent` itself."""
     value = parent if name == "hyper_parameters" else _item(parent, name)
     if isinstance(value, Inert) and value.entries:
         value = value.entries
     if not isinstance(value, dict):
         raise IntegrityError(
             f"{name} is {_kind(value)}, expected a plain dict. Convert it with "
-            "`vars()` or `dict()` where it was made and save the checkpoint again."
+            "`vars()` or `dict()` before you save the checkpoint."
         )
     return {key: part for key, part in value.items() if isinstance(key, str)}
 
@@ -252,8 +263,7 @@ def _item(parent: object, name: str) -> object:
     if not isinstance(parent, dict) or name not in parent:
         found = _listed(parent) if isinstance(parent, dict) else _kind(parent)
         raise IntegrityError(
-            f"hyper_parameters: missing {name}, expected as in a WHAM checkpoint "
-            f"(there is: {found})"
+            f"hyper_parameters: missing {name}, expected as in a WHAM checkpoint (found: {found})"
         )
     return parent[name]
 

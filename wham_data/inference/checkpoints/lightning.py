@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 
 _WORD_TABLE, _HEAD = "transformer.wte.weight", "lm_head.weight"
-"""One matrix under two names. Where they differ the published loader keeps the head's."""
+"""One matrix under two names. If they differ, the published loader uses that of the head."""
 
 _NOT_FOR_INFERENCE = re.compile(
     r"context_encoders\.images\.([01]\.)?(patch_gan|target_patchgan|lpips_model)\."
@@ -41,7 +41,7 @@ _NOT_FOR_INFERENCE = re.compile(
     r"|context_encoders\.images\.([01]\.)?vq_model\.(loss\.|colorize)"
     r"|predictor\.gpt_model\.transformer\.h\.\d+\.attn\.bias$"
 )
-"""Keys that training or older releases leave behind."""
+"""Keys that only training or older releases use."""
 
 
 class _ImageWeights(Protocol):
@@ -51,7 +51,7 @@ class _ImageWeights(Protocol):
 
 
 class _Weights(_ImageWeights, Protocol):
-    """The same for a whole model."""
+    """Where the tensors of a whole model are read from."""
 
     def world_model_tensor(self, name: str) -> Tensor: ...
 
@@ -65,7 +65,7 @@ class ModelTokenizerFiles:
     _weights: _ImageWeights
 
     def tensors(self) -> Iterator[tuple[str, NDArray[np.floating]]]:
-        """All tensors in order of their names: float32 from a checkpoint, a folder's as stored.
+        """All tensors, sorted by name: float32 from a checkpoint, the stored type from a folder.
 
         Raises:
             IntegrityError: a checksum is wrong, or a value is not finite.
@@ -74,7 +74,7 @@ class ModelTokenizerFiles:
             yield name, self._weights.tokenizer_array(name)
 
     def info(self) -> TokenizerInfo:
-        """What a corpus records about it. Reads all weights, for the fingerprint."""
+        """The description that a corpus stores. Reads all weights, for the fingerprint."""
         fingerprint = Fingerprint(self.config)
         for name, values in self.tensors():
             fingerprint.add(name, values)
@@ -93,7 +93,7 @@ class WhamCheckpoint:
     gpt         shape of the world model
     ignored     keys of the state dict that inference does not need
     unexpected  unknown keys of the state dict; they are left out too
-    wham        a WHAM checkpoint, or the folder that one was converted to
+    wham        whether it is a WHAM checkpoint, or was converted from one
     """
 
     path: Path
@@ -106,13 +106,13 @@ class WhamCheckpoint:
 
     @property
     def family(self) -> Family:
-        """The family of the tokenizer that encodes."""
+        """The family of the tokenizer (of a pair, the one that encodes)."""
         return self.tokenizer.config.family
 
     def world_model_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """The world model's tensors (`GPTSpec.tensor_shapes`), on the CPU and mapped from the file.
 
-        float32 from a checkpoint, a folder's in the type that it was converted to.
+        Their type is float32 from a checkpoint, and the stored type from a folder.
 
         Raises:
             IntegrityError: a checksum is wrong, or a value is not finite.
@@ -125,20 +125,21 @@ def open_checkpoint(path: Path | str, n_head: int | None = None) -> WhamCheckpoi
     """Open a WHAM checkpoint or a converted folder.
 
     Args:
-        n_head: the world model's attention heads, for a checkpoint that does not say.
+        path: of the checkpoint or folder.
+        n_head: number of attention heads, for a checkpoint that does not contain it.
 
     Raises:
-        UsageError: there is no such file or no world model in the folder; `n_head` is needed and
-            not given, or contradicts the file.
-        IntegrityError: the file is damaged, is refused as unsafe, is no WHAM model, refers to a
-            second file, or lacks a tensor or has one of another shape.
+        UsageError: there is no such file, or no world model in the folder; or `n_head` is needed and
+            is None, or differs from the number in the file.
+        IntegrityError: the file is damaged, is refused as unsafe, is not a WHAM model, refers to a
+            second file, or a tensor is missing or has another shape.
     """
     path = Path(path)
     if not path.is_dir():
         return _LightningFile.open(path).checkpoint(n_head)
     folder = ModelFolder.open(path)
     if folder.gpt is None:
-        raise UsageError(f"{path}: a tokenizer without a world model")
+        raise UsageError(f"{path}: this is a tokenizer without a world model")
     files = ModelTokenizerFiles(path, folder.tokenizer, folder)
     return WhamCheckpoint(path, files, folder.gpt, (), (), folder.wham, folder)
 
@@ -147,8 +148,8 @@ def open_tokenizer(path: Path | str) -> ModelTokenizerFiles:
     """Open the image tokenizer of a WHAM checkpoint, of a converted folder, or alone in a folder.
 
     Raises:
-        UsageError, IntegrityError: as `open_checkpoint`, but whatever is wrong with a checkpoint's
-            world model alone goes unseen.
+        UsageError, IntegrityError: as `open_checkpoint`; but a checkpoint's world model is not
+            checked.
     """
     path = Path(path)
     if not path.is_dir():
@@ -159,10 +160,10 @@ def open_tokenizer(path: Path | str) -> ModelTokenizerFiles:
 
 @dataclass(frozen=True, slots=True)
 class _LightningFile:
-    """A checkpoint's hyper-parameters, still inert, and its state dict.
+    """A checkpoint's hyper-parameters (inert data) and its state dict.
 
-    keys      of the state dict, all of them
-    records   those that are tensors
+    keys      all keys of the state dict
+    records   key -> tensor, for those that are tensors
     """
 
     archive: TorchArchive
@@ -204,11 +205,11 @@ class _LightningFile:
             gpt = wham.read_gpt_spec(self.hyper_parameters, tokenizer.config, shapes, n_head)
         except WhamDataError as wrong:
             raise type(wrong)(f"{path}: {wrong}") from None
-        demanded = {prefix + name: shape for name, shape in gpt.tensor_shapes().items()}
-        demanded[prefix + _WORD_TABLE] = demanded[prefix + _HEAD]
-        self._check(demanded)
+        expected = {prefix + name: shape for name, shape in gpt.tensor_shapes().items()}
+        expected[prefix + _WORD_TABLE] = expected[prefix + _HEAD]
+        self._check(expected)
         images = _tokenizer_keys(tokenizer.config)
-        used = demanded.keys() | images.values()
+        used = expected.keys() | images.values()
         rest = [key for key in self.keys if key not in used]
         return WhamCheckpoint(
             path,
@@ -227,12 +228,12 @@ class _LightningFile:
             raise IntegrityError(f"{self.archive.path}: {wrong}") from None
 
     def _check(self, expected: Mapping[str, Shape]) -> None:
-        """Demand these tensors, by their keys in the state dict."""
+        """Check that the state dict has tensors with these keys and shapes."""
         missing = [key for key in expected if key not in self.records]
         if missing:
             raise IntegrityError(
                 f"{self.archive.path}: {len(missing)} tensors missing from state_dict, "
-                f"as {missing[0]}"
+                f"such as {missing[0]}"
             )
         for key, shape in expected.items():
             if (found := self.records[key].shape) != shape:

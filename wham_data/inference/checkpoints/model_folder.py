@@ -1,10 +1,13 @@
-"""A model on disk in our own form: `config.json`, `tokenizer.safetensors`, `world_model.safetensors`.
+"""The folder format of a model: `config.json`, `tokenizer.safetensors`, `world_model.safetensors`.
 
-`config.json` holds the format's name, the tokenizer's configuration and the world model's. The two
-safetensors files hold exactly the tensors that these call for, under the names of WHAM's
-checkpoints without their prefixes; of a pair of tokenizers the first's begin with `0.`, the
-second's with `1.`. A tokenizer alone has no `world_model.safetensors`, and its configuration is all
-of `config.json`. A model that was a WHAM checkpoint says so under `converted_from`.
+`config.json` contains the name of the format, and the configurations of the tokenizer and of the
+world model. The two safetensors files contain exactly the tensors that these configurations need.
+Their names are those in WHAM's checkpoints, without the prefixes. If there is a pair of tokenizers,
+the names of the first begin with `0.`, those of the second with `1.`.
+
+A tokenizer without a world model has no `world_model.safetensors`, and its `config.json` contains
+only the configuration of the tokenizer. A model that was converted from a WHAM checkpoint has the
+key `converted_from`.
 """
 
 from __future__ import annotations
@@ -47,10 +50,12 @@ _FULL_EXPONENT = np.uint16(0x7F80)
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A folder whose configuration has been read and whose tensors' names and shapes are right.
+    """A model folder, with its configuration read and the names and shapes of its tensors checked.
 
-    gpt   None for a tokenizer alone
-    wham  it was converted from a WHAM checkpoint
+    path       of the folder
+    tokenizer  configuration of the tokenizer
+    gpt        configuration of the world model; None: a tokenizer without a world model
+    wham       whether it was converted from a WHAM checkpoint
     """
 
     path: Path
@@ -60,12 +65,12 @@ class ModelFolder:
 
     @classmethod
     def open(cls, path: Path) -> ModelFolder:
-        """Read the configuration and check the headers of both safetensors files against it.
+        """Read the configuration, and check that the headers of both safetensors files match it.
 
         Raises:
             UsageError: a file is missing.
-            IntegrityError: a file is damaged or larger than it should be, or holds other tensors
-                than the configuration demands.
+            IntegrityError: a file is damaged or too large, or its tensors are not those that the
+                configuration needs.
         """
         config, weights, world_model = (
             path / name for name in (CONFIG_FILE, WEIGHTS_FILE, WORLD_MODEL_FILE)
@@ -81,36 +86,54 @@ class ModelFolder:
         gpt = GPTSpec.from_mapping(gpt_values, config)
         if (gpt.image_tokens, gpt.image_vocab) != (tokenizer.tokens, tokenizer.vocab_size):
             raise IntegrityError(
-                f"{config}: a world model of {gpt.image_tokens} tokens out of {gpt.image_vocab}, "
-                f"but a tokenizer of {tokenizer.tokens} out of {tokenizer.vocab_size}"
+                f"{config}: the world model has {gpt.image_tokens} tokens per image and a "
+                f"vocabulary of {gpt.image_vocab}, but the tokenizer has {tokenizer.tokens} and "
+                f"{tokenizer.vocab_size}"
             )
         if not world_model.is_file():
-            raise UsageError(f"{world_model}: no such file, but config.json tells of one")
+            raise UsageError(f"{world_model}: no such file, but config.json has a world_model")
         _check_header(world_model, gpt.tensor_shapes(), _WORLD_MODEL_TYPES)
         return cls(path, tokenizer, gpt, wham)
 
     def tokenizer_array(self, name: str) -> NDArray[np.floating]:
-        """A tensor of the tokenizer, as stored."""
+        """A tensor of the tokenizer, with the stored type.
+
+        Raises:
+            IntegrityError: a value is not finite.
+        """
         with safe_open(self.path / WEIGHTS_FILE, framework="np") as file:
             values: NDArray[np.floating] = file.get_tensor(name)
         if not _is_finite(values):
-            raise IntegrityError(f"{self.path / WEIGHTS_FILE}: {name} holds values not finite")
+            raise IntegrityError(
+                f"{self.path / WEIGHTS_FILE}: {name} has values that are not finite"
+            )
         return values
 
     def world_model_tensor(self, name: str) -> Tensor:
-        """A tensor of the world model, as stored."""
+        """A tensor of the world model, with the stored type.
+
+        Raises:
+            IntegrityError: a value is not finite.
+        """
         import torch
 
         with safe_open(self.path / WORLD_MODEL_FILE, framework="pt") as file:
             values: Tensor = file.get_tensor(name)
         plain = values.view(torch.uint16) if values.dtype == torch.bfloat16 else values
         if not _is_finite(plain.numpy()):
-            raise IntegrityError(f"{self.path / WORLD_MODEL_FILE}: {name} holds values not finite")
+            raise IntegrityError(
+                f"{self.path / WORLD_MODEL_FILE}: {name} has values that are not finite"
+            )
         return values
 
 
 def _is_finite(values: NDArray[Any]) -> bool:
-    """Whether no value is infinite or NaN. uint16 stands for bfloat16, whose exponent is then full."""
+    """Whether no value is infinite or NaN.
+
+    Args:
+        values: floating point of any shape; uint16 stands for bfloat16, which numpy does not have.
+            A bfloat16 is not finite if all bits of its exponent are 1.
+    """
     flat = values.reshape(-1)
     parts = (flat[i : i + _VALUES_AT_A_TIME] for i in range(0, len(flat), _VALUES_AT_A_TIME))
     if values.dtype == np.uint16:
@@ -119,7 +142,13 @@ def _is_finite(values: NDArray[Any]) -> bool:
 
 
 def config_text(tokenizer: TokenizerConfig, gpt: GPTSpec, *, wham: bool = False) -> str:
-    """The text of `config.json`; `wham`: the model is a WHAM checkpoint in another form."""
+    """The text of `config.json`.
+
+    Args:
+        tokenizer: configuration of the tokenizer.
+        gpt: configuration of the world model.
+        wham: whether the model was converted from a WHAM checkpoint.
+    """
     values: dict[str, object] = {
         "format": FORMAT,
         "tokenizer": tokenizer.to_mapping(),
@@ -131,13 +160,13 @@ def config_text(tokenizer: TokenizerConfig, gpt: GPTSpec, *, wham: bool = False)
 
 
 def _read_config(path: Path) -> tuple[dict[str, object], dict[str, object] | None, bool]:
-    """The tokenizer's values, the world model's, and whether it was a WHAM checkpoint."""
+    """The values for the tokenizer and the world model, and whether it was a WHAM checkpoint."""
     if (size := path.stat().st_size) > _LARGEST_CONFIG:
         raise IntegrityError(f"{path}: {size} bytes, expected at most {_LARGEST_CONFIG}")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as damaged:
-        raise IntegrityError(f"{path}: no valid JSON ({damaged})") from damaged
+        raise IntegrityError(f"{path}: not valid JSON ({damaged})") from damaged
     match values:
         case {
             "format": format_,
@@ -158,7 +187,7 @@ def _read_config(path: Path) -> tuple[dict[str, object], dict[str, object] | Non
 def _check_header(
     path: Path, shapes: Mapping[str, tuple[int, ...]], types: tuple[str, ...]
 ) -> None:
-    """Names, shapes and types; no weight is read."""
+    """Check names, shapes and types of the tensors; reads no weights."""
     largest = _LARGEST_VALUE * sum(map(math.prod, shapes.values())) + _LARGEST_HEADER
     if (size := path.stat().st_size) > largest:
         raise IntegrityError(f"{path}: {size} bytes, expected at most {largest} by its config.json")
@@ -178,10 +207,10 @@ def _check_header(
                         f"{tuple(header.get_shape())}, expected {' or '.join(types)} {shape}"
                     )
     except SafetensorError as damaged:
-        raise IntegrityError(f"{path}: no valid safetensors file ({damaged})") from damaged
+        raise IntegrityError(f"{path}: not a valid safetensors file ({damaged})") from damaged
 
 
 def _some(names: set[str]) -> str:
-    """A few names for an error line."""
+    """A few of the names, for an error message."""
     shown = ", ".join(sorted(names)[:3])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown or "none"

@@ -137,16 +137,16 @@ class Decoder:
 class Feed:
     """New tokens of one sequence.
 
-    row     the sequence's row of the cache
-    start   position of the first token; everything before it must be in the cache
-    tokens  int64 [m], m > 0
-    wanted  number of logits: one for each of the last `wanted` tokens, 1..m
+    row       the sequence's row of the cache
+    start     position of the first token; everything before it must be in the cache
+    tokens    int64 [m], m > 0
+    n_logits  number of logits: one for each of the last `n_logits` tokens, 1..m
     """
 
     row: int
     start: int
     tokens: Tensor
-    wanted: int
+    n_logits: int
 
     @property
     def end(self) -> int:
@@ -195,7 +195,7 @@ class GPT(nn.Module):
             cache: its keys and values from `start` to `end` of every feed are written.
 
         Returns:
-            float32 [sum of wanted, V + 68], the feeds one after another.
+            float32 [sum of n_logits, V + 68], the feeds one after another.
         """
         device = self.lm_head.weight.device
         tokens = torch.cat([feed.tokens for feed in feeds])
@@ -238,7 +238,7 @@ class GPT(nn.Module):
         return _answers(query, asks, layer, cache)
 
     def _last_block(self, x: Tensor, feeds: Sequence[Feed], cache: Cache) -> Tensor:
-        """The last block, the norm and the head, for the wanted tokens only.
+        """The last block, the norm and the head, only for the tokens that need logits.
 
         For the other tokens, only keys and values are computed. In a prefill, this saves almost all
         work of a block.
@@ -251,15 +251,15 @@ class GPT(nn.Module):
         _remember(feeds, layer, key, value, cache)
 
         ends = torch.tensor([len(feed.tokens) for feed in feeds]).cumsum(0).tolist()
-        wanted = torch.cat(
-            [torch.arange(end - feed.wanted, end) for feed, end in zip(feeds, ends, strict=True)]
+        rows = torch.cat(
+            [torch.arange(end - feed.n_logits, end) for feed, end in zip(feeds, ends, strict=True)]
         )
-        count = len(wanted)
-        wanted = functional.pad(wanted, (0, _spare_rows(count, weight))).to(x.device)
-        queries = _product(normed[wanted], weight[:width], None if bias is None else bias[:width])
+        count = len(rows)
+        rows = functional.pad(rows, (0, _spare_rows(count, weight))).to(x.device)
+        queries = _product(normed[rows], weight[:width], None if bias is None else bias[:width])
         [query] = self.split_heads(queries)
-        asks = [self._ask(feed, feed.wanted) for feed in feeds]
-        x = block.after_attention(x[wanted], _answers(query, asks, layer, cache))
+        asks = [self._ask(feed, feed.n_logits) for feed in feeds]
+        x = block.after_attention(x[rows], _answers(query, asks, layer, cache))
         return _linear(self.transformer.ln_f(x), self.lm_head)[:count].float()
 
     def _ask(self, feed: Feed, count: int) -> _Ask:
@@ -308,8 +308,8 @@ def _answers(query: Tensor, asks: Sequence[_Ask], layer: int, cache: Cache) -> T
 
 def _spare_rows(rows: int, like: Tensor) -> int:
     """Number of rows to add so that a matrix product is fast; see `ROW_MULTIPLE`."""
-    wanted = like.is_cpu and like.dtype is torch.float32 and _FEWEST_PADDED <= rows < _MOST_PADDED
-    return -rows % ROW_MULTIPLE if wanted else 0
+    padded = like.is_cpu and like.dtype is torch.float32 and _FEWEST_PADDED <= rows < _MOST_PADDED
+    return -rows % ROW_MULTIPLE if padded else 0
 
 
 def _linear(x: Tensor, layer: nn.Linear) -> Tensor:

@@ -87,7 +87,7 @@ class Rollout:
         self.stats = DreamStats()
         self.spec = spec
         self.making, self.waiting = False, place.waiting
-        self._told_later = False
+        self._acts_later = False
         self._outlook = outlook
         self._noise = noise
         self._row = row
@@ -97,7 +97,7 @@ class Rollout:
         self._first = place.steps + place.waiting - len(place.tokens)
         self._block = BlockLength(outlook.least, place.usual) if outlook.guess else None
         self._oldest = -1
-        self._cached = self._asked = self._at = self._end = 0
+        self._cached = self._n_positions = self._at = self._end = 0
 
     def copy(self) -> Rollout:
         """An independent copy of the dream, at the same place."""
@@ -128,10 +128,10 @@ class Rollout:
     @property
     def positions(self) -> range:
         """The positions in the step for which the next pass gives tokens."""
-        return range(self._at, self._at + self._asked)
+        return range(self._at, self._at + self._n_positions)
 
     def noise(self) -> Tensor:
-        """float32 [asked, V + 68], for `positions`."""
+        """float32 [n, V + 68], for `positions`."""
         return self._noise.at(self._steps - self._context, self.positions)
 
     def tokens_of(self, dreamt: int) -> Ids:
@@ -153,7 +153,7 @@ class Rollout:
             self._at = images
         if given.actions is not None:
             self._end = images
-        self._told_later = isinstance(given.actions, str)
+        self._acts_later = isinstance(given.actions, str)
         if isinstance(given.actions, np.ndarray):
             step[images:] = given.actions
         self._tokens = np.concatenate([self._tokens, step[None]])
@@ -163,7 +163,7 @@ class Rollout:
 
     def act(self, actions: Ids | None) -> None:
         """Give the actions of the waiting step, int64 [16]; None: the model makes them."""
-        self.waiting = self._told_later = False
+        self.waiting = self._acts_later = False
         if actions is None:
             self._at, self._end = self.spec.image_tokens, self.spec.tokens_per_step
             self.making = True
@@ -179,25 +179,25 @@ class Rollout:
             self._cached = 0
         known = seen * self.spec.tokens_per_step + self._at
         length = self._block.tokens if self._block else 1
-        self._asked = min(length, self._end - self._at)
+        self._n_positions = min(length, self._end - self._at)
         flat = self._tokens[self._oldest - self._first :].reshape(-1)
         feed = Feed(
             row=self._row,
             start=self._cached,
-            tokens=torch.from_numpy(flat[self._cached : known + self._asked - 1]),
-            wanted=self._asked,
+            tokens=torch.from_numpy(flat[self._cached : known + self._n_positions - 1]),
+            n_logits=self._n_positions,
         )
         self.stats.context_steps = max(self.stats.context_steps, seen)
         self.stats.passes += 1
         self.stats.prefills += self._cached == 0
         self.stats.fed += len(feed.tokens)
-        self.stats.guessed += self._asked - 1
+        self.stats.guessed += self._n_positions - 1
         self._cached = known
         return feed
 
     def take(self, choices: Ids) -> None:
-        """Use the tokens that the model chose at `positions`, int64 [asked]."""
-        place = self._tokens[-1, self._at : self._at + self._asked]
+        """Use the tokens that the model chose at `positions`, int64 [n]."""
+        place = self._tokens[-1, self._at : self._at + self._n_positions]
         count = agreed(place[:-1], choices)
         place[:] = choices  # after the first difference, they are the next guesses
         self._cached += count - 1
@@ -234,7 +234,7 @@ class Rollout:
         return max(2, self._outlook.window)
 
     def _end_step(self) -> None:
-        self.waiting = self._told_later
+        self.waiting = self._acts_later
         self._steps += not self.waiting
 
 

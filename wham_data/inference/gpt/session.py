@@ -231,24 +231,26 @@ class GPTSession:
         """The given parts of each dream's next steps."""
         self._opened()
         if self._rollouts[0].waiting:
-            raise UsageError("the actions on the newest frames are still to be told: call act")
+            raise UsageError("the actions after the newest frames are not chosen yet: call act")
         spec, dreams = self._settings.gpt.spec, len(self._rollouts)
         for what, given in (("actions", actions), ("frames", frames)):
             if given is not None and not isinstance(given, str) and len(given) != dreams:
                 raise UsageError(f"{what} for {len(given)} dreams, but there are {dreams}")
         plan = []
         for row in range(dreams):
-            told: Sequence[tuple[NDArray[np.int64] | Literal["later"] | None, int]]
+            given_ids: Sequence[tuple[NDArray[np.int64] | Literal["later"] | None, int]]
             if actions is None or isinstance(actions, str):
-                told = [(LATER if isinstance(actions, str) else None, 0)] * count
+                given_ids = [(LATER if isinstance(actions, str) else None, 0)] * count
             else:
                 ids, clamped = step_tokens.action_ids(spec, actions[row], count)
-                told = list(zip(ids, clamped.tolist(), strict=True))
+                given_ids = list(zip(ids, clamped.tolist(), strict=True))
             shown: Sequence[NDArray[np.int64] | None] = [None] * count
             if frames is not None:
                 tokenizer = self._settings.tokenizer
                 shown = list(step_tokens.frame_ids(spec, tokenizer, frames[row], count))
-            plan.append([Given(ids, frame, n) for (ids, n), frame in zip(told, shown, strict=True)])
+            plan.append(
+                [Given(ids, frame, n) for (ids, n), frame in zip(given_ids, shown, strict=True)]
+            )
         return plan
 
     def _go(self, plan: Sequence[Sequence[Given]]) -> Iterator[Step]:

@@ -47,15 +47,15 @@ class StaticDecoder:
         length = 1 if longest == 1 else -(-longest // PADDING) * PADDING
         tokens = torch.zeros(self._rows, length, dtype=torch.int64)
         starts = torch.full((self._rows,), self._behind)
-        wanted = []
+        rows = []
         for feed in feeds:
             count = len(feed.tokens)
             tokens[feed.row, :count] = feed.tokens
             starts[feed.row] = feed.start
             last = feed.row * length + count
-            wanted.append(torch.arange(last - feed.wanted, last))
+            rows.append(torch.arange(last - feed.n_logits, last))
         logits = self._pass(tokens, starts).flatten(0, 1)
-        return logits[torch.cat(wanted).to(logits.device)].float()
+        return logits[torch.cat(rows).to(logits.device)].float()
 
     def copy(self) -> StaticDecoder:
         """An independent copy of the decoder. It records its passes again."""

@@ -104,10 +104,11 @@ def _copy(block: Block, head: int, size: int) -> None:
     """Make a head copy its part of the token that it looks at into the same dimensions."""
     values = block.attn.c_attn.weight.chunk(3)[2]
     out = block.attn.c_proj.weight
-    part, told = slice(head * size, (head + 1) * size), slice((head + 1) * size, (head + 2) * size)
+    part = slice(head * size, (head + 1) * size)
+    copied = slice((head + 1) * size, (head + 2) * size)
     values[part], out[:, part] = 0, 0
-    values[part, told] = torch.eye(size)
-    out[told, part] = _COPIED * torch.eye(size)
+    values[part, copied] = torch.eye(size)
+    out[copied, part] = _COPIED * torch.eye(size)
 
 
 def _tensor(values: NDArray[np.floating]) -> Tensor:

@@ -91,26 +91,26 @@ def read_checkpoint(
     """Give a checkpoint's tensors (on `device`) and state to `restore`; returns what it returns.
 
     Raises:
-        MismatchError: it was made with other settings; only the length of the run may differ.
-        IntegrityError: it is damaged, or `restore` cannot use it.
+        MismatchError: the checkpoint has other settings; only the length of the run may differ.
+        IntegrityError: the checkpoint is damaged, or `restore` cannot use it.
     """
     try:
         with safe_open(path, framework="pt", device=device) as file:
             state: dict[str, Any] = json.loads(file.metadata()["state"])
             names: list[str] = list(file.keys())
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in names}
-        wanted = json.loads(json.dumps(settings))  # tuples become lists, as in the file
-        made_with: dict[str, Any] = state["settings"]
-        changed = sorted(key for key in wanted if wanted[key] != made_with.get(key))
+        present = json.loads(json.dumps(settings))  # tuples become lists, as in the file
+        stored: dict[str, Any] = state["settings"]
+        changed = sorted(key for key in present if present[key] != stored.get(key))
         if changed := [key for key in changed if key not in _LENGTHS]:
             raise MismatchError(
                 f"{path}: made with other settings ({', '.join(changed)}). "
-                "Give the same ones, or another folder."
+                "Use the same settings, or another folder."
             )
         return restore(tensors, state)
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as damaged:
         raise IntegrityError(
-            f"{path}: no usable checkpoint ({damaged}). Remove it to start afresh."
+            f"{path}: not a usable checkpoint ({damaged}). Remove it to start again."
         ) from damaged
 
 

@@ -169,7 +169,7 @@ def train(
         learner: freshly made; if the run is resumed, the loop restores it.
         out: a folder that exists.
         progress: called after every checkpoint.
-        resume: go on from the checkpoint in `out`; if there is none, start afresh. Only the length
+        resume: go on from the checkpoint in `out`; if there is none, start again. Only the length
             of the run may have changed since.
         device: where the learner's tensors are, as torch names it.
         stop_at: stop at this step, with a checkpoint, as if interrupted there.
@@ -210,9 +210,9 @@ def descend(learner: Learner, loss: Tensor) -> float:
     return float(loss.detach())
 
 
-def evenly(count: int, wanted: int) -> NDArray[np.int64]:
-    """At most `wanted` of the indices in [0, count), spread evenly and without repetition."""
-    return np.unique(np.linspace(0, count - 1, wanted).round().astype(np.int64))
+def evenly(count: int, most: int) -> NDArray[np.int64]:
+    """At most `most` of the indices in [0, count), spread evenly and without repetition."""
+    return np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))
 
 
 def _one_step(learner: Learner, run: Run, settings: LoopSettings) -> float:

@@ -54,7 +54,7 @@ class Engine(Protocol):
     """One running game.
 
     Attributes:
-        space: of its actions.
+        space: the action space.
         rate: tics per second of the game's own clock.
         about: game, map and licence.
         fingers: what a player can do. No two of them move one dimension.
@@ -85,7 +85,7 @@ class Engine(Protocol):
         ...
 
     def reflex(self) -> Mapping[str, float]:
-        """What a scripted player does now, by dimension; its hands do as they like with the others."""
+        """The values that a scripted player must use now, by dimension; hands move the others."""
         ...
 
     def close(self) -> None:
@@ -95,12 +95,12 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How a game is to be started.
+    """How to start a game.
 
-    scenario  map, level or game, in the engine's words
-    seed      of the game: another seed, another game
-    size      width and height of the picture, or None for the engine's usual one
-    scripted  whether `reflex` will be called, which may cost the engine time
+    scenario  map, level or game, as the engine names it
+    seed      seed of the game; each seed gives another game
+    size      width and height of the picture in pixels; None: the engine's default
+    scripted  whether `reflex` will be called, which may slow the engine down
     """
 
     scenario: str
@@ -113,14 +113,14 @@ class Start:
 class EngineKind:
     """An engine that can be started.
 
-    name       what the command line calls it, before the colon
-    about      one line for help
-    scenarios  examples of what stands after the colon
-    package    the module that must be there
-    extra      of wham-data that brings it
-    start      starts a game; raises UsageError for a scenario or size that it does not have. Importing
-               the engine is left to it
-    script     what the scripted player favours: shares by option
+    name       its name on the command line, before the colon
+    about      one line for the help text
+    scenarios  examples of scenarios, the part after the colon
+    package    Python package that must be installed
+    extra      extra of wham-data that installs it
+    start      starts a game, and imports the engine; raises UsageError for a scenario or size that
+               the engine does not have
+    script     option -> share of the time for the scripted player
     """
 
     name: str
@@ -136,10 +136,10 @@ class EngineKind:
         return UsageError(f"{self.name}: no {what} {given[:60]!r}; known: {', '.join(known)}")
 
     def check_installed(self) -> None:
-        """Nothing, where the engine is installed.
+        """Check that the engine is installed.
 
         Raises:
-            MissingPartError: it is not; the message says what brings it.
+            MissingPartError: it is not; the message contains the command that installs it.
         """
         if find_spec(self.package) is None:
             raise MissingPartError(
@@ -149,26 +149,27 @@ class EngineKind:
 
 
 def target_shares(
-    fingers: tuple[Finger, ...], asked: Mapping[str, float] = NO_SHARES
+    fingers: tuple[Finger, ...], requested: Mapping[str, float] = NO_SHARES
 ) -> tuple[NDArray[np.float64], ...]:
-    """The share of the time that each finger is to spend on each of its options.
+    """The share of the time for each option of each finger.
 
-    All useful options get the same share: that which the finger with the most of them gives each
-    when resting counts as one more. A finger that never rests divides all its time. What is asked
-    for comes first, and the finger's other options share what it leaves, at most as before.
+    By default all useful options have the same share, 1 / (n + 1): n is the largest number of useful
+    options that one finger has, and the 1 stands for rest. A finger that never rests divides all its
+    time between its useful options. An option with a requested share gets it. The other options of
+    its finger then divide the time that is left, but get no more than their default.
 
     Args:
         fingers: of an engine.
-        asked: shares by the options' names.
+        requested: option -> share of the time.
 
     Returns:
-        For each finger float64 [options + 1], which add to 1: the last is rest.
+        For each finger float64 [options + 1] with the sum 1; the last is rest.
 
     Raises:
-        UsageError: there is no such option, or a finger cannot do as much as is asked of it.
+        UsageError: there is no such option, or the requested shares of a finger exceed 1.
     """
     known = {option.name for finger in fingers for option in finger.options}
-    for name, share in asked.items():
+    for name, share in requested.items():
         if name not in known:
             raise UsageError(f"no action {name[:60]!r}; known: {', '.join(sorted(known))}")
         if not 0 <= share <= 1:
@@ -177,9 +178,9 @@ def target_shares(
     most = max([sum(each) for each, f in zip(useful, fingers, strict=True) if f.rests], default=0)
     shares = []
     for finger, uses in zip(fingers, useful, strict=True):
-        wanted = [asked.get(option.name) for option in finger.options]
-        left = 1 - sum(share for share in wanted if share is not None)
-        others = sum(use for use, share in zip(uses, wanted, strict=True) if share is None)
+        fixed = [requested.get(option.name) for option in finger.options]
+        left = 1 - sum(share for share in fixed if share is not None)
+        others = sum(use for use, share in zip(uses, fixed, strict=True) if share is None)
         if left < -1e-9 or (not finger.rests and not others and left > 1e-9):
             names = ", ".join(option.name for option in finger.options)
             bound = "at most" if finger.rests else "exactly"
@@ -187,7 +188,7 @@ def target_shares(
         each = max(left, 0.0) / max(others, 1)
         each = min(each, 1 / (most + 1)) if finger.rests else each
         row = [
-            each * use if share is None else share for use, share in zip(uses, wanted, strict=True)
+            each * use if share is None else share for use, share in zip(uses, fixed, strict=True)
         ]
         shares.append(np.array([*row, max(1 - sum(row), 0.0) if finger.rests else 0.0]))
     return tuple(shares)

@@ -1,13 +1,13 @@
-"""Players: what the hands do at every tic. Seeded, and the same at every run.
+"""Players: they choose the action of every tic. The same seed gives the same actions.
 
-A hand does one option of a finger after the other and holds each for a drawn time. Which one comes
-next is drawn among those that lag behind their share of the time, in proportion to their lag: so
-every action gets its share within a few holds, which a blind draw would take hours for. No option
-follows itself, so that a hold is as long as it was drawn.
+For each finger a hand chooses one option after another, and holds each for a random time. The next
+option is drawn from those that have had less than their share of the time, in proportion to what
+they lack. So every action reaches its share after a few holds; with independent draws that would
+take hours. An option never follows itself, so that each hold has the duration that was drawn.
 
-Holds begin and end at *beats*. By default these are the tics that are also whole tenths of a second,
-so that a step of a 10 Hz corpus never has two holds of one finger in it, and the shares and hold
-times counted there are those that were asked for.
+Holds begin and end at *beats*. By default a beat is a tic that is also a whole tenth of a second.
+So a step of a 10 Hz corpus never contains two holds of one finger, and the shares and durations
+that are counted in such a corpus equal those that were requested.
 """
 
 from __future__ import annotations
@@ -32,7 +32,12 @@ SLOWEST: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long holds last, in tics: one of `choices`, all whole numbers of beats."""
+    """The possible durations of holds.
+
+    rate     tics per second
+    beat     tics from one beat to the next
+    choices  the durations in tics, all multiples of `beat`
+    """
 
     rate: Fraction
     beat: int
@@ -44,12 +49,12 @@ class Pace:
 
         Args:
             rate: tics per second.
-            hold_s: the shortest and the longest hold.
-            beat_s: what holds are whole numbers of; None is the shortest time that is a whole number
-                of tics and of tenths of a second, 0 a tic.
+            hold_s: duration of the shortest and the longest hold in seconds.
+            beat_s: seconds from one beat to the next; holds last whole numbers of beats. None: the
+                shortest time that is a whole number of tics and of tenths of a second. 0: one tic.
 
         Raises:
-            UsageError: no hold fits.
+            UsageError: no whole number of beats is in the range of `hold_s`.
         """
         tics_per_tenth = rate / TEN_HZ
         beat = Fraction(tics_per_tenth.numerator) if beat_s is None else beat_s * rate
@@ -59,8 +64,8 @@ class Pace:
         choices = tuple(count * beat_tics for count in range(max(first, 1), last + 1))
         if not choices:
             raise UsageError(
-                f"--hold {float(low):g}-{float(high):g}: no such time is a whole number of beats of "
-                f"{float(beat_tics / rate):g} s; allow longer holds, or other beats with --beat"
+                f"--hold {float(low):g}-{float(high):g}: no time in this range is a whole number of "
+                f"beats of {float(beat_tics / rate):g} s; allow longer holds, or change --beat"
             )
         return cls(rate, beat_tics, choices)
 
@@ -72,17 +77,20 @@ def next_option(
     horizon: int,
     draw: float,
 ) -> int:
-    """The next option of a finger: one of those that lag behind their share, the more the likelier.
+    """Choose the next option of a finger, from those that have had less than their share of the time.
+
+    The more time an option lacks, the likelier it is.
 
     Args:
-        shares: float64 [options + 1] of the time; the last is rest, the only one to follow itself.
-        held: float64 [options + 1], tics spent on each so far.
-        previous: what was held before.
-        horizon: tics by which every option may be ahead of its share.
+        shares: share of the time for each option, float64 [options + 1]; the last is rest, which
+            alone may follow itself.
+        held: tics spent on each option so far, float64 [options + 1].
+        previous: position of the option that was held before.
+        horizon: tics by which an option may be ahead of its share.
         draw: a uniform draw from [0, 1).
 
     Returns:
-        A position in `shares`, never one whose share is 0 unless all the time is another's.
+        A position in `shares`; never one with share 0, unless another option has the share 1.
     """
     lag = np.maximum(shares * (held.sum() + horizon) - held, 0.0)
     rest = len(shares) - 1
@@ -96,17 +104,17 @@ def next_option(
 
 
 def drawn(weights: NDArray[np.float64], draw: float) -> int:
-    """The position that a uniform draw from [0, 1) falls on, by weight."""
+    """The position that a uniform draw from [0, 1) selects, in proportion to the weights."""
     edges = np.cumsum(weights)
     return int(np.searchsorted(edges, draw * edges[-1], side="right"))
 
 
 def stroke(tics: int, fastest: float, rate: Fraction) -> NDArray[np.float64]:
-    """A motion that sets out gently and comes to rest gently, per tic, float64 [tics].
+    """A motion that starts and stops smoothly: the distance in each tic, float64 [tics].
 
     Args:
-        tics: how long it takes.
-        fastest: its speed half-way, per second; its sign is the direction.
+        tics: duration.
+        fastest: speed in the middle, per second; its sign is the direction.
         rate: tics per second.
     """
     phase = (np.arange(tics) + 0.5) / tics
@@ -115,15 +123,15 @@ def stroke(tics: int, fastest: float, rate: Fraction) -> NDArray[np.float64]:
 
 
 class Hand:
-    """One finger, one hold after the other.
+    """Moves one finger, one hold after another.
 
     Args:
         finger: of the engine.
-        shares: see `target_shares`.
-        pace: how long holds last.
-        motion: dimensions that are motions: a hold of one is a stroke.
-        dice: of this finger alone.
-        blind: whether options are drawn by their shares alone, whatever was held before.
+        shares: share of the time for each option, see `target_shares`.
+        pace: the durations of holds.
+        motion: names of the dimensions that are motions; a hold of a motion is a `stroke`.
+        dice: random generator for this finger only.
+        blind: draw options by their shares alone, independently of earlier holds.
     """
 
     def __init__(
@@ -143,11 +151,11 @@ class Hand:
         self._values: Iterator[float] = iter(())
 
     def lift(self) -> None:
-        """Let go: the next tic begins another hold."""
+        """End the present hold: the next tic begins another one."""
         self._values = iter(())
 
     def tic(self) -> tuple[str, float] | None:
-        """The dimension that this tic moves, and its value; None at rest."""
+        """Play one tic: the dimension that the finger changes, and its value; None at rest."""
         value = next(self._values, None)
         if value is None:
             self._values = iter(self._next_hold())
@@ -158,7 +166,7 @@ class Hand:
         return self._options[self._option].dimension, value
 
     def _next_hold(self) -> list[float]:
-        """Choose an option and a time; its value at each tic of it."""
+        """Choose an option and a duration. Returns the value of the option at each tic."""
         draw = self._dice.random()
         if self._blind:
             self._option = drawn(self._shares, draw)
@@ -167,7 +175,7 @@ class Hand:
             self._option = next_option(self._shares, self._held, self._option, horizon, draw)
         tics = int(self._dice.choice(self._pace.choices))
         if self._option == len(self._options):
-            # A rest is no hold: of a busy finger it may be short, and follow itself.
+            # A rest is not a hold. For a busy finger it may be short, and may follow itself.
             busy = self._shares[-1] < self._shares[:-1].max()
             return [0.0] * (self._pace.beat if busy else tics)
         option = self._options[self._option]
@@ -178,15 +186,15 @@ class Hand:
 
 
 class Player:
-    """Plays an engine: `hands` on its fingers, and its reflexes where the policy is scripted.
+    """Plays an engine: one hand for each finger; for policy "scripted" also the engine's reflexes.
 
     Args:
-        policy: "random" draws anew at every tic, "held" holds, "scripted" holds what the engine's
-            script favours and follows its reflexes.
+        policy: "random" draws new options at every tic; "held" holds each option for some time;
+            "scripted" does too, with the shares of the engine's script, and obeys its reflexes.
         engine: to be played.
-        shares: see `target_shares`.
-        pace: how long holds last; a random player's are one tic.
-        seed: of the draws.
+        shares: for each finger the share of the time for each option, see `target_shares`.
+        pace: the durations of holds; not used for "random", where each lasts one tic.
+        seed: seed of the draws.
     """
 
     def __init__(
@@ -210,16 +218,16 @@ class Player:
         ]
 
     def action(self) -> Action:
-        """What is done at this tic, float32 [A]."""
-        done = dict(filter(None, (hand.tic() for hand in self._hands)))
+        """The action of this tic, float32 [A]."""
+        values = dict(filter(None, (hand.tic() for hand in self._hands)))
         if self._scripted:
-            done.update(self._engine.reflex())
+            values.update(self._engine.reflex())
         action = np.zeros(len(self._place), np.float32)
-        for name, value in done.items():
+        for name, value in values.items():
             action[self._place[name]] = value
         return action
 
     def lift(self) -> None:
-        """Let go of everything: a new game begins."""
+        """End all holds, because a new game begins."""
         for hand in self._hands:
             hand.lift()

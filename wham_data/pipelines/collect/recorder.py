@@ -1,8 +1,8 @@
-"""One game is played and recorded: NAME.mp4, NAME.csv with a row per tic, and NAME.toml last of all.
+"""Play and record one session: NAME.mp4, NAME.csv with one row per tic, and NAME.toml last of all.
 
-The log's row of tic i is what was held from tic i to tic i + 1, and a frame stamped i is what the
-screen showed at tic i, so both clocks are the engine's own. Where a game ends, the next one begins
-two seconds later on that clock, so that `ingest` cuts there and no episode has two games in it.
+Both files use the engine's own clock. Row i of the log is the action that was held from tic i to
+tic i + 1. The frame with time i is the screen at tic i. After the end of a game, the next game
+begins two seconds later on that clock, so that `ingest` cuts there and no episode contains two games.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.errors import UsageError
 
 PAUSE_S: Final = 2
-"""Between two games of a recording: more than the longest gap that `ingest` takes for play."""
-TOLD_EVERY_TICS: Final = 50
+"""Time between two games of a recording. It is longer than the gaps that `ingest` bridges."""
+PROGRESS_EVERY_TICS: Final = 50
 PARTIAL: Final = ".partial"
 
 
@@ -36,12 +36,14 @@ PARTIAL: Final = ".partial"
 class Session:
     """One recording to make.
 
-    start     of the game; its seed is the player's too
-    seconds   of play
-    fps       frames per second of the video, or None for one at every tic
-    hold_s    the shortest and the longest hold
+    kind      the engine
+    start     how the game is started; the seed is used for the player too
+    policy    how the player chooses actions
+    seconds   duration of play
+    fps       frames per second of the video; None: one frame per tic
+    hold_s    duration of the shortest and the longest hold
     beat_s    see `Pace.of`
-    shares    of the time by option, where they are not to be the usual ones
+    shares    option -> its share of the time, if it differs from the default
     """
 
     kind: EngineKind
@@ -55,13 +57,13 @@ class Session:
 
     @property
     def name(self) -> str:
-        """Of its files."""
+        """Name of its files, without the ending."""
         scenario = "".join(c if c.isalnum() or c in "-._" else "-" for c in self.start.scenario)
         return f"{self.kind.name}_{scenario}_{self.policy}_{self.start.seed:05d}"
 
     @property
     def settings(self) -> dict[str, str]:
-        """What a recording of this name depends on, as it stands in its metadata."""
+        """The settings that determine the recording, as written in its metadata."""
         size = self.start.size
         return {
             "engine": self.kind.name,
@@ -79,11 +81,11 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """How one action was played.
+    """How often one action was played.
 
-    share  of the time, as asked of the hands
-    tics   it was done, by hands or reflexes
-    of     tics played
+    share  share of the time that was requested
+    tics   count of tics in which it was played, by hands or reflexes
+    of     count of all tics
     """
 
     name: str
@@ -96,8 +98,11 @@ class Played:
 class Recorded:
     """A recording that was made.
 
-    seconds  of play
-    games    begun in it
+    video    path of the video
+    seconds  duration of play
+    frames   count of frames in the video
+    games    count of games that began in it
+    played   how often each action was played
     """
 
     video: Path
@@ -108,16 +113,16 @@ class Recorded:
 
 
 def record(session: Session, out: Path, advance: Callable[[float], None]) -> Recorded:
-    """Play one session and leave its three files in `out`, or none.
+    """Play one session and write its three files to `out`; after an error there is none of them.
 
     Args:
         session: what to play.
         out: an existing folder.
-        advance: called now and then with how many more seconds are played.
+        advance: called now and then with the seconds that were played since the last call.
 
     Raises:
         UsageError: the engine does not have the scenario or size, a share names no action, no hold
-            fits, or the frame rate is no part of the engine's.
+            fits the beats, or the engine's rate is not a multiple of the frame rate.
     """
     engine = session.kind.start(session.start)
     try:
@@ -131,14 +136,14 @@ def record(session: Session, out: Path, advance: Callable[[float], None]) -> Rec
         video, log = (partial / f"{session.name}{ending}" for ending in (".mp4", ".csv"))
         tics = round(session.seconds * engine.rate)
         frames, games, done = _play(engine, player, tics, every, pace.beat, (video, log), advance)
-        asked = [
+        requested = [
             float(share)
             for finger, each in zip(engine.fingers, shares, strict=True)
             for share in each[: len(finger.options)]
         ]
         played = tuple(
             Played(option.name, share, count, tics)
-            for option, share, count in zip(_options(engine), asked, done, strict=True)
+            for option, share, count in zip(_options(engine), requested, done, strict=True)
         )
         metadata = partial / f"{session.name}.toml"
         metadata.write_text(_metadata(session, engine), encoding="utf-8")
@@ -163,10 +168,20 @@ def _play(
     files: tuple[Path, Path],
     advance: Callable[[float], None],
 ) -> tuple[int, int, list[int]]:
-    """Play so many tics into a video and a log.
+    """Play and write a video and a log.
+
+    Args:
+        engine: with its game started.
+        player: chooses the actions.
+        tics: count of tics to play.
+        every: tics from one frame of the video to the next.
+        beat: tics from one beat to the next.
+        files: paths of the video and of the log.
+        advance: see `record`.
 
     Returns:
-        The frames written, the games begun, and the tics in which each option was done.
+        Count of frames written, count of games begun, and for each option the count of tics in
+        which it was played.
     """
     video_path, log_path = files
     fit = math.lcm(every, beat)
@@ -194,15 +209,15 @@ def _play(
                 games += 1
                 player.lift()
                 clock += pause - clock % fit
-            if tic % TOLD_EVERY_TICS == TOLD_EVERY_TICS - 1:
-                advance(float(TOLD_EVERY_TICS / engine.rate))
+            if tic % PROGRESS_EVERY_TICS == PROGRESS_EVERY_TICS - 1:
+                advance(float(PROGRESS_EVERY_TICS / engine.rate))
         log.writerow([_time_ns(clock, engine.rate), *("0" for _ in names)])
-    advance(float(tics % TOLD_EVERY_TICS / engine.rate))
+    advance(float(tics % PROGRESS_EVERY_TICS / engine.rate))
     return frames, games, done.tolist()
 
 
 def _options(engine: Engine) -> list[Option]:
-    """Everything that hands can do in a game."""
+    """All options of all fingers."""
     return [option for finger in engine.fingers for option in finger.options]
 
 
@@ -210,20 +225,20 @@ def tics_per_frame(rate: Fraction, fps: Fraction | None) -> int:
     """Tics from one frame of the video to the next.
 
     Raises:
-        UsageError: the engine cannot give so many frames; the message names some that it can.
+        UsageError: the engine's rate is not a multiple of `fps`; the message names rates that fit.
     """
     every = Fraction(1) if fps is None else rate / fps
     if every.denominator != 1 or every < 1:
-        can = ", ".join(f"{float(rate / n):g}" for n in (1, 2, 3, 4, 5))
+        possible = ", ".join(f"{float(rate / n):g}" for n in (1, 2, 3, 4, 5))
         raise UsageError(
             f"--fps {float(fps or 0):g}: the engine runs at {float(rate):g} tics per second and can "
-            f"give {can}, ..."
+            f"give {possible}, ..."
         )
     return every.numerator
 
 
 def _time_ns(tic: int, rate: Fraction) -> int:
-    """When a tic begins: rounded up to whole nanoseconds, as the times of frames are."""
+    """Start of a tic in ns, rounded up to whole nanoseconds like the times of frames."""
     return -(-tic * SECOND_NS * rate.denominator // rate.numerator)
 
 
@@ -245,7 +260,7 @@ def _metadata(session: Session, engine: Engine) -> str:
 
 
 def _declaration(space: ActionSpace) -> tuple[str, str] | None:
-    """Name and text of the file that declares a space; None for one that needs none."""
+    """Name and text of the file that declares an action space; None if the space needs no file."""
     if space.name in space_names() or generic_space(space.name) is not None:
         return None
     lines = [f"{key} = {_text(getattr(space, key))}" for key in ("name", "title", "source")]

@@ -11,7 +11,7 @@ from wham_data.schemas.errors import NoInputsError, RefusedInput
 
 @dataclass(slots=True)
 class CollectProgress(Progress):
-    """How far a run is. `seconds_to_do` and `seconds_done` are of play."""
+    """The progress of a run. `seconds_to_do` and `seconds_done` count seconds of play."""
 
     unit: ClassVar[str] = "recordings"
     recordings: int
@@ -22,7 +22,7 @@ class CollectProgress(Progress):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Recordings that are made, and those to make."""
+        """Number of recordings made, and number of recordings to make."""
         return self.done, self.recordings
 
     @property
@@ -47,7 +47,12 @@ class CollectProgress(Progress):
 
 @dataclass(frozen=True, slots=True)
 class ActionShare:
-    """Share of the time that an action was to be held in this run, and the share it was held."""
+    """The share of the time of one action in a run.
+
+    name    of the action
+    asked   requested share, 0 to 1
+    played  share in which it was held, 0 to 1
+    """
 
     name: str
     asked: float
@@ -56,7 +61,7 @@ class ActionShare:
 
 @dataclass(frozen=True, slots=True)
 class FailedRecording:
-    """A recording that was not made, and why."""
+    """A recording that failed, and the reason."""
 
     recording: str
     message: str
@@ -64,11 +69,11 @@ class FailedRecording:
 
 @dataclass(frozen=True, slots=True)
 class CollectReport:
-    """What became of every recording of a run: found = made + already_there + failed.
+    """The result of a run: found = made + already_there + failed.
 
-    minutes  of play in the recordings made
-    games    begun in them
-    actions  over the recordings made
+    minutes  minutes of play in the recordings of this run
+    games    count of games begun in them
+    actions  share of each action in them
     seconds  wall time
     """
 
@@ -88,7 +93,7 @@ class CollectReport:
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 3 some recordings failed, 6 all did."""
+        """0: all done; 3: some recordings failed; 6: all failed."""
         if not self.failed:
             return 0
         left = self.made + self.already_there

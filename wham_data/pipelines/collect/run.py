@@ -1,8 +1,8 @@
-"""`collect`: recordings of an engine, several side by side, each in a process of its own.
+"""`collect`: make recordings of an engine, several at a time, each in a process of its own.
 
-Engines keep global state, leave files where they run and sometimes crash: so every recording has its
-own process and scratch folder, and what goes wrong in it costs that recording alone. A recording is
-there when its NAME.toml is; a run makes those that are not.
+Engines keep global state, write files to the folder in which they run, and sometimes crash. So every
+recording has its own process and scratch folder, and a crash costs that recording alone. A recording
+is complete when its NAME.toml is there; a run makes those that are missing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from wham_data.pipelines.run.progress import ProgressListener
 from wham_data.schemas.errors import MismatchError, UsageError, WhamDataError
 
 STALL_S: Final = 300.0
-"""A game that plays no tic for this long is stopped."""
+"""A game that plays no tic for this time is stopped."""
 MOST_RECORDINGS: Final = 100_000
 OUTPUT: Final = "output.txt"
 LAST_BYTES: Final = 2000
@@ -44,15 +44,16 @@ LAST_BYTES: Final = 2000
 class CollectSettings:
     """What to record. Times are in seconds.
 
-    scenario   map, level or game, in the engine's words
-    seconds    of play in all
-    episode_s  of play in one recording; the last may be shorter
-    seed       of the first recording; the next ones count on
-    size       width and height, or None for the engine's usual one
-    fps        frames per second of the videos, or None for one at every tic
-    hold_s     the shortest and the longest hold
+    scenario   map, level or game, as the engine names it
+    seconds    duration of play in all recordings together
+    policy     how the player chooses actions
+    episode_s  duration of play in one recording; the last may be shorter
+    seed       seed of the first recording; each next recording has the next number
+    size       width and height in pixels; None: the engine's default
+    fps        frames per second of the videos; None: one frame per tic
+    hold_s     duration of the shortest and the longest hold
     beat_s     see `Pace.of`
-    shares     of the time by action, where they are not to be the usual ones
+    shares     action -> its share of the time, if it differs from the default
     """
 
     scenario: str
@@ -70,17 +71,15 @@ class CollectSettings:
         low, high = self.hold_s
         if not 0 < low <= high:
             raise UsageError(
-                f"--hold {float(low):g}-{float(high):g}: expected a time above 0, or two"
+                f"--hold {float(low):g}-{float(high):g}: expected one time above 0, or a range"
             )
         if self.seconds <= 0 or self.episode_s <= 0:
-            raise UsageError(
-                "the minutes to record, and the seconds of an episode, must be above 0"
-            )
+            raise UsageError("the minutes to record and the seconds of an episode must be above 0")
         if self.seconds / self.episode_s > MOST_RECORDINGS:
             raise UsageError(f"more than {MOST_RECORDINGS} recordings in one run")
 
     def sessions(self, kind: EngineKind) -> list[Session]:
-        """The recordings that this comes to."""
+        """The recordings to make."""
         sessions = []
         for number in range(-(-self.seconds // self.episode_s)):
             start = Start(self.scenario, self.seed + number, self.size, self.policy == "scripted")
@@ -108,19 +107,19 @@ def run_collect(
     parallel: int,
     watch: ProgressListener,
 ) -> CollectReport:
-    """Record what is missing of what the settings come to.
+    """Make those recordings of the settings that are missing.
 
     Args:
         kind: the engine.
         settings: what to record.
-        out: folder for the recordings; made if it is not there.
-        parallel: recordings at once.
-        watch: is shown how far the run is.
+        out: folder for the recordings; made if it is missing.
+        parallel: count of recordings to make at once.
+        watch: receives progress and messages.
 
     Raises:
         MissingPartError: the engine is not installed.
-        MismatchError: a recording of the same name is there, made with other settings.
-        UsageError: the engine does not have what is asked for.
+        MismatchError: there is a recording of the same name with other settings.
+        UsageError: the settings do not fit the engine, see `record`.
     """
     kind.check_installed()
     sessions = settings.sessions(kind)
@@ -159,10 +158,10 @@ def run_collect(
 
 
 def is_there(session: Session, out: Path) -> bool:
-    """Whether a recording was made by an earlier run.
+    """Whether an earlier run made this recording.
 
     Raises:
-        MismatchError: it was, with other settings.
+        MismatchError: it did, with other settings.
     """
     path = out / f"{session.name}.toml"
     try:
@@ -173,10 +172,9 @@ def is_there(session: Session, out: Path) -> bool:
         found = tomllib.loads(text).get("collect", {})
     except tomllib.TOMLDecodeError:
         found = {}
-    wanted = session.settings
     differences = [
         f"{name} {found.get(name, 'not stated')}, now {value}"
-        for name, value in wanted.items()
+        for name, value in session.settings.items()
         if found.get(name) != value
     ]
     if differences:
@@ -188,33 +186,38 @@ def is_there(session: Session, out: Path) -> bool:
 
 
 def action_shares(recordings: Sequence[Recorded]) -> tuple[ActionShare, ...]:
-    """How all recordings together kept to the shares."""
-    asked: dict[str, float] = {}
+    """The requested and the played share of each action, over all recordings together."""
+    requested: dict[str, float] = {}
     tics: dict[str, int] = {}
     total: dict[str, int] = {}
     for played in (each for recording in recordings for each in recording.played):
-        asked[played.name] = played.share
+        requested[played.name] = played.share
         tics[played.name] = tics.get(played.name, 0) + played.tics
         total[played.name] = total.get(played.name, 0) + played.of
     return tuple(
-        ActionShare(name, share, tics[name] / max(total[name], 1)) for name, share in asked.items()
+        ActionShare(name, share, tics[name] / max(total[name], 1))
+        for name, share in requested.items()
     )
 
 
 @dataclass(slots=True)
 class _Child:
-    """A process that makes one recording."""
+    """A process that makes one recording.
+
+    last_message_s  monotonic time of its last message
+    seconds         duration of play so far
+    """
 
     session: Session
     process: BaseProcess
     pipe: Connection
     scratch: tempfile.TemporaryDirectory[str]
-    heard: float
+    last_message_s: float
     seconds: float = 0.0
 
 
 Outcome = Recorded | str
-"""A recording, or why there is none."""
+"""A recording, or the reason why it failed."""
 
 
 def _side_by_side(
@@ -224,7 +227,7 @@ def _side_by_side(
     progress: CollectProgress,
     watch: ProgressListener,
 ) -> Iterator[tuple[Session, Outcome]]:
-    """Record the sessions, so many at once, and give each with what came of it."""
+    """Record the sessions, `parallel` at a time; yields each with its outcome when it ends."""
     waiting = list(reversed(sessions))
     children: list[_Child] = []
     try:
@@ -233,8 +236,8 @@ def _side_by_side(
                 children.append(_started(waiting.pop(), out.resolve()))
             wait([child.pipe for child in children], timeout=1.0)
             for child in list(children):
-                outcome = _heard(child, progress)
-                if outcome is None and time.monotonic() - child.heard > STALL_S:
+                outcome = _received(child, progress)
+                if outcome is None and time.monotonic() - child.last_message_s > STALL_S:
                     outcome = f"no tic played for {STALL_S:.0f} s: given up"
                 if outcome is not None:
                     children.remove(child)
@@ -258,16 +261,16 @@ def _started(session: Session, out: Path) -> _Child:
     return _Child(session, process, ours, scratch, time.monotonic())
 
 
-def _heard(child: _Child, progress: CollectProgress) -> Outcome | None:
-    """Take the messages of a child; what came of it, once it has come to an end.
+def _received(child: _Child, progress: CollectProgress) -> Outcome | None:
+    """Read the messages of a child. Returns its outcome if it has ended, else None.
 
     Raises:
-        UsageError: the child says that no recording of the run can be made.
+        UsageError: the child reports an error that makes every recording of the run impossible.
     """
     try:
         while child.pipe.poll():
             message = child.pipe.recv()
-            child.heard = time.monotonic()
+            child.last_message_s = time.monotonic()
             if isinstance(message, float):
                 child.seconds += message
                 progress.seconds_done += message
@@ -286,7 +289,7 @@ def _heard(child: _Child, progress: CollectProgress) -> Outcome | None:
 
 
 def _last_line(child: _Child) -> str:
-    """The end of what an engine printed before it died."""
+    """The last line that an engine printed before it died."""
     try:
         content = Path(child.scratch.name, OUTPUT).read_bytes()[-LAST_BYTES:]
     except OSError:
@@ -306,7 +309,7 @@ def _end(child: _Child) -> None:
 
 
 def _record_here(session: Session, out: Path, pipe: Connection, scratch: str) -> None:
-    """What a child does: record, and send how far it is and what came of it."""
+    """The main function of a child: record, and send the progress and the outcome."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.chdir(scratch)
     printed = os.open(OUTPUT, os.O_WRONLY | os.O_CREAT)
@@ -316,5 +319,5 @@ def _record_here(session: Session, out: Path, pipe: Connection, scratch: str) ->
         pipe.send(record(session, out, pipe.send))
     except WhamDataError as error:
         pipe.send(error)
-    except Exception as error:  # an engine may raise anything: it costs this recording alone
+    except Exception as error:  # an engine may raise anything; only this recording fails
         pipe.send(f"{type(error).__name__}: {str(error)[:300]}")

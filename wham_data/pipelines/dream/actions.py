@@ -1,16 +1,17 @@
-"""What is done in a dream: the actions that it is given, and where they come from.
+"""The actions of a dream, and their sources.
 
-    recorded           what was done in the recording
-    model              the model makes them
-    random             each button down in a tenth of the steps, all else anywhere in its range
-    fixed:NAME=V,...   the same at every step; what is not named rests
-    FILE.csv           a row per dreamt step
+    recorded           those of the recording
+    model              the model chooses them
+    random             each button is down in a tenth of the steps, other values are random
+    fixed:NAME=V,...   these values at every step, all others at rest
+    FILE.csv           one row per step of the dream
 
-Actions are measured values in the action space of the model that dreams.
+Actions are values in the action space of the model that dreams.
 
-Step 0 is the first dreamt one: its action is taken on seeing the first dreamt picture. Steps below 0
-are those that the dream starts from. A recording knows their actions; a picture has none, so it gets
-the fixed one or the file's (step -1 for the last picture), and else rests.
+Step 0 is the first step of the dream: its action is taken after seeing the first picture of the dream.
+Steps below 0 are the context. The actions of a recording's context are known. Pictures have no
+actions, so they get the fixed action or those of the file (step -1 for the last picture), otherwise
+they are at rest.
 """
 
 from __future__ import annotations
@@ -47,36 +48,36 @@ BUTTON_SHARE: Final = 0.1
 
 
 class GivenActions(Protocol):
-    """Where the actions of dreams come from.
+    """The source of the actions of dreams.
 
     Attributes:
         kind: "recorded", "model", "random", "fixed" or "file".
-        told: the same in full, for the account; equal texts mean equal actions.
+        description: the complete source, for the report; equal texts mean equal actions.
     """
 
     @property
     def kind(self) -> str: ...  # noqa: D102
 
     @property
-    def told(self) -> str: ...  # noqa: D102
+    def description(self) -> str: ...  # noqa: D102
 
     def future(self, steps: int, index: int) -> Actions | None:
-        """The actions of steps 0 to `steps` - 1, float32 [K, A] measured in the model's space.
+        """The actions of steps 0 to `steps` - 1, float32 [K, A] in the model's space.
 
         Args:
             steps: K.
-            index: of the dream, which chance depends on.
+            index: of the dream; random actions depend on it.
 
         Returns:
-            None where they are recorded, or made by the model.
+            None if they are recorded, or made by the model.
 
         Raises:
-            UsageError: there are not so many.
+            UsageError: there are fewer actions than steps.
         """
         ...
 
     def on_pictures(self, count: int) -> Actions | None:
-        """The actions of steps -`count` to -1, float32; None where nothing is said of them."""
+        """The actions of steps -`count` to -1, float32 [count, A]; None: not known."""
         ...
 
 
@@ -87,15 +88,15 @@ class Undecided:
     kind: str
 
     @property
-    def told(self) -> str:
-        """As on the command line."""
+    def description(self) -> str:
+        """The text on the command line."""
         return self.kind
 
     def future(self, steps: int, index: int) -> None:
-        """Not ours to say."""
+        """None: the recording or the model has them."""
 
     def on_pictures(self, count: int) -> None:
-        """Nothing is said of them."""
+        """None: not known."""
 
 
 RECORDED: Final = Undecided("recorded")
@@ -104,12 +105,12 @@ BY_MODEL: Final = Undecided("model")
 
 @dataclass(frozen=True, slots=True)
 class Random:
-    """Every step another action. A longer dream begins with the actions of a shorter one.
+    """A random action at every step. A longer dream begins with the actions of a shorter one.
 
-    In `wham16` each of WHAM's stick bins is as likely as another.
+    In `wham16` all of WHAM's stick bins are equally likely.
 
     Raises:
-        UsageError: the space does not say how large its numbers are.
+        UsageError: the space does not declare the ranges of its numbers.
     """
 
     seed: int
@@ -119,17 +120,17 @@ class Random:
     def __post_init__(self) -> None:
         if np.abs(self.space.ranges()).max() >= UNKNOWN_RANGE:
             raise UsageError(
-                f"--actions random: {self.space.name} does not say how large its numbers are. "
-                "Give fixed:NAME=VALUE,... or FILE.csv"
+                f"--actions random: {self.space.name} does not declare the ranges of its numbers. "
+                "Use fixed:NAME=VALUE,... or FILE.csv"
             )
 
     @property
-    def told(self) -> str:
-        """As on the command line; the seed is a setting of its own."""
+    def description(self) -> str:
+        """The text on the command line; the seed is a separate setting."""
         return self.kind
 
     def future(self, steps: int, index: int) -> Actions:
-        """Drawn from the seed and the dream's index."""
+        """Random actions, which depend on the seed and the dream's index."""
         chance = np.random.default_rng((self.seed, index)).random((steps, self.space.size))
         if is_wham(self.space):
             binned = np.floor(chance * STICK_BINS)
@@ -142,24 +143,24 @@ class Random:
         return np.asarray(values, np.float32)
 
     def on_pictures(self, count: int) -> None:
-        """Nothing is said of them."""
+        """None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """The same action throughout."""
+    """The same action at every step."""
 
     action: Actions
-    told: str
+    description: str
     kind: str = "fixed"
 
     def future(self, steps: int, index: int) -> Actions:
-        """The action, K times."""
+        """The action, repeated K times."""
         del index
         return np.tile(self.action, (steps, 1))
 
     def on_pictures(self, count: int) -> Actions:
-        """The action, as often."""
+        """The action, repeated `count` times."""
         return np.tile(self.action, (count, 1))
 
 
@@ -167,8 +168,10 @@ class Fixed:
 class Listed:
     """The rows of a file.
 
-    first    the step of the first row, 0 or below
-    actions  float32 [n, A] measured in the model's space
+    path     of the file
+    first    step of the first row, at most 0
+    actions  float32 [n, A] in the model's space
+    digest   SHA-256 of the file, hex digits
     """
 
     path: Path
@@ -178,8 +181,8 @@ class Listed:
     kind: str = "file"
 
     @property
-    def told(self) -> str:
-        """Names the content, not the path, which may move."""
+    def description(self) -> str:
+        """A hash of the content, because the path may change."""
         return f"file:{self.digest[:16]}"
 
     def future(self, steps: int, index: int) -> Actions:
@@ -189,7 +192,7 @@ class Listed:
         if len(rows) < steps:
             raise UsageError(
                 f"{self.path}: has actions for {len(rows)} steps from step 0 on, "
-                f"but {steps} are to be dreamt. Add rows, or give --steps {len(rows)}"
+                f"but the dream has {steps} steps. Add rows, or use --steps {len(rows)}"
             )
         return rows
 
@@ -199,15 +202,15 @@ class Listed:
 
 
 def parse_actions(text: str, seed: int, space: ActionSpace) -> GivenActions:
-    """What `--actions` says.
+    """Parse the option `--actions`.
 
     Args:
-        text: as on the command line.
-        seed: of random actions.
-        space: of the model.
+        text: value of the option.
+        seed: seed of random actions.
+        space: action space of the model.
 
     Raises:
-        UsageError: it makes no sense, or the file can't be read as a list of actions.
+        UsageError: the text is not valid, or the file cannot be read as a list of actions.
     """
     if text in (RECORDED.kind, BY_MODEL.kind):
         return RECORDED if text == RECORDED.kind else BY_MODEL
@@ -224,7 +227,7 @@ def parse_actions(text: str, seed: int, space: ActionSpace) -> GivenActions:
 
 
 def _fixed(text: str, space: ActionSpace) -> Fixed:
-    said: dict[int, float] = {}
+    values: dict[int, float] = {}
     for part in text.removeprefix("fixed:").split(","):
         name, _, value = (piece.strip() for piece in part.partition("="))
         place, number = space.index(name), _number(value)
@@ -232,17 +235,17 @@ def _fixed(text: str, space: ActionSpace) -> Fixed:
         if not _possible(dimension, number):
             expected = _expected(dimension)
             raise UsageError(f"--actions: {name} is {value[:20]!r}, expected {expected}")
-        if place in said:
-            raise UsageError(f"--actions: {name} is there twice")
-        said[place] = number
+        if place in values:
+            raise UsageError(f"--actions: {name} is given twice")
+        values[place] = number
     action = space.null()
-    action[list(said)] = list(said.values())
-    told = ",".join(f"{space.names[place]}={number:g}" for place, number in sorted(said.items()))
-    return Fixed(action, f"fixed:{told}")
+    action[list(values)] = list(values.values())
+    text = ",".join(f"{space.names[place]}={number:g}" for place, number in sorted(values.items()))
+    return Fixed(action, f"fixed:{text}")
 
 
 def _possible(dimension: Dimension, number: float) -> bool:
-    """Whether a step can have this value. A delta is summed over the step, so it can have any."""
+    """Whether a step can have this value. A delta is a sum over the step, so any value is possible."""
     if dimension.kind == "button":
         return number in (0, 1)
     return bool(np.isfinite(number)) and (
@@ -256,18 +259,18 @@ def _expected(dimension: Dimension) -> str:
 
 
 def read_actions(path: Path, target: ActionSpace) -> Listed:
-    """The actions in a file: a header, then a row per step.
+    """Read the actions in a file: a header, then one row per step.
 
-    One column for each dimension of the model's space (or of a space that converts to it), in any
-    order, and optionally `step`, which counts up by one and gives the step of the first row. Without
-    it the first row is step 0. Other columns are ignored.
+    There is a column for each dimension of the model's space (or of a space that converts to it), in
+    any order. An optional column `step` increases by one; without it the first row is step 0. Other
+    columns are ignored.
 
     Args:
-        path: the file.
+        path: of the file.
         target: the model's space.
 
     Raises:
-        UsageError: it is no such file, or an action is missing or out of its range.
+        UsageError: it is not such a file, or an action is missing or out of its range.
     """
     try:
         data = read_whole(path.resolve(), MOST_FILE_BYTES)
@@ -275,17 +278,17 @@ def read_actions(path: Path, target: ActionSpace) -> Listed:
     except RefusedInput as error:
         raise UsageError(f"{path}: {error}") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path}: no CSV in UTF-8: {error}") from None
+        raise UsageError(f"{path}: not a CSV file in UTF-8: {error}") from None
     except ValueError:
-        raise UsageError(f"{path}: empty, expected a header and a row per step") from None
+        raise UsageError(f"{path}: empty, expected a header and one row per step") from None
     names = [name.strip() for name in header]
     if len(set(names)) < len(names):
         raise UsageError(f"{path}: two columns have the same name")
     space = _space_of(path, names, target)
-    wanted = (STEP, *space.names) if STEP in names else space.names
+    columns = (STEP, *space.names) if STEP in names else space.names
     try:
-        numbers = [[_number(row[names.index(name)]) for name in wanted] for row in rows]
-        table = np.array(numbers, np.float64).reshape(len(rows), len(wanted))
+        numbers = [[_number(row[names.index(name)]) for name in columns] for row in rows]
+        table = np.array(numbers, np.float64).reshape(len(rows), len(columns))
     except IndexError:
         raise UsageError(f"{path}: a row has fewer columns than the header") from None
     first = 0
@@ -294,11 +297,11 @@ def read_actions(path: Path, target: ActionSpace) -> Listed:
         first = int(steps[0]) if len(steps) and np.isfinite(steps[0]) else 0
         if first > 0 or not np.array_equal(steps, first + np.arange(len(steps))):
             raise UsageError(
-                f"{path}: column step must count up by one, from 0 (the first dreamt step) or below"
+                f"{path}: column step must increase by one, from 0 (the first step of the dream) or less"
             )
     if not np.isfinite(table).all():
         row, column = (int(i) for i in np.argwhere(~np.isfinite(table))[0])
-        raise UsageError(f"{path}: row {row + 1}: {space.names[column]} is missing or no number")
+        raise UsageError(f"{path}: row {row + 1}: {space.names[column]} is missing or not a number")
     try:
         values = _clamped(space, table)
     except RefusedInput as error:
@@ -308,7 +311,7 @@ def read_actions(path: Path, target: ActionSpace) -> Listed:
 
 
 def _clamped(space: ActionSpace, table: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The same actions within their ranges. A delta is summed over a step and has no range here."""
+    """The actions, moved into their ranges. A delta is a sum over a step and has no range here."""
     deltas = space.of_kind("delta")
     bounded = table.copy()
     bounded[:, deltas] = 0
@@ -331,7 +334,7 @@ def _space_of(path: Path, names: list[str], target: ActionSpace) -> ActionSpace:
 
 
 def _number(text: str) -> float:
-    """NaN for what is no number; true and false are 1 and 0."""
+    """The number in a text; NaN if it is not a number. true and false are 1 and 0."""
     known = {"true": 1.0, "false": 0.0}
     try:
         return known[text.strip().lower()] if text.strip().lower() in known else float(text)

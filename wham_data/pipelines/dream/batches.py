@@ -1,12 +1,12 @@
-"""Batches of episodes become dreams: the work that a runner shares out.
+"""Make dreams from a batch of episodes: the work of one worker.
 
     for every episode of a batch:
       read    a window of it, in the model's tokens        sources.py
-      act     recorded actions, or others                  actions.py
-    dream     all of them side by side                     inference/dream.py
-    save      each one whole                               files.py
+      act     choose recorded or other actions             actions.py
+    dream     all of them together                         inference/dream.py
+    save      each dream completely                        files.py
 
-Nothing here knows where it runs. An episode that cannot be dreamt from costs itself alone.
+This code does not know in which process it runs. If one episode fails, the others are not affected.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ Batch = tuple[Episode, ...]
 
 @dataclass(frozen=True, slots=True)
 class DreamTask:
-    """What all dreams of a run have in common. It travels to the workers.
+    """The data that all dreams of a run have in common. It is sent to the workers.
 
     root         folder of the dreams
-    agreed       plain values that all dreams in there have to agree on
-    settings     what shapes the dreams
+    agreed       plain values that are equal for all dreams in the folder
+    settings     settings that determine the dreams
     save         kinds of files
     fingerprint  of the world model
-    source_kind  what the episodes are
-    space        name of the action space that they are recorded in; of pictures the model's
+    source_kind  kind of the episodes
+    space        name of the action space of the recordings; for pictures the model's
     speculate    guess tokens ahead, which changes nothing but the time
     """
 
@@ -75,7 +75,7 @@ class DreamTask:
         return DreamFolder(self.root, steps, tokenizer, self.agreed, self.settings.look)
 
     def provenance(self, model: WorldModel, episode: Episode) -> Provenance:
-        """What the pictures and videos say about where they come from."""
+        """The provenance for the metadata of pictures and videos."""
         return Provenance(
             model=model.name,
             fingerprint=self.fingerprint,
@@ -88,12 +88,12 @@ class DreamTask:
 
 @dataclass(frozen=True, slots=True)
 class Dreamt:
-    """What came of a batch.
+    """The result of a batch.
 
-    made     names of the dreams that are saved
-    stats    of each of them
-    notes    what a person should know, a line each
-    seconds  wall time of the dreaming alone
+    made     names of the saved dreams
+    stats    work of each of them
+    notes    notes for the user, one line each
+    seconds  wall time of dreaming, without reading and saving
     """
 
     made: tuple[str, ...]
@@ -105,10 +105,10 @@ class Dreamt:
 
 @dataclass(frozen=True, slots=True)
 class Incomplete:
-    """A dream that is there and lacks files.
+    """An existing dream with missing files.
 
-    start    the step of the episode that it started from
-    missing  kinds of files
+    start    step of the episode at which its context begins
+    missing  kinds of the missing files
     """
 
     episode: Episode
@@ -123,7 +123,7 @@ class DreamBatches:
     task: DreamTask
 
     def __call__(self, model: WorldModel) -> Work[Batch, Dreamt]:
-        """The work on one batch of episodes."""
+        """The function that dreams from one batch of episodes."""
         tokenizer, folder = tokenizer_of(model), self.task.folder(model)
         parts = ModelSteps.of(model)
 
@@ -140,7 +140,7 @@ class CompleteDreams:
     task: DreamTask
 
     def __call__(self, model: WorldModel) -> Work[Incomplete, bool]:
-        """The work on one dream: False if its tokens are not usable, so it has to be dreamt again."""
+        """The function that completes one dream; it returns False if the tokens are not usable."""
         tokenizer, folder = tokenizer_of(model), self.task.folder(model)
         settings, space = self.task.settings, ModelSteps.of(model).space
 
@@ -166,7 +166,7 @@ def tokenizer_of(model: WorldModel) -> Tokenizer:
     """The model's tokenizer.
 
     Raises:
-        UsageError: it has none.
+        UsageError: the model has none.
     """
     if model.tokenizer is None:
         raise UsageError(f"{model.name}: has no tokenizer, so it can't read or show pictures")
@@ -174,13 +174,13 @@ def tokenizer_of(model: WorldModel) -> Tokenizer:
 
 
 def failure_of(episode: Episode, why: RefusedInput | IntegrityError) -> Failed:
-    """What the report says of an episode that nothing was made of."""
+    """The entry in the report for an episode without a dream."""
     reason = why.reason if isinstance(why, RefusedInput) else Reason.CORRUPT
     return Failed(printable(episode.title), printable(episode.source), str(reason), str(why))
 
 
 def chance_index(title: str) -> int:
-    """The index of a dream among all that share a seed: 32 bits of the hash of its episode's name."""
+    """The index of a dream among those with the same seed: 32 bits of the hash of the episode's name."""
     return int(hashlib.sha256(title.encode("utf-8", "surrogatepass")).hexdigest()[:8], 16)
 
 
@@ -188,8 +188,8 @@ def chance_index(title: str) -> int:
 class _Start:
     """A dream that is ready to begin.
 
-    frames  uint16 [K, N] that the model is to act on, in mode policy
-    future  float32 [K, A] given actions, in mode world
+    frames  uint16 [K, N], tokens for which the model chooses actions, in mode "policy"
+    future  float32 [K, A], given actions, in mode "world"
     """
 
     episode: Episode
@@ -203,7 +203,7 @@ class _Start:
 
 @dataclass(slots=True)
 class _BatchRun:
-    """One batch on its way."""
+    """The work on one batch."""
 
     task: DreamTask
     model: WorldModel
@@ -215,7 +215,7 @@ class _BatchRun:
     notes: list[str] = field(default_factory=list)
 
     def run(self, batch: Batch) -> Dreamt:
-        """Dream from every episode that can be dreamt from, and save."""
+        """Dream from all suitable episodes, and save the dreams."""
         starts = list(self._starts(batch))
         began = time.monotonic()
         dreams = self._dream(starts) if starts else []
@@ -231,7 +231,7 @@ class _BatchRun:
         )
 
     def _starts(self, batch: Batch) -> Iterator[_Start]:
-        """The dreams that can begin; the others have failed."""
+        """The dreams that can begin; records the failures of the others."""
         for episode in batch:
             try:
                 yield self._start(episode)
@@ -266,7 +266,7 @@ class _BatchRun:
         )
 
     def _before(self, window: Window) -> tuple[Actions, str]:
-        """The actions of the context, float32 [C, A], and where they come from."""
+        """The actions of the context, float32 [C, A], and their source."""
         taken = self.task.settings.taken
         if self.task.source_kind != "pictures":
             return window.actions[:taken], "recorded"
@@ -301,7 +301,7 @@ class _BatchRun:
             ) from error
 
     def _save(self, start: _Start, dreamt: Dream, seconds_per_frame: float) -> None:
-        """Keep a dream."""
+        """Save a dream."""
         taken = self.task.settings.taken
         images = np.concatenate([start.window.tokens[:taken], dreamt.tokens])
         arrays = self.parts.to_arrays(
@@ -319,7 +319,7 @@ class _BatchRun:
     def _description(
         self, start: _Start, dreamt: Dream, seconds_per_frame: float
     ) -> dict[str, object]:
-        """What `dream.json` says."""
+        """The content of `dream.json`."""
         info = self.tokenizer.info
         decoded = start.window.pictures is None
         return {
@@ -347,7 +347,10 @@ class _BatchRun:
                 "action_space": self.task.space,
             },
             "steps": self.task.settings.steps,
-            "actions": {"source": self.task.settings.actions.told, "clamped": dreamt.stats.clamped},
+            "actions": {
+                "source": self.task.settings.actions.description,
+                "clamped": dreamt.stats.clamped,
+            },
             "sampling": asdict(self.task.settings.sampling),
             "seed": self.task.settings.seed,
             "index": chance_index(start.episode.title),
@@ -360,5 +363,5 @@ class _BatchRun:
         }
 
     def _action_space(self) -> dict[str, object]:
-        """The model's action space; not told of WHAM's, which is what it is where none is told."""
+        """The model's action space; empty for `wham16`, which is the default of a reader."""
         return {} if is_wham(self.parts.space) else {"action_space": self.parts.space.name}

@@ -1,18 +1,19 @@
-"""What is left of a dream on disk.
+"""The files of dreams.
 
-    OUT/dreams.json            what all dreams in here agree on
-    OUT/pictures.json          how their mp4, gif, png and overlay files are made
-    OUT/NAME.npz               the arrays, as the published program writes them
+    OUT/dreams.json            the settings that all dreams in the folder have in common
+    OUT/pictures.json          the settings of their mp4, gif, png and overlay files
+    OUT/NAME.npz               the same arrays as from the published program
     OUT/NAME.mp4, NAME.gif     the context, then the dream
-    OUT/NAME/frames/00000.png  the dreamt pictures
-    OUT/NAME/overlay.mp4       truth left, dream right, the pad below
-    OUT/NAME/actions.csv       what was done at each dreamt step
-    OUT/NAME/tokens.npy        what the model read and wrote; every other file can be made from it
-    OUT/NAME/actions.npy       the actions, where tokens.npy does not hold them (see model_steps.py)
-    OUT/NAME/dream.json        what the dream was made of and with; written last
+    OUT/NAME/frames/00000.png  the pictures of the dream
+    OUT/NAME/overlay.mp4       recording on the left, dream on the right, gamepad below
+    OUT/NAME/actions.csv       the action of each step of the dream
+    OUT/NAME/tokens.npy        the tokens that the model read and wrote; all other files can be made
+                               from them
+    OUT/NAME/actions.npy       the actions, if tokens.npy does not include them (see model_steps.py)
+    OUT/NAME/dream.json        inputs, settings and model of the dream; written last
 
-A dream whose `dream.json` is there is done. All files of one are written into a folder of their own
-first and then renamed, so each is there whole or not at all.
+A dream is complete if its `dream.json` is there. All files of a dream are written to a temporary
+folder and then renamed, so each is complete or absent.
 """
 
 from __future__ import annotations
@@ -72,17 +73,17 @@ _PLACES: Final[Mapping[str, str]] = {
     "actions": "/actions.npy",
     "json": "/dream.json",
 }
-"""What follows the dream's name."""
+"""Kind of file -> its path after the dream's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class DreamtSteps:
-    """A dream with what it started from.
+    """A dream with its context.
 
-    context   C
-    arrays    the C + K steps as the model read and wrote them; see `ModelSteps.to_arrays`
-    truth     uint16 [C + F, N], the recorded pictures as tokens, as far as there are any; F <= K
-    pictures  uint8 [C, H, W, 3] the context as recorded; None: as decoded from its tokens
+    context   C, number of steps of the context
+    arrays    the C + K steps that the model read and wrote; see `ModelSteps.to_arrays`
+    truth     uint16 [C + F, N], tokens of the recorded pictures; F <= K
+    pictures  uint8 [C, H, W, 3], recorded pictures of the context; None: decoded from its tokens
     """
 
     context: int
@@ -93,10 +94,10 @@ class DreamtSteps:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How the files that one watches are made.
+    """Settings of the videos and pictures.
 
-    interpolate  frames per second of the mp4; None: the dream's own 10
-    upscale      times as wide and high
+    interpolate  frames per second of the mp4; None: 10, as in the dream
+    upscale      factor of width and height
     """
 
     interpolate: Fraction | None = None
@@ -110,11 +111,11 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class SavedDream:
-    """What of a `dream.json` matters to a later run.
+    """The parts of a `dream.json` that a later run needs.
 
     identity  of the episode
-    source    where that came from
-    start     the step of it that the dream started from
+    source    of the episode
+    start     step of the episode at which the context begins
     """
 
     identity: str
@@ -123,12 +124,18 @@ class SavedDream:
 
 
 def dream_path(out: Path, name: str, what: str) -> Path:
-    """Where a file of a dream lies: a kind, "tokens", "actions" or "json"."""
+    """The path of a file of a dream.
+
+    Args:
+        out: folder of the dreams.
+        name: of the dream.
+        what: kind of file, or "tokens", "actions" or "json".
+    """
     return out / f"{name}{_PLACES[what]}"
 
 
 class DreamFolder:
-    """OUT: where dreams are kept.
+    """The folder OUT of dreams.
 
     Attributes:
         root: its path; made when the first dream is saved.
@@ -142,14 +149,14 @@ class DreamFolder:
         settings: Mapping[str, object],
         look: Look,
     ) -> None:
-        """Look at a folder; nothing is made.
+        """Describe a folder; nothing is written yet.
 
         Args:
             root: its path.
-            steps: what the model's steps are made of.
-            tokenizer: the model's, which decodes.
-            settings: plain values that all dreams in there have to agree on.
-            look: how the files that one watches are made.
+            steps: content of the model's steps.
+            tokenizer: the model's, for decoding.
+            settings: plain values that must be equal for all dreams in the folder.
+            look: settings of the videos and pictures.
         """
         self.root = root
         self._steps = steps
@@ -162,45 +169,45 @@ class DreamFolder:
         return dream_path(self.root, name, what)
 
     def sweep(self) -> None:
-        """Remove what runs that were killed left half-written, a day ago or longer."""
+        """Remove temporary folders of killed runs that are older than a day."""
         for left in self.root.glob(f"{STAGING}*"):
             if time.time() - left.stat().st_mtime > DAY_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
 
     def check(self, kinds: Sequence[FileKind]) -> None:
-        """Compare what is noted of the dreams in here with what is to be made now.
+        """Compare the stored settings of the folder with those of this run.
 
         Raises:
-            MismatchError: they were made with other settings; the line lists them.
-            IntegrityError: the note is damaged.
+            MismatchError: the settings differ; the message lists the differences.
+            IntegrityError: the file of the settings is damaged.
         """
-        for name, wanted in self._notes(kinds):
+        for name, settings in self._notes(kinds):
             if not (self.root / name).is_file():
                 continue
             noted = read_object(self.root / name, MOST_JSON_BYTES)
             if noted is None:
                 raise IntegrityError(f"{self.root / name}: damaged. Dream into another --out")
-            if changed := differences(noted, wanted, _json):
+            if changed := differences(noted, settings, _json):
                 raise MismatchError(
-                    f"{self.root}: what is in there was made with other settings "
+                    f"{self.root}: the dreams in this folder were made with other settings "
                     f"({'; '.join(changed)}). Use the same settings, or another --out"
                 )
 
     def _notes(self, kinds: Sequence[FileKind]) -> Iterator[tuple[str, Mapping[str, object]]]:
-        """The notes that these kinds of files have to agree with."""
+        """The settings for these kinds of files: name of the file that stores them -> values."""
         yield DREAMS, self._settings
         if WATCHED & set(kinds):
             yield PICTURES, self._look.to_dict()
 
     def _note(self, kinds: Sequence[FileKind]) -> None:
-        """Note what the files that are about to be put in here agree on, if that is not noted."""
-        for name, wanted in self._notes(kinds):
-            text = json.dumps(wanted, indent=2, ensure_ascii=False) + "\n"
+        """Store the settings of the files that will be saved, if they are not stored yet."""
+        for name, settings in self._notes(kinds):
+            text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
             open_storage(self.root).put_if_absent(name, text.encode("utf-8", "backslashreplace"))
         self.check(kinds)  # another run may have come first
 
     def saved(self, name: str) -> SavedDream | None:
-        """What a dream's `dream.json` says; None if there is none, or none that is whole."""
+        """The content of a dream's `dream.json`; None if it is missing or incomplete."""
         match read_object(self.path(name, "json"), MOST_JSON_BYTES):
             case {
                 "identity": str(identity),
@@ -211,11 +218,11 @@ class DreamFolder:
         return None
 
     def missing(self, name: str, kinds: Sequence[FileKind]) -> tuple[FileKind, ...]:
-        """Those of the kinds that a dream lacks."""
+        """Those of the kinds whose files are missing."""
         return tuple(kind for kind in kinds if not self.path(name, kind).exists())
 
     def arrays(self, name: str, steps: int) -> dict[str, NDArray[Any]] | None:
-        """The saved steps of a dream, as `ModelSteps.to_arrays` made them; None if not whole."""
+        """The saved steps of a dream, see `ModelSteps.to_arrays`; None if incomplete."""
         found = {
             what: _array(self.path(name, what), shape, dtype)
             for what, (shape, dtype) in self._steps.shapes(steps).items()
@@ -234,14 +241,15 @@ class DreamFolder:
         """Write files of a dream and put them in place.
 
         Args:
-            name: the dream's.
+            name: of the dream.
             dreamt: the dream.
-            kinds: which files.
-            provenance: what those that one watches say of themselves.
-            description: for `dream.json`; None: the dream is saved already, these are files it lacks.
+            kinds: kinds of files to write.
+            provenance: for the metadata of videos and pictures.
+            description: content of `dream.json`; None: the dream is saved already, and these are
+                additional files.
 
         Raises:
-            MismatchError: another run has put files of other settings here meanwhile.
+            MismatchError: another run has meanwhile saved files with other settings.
             WhamDataError: the disk is full or fails.
         """
         self._note(kinds)
@@ -265,12 +273,12 @@ class DreamFolder:
 
 
 def _staged(folder: Path, what: str) -> Path:
-    """Where a file is written before it is put in place."""
+    """The temporary path of a file."""
     return dream_path(folder, "dream", what)
 
 
 def _array(path: Path, shape: tuple[int, int], dtype: type) -> NDArray[Any] | None:
-    """An array in a file; None if it is not whole, or of another shape or dtype."""
+    """The array in a file; None if it is incomplete, or has another shape or dtype."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -282,7 +290,7 @@ def _array(path: Path, shape: tuple[int, int], dtype: type) -> NDArray[Any] | No
 
 @dataclass(frozen=True, slots=True)
 class _StagedFiles:
-    """Files of a dream in a folder of their own. Every picture is decoded once."""
+    """The files of a dream in a temporary folder. Every picture is decoded only once."""
 
     folder: Path
     dreamt: DreamtSteps
@@ -292,7 +300,7 @@ class _StagedFiles:
     look: Look
 
     def write(self, kinds: Sequence[FileKind]) -> None:
-        """Write these kinds. Decoded pictures go into files that are mapped."""
+        """Write these kinds of files. Decoded pictures are kept in memory-mapped files."""
         dreamt, steps = self.dreamt, self.dreamt.context
         images, actions = self.parts.from_arrays(dreamt.arrays)
         shown = set(kinds) - {"csv"}
@@ -322,21 +330,23 @@ class _StagedFiles:
         recorded: Iterator[Frames] | None,
         actions: NDArray[np.float32],
     ) -> None:
-        """A file to look at: the context's `pictures`, then the dream."""
-        path, said, look = _staged(self.folder, kind), self.provenance, self.look
+        """Write a video or pictures: the context's `pictures`, then the dream."""
+        path, provenance, look = _staged(self.folder, kind), self.provenance, self.look
         film = chain(pictures, dream)
         match kind:
             case "mp4":
                 write_dream_video(
-                    path, film, said, interpolate=look.interpolate, upscale=look.upscale
+                    path, film, provenance, interpolate=look.interpolate, upscale=look.upscale
                 )
             case "gif":
-                write_dream_gif(path, film, said, upscale=look.upscale)
+                write_dream_gif(path, film, provenance, upscale=look.upscale)
             case "png":
-                write_dream_pngs(path, dream, said, upscale=look.upscale)
+                write_dream_pngs(path, dream, provenance, upscale=look.upscale)
             case "overlay":
                 space = self.parts.space
-                write_overlay(path, recorded, dream, actions, space, said, upscale=look.upscale)
+                write_overlay(
+                    path, recorded, dream, actions, space, provenance, upscale=look.upscale
+                )
 
 
 def decoded(tokens: NDArray[np.integer], tokenizer: Tokenizer, path: Path) -> Frames:

@@ -1,12 +1,12 @@
-"""Episodes become dreams: the whole job.
+"""Make dreams from episodes: the whole job.
 
-    what there is to dream from, and what of it is there already    sources.py, files.py
-    for every batch of episodes, wherever a runner works on it:     batches.py
+    find the episodes, and the dreams that are there already        sources.py, files.py
+    for every batch of episodes, in the process where it runs:      batches.py
       read    a window of each, in the model's tokens               sources.py
-      act     recorded actions, or others                           actions.py
-      dream   all of them side by side                              inference/dream.py
-      save    each one whole                                        files.py
-    report    for every episode                                     report.py
+      act     choose recorded or other actions                      actions.py
+      dream   all of them together                                  inference/dream.py
+      save    each dream completely                                 files.py
+    report    the result for every episode                          report.py
 
 A dream depends on what it starts from, on the settings, and on the seed with the episode's own name:
 not on the batch, nor on what else is dreamt. So a run that was stopped goes on where it was.
@@ -57,12 +57,12 @@ BATCH_BYTES: Final = 2 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DreamWorkers:
-    """Workers that dream, other than this process.
+    """Workers outside this process that dream.
 
-    runner  where they are
-    open    opens the world model on a device; travels to each worker, which calls it once
-    count   how many share the dreams
-    device  where the model runs: "auto", "cpu" or "cuda"
+    runner  runs the work on them
+    open    opens the world model on a device; it is sent to each worker, which calls it once
+    count   number of workers
+    device  device of the model: "auto", "cpu" or "cuda"
     """
 
     runner: Runner
@@ -87,11 +87,11 @@ def run_dreams(
 
     Args:
         source: see `sources.open_dream_source`.
-        out: where the dreams are kept; see `files`.
+        out: folder of the dreams; see `files`.
         model: with its tokenizer.
-        settings: see `Asked.settle`.
+        settings: see `DreamChoices.settle`.
         save: kinds of files; None: `usual_files`.
-        batch_size: dreams side by side; None: as many as fit `BATCH_BYTES`, at most `MOST_BATCH`.
+        batch_size: dreams that are made together; None: as many as fit `BATCH_BYTES`, at most `MOST_BATCH`.
         speculate: guess ahead, which changes nothing but the time.
         workers: who dreams; None: this process. The dreams are the same.
         watch: is shown how far the run is.
@@ -148,33 +148,33 @@ def run_dreams(
 
 
 def usual_files(model: WorldModel) -> tuple[FileKind, ...]:
-    """Kinds of files that hold a dream's numbers: csv, and WHAM's npz of a model in `wham16`."""
+    """Kinds of files for a dream's numbers: csv, and for a model with `wham16` WHAM's npz too."""
     return ("csv", "npz") if is_wham(ModelSteps.of(model).space) else ("csv",)
 
 
 def usual_batch(model: WorldModel, context: int) -> int:
-    """Dreams whose working memory fits `BATCH_BYTES`, at least 1 and at most `MOST_BATCH`."""
+    """The number of dreams whose memory fits `BATCH_BYTES`, at least 1 and at most `MOST_BATCH`."""
     return max(1, min(MOST_BATCH, BATCH_BYTES // model.dream_bytes(context)))
 
 
 def open_same(open: Callable[[str], WorldModel], fingerprint: str, device: str) -> WorldModel:
-    """The world model in a worker.
+    """Open the world model in a worker.
 
     Raises:
-        MismatchError: it is not the one that the run was started with.
+        MismatchError: it is not the model of the run.
     """
     model = open(device)
     if (found := model.fingerprint()) != fingerprint:
         raise MismatchError(
             f"{model.name}: a worker has loaded another model ({found[:12]}, not {fingerprint[:12]}). "
-            "Give a path that is the same file everywhere"
+            "Use a path that is the same file on every machine"
         )
     return model
 
 
 @dataclass(slots=True)
 class _Run:
-    """One run in the driver: what is still to do, and what came of it."""
+    """The state of one run in the driver: the dreams to make, and the results."""
 
     source: DreamSource
     folder: DreamFolder
@@ -197,10 +197,10 @@ class _Run:
         self.progress = DreamProgress(0, self.task.settings.steps)
 
     def sort_out(self) -> None:
-        """Which dreams are there, lack a file, or are to be dreamt.
+        """Sort the dreams: complete, without some files, or not made yet.
 
         Raises:
-            MismatchError: one that is there started from something else.
+            MismatchError: an existing dream has another context.
         """
         for episode in self.source.episodes:
             saved = self.folder.saved(episode.name)
@@ -223,7 +223,7 @@ class _Run:
                 self.there.append(episode.name)
 
     def complete(self) -> None:
-        """Make the files that dreams lack, from their tokens; those without are dreamt again."""
+        """Make missing files of dreams from their tokens; dreams without tokens are made again."""
         stage = self._stage("complete", CompleteDreams(self.task))
         outcome: Outcome[Incomplete, bool]
         for outcome in self._runner.run(stage, self.to_complete, self._advance):
@@ -239,7 +239,7 @@ class _Run:
                 self.to_dream.append(item.episode)
 
     def dream_all(self, most: int) -> None:
-        """Dream what is to be dreamt, in batches of at most so many episodes."""
+        """Make the missing dreams, in batches of at most `most` episodes."""
         self.progress = DreamProgress(
             len(self.to_dream), self.task.settings.steps, failed=len(self.failed)
         )
@@ -255,7 +255,7 @@ class _Run:
             self._take(outcome)
 
     def _take(self, outcome: Outcome[Batch, Dreamt]) -> None:
-        """One batch is through: count what came of it."""
+        """Record the outcome of one batch."""
         result = outcome.result
         if isinstance(result, RefusedInput):
             failed = tuple(failure_of(episode, result) for episode in outcome.item)
@@ -275,14 +275,14 @@ class _Run:
             self.watch.message(f"{name}: dreamt", warning=False)
 
     def report(self, out: str, seconds: float) -> DreamReport:
-        """The report, in which every episode is somewhere."""
+        """The report, which counts every episode."""
         frames = self.made * self.task.settings.steps
         return DreamReport(
             out=out,
-            source=printable(self.source.told),
+            source=printable(self.source.description),
             model=self.model.name,
             mode=self.task.settings.mode,
-            actions=self.task.settings.actions.told,
+            actions=self.task.settings.actions.description,
             found=len(self.source.episodes),
             made=self.made,
             completed=self.completed,
@@ -305,7 +305,7 @@ class _Run:
         return self.workers.runner if self.workers else LocalRunner()
 
     def _stage(self, name: str, setup: Callable[[WorldModel], Work[Any, Any]]) -> Stage[Any, Any]:
-        """A stage whose workers have a world model each."""
+        """A stage in which each worker has its own world model."""
         if self.workers is None:
             service = Service("world model", lambda _: self.model)
         else:
@@ -339,7 +339,7 @@ def _check_apart(source: DreamSource, folder: DreamFolder) -> None:
     out = Path(os.path.realpath(folder.root))
     if source.root is not None and out.is_relative_to(source.root):
         raise UsageError(
-            f"--out {out}: lies in {source.root}, which the dreams start from. Use another --out"
+            f"--out {out}: is inside {source.root}, the source of the dreams. Use another --out"
         )
     for episode in source.episodes:
         if os.path.realpath(folder.path(episode.name, "npz")) == episode.source:

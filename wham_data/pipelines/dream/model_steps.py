@@ -1,10 +1,10 @@
 """A model's steps as arrays: image tokens, and actions in the action space that the model declares.
 
-What a dream leaves so that every other file can be made from it:
+These files of a dream are enough to make all its other files:
 
     WHAM's action tokens    tokens.npy   int32 [n, N + 16] in the joint vocabulary
     any other actions       tokens.npy   int32 [n, N] image tokens
-                            actions.npy  float32 [n, A] measured in the model's space
+                            actions.npy  float32 [n, A] in the model's space
 
 A model has WHAM's action tokens if its space is `wham16` and each of its 16 numbers is a token.
 """
@@ -35,12 +35,12 @@ Images = NDArray[np.integer]
 
 @dataclass(frozen=True, slots=True)
 class ModelSteps:
-    """What the steps of a world model are made of.
+    """The content of a world model's steps.
 
-    image_tokens  N
-    image_vocab   V
-    space         of the actions
-    wham_tokens   the actions are WHAM's tokens, which follow the image tokens
+    image_tokens  N, number of image tokens in a step
+    image_vocab   V, number of different image tokens
+    space         action space
+    wham_tokens   whether the actions are WHAM's tokens, which follow the image tokens
     """
 
     image_tokens: int
@@ -61,17 +61,17 @@ class ModelSteps:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files that hold steps: "tokens" and, where those don't hold the actions, "actions"."""
+        """The files of the steps: "tokens", and "actions" if the tokens do not include them."""
         return ("tokens",) if self.wham_tokens else ("tokens", "actions")
 
     def check(self, actions: Actions) -> None:
-        """Refuse actions that the model can't read.
+        """Refuse actions that the model cannot read.
 
         Args:
-            actions: float32 [n, A] measured in the model's space.
+            actions: float32 [n, A] in the model's space.
 
         Raises:
-            RefusedInput: LOG_RANGE: a value is missing, or no token stands for it.
+            RefusedInput: LOG_RANGE, a value is missing or has no token.
         """
         try:
             if self.wham_tokens:
@@ -85,11 +85,11 @@ class ModelSteps:
             )
 
     def to_arrays(self, images: Images, actions: NDArray[np.floating]) -> dict[str, NDArray[Any]]:
-        """What is saved, by the name of its file in `files`.
+        """The arrays to save, by the names in `files`.
 
         Args:
             images: integer [n, N] image tokens.
-            actions: float [n, A] measured in the model's space.
+            actions: float [n, A] in the model's space.
         """
         if not self.wham_tokens:
             return {"tokens": images.astype(np.int32), "actions": actions.astype(np.float32)}
@@ -98,12 +98,12 @@ class ModelSteps:
         return {"tokens": joint.astype(np.int32)}
 
     def from_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> tuple[Images, Actions]:
-        """Image tokens [n, N] and measured actions float32 [n, A] of what `to_arrays` gave.
+        """Image tokens [n, N] and actions float32 [n, A] from the result of `to_arrays`.
 
-        WHAM's tokens give a stick at the middle of its bin.
+        From WHAM's tokens each stick is at the middle of its bin.
 
         Raises:
-            NoTokenError: a number is no action token.
+            NoTokenError: a number is not an action token.
         """
         if not self.wham_tokens:
             return arrays["tokens"], arrays["actions"]
@@ -111,7 +111,7 @@ class ModelSteps:
         return images, decode_actions(codes - self.image_vocab)
 
     def shapes(self, steps: int) -> dict[str, tuple[tuple[int, int], type]]:
-        """Shape and dtype of each array in `files`, for so many steps."""
+        """Shape and dtype of each array in `files`, for this number of steps."""
         if self.wham_tokens:
             return {"tokens": ((steps, self.image_tokens + ACTION_SIZE), np.int32)}
         return {
@@ -121,17 +121,17 @@ class ModelSteps:
 
 
 def is_wham(space: ActionSpace) -> bool:
-    """Whether actions are in `wham16`, which WHAM's own files and tokens are for."""
+    """Whether a space is `wham16`, that of WHAM's own files and tokens."""
     return space == load_space(ACTION_SPACE)
 
 
 def check_kinds(space: ActionSpace, kinds: Sequence[str], name: str) -> None:
-    """Refuse to save what cannot hold a model's actions.
+    """Refuse kinds of files that cannot contain a model's actions.
 
     Args:
-        space: of the model.
-        kinds: files to save.
-        name: the model's.
+        space: action space of the model.
+        kinds: kinds of files to save.
+        name: of the model.
 
     Raises:
         UsageError: "npz" is among them, but the model's actions are not in `wham16`.

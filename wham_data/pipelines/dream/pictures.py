@@ -101,8 +101,8 @@ def write_dream_gif(
     """
     changes = _upscaling(upscale)
     pictures = _marked(_enlarged(_one_size(frames, path), upscale), provenance)
-    said = provenance.tags(changes)
-    comment = "\n".join(f"{name}: {text}" for name, text in said.items())
+    tags = provenance.tags(changes)
+    comment = "\n".join(f"{name}: {text}" for name, text in tags.items())
     with _whole_or_absent(path) as part:
         return write_gif(part, pictures, TEN_HZ, comment=comment, xmp=provenance.xmp(changes))
 

@@ -1,4 +1,4 @@
-"""What is asked for, and the settings that this comes to for a source and a model."""
+"""The choices of a user, and the settings made from them for a source and a model."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ USUAL_STEPS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class DreamSettings:
-    """What shapes the dreams of a run.
+    """Settings that determine the dreams of a run.
 
     mode      what the model makes
-    context   the most steps that it sees, the published context length
-    taken     steps that a dream starts from; `context` of them, but of pictures as many as there are
-    steps     K, steps to dream
-    actions   where given actions come from
-    start     the step of the episode to start from; None: the first place that will do
+    context   largest number of steps that it sees, the published context length
+    taken     number of steps in the context: `context`, or fewer if there are fewer pictures
+    steps     K, number of steps to dream
+    actions   source of the given actions
+    start     first step of the context in the episode; None: the first suitable step
+    sampling  how tokens are drawn
+    seed      of all random numbers
+    look      settings of videos and pictures
     """
 
     mode: DreamMode
@@ -60,7 +63,7 @@ class DreamSettings:
             )
 
     def need(self, save: Sequence[FileKind]) -> Need:
-        """What each dream takes of its episode, if it is to be saved like this."""
+        """The data that each dream needs of its episode, for these kinds of files."""
         return Need(
             context=self.taken,
             steps=self.steps,
@@ -71,22 +74,22 @@ class DreamSettings:
         )
 
     def agreement(self) -> dict[str, object]:
-        """What has to be equal for dreams to lie in one folder, beside the model."""
+        """The settings that must be equal for all dreams in a folder; the model must be too."""
         return {
             "mode": self.mode,
             "context": self.context,
             "context_taken": self.taken,
             "steps": self.steps,
             "start": self.start,
-            "actions": self.actions.told,
+            "actions": self.actions.description,
             "sampling": asdict(self.sampling),
             "seed": self.seed,
         }
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What somebody asks for; None leaves it to the source and the model."""
+class DreamChoices:
+    """The choices of a user; None: the default for the source and the model."""
 
     mode: str | None = None
     context: int | None = None
@@ -100,11 +103,11 @@ class Asked:
     def settle(self, source: DreamSource, model: WorldModel) -> DreamSettings:
         """The settings for this source and this model.
 
-        A recording knows its actions, so the mode is world by default. Pictures don't: the model
-        makes the actions unless they are given.
+        By default the mode is "world" for a recording, because its actions are known. For pictures
+        the model makes the actions unless they are given.
 
         Raises:
-            UsageError: what is asked for does not go together, or not with the source or model.
+            UsageError: the choices contradict each other, the source or the model.
         """
         given, holds = None, model.spec.steps
         if self.actions is not None:
@@ -114,13 +117,13 @@ class Asked:
             given = RECORDED if mode == "world" else BY_MODEL
         if mode == "world" and given is RECORDED and source.kind == "pictures":
             raise UsageError(
-                "pictures come without actions: give --actions fixed:..., random or FILE.csv, or "
-                "--mode full, in which the model makes them"
+                "pictures have no actions: use --actions fixed:..., random or FILE.csv, or --mode "
+                "full, in which the model makes them"
             )
         if mode != "world" and given is not BY_MODEL:
             raise UsageError(
-                f"mode {mode}: the model makes the actions, so --actions {given.kind} goes with "
-                "--mode world only"
+                f"mode {mode}: the model makes the actions, so --actions {given.kind} needs "
+                "--mode world"
             )
         context = min(USUAL_CONTEXT, holds) if self.context is None else self.context
         if not 1 <= context <= holds:
@@ -147,10 +150,10 @@ class Asked:
     def _of_pictures(
         self, there: int, mode: DreamMode, context: int, steps: int
     ) -> tuple[int, int]:
-        """How many pictures a dream starts from, and its steps."""
+        """The number of pictures in the context, and the number of steps."""
         if self.start is not None:
             raise UsageError(
-                "--start is a step of a recording; of pictures, give those to start from"
+                "--start is a step of a recording; for pictures, name only those to start from"
             )
         if mode != "policy":
             return min(context, there), steps
@@ -158,7 +161,7 @@ class Asked:
         steps = there - taken if self.steps is None else steps
         if steps < 1:
             raise UsageError(
-                f"mode policy finds the actions between pictures: {taken + 1} are needed, {there} "
-                "given"
+                f"mode policy finds the actions between pictures: at least {taken + 1} are needed, "
+                f"{there} were given"
             )
         return taken, steps

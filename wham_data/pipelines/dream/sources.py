@@ -1,7 +1,6 @@
-"""Where dreams start: episodes of a corpus, WHAM's .npz files, or pictures.
+"""The inputs of dreams: episodes of a corpus, WHAM's .npz files, or pictures.
 
-Only a window of an episode is ever read: the steps that a dream starts from and, of the steps after
-them, as many as it makes.
+Only a window of an episode is read: the context, and at most as many steps after it as the dream has.
 """
 
 from __future__ import annotations
@@ -54,16 +53,16 @@ MOST_PICTURE_BYTES: Final = 64 << 20
 LONGEST_PART: Final = 120
 TAKEN_NAMES: Final = frozenset({"frames", "overlay"})
 TAKEN_ENDINGS: Final = (".npz", ".mp4", ".gif", ".csv", ".npy", ".json")
-"""What a dream's files are called; another dream, of that name, would lie in their place."""
+"""Endings of a dream's files. A dream with such a name could overwrite the files of another dream."""
 
 
 class Episode(Protocol):
     """Something to dream from.
 
     Attributes:
-        name: what the dream's files are called, a relative path without an ending.
-        source: where it comes from, for people.
-        title: its own name, without folders; chance depends on it.
+        name: of the dream's files, a relative path without an ending.
+        source: the path of the input, for messages.
+        title: its own name, without folders; random numbers depend on it.
     """
 
     @property
@@ -76,10 +75,10 @@ class Episode(Protocol):
     def title(self) -> str: ...  # noqa: D102
 
     def identity(self) -> str:
-        """A text that changes with what is in it.
+        """A text that changes with the content of the episode.
 
         Raises:
-            RefusedInput: it can't be read.
+            RefusedInput: the episode cannot be read.
         """
         ...
 
@@ -87,7 +86,7 @@ class Episode(Protocol):
         """The window that a dream needs, in the tokens and the action space of the model.
 
         Raises:
-            RefusedInput: there is none, or it can't be read.
+            RefusedInput: there is no such window, or it cannot be read.
             IntegrityError: a shard is damaged.
         """
         ...
@@ -95,16 +94,18 @@ class Episode(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DreamSource:
-    """What there is to dream from, in a fixed order.
+    """The inputs of a run, in a fixed order.
 
-    root      the folder that the inputs lie in; None where single files were named
-    episodes  each with another name
-    pictures  how many, where pictures are the only episode
-    corpus    the corpus, where it is one
+    kind         of the inputs
+    description  the inputs as the user gave them, for messages
+    root         the folder of the inputs; None: single files were given
+    episodes     the episodes; their names differ
+    pictures     count of pictures, if pictures are the only episode
+    corpus       the corpus; None: the inputs are files
     """
 
     kind: SourceKind
-    told: str
+    description: str
     root: Path | None
     episodes: tuple[Episode, ...]
     pictures: int = 0
@@ -112,17 +113,20 @@ class DreamSource:
 
     @property
     def space(self) -> ActionSpace | None:
-        """The action space that it is recorded in; None where no actions are recorded."""
+        """The action space of the recorded actions; None if there are none."""
         if self.kind == "pictures":
             return None
         return load_space(ACTION_SPACE) if self.corpus is None else self.corpus.info.action_space
 
     def check(self, tokenizer: Tokenizer, space: ActionSpace) -> list[str]:
-        """Whether a model can read it; a line for everything that has to be changed for it.
+        """Check that a model can read the inputs.
 
         Args:
             tokenizer: the model's.
             space: of the model's actions.
+
+        Returns:
+            Notes, one line for each conversion that is needed.
 
         Raises:
             MismatchError: no conversion to the model's space is declared, or the corpus has other
@@ -131,38 +135,38 @@ class DreamSource:
         notes = self._check_space(space)
         if self.corpus is None:
             return notes
-        mine, theirs = tokenizer.info, self.corpus.info.tokenizer
-        if theirs is not None and theirs.fingerprint == mine.fingerprint:
+        needed, stored = tokenizer.info, self.corpus.info.tokenizer
+        if stored is not None and stored.fingerprint == needed.fingerprint:
             return notes
         found = (
             "no tokens"
-            if theirs is None
-            else f"tokens of {theirs.name} ({theirs.fingerprint[:12]})"
+            if stored is None
+            else f"tokens of {stored.name} ({stored.fingerprint[:12]})"
         )
         if self.corpus.info.frames == "none":
             raise MismatchError(
-                f"{self.told}: holds {found} and no pictures, but the model speaks those of "
-                f"{mine.name} ({mine.fingerprint[:12]}). Ingest again with the model as --tokenizer, "
-                "or with --frames jpeg or png, which the model's own tokenizer then encodes"
+                f"{self.description}: holds {found} and no pictures, but the model needs tokens of "
+                f"{needed.name} ({needed.fingerprint[:12]}). Ingest again with the model as --tokenizer, "
+                "or with --frames jpeg or png; the model's own tokenizer then encodes the pictures"
             )
         own = "its pictures are encoded with the model's own tokenizer"
-        return [*notes, f"{self.told}: holds {found}; {own}"]
+        return [*notes, f"{self.description}: holds {found}; {own}"]
 
     def _check_space(self, target: ActionSpace) -> list[str]:
-        """The same for the model's action space alone."""
+        """As `check`, for the action space only."""
         if self.space is None or self.space == target:
             return []
         try:
             _conversion(self.space, target)
         except UsageError as error:
             raise MismatchError(
-                f"{self.told}: its actions are in {self.space.name}, a world model's in "
+                f"{self.description}: its actions are in {self.space.name}, but the model's are in "
                 f"{target.name}: {error}"
             ) from None
         names = f"{self.space.name} {target.name}"
         return [
-            f"{self.told}: its actions are converted from {self.space.name} "
-            f"(`wham-data schema convert {names}` says how)"
+            f"{self.description}: its actions are converted from {self.space.name} "
+            f"(`wham-data schema convert {names}` shows the rules)"
         ]
 
 
@@ -173,26 +177,26 @@ def open_dream_source(
     limit: int | None = None,
     allow_synthetic: bool = False,
 ) -> DreamSource:
-    """Find out what there is.
+    """Find the inputs of a run.
 
     Args:
-        sources: one corpus; or .npz files and folders of them; or pictures, or a folder of them,
-            which make one episode.
-        split: take these splits of a corpus only.
-        limit: take only so many episodes, the first by name.
-        allow_synthetic: take pictures and .npz that say that a world model made them.
+        sources: one corpus; or .npz files and folders of them; or pictures or a folder of pictures,
+            which together are one episode.
+        split: use only these splits of a corpus; empty: all.
+        limit: use at most this many episodes, the first by name.
+        allow_synthetic: accept pictures and .npz files that are marked as made by a world model.
 
     Raises:
-        RefusedInput: SYNTHETIC, pictures or an .npz are dreams.
-        UsageError: a source does not exist, or they do not go together.
+        RefusedInput: SYNTHETIC, pictures or an .npz file are dreams.
+        UsageError: a source does not exist, or the sources are of different kinds.
         NoInputsError: there is nothing to dream from.
     """
     paths = [Path(os.path.realpath(source)) for source in sources]
-    told = ", ".join(map(str, sources))
+    description = ", ".join(map(str, sources))
     remote = any(map(is_url, sources))
     if remote or any((path / "corpus.json").is_file() for path in paths):
         if len(paths) > 1:
-            raise UsageError(f"{told}: dream from one corpus at a time")
+            raise UsageError(f"{description}: dream from one corpus at a time")
         corpus = Corpus.open(sources[0] if remote else paths[0])
         return _corpus_source(corpus, str(sources[0]), split, limit)
     if split:
@@ -200,35 +204,37 @@ def open_dream_source(
     given = {path for path in paths if path.suffix.lower() in PICTURE_ENDINGS}
     found = _npz_episodes([path for path in paths if path not in given])
     if found and given:
-        raise UsageError(f"{told}: dream from .npz files and from pictures one after the other")
+        raise UsageError(
+            f"{description}: dream from .npz files and from pictures one after the other"
+        )
     root = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
     if not allow_synthetic:
         _refuse_dreams([Path(each.source) for each in found[:limit]])
     if found:
-        return DreamSource("wham-npz", told, root, tuple(found[:limit]))
+        return DreamSource("wham-npz", description, root, tuple(found[:limit]))
     pictures = list(itertools.chain.from_iterable(map(_pictures_at, paths)))
     if not pictures:
         raise NoInputsError(
-            f"{told}: no corpus, no .npz of images and actions, and no PNG or JPEG pictures"
+            f"{description}: no corpus, no .npz of images and actions, and no PNG or JPEG pictures"
         )
     title = pictures[0].stem if root is None else root.name
     if not allow_synthetic:
         _refuse_dreams(pictures)
     episode = PictureEpisode(safe_name((title,)), title, tuple(pictures))
-    return DreamSource("pictures", told, root, (episode,), len(pictures))
+    return DreamSource("pictures", description, root, (episode,), len(pictures))
 
 
 def _refuse_dreams(paths: Sequence[Path]) -> None:
-    """Refuse files that say that a world model made them: RefusedInput, SYNTHETIC."""
+    """Raise RefusedInput SYNTHETIC for files that are marked as made by a world model."""
     for path in paths:
         refuse_synthetic(model_of_file(path), path.name)
 
 
 def safe_name(parts: Sequence[str]) -> str:
-    """A relative path for files named after strangers' names, which may hold anything.
+    """A relative path that is safe as a file name, made from untrusted names.
 
-    Letters, digits and `-_.+=@, ()` stay. Where anything had to go, or another dream's files could
-    be called the same, the start of the name's hash tells the two apart.
+    Letters, digits and `-_.+=@, ()` are kept. If other characters were removed, or the name could be
+    that of another dream's files, the start of the name's hash is added.
     """
 
     def safe(part: str) -> str:
@@ -247,7 +253,7 @@ def safe_name(parts: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RefusedEpisode:
-    """An input that is refused before it is opened."""
+    """An input that was refused before it was opened."""
 
     name: str
     source: str
@@ -255,11 +261,11 @@ class RefusedEpisode:
     why: RefusedInput
 
     def identity(self) -> str:
-        """Refuses."""
+        """Raises the refusal."""
         raise self.why
 
     def read(self, need: Need, tokenizer: Tokenizer, space: ActionSpace) -> Window:
-        """Refuses."""
+        """Raises the refusal."""
         del need, tokenizer, space
         raise self.why
 
@@ -278,25 +284,25 @@ class CorpusEpisode:
 
     @property
     def name(self) -> str:
-        """The same, made safe."""
+        """The episode's name as a safe file name."""
         return safe_name((self.title,))
 
     @property
     def source(self) -> str:
-        """The recording that it is of."""
+        """The source of its recording."""
         return str(self.row["source"])
 
     def identity(self) -> str:
-        """The recording's hash and the settings that made steps of it, wherever they lie by now."""
+        """The hash of the recording and that of the settings; independent of the shard."""
         return f"{self.row['recording']}-{self.row['settings']}"
 
     def read(self, need: Need, tokenizer: Tokenizer, space: ActionSpace) -> Window:
-        """Read the tokens, or encode the pictures, of the steps that are needed and no others."""
+        """Read the tokens, or encode the pictures, only of the steps that are needed."""
         view = self.corpus.open_shard(self.row["shard"])
         n_steps, first_row = self.row["n_steps"], self.row["row_start"]
         if RowRange(self.title, first_row, n_steps) not in view.episodes:
             raise IntegrityError(
-                f"{view.where}: does not hold {self.title} where the manifest says"
+                f"{view.where}: {self.title} is not at its position in the manifest"
             )
         good = np.concatenate(
             [
@@ -343,7 +349,7 @@ class CorpusEpisode:
 
 @dataclass(frozen=True, slots=True)
 class NpzEpisode:
-    """One of WHAM's own files."""
+    """One of WHAM's own .npz files."""
 
     name: str
     path: Path
@@ -356,7 +362,7 @@ class NpzEpisode:
 
     @property
     def source(self) -> str:
-        """The file."""
+        """Path of the file."""
         return str(self.path)
 
     def identity(self) -> str:
@@ -380,7 +386,7 @@ class NpzEpisode:
 
 @dataclass(frozen=True, slots=True)
 class PictureEpisode:
-    """Pictures in the order in which they were seen. What was done is not known."""
+    """Pictures in order. Their actions are not known."""
 
     name: str
     title: str
@@ -388,16 +394,16 @@ class PictureEpisode:
 
     @property
     def source(self) -> str:
-        """The first of them."""
+        """Path of the first picture."""
         return str(self.files[0])
 
     def identity(self) -> str:
-        """A hash over all of them."""
+        """A hash over all pictures."""
         digests = [hashlib.sha256(_picture_bytes(path)).digest() for path in self.files]
         return hashlib.sha256(b"".join(digests)).hexdigest()
 
     def read(self, need: Need, tokenizer: Tokenizer, space: ActionSpace) -> Window:
-        """Encode the first C and, where pictures are to follow, the next K; else the last C."""
+        """Encode the first C pictures and the next K if these are needed; else the last C."""
         if need.frames:
             start = place(np.ones(len(self.files), np.bool_), need)
             files = self.files[start : start + need.context + need.steps]
@@ -410,7 +416,7 @@ class PictureEpisode:
 
 
 def _corpus_source(
-    corpus: Corpus, told: str, split: Sequence[str], limit: int | None
+    corpus: Corpus, description: str, split: Sequence[str], limit: int | None
 ) -> DreamSource:
     unknown = [name for name in split if name not in SPLITS]
     if unknown:
@@ -418,16 +424,16 @@ def _corpus_source(
     rows = corpus.episodes.filter(pl.col("split").is_in(split) if split else pl.lit(True))
     if not len(rows):
         where = f" in {' or '.join(split)}" if split else ""
-        raise NoInputsError(f"{told}: no episodes{where} among {corpus.n_episodes}")
+        raise NoInputsError(f"{description}: no episodes{where} among {corpus.n_episodes}")
     chosen = rows if limit is None else rows.head(limit)
     episodes = [CorpusEpisode(corpus, row) for row in chosen.rows(named=True)]
     root = None if is_url(corpus.location) else Path(corpus.location)
-    return DreamSource("corpus", told, root, tuple(episodes), corpus=corpus)
+    return DreamSource("corpus", description, root, tuple(episodes), corpus=corpus)
 
 
 @cache
 def _conversion(source: ActionSpace, target: ActionSpace) -> Conversion:
-    """As `find_conversion`, which reads a file: once for all episodes."""
+    """As `find_conversion`, but cached, because that reads a file."""
     return find_conversion(source, target)
 
 

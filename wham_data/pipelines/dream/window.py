@@ -1,4 +1,4 @@
-"""The part of an episode that a dream is made from: which steps, and what is read of them."""
+"""The part of an episode that a dream needs: its steps, and the data that is read of them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.recording import Frames
 
 BATCH: Final = 32
-"""Pictures that are encoded, and so held, at a time."""
+"""Pictures that are encoded together, and so are in memory together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a dream takes of an episode.
+    """The data of an episode that a dream needs.
 
-    context  C, steps that it starts from
-    steps    K, steps that it makes
-    start    the step to start from; None: the first place that will do
-    actions  the K actions after the context are needed too
-    frames   the K pictures after the context are needed too
-    truth    those pictures are wanted, as far as there are any
+    context  C, number of steps of the context
+    steps    K, number of steps that the dream makes
+    start    first step of the context; None: the first suitable step
+    actions  whether the K actions after the context are needed
+    frames   whether the K pictures after the context are needed
+    truth    whether these pictures are read if they are there
     """
 
     context: int
@@ -39,26 +39,30 @@ class Need:
     truth: bool = False
 
     def picture_steps(self, start: int, length: int) -> range:
-        """The steps, of an episode of this length, whose pictures a window holds."""
+        """The steps whose pictures are in a window.
+
+        Args:
+            start: first step of the window.
+            length: number of steps in the episode.
+        """
         after = self.steps if self.frames or self.truth else 0
         return range(start, min(start + self.context + after, length))
 
     def action_steps(self, start: int, length: int) -> range:
-        """The steps whose actions a window holds."""
+        """The steps whose actions are in a window; arguments as for `picture_steps`."""
         return range(start, min(start + self.context + self.steps, length))
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """C steps of an episode, and what is wanted of the K steps after them.
+    """C steps of an episode, and the needed data of the K steps after them.
 
-    start     the step of the episode that it begins with
-    tokens    uint16 [C + F, N] in the model's tokens; F <= K
-    actions   float32 [C + A, D] measured in the model's space of D numbers, NaN where not known;
-              A <= K
-    pictures  uint8 [C, H, W, 3] as recorded; None: the source holds tokens alone
-    encoded   the tokens were made here, from the source's pictures
-    size      (width, height) of the source's pictures, before they were brought to the model's
+    start     number of its first step in the episode
+    tokens    uint16 [C + F, N], tokens of the model's tokenizer; F <= K
+    actions   float32 [C + A, D] in the model's space of D numbers; NaN if not known; A <= K
+    pictures  uint8 [C, H, W, 3], the recorded ones; None: the source has only tokens
+    encoded   whether the tokens were made here, from the source's pictures
+    size      (width, height) of the source's pictures, before scaling to the model's size
     """
 
     start: int
@@ -70,25 +74,26 @@ class Window:
 
 
 def place(good: NDArray[np.bool_], need: Need) -> int:
-    """The step that a window begins with.
+    """Find the first step of a window.
 
     Args:
-        good: bool [T], whether a step's action is known and the step is to be used.
-        need: what the window has to hold.
+        good: bool [T], whether a step's action is known and the step is in a `keep` range.
+        need: the data that the window must contain.
 
     Raises:
-        RefusedInput: TOO_SHORT or LOG_COVERAGE: there is no such place, or not at `need.start`.
+        RefusedInput: TOO_SHORT or LOG_COVERAGE, there is no suitable step, or `need.start` is not
+            suitable.
     """
     after = need.steps if need.actions or need.frames else 0
     span, run = need.context + after, need.context + (need.steps if need.actions else 0)
     start = need.start or 0
     if start + span > len(good):
         what = "recorded actions" if need.actions else "pictures" if need.frames else "steps"
-        asked = f"{need.context} steps of context"
-        asked += f" and {need.steps} dreamt ones with their {what}" if after else ""
+        needed = f"{need.context} steps of context"
+        needed += f" and {need.steps} dreamt ones with their {what}" if after else ""
         raise RefusedInput(
             Reason.TOO_SHORT,
-            f"{what} run out: the episode has {len(good)} steps, but {asked} from step {start} on "
+            f"{what} run out: the episode has {len(good)} steps, but {needed} from step {start} on "
             f"end at {start + span}",
         )
     if need.start is not None:
@@ -120,11 +125,11 @@ def read_window(
     context: int,
     tokenizer: Tokenizer,
 ) -> Window:
-    """The window of these pictures, which are brought to the model's size and encoded.
+    """Make a window from pictures: scale them to the model's size and encode them.
 
     Args:
-        start: the step that they begin with.
-        pictures: uint8 [h, w, 3] each, C + F in all; only the first C are kept.
+        start: step of the first picture.
+        pictures: C + F pictures, uint8 [h, w, 3] each; only the first C are kept.
         actions: float32 [C + A, D].
         context: C.
         tokenizer: the model's.

@@ -1,15 +1,15 @@
-"""A corpus becomes a data set in a format that others train from: the whole job.
+"""Write a corpus as a data set in another format: the whole job.
 
-    which episodes, and under which licences                contents.py, licences.py
-    what the format asks of them, what their actions become contents.py, writers/
-    cut where the format can't follow, shared out in parts  writers/stretches.py, writers/parts.py
-    for every part that is not there yet, wherever a runner works on it:
+    choose the episodes; check their licences               contents.py, licences.py
+    check what the format needs; convert the actions        contents.py, writers/
+    cut episodes where the format needs it; form parts      writers/stretches.py, writers/parts.py
+    for every part that is not there yet, in the process where the runner puts it:
       write it into a folder of its own                     parts.py, writers/<format>.py
-    put its files in place, then its record                folder.py
-    the files that describe all of it; the report           report.py
+    put its files in place, then its record                 folder.py
+    write the files that describe the whole; report         report.py
 
-A part is there whole or not at all, so a run that was stopped goes on where it was. An episode that
-cannot be read, or that the format cannot hold, is left out of its part and named.
+A part is there complete or not at all, so the run after a stopped one continues. An episode that
+cannot be read, or that the format cannot hold, is left out of its part and reported.
 """
 
 from __future__ import annotations
@@ -89,28 +89,28 @@ def export(
     """Write a corpus in another format. Running it again writes only what is missing.
 
     Args:
-        corpus: where it lies, or open.
-        to: the format, see `writers.WRITERS`.
-        out: folder for it; made if it is not there.
-        split: these splits only.
-        episodes: only so many episodes, the first by name.
-        version: the corpus as it stood then.
-        options: of the format, as written.
+        corpus: an open corpus, or its path or URL.
+        to: name of the format, see `writers.WRITERS`.
+        out: folder for the data set; made if it is missing.
+        split: export only these splits; empty: all.
+        episodes: export at most this many episodes, the first by name.
+        version: version of the corpus; None: the version at which it is open, or the newest.
+        options: options of the format as name -> value, as written by the user.
         mapping: TOML file with the conversion of actions to the space that the format needs.
-        tokenizer: makes pictures of tokens where no pictures are stored; the bundled one is found
-            by itself.
-        device: where that runs: "auto", "cpu" or "cuda".
-        acknowledge_licence: the caller keeps to licences that restrict the use of sources.
-        workers, ray_address: Ray workers that share the parts, and the cluster they are of; None or 0
-            and None: this process does all. What is written is the same.
-        watch: is shown how far the run is.
+        tokenizer: decodes tokens to pictures if the corpus stores no pictures; None: the bundled
+            tokenizer, if it made the tokens.
+        device: device of the tokenizer: "auto", "cpu" or "cuda".
+        acknowledge_licence: confirms that the export is within licences that restrict the use.
+        workers, ray_address: count of Ray workers, and address of the Ray cluster; None or 0 and
+            None: all work is done in this process. The files are the same in each case.
+        watch: receives progress and messages.
 
     Raises:
-        UsageError: no such corpus, format or option; the format can't hold this corpus; a licence
-            is not acknowledged.
+        UsageError: there is no such corpus, format or option, the format cannot hold this corpus,
+            or a licence is not acknowledged.
         NoInputsError: there are no episodes.
-        MismatchError: `out` holds an export of other settings or episodes, or the tokenizer is not
-            the one that made the tokens.
+        MismatchError: `out` contains an export with other settings or episodes, or the tokenizer is
+            not the one that made the tokens.
         WhamDataError: the disk fails.
     """
     started = time.monotonic()
@@ -141,7 +141,7 @@ def export(
 
 @dataclass(slots=True)
 class _Run:
-    """One run: what is still to do, and what came of it."""
+    """The state of one run: the parts to write, and the results."""
 
     rows: Sequence[EpisodeRow]
     source: ExportSource
@@ -162,7 +162,7 @@ class _Run:
     progress: ExportProgress = field(default_factory=lambda: ExportProgress(0, 0))
 
     def cut(self) -> None:
-        """The episodes, cut where the format can't follow."""
+        """Cut the episodes into the stretches that the format can hold."""
         for row in self.rows:
             try:
                 found = stretches_of(self.source, row, known=self.writer.demands.known)
@@ -179,19 +179,19 @@ class _Run:
 
     def _leave_out(self, failed: Failed) -> None:
         self.failed.append(failed)
-        self._tell(failed)
+        self._report_failure(failed)
 
     def write_all(self, runner: Runner) -> None:
-        """Write the parts that are not there."""
+        """Write the parts that are missing."""
         parts = list(self.writer.parts(self.stretches))
         self.folder.check_only(parts)
-        # A format may cut further, or leave some out.
+        # A format may cut stretches further, or leave some out.
         self.stretches = [each for part in parts for each in part.stretches]
         self.found = len(self.stretches) + len(self.failed)
         self.left_out -= sum(each.n_steps for each in self.stretches)
         records = {part.name: self.folder.record_of(part) for part in parts}
         for name, record in records.items():
-            # What failed is tried again, unless others have been numbered behind it by now.
+            # A part with failures is written again, unless later episodes have numbers after it.
             if record is not None and record.failed and not self.writer.demands.numbered:
                 records[name] = None
         missing = [part for part in parts if records[part.name] is None]
@@ -211,7 +211,8 @@ class _Run:
     ) -> None:
         """Write the parts without a record and put them in place, in order.
 
-        Ends early where an episode fails and what follows has other numbers now.
+        In a format that numbers its episodes, this ends early at a failed episode, because the
+        episodes after it now have other numbers.
         """
         items = list(self._items(parts, records))
         stage = Stage("export", WriteParts(self.writer, self.content), self.decoder)
@@ -231,7 +232,7 @@ class _Run:
     def _items(
         self, parts: Sequence[Part], records: Mapping[str, PartRecord | None]
     ) -> Iterator[PartToWrite]:
-        """The parts to write, each in the place that it has if no episode fails."""
+        """The parts to write, each with the place that it has if no episode fails."""
         places = _Places()
         for part in parts:
             if (record := records[part.name]) is None:
@@ -245,7 +246,7 @@ class _Run:
     def _publish(self, part: Part, place: Place, result: WrittenPart) -> PartRecord:
         """Put the files of a part in place, then its record."""
         for failed in result.failed:
-            self._tell(failed)
+            self._report_failure(failed)
         files: tuple[str, ...] = ()
         if result.episodes:
             staged = self.folder.staging(part.name)
@@ -269,21 +270,21 @@ class _Run:
         for path in staged.rglob("*"):
             if path.is_file() and (name := str(path.relative_to(staged))) in self.names:
                 raise UsageError(
-                    f"{part.name}: another episode is called {name} too. Export them apart, with "
-                    "--split or from two corpora"
+                    f"{part.name}: two episodes have the file name {name}. Export them separately, "
+                    "with --split or from two corpora"
                 )
 
     def _advanced(self, steps: int) -> None:
         self.progress.steps_done += steps
         self.watch.progressed(self.progress)
 
-    def _tell(self, failed: Failed) -> None:
+    def _report_failure(self, failed: Failed) -> None:
         self.progress.failed += 1
         line = f"{failed.episode} ({failed.source}) failed [{failed.reason}]: {failed.message}"
         self.watch.message(line, warning=False)
 
     def describe(self) -> None:
-        """Write the files that describe all of the export."""
+        """Write the files that describe the whole export."""
         if self.written:
             staged = self.folder.staging("description")
             staged.mkdir(parents=True)
@@ -292,7 +293,7 @@ class _Run:
         self.folder.describe(attribution(self.rows), self._listed())
 
     def report(self, out: str, notes: Sequence[str], started: float) -> ExportReport:
-        """What became of every episode."""
+        """The report, which counts every episode."""
         conversion, space = self.source.conversion, self.content.space
         return ExportReport(
             corpus=self.source.corpus.location,
@@ -318,7 +319,7 @@ class _Run:
         )
 
     def _listed(self) -> Iterator[Mapping[str, object]]:
-        """Where each episode lies and where it comes from."""
+        """The files and the source of each episode."""
         by_name = {each.name: each for each in self.stretches}
         for written in self.written:
             for number, name in enumerate(written.episodes):
@@ -346,33 +347,37 @@ class _Run:
 
 @dataclass(slots=True)
 class _Places:
-    """Counts what is written, part after part."""
+    """Counts the episodes and steps of the parts, in order."""
 
     before: dict[str, tuple[int, int]] = field(
         default_factory=lambda: dict.fromkeys(SPLITS, (0, 0))
     )
 
     def next_of(self, split: str) -> Place:
-        """How much lies before the next part, which is of this split."""
+        """The place of the next part: how many episodes and steps come before it.
+
+        Args:
+            split: of the next part.
+        """
         episodes, steps = (sum(each) for each in zip(*self.before.values(), strict=True))
         return Place(episodes, steps, *self.before[split])
 
     def add(self, split: str, episodes: int, steps: int) -> None:
-        """A part follows."""
+        """Count a part that will be written."""
         before = self.before[split]
         self.before[split] = before[0] + episodes, before[1] + steps
 
     def add_written(self, written: Written) -> None:
-        """A part that is written follows."""
+        """Count a part that is written."""
         self.add(written.split, len(written.episodes), sum(written.steps))
 
 
 def in_order(
     items: Sequence[PartToWrite], outcomes: Iterator[Outcome[PartToWrite, WrittenPart]]
 ) -> Iterator[WrittenPart]:
-    """What came of each part, in their order, whichever was ready first.
+    """The results in the order of the parts, whatever the order in which they are finished.
 
-    A part whose worker died has none of its episodes.
+    If the worker of a part died, all its episodes have failed.
     """
     ready: dict[str, WrittenPart] = {}
     for item in items:
@@ -389,9 +394,11 @@ def in_order(
 
 def _check_apart(corpus: Corpus, out: str) -> None:
     if "://" in out:
-        raise UsageError(f"--out {out}: exports are written to a folder; copy it there afterwards")
+        raise UsageError(
+            f"--out {out}: exports are written to a local folder; copy the folder there afterwards"
+        )
     if "://" in corpus.location:
         return
     real, location = Path(os.path.realpath(out)), Path(os.path.realpath(corpus.location))
     if real.is_relative_to(location) or location.is_relative_to(real):
-        raise UsageError(f"--out {out}: the corpus lies there. Use another --out")
+        raise UsageError(f"--out {out}: this is the folder of the corpus. Use another --out")

@@ -1,4 +1,4 @@
-"""Licences of what is exported: which need a person's word, and the text that goes beside it."""
+"""Licences of exported episodes: which restrict the use, and the text file about them."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ _RESTRICTED: Final = re.compile(
 
 
 def is_restricted(license: str | None) -> bool:
-    """Whether a licence allows less than any use: it is not commercial, or for research alone."""
+    """Whether a licence restricts the use, such as to non-commercial use or to research."""
     return license is not None and _RESTRICTED.search(license) is not None
 
 
 def licences_of(rows: Sequence[EpisodeRow]) -> dict[str, int]:
-    """How many episodes are under each licence, sorted by its text."""
+    """Count of episodes for each licence, sorted by the licence's text."""
     return dict(sorted(Counter(row.license or NOT_STATED for row in rows).items()))
 
 
 def check_licences(rows: Sequence[EpisodeRow], *, acknowledged: bool) -> None:
-    """Refuse to pass on what not everyone may use, unless somebody says that they know.
+    """Refuse episodes with restrictive licences, unless the user has acknowledged them.
 
     Raises:
-        UsageError: naming the licences.
+        UsageError: there are such licences, and they are not acknowledged; the message names them.
     """
     restricted = [name for name in licences_of(rows) if is_restricted(name)]
     if restricted and not acknowledged:
         some = printable("; ".join(restricted[:3]))
         raise UsageError(
             f"{len(restricted)} licences of the sources restrict their use ({some[:300]}): read "
-            "them, and say --acknowledge-licence if what you will do is within them"
+            "them, and add --acknowledge-licence if they allow your use"
         )
 
 
 def attribution(rows: Sequence[EpisodeRow]) -> str:
-    """What is written beside an export: each licence, and the sources that it holds for."""
+    """The text of the file about licences: each licence, and its sources."""
     lines = [
-        "What this data was made from, and under which licence each source was said to be.",
-        "Whoever passes it on passes on these terms too.",
+        "The sources of this data, and the licence stated for each of them.",
+        "If you pass this data on, these licences still apply.",
     ]
     for name in licences_of(rows):
-        mine = [row for row in rows if (row.license or NOT_STATED) == name]
-        sources = sorted({row.source for row in mine})
-        note = " (restricted: not for every use)" if is_restricted(name) else ""
-        lines += ["", f"Licence: {printable(name)}{note}", f"Episodes: {len(mine)}", "Sources:"]
+        licensed = [row for row in rows if (row.license or NOT_STATED) == name]
+        sources = sorted({row.source for row in licensed})
+        note = " (restricted use)" if is_restricted(name) else ""
+        lines += ["", f"Licence: {printable(name)}{note}", f"Episodes: {len(licensed)}", "Sources:"]
         lines += [f"  {printable(source)}" for source in sources[:MOST_SOURCES]]
         if len(sources) > MOST_SOURCES:
             lines.append(f"  and {len(sources) - MOST_SOURCES} more: see episodes.jsonl")

@@ -1,4 +1,4 @@
-"""What a corpus is going to agree on: settings, action space, tokenizer, and which columns it has."""
+"""Make the description of a new corpus: its settings, action space, tokenizer and columns."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def corpus_info(
     reader: str = "auto",
     player_key: PlayerKey | None = None,
 ) -> CorpusInfo | NoneRead:
-    """What the corpus will agree on: the settings, with the action space and tokenizer looked up.
+    """The description of the corpus, with its action space and tokenizer looked up.
 
-    An existing corpus keeps its columns and, where no space is chosen, its space. A new one has
-    what its recordings hold: see `columns_held`.
+    An existing corpus keeps its columns. It keeps its action space if the settings name none. The
+    columns of a new corpus are those of its recordings: see `columns_held`.
 
     Returns:
         The settings; `NoneRead` where nothing says which action space they have.
 
     Raises:
-        MismatchError: the corpus was begun with another players' key, or without one.
+        MismatchError: the corpus was begun with another key for players, or without one.
     """
     if open_storage(out).exists("corpus.json"):
         info = Corpus.open(out).info
@@ -77,11 +77,14 @@ def corpus_info(
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What the steps of a corpus hold besides pictures and tokens.
+    """The columns of a corpus besides pictures and tokens.
 
-    space    None: no recording that opened has a log
-    refused  recordings that did not open on the way
-    opened   how many did
+    space       action space; None: no recording that was opened has a log
+    state_size  values per state; 0: no states
+    reward      whether there is a column of rewards
+    text        whether there is a column of texts
+    refused     recordings that could not be opened
+    opened      count of recordings that were opened
     """
 
     space: ActionSpace | None
@@ -118,11 +121,12 @@ class NoneRead:
 
 
 def columns_held(plan: IngestPlan, settings: IngestSettings) -> Columns:
-    """What a new corpus holds: of each format the first recording, by key, that opens is looked at.
+    """Find the columns of a new corpus by opening some of its recordings.
 
-    The action space is that of the first that has a log, the size of the state likewise; there is
-    a column of rewards or texts if any of them has some. Where none of those has a log, more are
-    opened until one has, but no more than `MOST_LOOKED_AT`.
+    Of each format, the first recording (by key) that opens is used. The action space is that of the
+    first of them with a log, the size of the state that of the first with states. There is a column
+    of rewards or texts if any of them has some. If none of them has a log, more recordings are
+    opened until one has, but at most `MOST_LOOKED_AT`.
     """
     looked_at: dict[str, OpenRecording] = {}
     refused: list[Refusal] = []
@@ -155,10 +159,10 @@ def columns_held(plan: IngestPlan, settings: IngestSettings) -> Columns:
 
 
 def tokenizer_of(settings: IngestSettings) -> TokenizerInfo | None:
-    """What the corpus notes of the tokenizer.
+    """The description of the tokenizer; None if there is none.
 
     Raises:
-        UsageError: it takes frames of another size.
+        UsageError: the tokenizer needs frames of another size.
     """
     if settings.tokenizer is None:
         return None
@@ -168,16 +172,16 @@ def tokenizer_of(settings: IngestSettings) -> TokenizerInfo | None:
     if info.frame_size != settings.size:
         width, height = info.frame_size
         raise UsageError(
-            f"tokenizer {info.name} takes frames of {width}x{height}, not "
+            f"tokenizer {info.name} needs frames of {width}x{height}, not "
             f"{settings.size[0]}x{settings.size[1]}; use --size {width}x{height} or --tokenizer none"
         )
     return info
 
 
 def bytes_per_step(info: CorpusInfo) -> float:
-    """About how many bytes a step takes in a shard.
+    """Estimated size of a step in a shard, in bytes.
 
-    JPEG and PNG are taken at 0.47 and 1.2 bytes per pixel, as measured on 300x180 gameplay.
+    A JPEG is estimated at 0.47 bytes per pixel and a PNG at 1.2, as measured on 300x180 gameplay.
     """
     pixels = info.size[0] * info.size[1]
     coded = {"none": 0.0, "jpeg": 0.47, "png": 1.2}[info.frames] * pixels

@@ -1,8 +1,9 @@
-"""The program of a decoder process: opens and decodes what `decoder_process.py` asks for.
+"""The program of a decoder process. It opens and decodes recordings for `decoder_process.py`.
 
     python -m wham_data.pipelines.ingest.decoder_child FD
 
-FD is its end of a socket pair. It leaves when the other end is gone, or silent for IDLE_SECONDS.
+FD is its end of a socket pair. It exits when the other end is closed, or sends nothing for
+IDLE_SECONDS.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ ORPHANED_AFTER: Final = 20
 
 
 class WithoutPandas:
-    """Finds no pandas: PyArrow loads it where it can, which takes longer than all the rest here."""
+    """Hides pandas from PyArrow, which imports it if it is there; the import takes very long."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> None:
@@ -44,7 +45,7 @@ class WithoutPandas:
 
 
 def main() -> None:
-    """Serve the other end until it is gone."""
+    """Answer requests until the other end is closed."""
     leave_the_network()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -53,10 +54,10 @@ def main() -> None:
 
 
 def leave_the_network() -> None:
-    """Go where there is no network, if the kernel lets us; before any thread is started.
+    """Move this process to a namespace without a network, if the kernel allows it.
 
-    Whoever is not root needs a user namespace for it; in one, root would lose the right to read
-    what belongs to others.
+    Must be called before any thread is started. A process that is not root needs a new user
+    namespace too. Root must not make one: in it, root could no longer read the files of other users.
     """
     ctypes.CDLL(None).unshare(NEW_NETWORK if os.geteuid() == 0 else NEW_USER | NEW_NETWORK)
 
@@ -65,10 +66,10 @@ def serve(connection: Connection) -> None:
     """Answer requests one after the other.
 
     Raises:
-        EOFError, OSError: the other end is gone.
+        EOFError, OSError: the other end is closed.
     """
     sys.meta_path.insert(0, WithoutPandas)
-    # Not before, for they start threads.
+    # Imported only now, because these modules start threads.
     from wham_data.pipelines.ingest.decoder_process import IDLE_SECONDS, OpenRequest
     from wham_data.pipelines.readers import open_recording
 
@@ -76,11 +77,11 @@ def serve(connection: Connection) -> None:
     source: OpenRecording | None = None
     request: OpenRequest | None = None
     while connection.poll(IDLE_SECONDS):
-        asked = connection.recv()
+        message = connection.recv()
         answer: Any
         try:
-            if isinstance(asked, OpenRequest):
-                request, source = asked, None
+            if isinstance(message, OpenRequest):
+                request, source = message, None
                 limit_memory(request.decoding.memory_mb * MB)
                 with ends_after(request.seconds):
                     fault_point("recording.open", request.recording.source)
@@ -96,7 +97,7 @@ def serve(connection: Connection) -> None:
             else:
                 assert request is not None
                 assert source is not None
-                send_frames(connection, asked, request, source)
+                send_frames(connection, message, request, source)
                 answer = source.lost_frames()
         except BrokenPipeError:
             return
@@ -107,7 +108,7 @@ def serve(connection: Connection) -> None:
 
 
 def check_unchanged(request: OpenRequest) -> None:
-    """Refuse a recording whose files are not those that were asked for.
+    """Refuse a recording whose files have changed since the request was made.
 
     Raises:
         RefusedInput: CHANGED_WHILE_READ.
@@ -116,20 +117,27 @@ def check_unchanged(request: OpenRequest) -> None:
 
     if FileState.of(request.recording) != request.files:
         raise RefusedInput(
-            Reason.CHANGED_WHILE_READ, "its files changed meanwhile: is it still recorded?"
+            Reason.CHANGED_WHILE_READ, "its files changed meanwhile: is it still being recorded?"
         )
 
 
 def send_frames(
-    connection: Connection, asked: FramesRequest, request: OpenRequest, source: OpenRecording
+    connection: Connection, wish: FramesRequest, request: OpenRequest, source: OpenRecording
 ) -> None:
-    """Decode, and send each batch as soon as the one before has been taken."""
+    """Decode frames and send each batch, after the other end has received the one before.
+
+    Args:
+        connection: to the other end.
+        wish: which frames to send.
+        request: the request with which the recording was opened.
+        source: the open recording.
+    """
     import numpy as np
 
     from wham_data.pipelines.ingest.decoder_process import Pictures
 
     batches = source.frames(
-        asked.picks, asked.size, fit=asked.fit, batch=asked.batch, threads=asked.threads
+        wish.picks, wish.size, fit=wish.fit, batch=wish.batch, threads=wish.threads
     )
     while True:
         with ends_after(request.decoding.silence_s):
@@ -142,14 +150,14 @@ def send_frames(
 
 
 def facts_of(source: OpenRecording) -> dict[str, Any]:
-    """What an open recording holds besides its pictures, by name."""
+    """The attributes of an open recording, without its pictures, by name."""
     from wham_data.pipelines.ingest.decoder_process import FACTS
 
     return {name: getattr(source, name) for name in FACTS}
 
 
 def limit_memory(n_bytes: int) -> None:
-    """Let this process allocate so much and no more; files that it maps do not count."""
+    """Limit the memory that this process may allocate; memory-mapped files do not count."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     known = [each for each in (n_bytes, hard) if each != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min(known, default=resource.RLIM_INFINITY), hard))
@@ -157,9 +165,10 @@ def limit_memory(n_bytes: int) -> None:
 
 @contextmanager
 def ends_after(seconds: float) -> Iterator[None]:
-    """End this process if the block takes far longer, for then nobody waits for it any more.
+    """End this process if the block takes more than ORPHANED_AFTER times as long.
 
-    The watch is a C thread that does not need the interpreter, which a codec may keep for ever.
+    By then the other end no longer waits for it. The timer is a C thread that does not need the
+    interpreter, because a codec may hold the interpreter forever.
     """
     faulthandler.dump_traceback_later(ORPHANED_AFTER * seconds, exit=True)
     try:
@@ -169,7 +178,7 @@ def ends_after(seconds: float) -> Iterator[None]:
 
 
 def refusal_of(error: Exception, request: OpenRequest | None) -> WhamDataError:
-    """The message for an error: whatever a recording does to its reader costs that recording alone."""
+    """Turn an error into a refusal, so that a bad recording costs that recording alone."""
     match error:
         case WhamDataError():
             return error
@@ -178,7 +187,7 @@ def refusal_of(error: Exception, request: OpenRequest | None) -> WhamDataError:
             return RefusedInput(
                 Reason.OUT_OF_MEMORY,
                 f"needs more memory than the {memory} allowed for decoding; "
-                "raise --decode-memory if it is real",
+                "raise --decode-memory if the recording really needs it",
             )
         case OSError():
             return RefusedInput(Reason.UNREADABLE, f"cannot be read: {error.strerror or error}")

@@ -30,7 +30,7 @@ def dry_run(
     settings: IngestSettings,
     choices: IngestChoices = ALL,
 ) -> DryRun:
-    """What an ingest would do. Reads clocks and logs, decodes nothing, writes nothing.
+    """Predict what an ingest would do. Reads clocks and logs; decodes and writes nothing.
 
     Raises:
         NoInputsError: no recording was found.

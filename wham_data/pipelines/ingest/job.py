@@ -1,18 +1,18 @@
-"""Recordings become a corpus: the whole job.
+"""Make a corpus from recordings: the whole job.
 
-    plan      what was found, and what of it is new                plan.py
-    agree     the corpus' settings, action space and columns       corpus_settings.py
-    for every recording, wherever a runner works on it:            stages.py
+    plan      find the recordings, and which of them are new       plan.py
+    describe  the corpus' settings, action space and columns       corpus_settings.py
+    for every recording, in the process where the runner puts it:  stages.py
       open    its clocks and its log                               readers/
-      place   steps on the grid, the frame on screen at each       align.py
+      place   steps on the grid, and choose the frame of each      align.py
       decode  those frames, in batches                             video.py
       encode  them into tokens                                     inference/tokenizer.py
       write   one shard                                            corpus/shards.py
-    commit    what is done, now and then                           corpus/corpus.py
-    report    for every input and every frame                      report.py
+    commit    finished recordings, every few seconds               corpus/corpus.py
+    report    the result for every input and every frame           report.py
 
-One shard per recording, named by the hash of the recording and the settings: a run that is killed
-leaves nothing behind that the next one does not write again, byte for byte.
+Each recording becomes one shard, whose name is a hash of the recording and the settings. So the run
+after a killed one writes the same files again, byte for byte.
 """
 
 from __future__ import annotations
@@ -85,34 +85,36 @@ def ingest(
     allow_forgotten: bool = False,
     watch: ProgressListener | None = None,
 ) -> IngestReport:
-    """Bring recordings to a grid of steps, tokenise them and write or extend a corpus.
+    """Resample recordings to a grid of steps, tokenize them, and write or extend a corpus.
 
-    What `wham-data ingest` calls. Running it again does only what is missing.
+    The command `wham-data ingest` calls this. Running it again adds only what is missing.
 
     Args:
         sources: files and folders.
-        out: where the corpus is or shall be.
+        out: path of the corpus; it may already exist.
         tokenizer: "wham-tiny", a folder, or None for a corpus without tokens.
-        actions: action space of the corpus; None: the one the recordings are in.
-        frames: whether to keep each step's picture: "none", "jpeg" or "png".
-        rate: steps per second; None keeps the source's own frames as steps.
+        actions: action space of the corpus; None: that of the recordings.
+        frames: whether to store the picture of each step: "none", "jpeg" or "png".
+        rate: steps per second; None: every frame of the source is a step.
         size: (width, height) of a frame in pixels.
-        settings: everything that shapes the steps; the five arguments before are then ignored.
+        settings: all settings that determine the steps; the five arguments before are then ignored.
         reader: "auto", or the name of the only reader to use.
-        workers: recordings in work at once; None: one per CPU; 0: in this process, without Ray.
-        ray_address: of a running Ray cluster; None: one is started here for this run.
-        device: of the tokenizer, "auto", "cpu" or "cuda".
-        limit: take only so many recordings, the first by path.
-        retry_quarantined: try again what an earlier run refused.
-        without_actions: take videos that have no log too: no action of them is known.
-        license: of recordings whose source names none.
-        player_key: file with the key of the pseudonyms by which players are stored; None: they are
-            stored by name.
-        allow_forgotten: take in what `forget` has taken out; else it is left out, with a message.
-        watch: is shown how far the run is.
+        workers: count of recordings to work on at once; None: one per CPU; 0: in this process,
+            without Ray.
+        ray_address: address of a running Ray cluster; None: start one here for this run.
+        device: device of the tokenizer: "auto", "cpu" or "cuda".
+        limit: ingest at most this many recordings, the first by path.
+        retry_quarantined: try recordings again that an earlier run refused.
+        without_actions: also ingest videos without a log; none of their actions is known.
+        license: licence of recordings whose source states none.
+        player_key: file with the key for storing players under pseudonyms; None: they are stored
+            by name.
+        allow_forgotten: ingest recordings that `forget` has removed; if False, they are left out
+            with a message.
+        watch: receives progress and messages.
 
     Raises:
-        UsageError: an argument makes no sense.
+        UsageError: an argument is not valid.
         MismatchError: the corpus was made with other settings.
         NoInputsError: no recording was found.
     """
@@ -153,7 +155,7 @@ def run_ingest(
     device: str = "auto",
     watch: ProgressListener | None = None,
 ) -> IngestReport:
-    """The job itself; see `ingest` and the head of this module."""
+    """Do the whole job; see `ingest` and the top of this module."""
     watch = watch or Silent()
     started = time.monotonic()
     found = planned(sources, settings, choices)
@@ -212,7 +214,7 @@ def run_record(
     report: IngestReport,
     ended: BaseException | None,
 ) -> dict[str, object]:
-    """The record of a run for `runs/`, also of a run that failed."""
+    """The record of a run for the folder `runs/`; a failed run has one too."""
     keys = [found.key for found in plan.recordings]
     return {
         "command": "ingest",
@@ -241,14 +243,14 @@ def exit_code(ended: BaseException | None, report: IngestReport) -> int:
 
 @dataclass(frozen=True, slots=True)
 class IngestWork:
-    """Set-up of the stage: travels to the workers and is called once in each."""
+    """Set-up of the stage. It is sent to the workers, and each worker calls it once."""
 
     settings: IngestSettings
     corpus: Corpus
     threads: int
 
     def __call__(self, encoder: Encoder | None) -> Work[Found, Ingested]:
-        """The work on one recording."""
+        """The function that ingests one recording."""
 
         def once(found: Found, advance: Advance) -> Ingested:
             return ingest_recording(
@@ -258,14 +260,14 @@ class IngestWork:
         def work(found: Found, advance: Advance) -> Ingested:
             try:
                 return once(found, advance)
-            except DecoderDied:  # it may have been killed from outside
+            except DecoderDied:  # another process may have killed it, so try once more
                 return once(found, advance)
 
         return work
 
 
 def decode_threads(recordings: int) -> int:
-    """Threads for each recording's decoder: every core for one alone, else one each."""
+    """Threads for the decoder of each recording: several for a single recording, else one."""
     return min(os.cpu_count() or 1, MOST_DECODE_THREADS) if recordings == 1 else 1
 
 
@@ -315,7 +317,7 @@ class _Run:
         self.watch.progressed(self.progress)
 
     def take(self, outcome: Outcome[Found, Ingested]) -> None:
-        """Take the outcome of one recording, and commit if it is time."""
+        """Record the outcome of one recording, and commit if it is time."""
         found, result = outcome.item, outcome.result
         self.progress.done += 1
         self.progress.bytes_done += found.bytes
@@ -361,7 +363,7 @@ class _Run:
         self.watch.message(refusal.line, warning=True)
 
     def report(self, seconds: float) -> IngestReport:
-        """The report, in which everything adds up."""
+        """The report of the run; its counts add up as in `IngestReport`."""
         plan, corpus = self.plan, self.corpus
         if plan.in_quarantine:
             self.reasons["refused by an earlier run"] += len(plan.in_quarantine)

@@ -1,9 +1,10 @@
-"""A recording's log in the action space of the corpus, and its actions step by step.
+"""Convert a recording's log to the action space of the corpus, and to one action for each step.
 
-Most of a conversion is made of samples: a button held, a stick tilted. An axis that is made of a
-speed, such as a stick of mouse motion, is made of steps instead: how far the mouse went in a step, by
-how long the step is. The times between a log's rows say little of speed where it tells of motion in
-bursts, and a row that lasts over the edge of a step belongs to both.
+Most dimensions are converted sample by sample: whether a button is held, how far a stick is tilted.
+A dimension that is computed from a speed, such as a stick from mouse motion, is converted step by
+step instead: the distance that the mouse moved in the step, divided by the step's duration. The
+rows of a log cannot be used for that, because many logs write motion in bursts, so the time between
+two rows says little about speed. A row that covers the edge between two steps belongs to both.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ MOSTLY: Final = 0.5
 class ProjectedLog:
     """A log in the action space of the corpus.
 
-    track   in that space; axes made of speeds are at rest in it
-    moving  the log that those axes are made of, in the space that `speeds` starts from; None: no
-            axis is made of a speed
-    speeds  how they are made
-    cut     dimension -> number of rows in which the conversion cut it off
+    track   the converted log; dimensions that are computed from a speed are at rest in it
+    moving  the log that those dimensions are computed from, in the source space of `speeds`; None:
+            there is no such dimension
+    speeds  the conversion for those dimensions
+    cut     dimension -> count of rows in which the conversion clipped it
     """
 
     track: ActionTrack
@@ -71,7 +72,7 @@ class ProjectedLog:
 
         Args:
             edges_ns: int64 [T + 1], step k covers [edges_ns[k], edges_ns[k + 1]).
-            axis_rule: how the values of a stick within a step become one.
+            axis_rule: how the values of a stick within a step are combined into one.
         """
         steps = resample_actions(self.track, edges_ns, axis_rule)
         if self.moving is None or self.speeds is None:
@@ -83,13 +84,16 @@ class ProjectedLog:
 
 
 def moved(track: ActionTrack, edges_ns: Nanos) -> NDArray[np.float64]:
-    """How far the deltas of a log went in each step; everything else is at rest, float64 [T, A].
+    """The motion in each step: the sum of each dimension of kind "delta" over the step.
 
-    The motion of a row is spread evenly until the next row, but over one step at most.
+    The motion of a row is spread evenly over the time until the next row, but over one step at most.
 
     Args:
-        track: the log; what is missing in it did not move.
+        track: the log; a missing value counts as no motion.
         edges_ns: int64 [T + 1], step k covers [edges_ns[k], edges_ns[k + 1]).
+
+    Returns:
+        float64 [T, A]; dimensions of other kinds are 0.
     """
     longest_ns = int(np.diff(edges_ns).max())
     start_ns = track.times_ns
@@ -107,16 +111,19 @@ def moved(track: ActionTrack, edges_ns: Nanos) -> NDArray[np.float64]:
 def project(
     track: ActionTrack | None, space: ActionSpace, settings: IngestSettings
 ) -> ProjectedLog | None:
-    """The log in the corpus' action space; None stays None.
+    """Convert a log to the action space of the corpus.
 
     Args:
-        track: as the reader gave it.
-        space: of the corpus.
-        settings: say whether somebody asked for that space, and by which mapping.
+        track: the log from the reader; None: the recording has none.
+        space: action space of the corpus.
+        settings: name the action space and the mapping that the user chose, if any.
+
+    Returns:
+        The converted log; None if `track` is None.
 
     Raises:
-        RefusedInput: SPACE_MISMATCH, it is in another space and nobody asked for a conversion, or
-            there is none.
+        RefusedInput: SPACE_MISMATCH, the log has another action space, and the user did not choose
+            one or there is no conversion.
     """
     if track is None or track.space == space:
         return None if track is None else ProjectedLog(track)
@@ -126,8 +133,8 @@ def project(
         how = f"--actions {space.name}" if converts else by_mapping
         raise RefusedInput(
             Reason.SPACE_MISMATCH,
-            f"its log is in the action space {track.space.name}, the corpus in {space.name}; "
-            f"ask for a conversion with {how}",
+            f"its log has the action space {track.space.name}, but the corpus has {space.name}; "
+            f"convert it with {how}",
         )
     try:
         mapping = settings.mapping

@@ -196,7 +196,7 @@ def make_plan(
 def planned(
     sources: Sequence[str | Path], settings: IngestSettings, choices: IngestChoices
 ) -> IngestPlan:
-    """What there is to ingest, before any corpus is looked at.
+    """Find the recordings, without comparing them with the corpus.
 
     Raises:
         NoInputsError: no recording was found.
@@ -212,7 +212,7 @@ def planned(
     if not plan.found:
         raise NoInputsError(
             f"{', '.join(map(str, sources))}: no recording found "
-            f"({len(plan.ignored)} other files); wham-data ingest --help says what is read"
+            f"({len(plan.ignored)} other files); wham-data ingest --help lists the known formats"
         )
     return plan
 

@@ -38,7 +38,7 @@ class IngestProgress(Progress):
 
     @property
     def hours(self) -> float:
-        """Hours of play brought to the grid."""
+        """Hours of play on the grid of steps so far."""
         return self.frames / self.rate / 3600 if self.rate else 0.0
 
     @property
@@ -69,13 +69,13 @@ class IngestReport:
     found = ingested + duplicates + quarantined + already_there + not_reached + forgotten
     frames_in = frames_used + the sum of frames_dropped, over the recordings ingested
 
-    corpus, version  where, and the manifest's version afterwards; None: no corpus was begun, for no
-                     recording could be read
-    not_reached      inputs a run that ended early did not come to
-    forgotten        left out, for their player, their match or they themselves were forgotten
-    ignored_files    files that are no recordings and belong to none
-    hours            of play, brought to the grid
-    reasons          quarantined inputs by reason code
+    corpus, version  location of the corpus, and the version of its manifest after the run;
+                     None: no corpus was begun, because no recording could be read
+    not_reached      inputs that were not tried, because the run ended early
+    forgotten        inputs left out, because `forget` removed them, their player or their match
+    ignored_files    files that are not part of a recording
+    hours            hours of play on the grid of steps
+    reasons          counts of quarantined inputs by reason code
     seconds          wall time
     """
 
@@ -100,7 +100,7 @@ class IngestReport:
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 3 some inputs are in quarantine, 6 nothing came of anything."""
+        """0: all done; 3: some inputs are in quarantine; 6: no input was ingested, in this run or before."""
         if not (self.ingested or self.already_there or self.forgotten):
             return NoInputsError.exit_code
         return RefusedInput.exit_code if self.quarantined else 0
@@ -108,14 +108,15 @@ class IngestReport:
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """What an ingest would do, before anything is decoded.
+    """The prediction of an ingest, made without decoding.
 
-    recordings       that would be ingested, `readers` says how many by which reader
-    hours            of video in them
-    steps            that they would make
-    estimated_bytes  of shards
-    refused          path -> reason of what would go to quarantine
-    notes            path -> what a person should know
+    recordings       count of recordings that would be ingested
+    readers          their counts by reader
+    hours            hours of video in them
+    steps            count of steps they would give
+    estimated_bytes  estimated size of the shards
+    refused          path -> reason, for inputs that would go to quarantine
+    notes            path -> notes for the user
     """
 
     found: int

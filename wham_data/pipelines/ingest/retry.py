@@ -1,4 +1,4 @@
-"""Tries refused inputs again, with the settings of the corpus that refused them."""
+"""Ingest refused inputs again, with the settings of the corpus that refused them."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def retry(
     """Ingest the inputs in quarantine again. An input that succeeds leaves the quarantine.
 
     Args:
-        location: location of the corpus.
+        location: path or URL of the corpus.
         runner: runs the work.
         reason: try only inputs that were refused for this reason; None: all.
         tokenizer: path of the corpus' tokenizer, if its name is not enough to find it.
         limits, decoding: new limits, for inputs that were refused because of a limit.
-        player_key: the key of the pseudonyms of the corpus' players.
+        player_key: key of the pseudonyms of the corpus' players.
         watch: receives progress and messages.
 
     Raises:
-        NoInputsError: there is nothing to try again, or the inputs no longer exist.
-        MismatchError: the corpus has settings that its description does not store in full.
+        NoInputsError: nothing was refused, or the inputs no longer exist.
+        MismatchError: the description of the corpus does not store all its settings in full.
     """
     corpus = Corpus.open(location)
     table = corpus.quarantine
@@ -76,8 +76,8 @@ def retry(
 def settings_of(info: CorpusInfo, tokenizer: str | None = None) -> IngestSettings:
     """The settings with which a corpus was made, as far as its description stores them.
 
-    Of a mapping, or a file given as an option, only the hash is stored. It is left out here, and
-    opening the corpus then fails with MismatchError.
+    For a mapping, and for a file given as an option, a corpus stores only a hash. These settings are
+    left out here, and opening the corpus then raises MismatchError.
     """
     stored = info.settings
     train, val, test = map(float, str(stored["split"]).split(","))

@@ -1,4 +1,4 @@
-"""What shapes the steps of a corpus."""
+"""The settings of an ingest: those that determine the steps, and the choices of one run."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ from wham_data.schemas.recording import AxisRule, Fit
 
 @dataclass(frozen=True, slots=True)
 class IngestSettings:
-    """What shapes the steps. Equal settings, equal bytes; the corpus keeps them.
+    """Settings that determine the steps. Equal settings give equal bytes; the corpus stores them.
 
     rate         steps per second; None: every source frame is a step
-    size, fit    (width, height) in pixels, and how a picture of another shape is brought to it
-    actions      name of the corpus' action space; None: the one the recordings are in
-    tokenizer    reference of the tokenizer; None: no tokens
-    frames       whether to keep each step's picture too, and how it is coded
-    axis_rule    how the values of a stick within a step become one
-    max_gap_ns   longest time without a new frame, or without a log row, that is bridged
+    size         (width, height) of a stored picture in pixels
+    fit          how a picture with another aspect ratio is changed to that size
+    actions      name of the corpus' action space; None: that of the recordings
+    tokenizer    name or path of the tokenizer; None: no tokens
+    frames       whether to store the picture of each step too, and in which format
+    axis_rule    how the values of a stick within a step are combined into one
+    max_gap_ns   longest time without a new frame, or without a log row, inside one episode
     split        shares of train, val and test
     split_seed   seed for assigning splits
-    limits       what a video may be before it is refused, and how much of it must decode
-    decoding     what one recording may cost before it is refused
-    options      values of readers' options as (name, value), as written
+    limits       limits on a video, and the share of its frames that must decode
+    decoding     limits on time and memory for one recording
+    options      options of readers as (name, value), as written by the user
     masks        rectangles that are blackened in every picture, sorted
-    mapping      how keys and mouse, or whatever else, become the space of the corpus; its
-                 target is then the space of the corpus, and `actions` may be left out
+    mapping      conversion of the recordings' actions; its target is the action space of the
+                 corpus, and `actions` may then be None
     """
 
     rate: Fraction | None = TEN_HZ
@@ -66,12 +67,12 @@ class IngestSettings:
             raise UsageError(f"split {self.split}: expected three shares, train, val and test")
         if self.mapping is not None and self.space != self.mapping.target:
             raise UsageError(
-                f"the mapping leads to {self.mapping.target.name}, not to {self.actions}"
+                f"the mapping converts to {self.mapping.target.name}, not to {self.actions}"
             )
 
     @property
     def space(self) -> ActionSpace | None:
-        """The chosen action space; None: the one the recordings are in."""
+        """The chosen action space; None: that of the recordings."""
         if self.actions is not None:
             return load_space(self.actions)
         return None if self.mapping is None else self.mapping.target
@@ -79,17 +80,18 @@ class IngestSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestChoices:
-    """Which recordings a run takes, and under which names. Nothing of it shapes a step.
+    """Which recordings a run ingests, and how players are named. They do not change the steps.
 
     reader             "auto", or the name of the only reader to use
-    limit              take only so many recordings, the first by path
-    only               take just these sources, named as in the quarantine; None: all
-    retry_quarantined  try again what an earlier run refused
-    without_actions    take videos that have no log too: no action of them is known
-    tie_to             split for recordings whose match or player ties two splits together
-    license            of recordings whose source names none
-    player_key         key of the pseudonyms by which players are stored; None: by name
-    allow_forgotten    take in what `forget` has taken out; else it is left out, and the run says so
+    limit              ingest at most this many recordings, the first by path
+    only               ingest just these sources, named as in the quarantine; None: all
+    retry_quarantined  try recordings again that an earlier run refused
+    without_actions    also ingest videos without a log; none of their actions is known
+    tie_to             split for recordings whose match or player is already in two splits
+    license            licence of recordings whose source states none
+    player_key         key for storing players under pseudonyms; None: they are stored by name
+    allow_forgotten    ingest recordings that `forget` has removed; if False, they are left out
+                       with a message
     """
 
     reader: str = "auto"

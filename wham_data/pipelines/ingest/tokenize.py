@@ -1,13 +1,16 @@
-"""A corpus that holds pictures gets tokens: the same episodes, splits and actions, byte for byte.
+"""Make tokens from the stored pictures of a corpus: the whole job.
 
-    for every recording, wherever a runner works on it:
+The new corpus has the same episodes, splits and actions, byte for byte.
+
+    for every recording, in the process where the runner puts it:
       decode   the pictures of its steps, in batches
       encode   them into tokens, as ingest does
-      write    one shard, named and laid out as ingest does
-    commit     what is done, now and then
+      write    one shard, with the same name and layout as from ingest
+    commit     finished recordings, every few seconds
 
-Pictures kept as PNG are what ingest tokenised, so the new corpus is the one that ingest would have
-made, to the byte, and ingest may go on with it. Those kept as JPEG are not, which its settings say.
+PNG pictures are exactly the pictures that ingest tokenizes. From them the new corpus equals, byte
+for byte, the one that ingest would have made, and ingest can extend it. JPEG pictures have lost
+detail, so their tokens differ; the settings of the new corpus record that (TOKENS_OF).
 """
 
 from __future__ import annotations
@@ -43,16 +46,17 @@ from wham_data.versions import versions
 BATCH_FRAMES = 32
 COMMIT_EVERY_SECONDS = 10.0
 TOKENS_OF = "tokens_of"
-"""The setting that says of what the tokens are, where that is not the picture of the source."""
+"""Name of a setting: the format of the pictures that were tokenized, if it is not lossless."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizeReport:
-    """What was made.
+    """The result of a run.
 
-    corpus, version  the new corpus, and its manifest's version afterwards
-    recordings, episodes, steps  that got their tokens in this run
-    already_there    recordings that an earlier run had done
+    corpus           location of the new corpus
+    version          version of its manifest after the run
+    recordings, episodes, steps  counts of what was tokenized in this run
+    already_there    count of recordings that an earlier run had done
     seconds          wall time
     """
 
@@ -67,18 +71,18 @@ class TokenizeReport:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """A recording of the corpus: its episodes, in the order they were played."""
+    """A recording of the corpus: its episodes, sorted by start time."""
 
     rows: tuple[EpisodeRow, ...]
 
     @property
     def recording(self) -> str:
-        """Its hash."""
+        """Hash of the recording."""
         return self.rows[0].recording
 
     @property
     def n_steps(self) -> int:
-        """Steps of all its episodes."""
+        """Count of steps in all its episodes."""
         return sum(row.n_steps for row in self.rows)
 
 
@@ -93,20 +97,20 @@ def tokenize(
     device: str = "auto",
     watch: ProgressListener | None = None,
 ) -> TokenizeReport:
-    """Write a corpus with the same steps and tokens to them. Again, it does only what is missing.
+    """Write a corpus with the same steps and with tokens. Running it again adds only what is missing.
 
-    What `wham-data tokenize` calls.
+    The command `wham-data tokenize` calls this.
 
     Args:
-        corpus: one that holds pictures; it is not changed.
+        corpus: a corpus that contains pictures; it is not changed.
         tokenizer: "wham-tiny", a folder, or a WHAM checkpoint.
-        out: where the new corpus is or shall be.
-        keep_frames: whether it keeps the pictures too.
+        out: path of the new corpus; it may already exist in part.
+        keep_frames: whether the new corpus contains the pictures too.
         workers, ray_address, device, watch: as for `ingest`.
 
     Raises:
-        UsageError: the corpus holds no pictures, or of another size than the tokenizer takes.
-        MismatchError: there is another corpus at `out`.
+        UsageError: the corpus has no pictures, or their size is not the one the tokenizer needs.
+        MismatchError: there is a corpus with other settings at `out`.
         IntegrityError: a shard is damaged, or a picture does not decode; damage is never copied.
     """
     from wham_data.inference.tokenizer import tokenizer_info
@@ -121,21 +125,27 @@ def tokenize(
 def tokenized(
     info: CorpusInfo, tokenizer: TokenizerInfo, keep_frames: bool, where: str
 ) -> CorpusInfo:
-    """What a corpus agrees on once it has tokens.
+    """The description of a corpus after tokenizing.
+
+    Args:
+        info: of the source corpus.
+        tokenizer: to be used.
+        keep_frames: whether the new corpus contains the pictures too.
+        where: location of the source corpus, for messages.
 
     Raises:
-        UsageError: it holds no pictures, or of another size than the tokenizer takes.
+        UsageError: the corpus has no pictures, or their size is not the one the tokenizer needs.
     """
     if info.frames == "none":
         raise UsageError(
-            f"{where}: holds no pictures to make tokens of; ingest its recordings with --tokenizer, "
-            "or with --frames png to tokenise them later"
+            f"{where}: contains no pictures to make tokens from; ingest its recordings with "
+            "--tokenizer, or with --frames png to tokenize them later"
         )
     if tokenizer.frame_size != info.size:
         width, height = tokenizer.frame_size
         raise UsageError(
-            f"{where}: holds pictures of {info.size[0]}x{info.size[1]}, but tokenizer "
-            f"{tokenizer.name} takes {width}x{height}; ingest its recordings with "
+            f"{where}: its pictures are {info.size[0]}x{info.size[1]}, but tokenizer "
+            f"{tokenizer.name} needs {width}x{height}; ingest its recordings with "
             f"--size {width}x{height}"
         )
     return replace(
@@ -148,7 +158,7 @@ def tokenized(
 
 
 def played(corpus: Corpus) -> Iterator[Played]:
-    """The recordings of a corpus; those that lie in one shard follow one another."""
+    """The recordings of a corpus, grouped by shard."""
     rows = corpus.episodes.sort("shard", "recording", "start_ns", "episode").drop("created")
     of: dict[str, list[EpisodeRow]] = {}
     for record in rows.iter_rows(named=True):
@@ -159,15 +169,15 @@ def played(corpus: Corpus) -> Iterator[Played]:
 
 @dataclass(frozen=True, slots=True)
 class TokenizeWork:
-    """Set-up of the stage: travels to the workers and is called once in each."""
+    """Set-up of the stage. It is sent to the workers, and each worker calls it once."""
 
     source: Corpus
     target: Corpus
 
     def __call__(self, encoder: Encoder | None) -> Work[Played, tuple[EpisodeRow, ...]]:
-        """The work on one recording: its rows for the manifest of the new corpus."""
+        """The function that tokenizes one recording and returns its rows for the new manifest."""
         if encoder is None:
-            raise UsageError("tokens are made with a tokenizer")
+            raise UsageError("tokenize needs a tokenizer")
         sound: set[str] = set()
 
         def work(item: Played, advance: Advance) -> tuple[EpisodeRow, ...]:
@@ -183,7 +193,10 @@ class TokenizeWork:
 def tokenize_recording(
     item: Played, encoder: Encoder, source: Corpus, target: Corpus, advance: Advance
 ) -> tuple[EpisodeRow, ...]:
-    """Write the shard of one recording; its rows of the manifest.
+    """Write the shard of one recording.
+
+    Returns:
+        Its rows for the manifest of `target`.
 
     Raises:
         IntegrityError: its shard is damaged, or a picture does not decode.
@@ -208,7 +221,7 @@ def tokenize_recording(
 def with_tokens(
     item: Played, encoder: Encoder, source: Corpus, info: CorpusInfo, advance: Advance
 ) -> Iterator[EpisodeSteps]:
-    """The steps of a recording with their tokens, some at a time."""
+    """The steps of a recording with their tokens, in batches."""
     waiting: deque[EpisodeSteps] = deque()
 
     def pictures() -> Iterator[Frames]:
@@ -237,7 +250,7 @@ def decoded(steps: EpisodeSteps, size: tuple[int, int], shard: str) -> Frames:
     """The pictures of some steps, uint8 [B, H, W, 3].
 
     Raises:
-        IntegrityError: one does not decode, or is of another size.
+        IntegrityError: a picture does not decode, or has another size.
     """
     width, height = size
     pictures = np.empty((steps.n_steps, height, width, 3), np.uint8)
@@ -255,10 +268,10 @@ def decoded(steps: EpisodeSteps, size: tuple[int, int], shard: str) -> Frames:
 
 
 def check_shard(corpus: Corpus, row: EpisodeRow) -> None:
-    """Compare a shard with its hash.
+    """Compare the bytes of a shard with its hash in the manifest.
 
     Raises:
-        IntegrityError: it is damaged.
+        IntegrityError: the shard is damaged.
     """
     found = hash_file(corpus.shard_path(row.shard))
     if found != row.shard_sha256:
@@ -270,7 +283,7 @@ def check_shard(corpus: Corpus, row: EpisodeRow) -> None:
 
 @dataclass(slots=True)
 class _Run:
-    """The state of one run in the driver: what waits to be committed, and the counts."""
+    """The state of one run in the driver: rows that wait to be committed, and the counts."""
 
     target: Corpus
     to_do: Sequence[Played]
@@ -294,10 +307,10 @@ class _Run:
         self.watch.progressed(self.progress)
 
     def take(self, outcome: Outcome[Played, tuple[EpisodeRow, ...]]) -> None:
-        """One recording is through.
+        """Record the outcome of one recording, and commit if it is time.
 
         Raises:
-            WhamDataError: its worker died, over and over.
+            WhamDataError: the recording's worker died repeatedly.
         """
         source = outcome.item.rows[0].source
         if isinstance(outcome.result, RefusedInput):
@@ -311,10 +324,10 @@ class _Run:
             self.commit()
 
     def commit(self, refused: Sequence[QuarantineRow] = ()) -> None:
-        """Bring what is done into the manifest, with the splits it had."""
+        """Commit the finished recordings to the manifest, with the splits of the source corpus."""
         rows = list(self.rows)
         self.target.adopt(rows, refused)
-        # Only now: interrupted in there, it is done again on the way out.
+        # Cleared only now: if the commit is interrupted, it is repeated at the end of the run.
         del self.rows[: len(rows)]
         self.done += rows
         self.last_commit = time.monotonic()
@@ -338,7 +351,7 @@ def _tokenize(
         for outcome in runner.run(stage, run.to_do, run.advance):
             run.take(outcome)
     finally:
-        # Also when interrupted: what is done is kept.
+        # Also when interrupted: finished work is kept.
         run.commit()
     run.commit(refused_in(source, target.info.settings_hash))
     report = TokenizeReport(
@@ -364,7 +377,12 @@ def _tokenize(
 
 
 def refused_in(source: Corpus, settings_hash: str) -> list[QuarantineRow]:
-    """What a corpus has refused under its settings, as refused under others that read the same."""
+    """The quarantine rows of a corpus under its present settings, with new settings in them.
+
+    Args:
+        source: the corpus.
+        settings_hash: of the new corpus, which refuses the same inputs.
+    """
     rows = source.quarantine.drop("created").rows(named=True)
     refused = [QuarantineRow.from_record(row) for row in rows]
     mine = source.info.settings_hash

@@ -1,17 +1,19 @@
-"""Stages on Ray, on this machine or a cluster. Only this module and `corpus/ray_data.py` import Ray.
+"""Run stages on Ray, on this machine or a cluster. Only this and `corpus/ray_data.py` import Ray.
 
     driver ──items──> tasks (one CPU slot each, at most `workers` at a time)
                          │ requests, at most IN_FLIGHT per item (back-pressure)
                          v
                       service actors (a share of a GPU each, else a CPU share)
-                         the requests that wait are answered together, whichever item they are of
+                         waiting requests of different items are answered together
 
-A stage that owns its service runs in actors that hold one each, an item at a time.
+A stage that owns its service runs in actors instead: each has its own copy of the service and
+works on one item at a time.
 
-An item whose worker dies is tried once more, then refused; the others never notice. A task lost
-with its node is started elsewhere. (Codecs run in processes of the workers' own: `ingest/decoder_process.py`.)
+If a worker dies, its item is tried once more and then refused; other items are not affected. If a
+node is lost, its tasks are started on another node. (Video codecs run in separate processes, see
+`ingest/decoder_process.py`.)
 
-A local cluster demands a token, made anew for every run: Ray listens on all interfaces.
+Ray listens on all network interfaces, so a local cluster requires a token, which is new in every run.
 """
 
 from __future__ import annotations
@@ -43,13 +45,16 @@ CRASH_TRIES = 2
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """How an item ended in its worker: a result, a refusal, or what broke."""
+    """The end of an item in its worker.
 
-    how: Any
+    outcome  the result, or the exception
+    """
+
+    outcome: Any
 
 
 class _ServiceActor:
-    """Holds a service and answers the requests that wait, whichever item they are of."""
+    """Holds a service and answers waiting requests, those of different items together."""
 
     def __init__(self, service: Service, device: str) -> None:
         self._most_rows = service.rows_together
@@ -58,11 +63,11 @@ class _ServiceActor:
         self._busy = asyncio.Lock()
 
     async def ask(self, request: Any) -> Any:
-        """The answer to one request."""
+        """Answer one request."""
         mine: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, mine))
         while not mine.done():
-            async with self._busy:  # whoever holds it answers everyone who waits
+            async with self._busy:  # its holder answers all waiting requests
                 if not mine.done():
                     await self._answer_waiting()
         return mine.result()
@@ -84,7 +89,7 @@ class _ServiceActor:
             future.set_result(answer)
 
     def _next_requests(self) -> list[tuple[Any, asyncio.Future[Any]]]:
-        """The request that has waited longest, and those after it that may be joined to it."""
+        """The oldest waiting request, and those after it that fit into one call with it."""
         together = [self._waiting.popleft()]
         if self._most_rows:
             count = len(together[0][0])
@@ -99,7 +104,7 @@ class _RemoteService:
 
     def __init__(self, actors: Sequence[Any]) -> None:
         self._actors = actors
-        self._turn = os.getpid()  # workers start with different actors
+        self._turn = os.getpid()  # so that different workers begin with different actors
 
     def ask(self, request: Any) -> Any:
         """See `Hosted.ask`."""
@@ -125,13 +130,13 @@ class _RemoteService:
 
 
 def _run_item(stage: Stage[In, Out], actors: Sequence[Any], item: In) -> Iterator[int | _Ended]:
-    """One item in a task: see `_events`."""
+    """Run one item in a task; yields its events, see `_events`."""
     hosted = _RemoteService(actors) if actors else None
     yield from _events(stage.name, lambda advance: stage.setup(hosted)(item, advance))
 
 
 class _Owner:
-    """A worker that holds the service of its stage and works on one item after the other."""
+    """A worker that holds the service of its stage and works on one item after another."""
 
     def __init__(self, stage: Stage[Any, Any], device: str) -> None:
         self._stage = stage
@@ -139,11 +144,11 @@ class _Owner:
         self._work: Work[Any, Any] | None = None
 
     def run_item(self, item: Any) -> Iterator[int | _Ended]:
-        """One item: see `_events`."""
+        """Run one item; yields its events, see `_events`."""
         yield from _events(self._stage.name, lambda advance: self._ready()(item, advance))
 
     def _ready(self) -> Work[Any, Any]:
-        # Not when the actor is made: Ray would hide why it failed.
+        # Not opened in `__init__`, because Ray would hide the error of a failed constructor.
         if self._work is None:
             assert self._stage.service is not None
             self._work = self._stage.setup(self._stage.service.open(self._device))
@@ -151,7 +156,15 @@ class _Owner:
 
 
 def _events(name: str, work: Callable[[Advance], Any]) -> Iterator[int | _Ended]:
-    """How many frames are done, as they are done, then how the work ended."""
+    """Run the work of an item in a thread, and yield its events.
+
+    Args:
+        name: of the thread.
+        work: is given a function to report progress.
+
+    Yields:
+        Counts of finished frames, as they are reported, and at last an `_Ended`.
+    """
     events: queue.SimpleQueue[int | _Ended] = queue.SimpleQueue()
 
     def run() -> None:
@@ -172,12 +185,12 @@ class RayRunner:
     """Runs stages on Ray.
 
     Args:
-        workers: items in work at once; None: one for every CPU of the cluster.
-        address: of a running cluster (`host:port` or "auto"); None: start one here, for this run
-            alone.
+        workers: count of items to work on at once; None: one for every CPU of the cluster.
+        address: address of a running cluster (`host:port` or "auto"); None: start a cluster on this
+            machine for this run alone.
 
     Raises:
-        UsageError: the address is one of Ray Client, which cannot stream.
+        UsageError: the address is for Ray Client, which cannot stream results.
     """
 
     def __init__(self, workers: int | None = None, address: str | None = None) -> None:
@@ -200,7 +213,7 @@ class RayRunner:
             workers = min(self._workers or cpus, len(items))
             gpus = _gpus(ray, stage.service)
             pool: _Pool = (
-                _Owners(ray, stage, min(workers, cpus), gpus)  # more would wait for a core for ever
+                _Owners(ray, stage, min(workers, cpus), gpus)  # more would wait forever for a core
                 if stage.owns
                 else _Tasks(ray, stage, workers, gpus)
             )
@@ -208,24 +221,34 @@ class RayRunner:
 
 
 class _Pool(Protocol):
-    """Workers on Ray; `size` of them can be busy at once."""
+    """Workers on Ray.
+
+    size  largest number of workers that are busy at once
+    """
 
     size: int
 
     def submit(self, item: Any) -> Any:
-        """Have a worker start on an item: the stream of its events."""
+        """Let a worker start on an item. Returns the stream of its events."""
 
     def release(self, stream: Any, *, died: bool) -> None:
-        """The worker of this stream has come to its end, or died."""
+        """Record that the worker of this stream has finished its item, or has died."""
 
     def verdict(self, error: Exception) -> tuple[int, RefusedInput]:
-        """How often to try an item whose worker died in this way, and its refusal in the end."""
+        """How to treat an item whose worker died.
+
+        Args:
+            error: the error of Ray.
+
+        Returns:
+            How often to try the item in all, and the refusal after the last try.
+        """
 
 
 class _Tasks:
-    """A task for every item, beside the actors that hold the service.
+    """One task for every item; separate actors hold the service.
 
-    Tasks and actors share the cores half and half; both are limited by `workers`.
+    Tasks and actors get half of the cores each. There are at most `workers` of each kind.
     """
 
     def __init__(self, ray: Any, stage: Stage[Any, Any], workers: int, gpus: int) -> None:
@@ -237,7 +260,7 @@ class _Tasks:
             num_cpus=0.5,
             max_retries=0,
             num_returns="streaming",
-            scheduling_strategy="SPREAD",  # else Ray fills one node before it uses the next
+            scheduling_strategy="SPREAD",  # otherwise Ray fills one node before it uses the next
             name=stage.name,
         )
 
@@ -246,20 +269,20 @@ class _Tasks:
         return self._task.remote(self._stage, self._actors, item)
 
     def release(self, stream: Any, *, died: bool) -> None:
-        """Nothing: a task ends by itself."""
+        """Does nothing, because a task ends by itself."""
 
     def verdict(self, error: Exception) -> tuple[int, RefusedInput]:
         """See `_Pool.verdict`."""
         errors = self._ray.exceptions
         if isinstance(error, errors.NodeDiedError | errors.ObjectLostError | errors.ActorDiedError):
             return LOST_NODE_TRIES, RefusedInput(
-                Reason.WORKER_DIED, f"the machine that worked on it died {LOST_NODE_TRIES} times"
+                Reason.WORKER_DIED, f"the machine of its worker died {LOST_NODE_TRIES} times"
             )
         return _crash_verdict(self._ray, error)
 
 
 class _Owners:
-    """Actors that hold the service and do the work; one that died is replaced."""
+    """Actors that hold the service and do the work; an actor that died is replaced."""
 
     def __init__(self, ray: Any, stage: Stage[Any, Any], workers: int, gpus: int) -> None:
         assert stage.service is not None
@@ -330,13 +353,14 @@ def _run_all(
                 continue
             del running[stream]
             pool.release(stream, died=False)
-            if isinstance(event.how, BaseException) and not isinstance(event.how, RefusedInput):
-                raise event.how
-            yield Outcome(mine.item, event.how)
+            outcome = event.outcome
+            if isinstance(outcome, BaseException) and not isinstance(outcome, RefusedInput):
+                raise outcome
+            yield Outcome(mine.item, outcome)
 
 
 def _crash_verdict(ray: Any, error: Exception) -> tuple[int, RefusedInput]:
-    """The same for a process that died while its machine lives."""
+    """As `_Pool.verdict`, for a process that died while its machine is still running."""
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return CRASH_TRIES, RefusedInput(
             Reason.OUT_OF_MEMORY, f"its worker ran out of memory {CRASH_TRIES} times"
@@ -347,10 +371,10 @@ def _crash_verdict(ray: Any, error: Exception) -> tuple[int, RefusedInput]:
 
 
 def _gpus(ray: Any, service: Service | None) -> int:
-    """GPUs of the cluster that a service may use.
+    """Count of GPUs in the cluster that a service may use.
 
     Raises:
-        MissingPartError: it asks for one, and there is none.
+        MissingPartError: the service needs a GPU, and there is none.
     """
     if service is None or service.device == "cpu":
         return 0
@@ -361,7 +385,7 @@ def _gpus(ray: Any, service: Service | None) -> int:
 
 
 def _start_service(ray: Any, service: Service, workers: int, gpus: int) -> list[Any]:
-    """Actors that hold a service: shares of every GPU, or one for each item in work."""
+    """Start the actors that hold a service: `per_gpu` for every GPU; without a GPU one per worker."""
     share = {"num_gpus": 1 / service.per_gpu, "num_cpus": 0} if gpus else {"num_cpus": 0.5}
     count = gpus * service.per_gpu if gpus else workers
     actor = ray.remote(_ServiceActor).options(
@@ -377,20 +401,20 @@ def _start_service(ray: Any, service: Service, workers: int, gpus: int) -> list[
 
 @contextlib.contextmanager
 def _connected(address: str | None, workers: int | None) -> Iterator[Any]:
-    """A Ray session: a cluster of our own, behind a token, or the one at `address`."""
+    """A Ray session: a new local cluster that requires a token, or the cluster at `address`."""
     if address is None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         if "RAY_AUTH_TOKEN_PATH" not in os.environ:
-            # For the life of this process: Ray remembers the first token that it reads.
+            # Not changed later in this process, because Ray keeps the first token that it reads.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray prints the death of workers to stdout, where our result goes; we report it ourselves.
+    # Ray prints dead workers to stdout, among our own output; we report them ourselves.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")
-    # Ray would else set this to 0 in tasks that ask for no GPU and hide it from the whole worker.
+    # Otherwise Ray hides the GPUs from a whole worker as soon as it runs a task without a GPU.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
-    # Unix socket paths must stay short, so not under the corpus or a long TMPDIR.
+    # In /tmp, because the paths of Unix sockets must be short; TMPDIR may be long.
     folder = tempfile.mkdtemp(prefix="wd-ray-", dir="/tmp") if address is None else None
     try:
         with _sigterm_stays_ours():
@@ -415,7 +439,7 @@ def _connected(address: str | None, workers: int | None) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _sigterm_stays_ours() -> Iterator[None]:
-    """Undo what Ray does to SIGTERM while it starts: it exits with codes of its own."""
+    """Restore the handler of SIGTERM after Ray starts; Ray's handler exits with other codes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -192,6 +192,7 @@ def write_video(
     codec: Codec = "h264",
     crf: int = 18,
     preset: str = "medium",
+    reproducible: bool = False,
     tags: Mapping[str, str] | None = None,
     xmp: str = "",
 ) -> int:
@@ -201,11 +202,13 @@ def write_video(
         path: the file to write.
         frames: uint8 [H, W, 3] RGB, all of one size.
         rate: frames per second.
-        codec, crf, preset, tags: see `VideoWriter`.
+        codec, crf, preset, reproducible, tags: see `VideoWriter`.
         xmp: XMP packet for a box at the end of the file; "": none.
     """
     count = 0
-    with VideoWriter(path, rate, codec=codec, crf=crf, preset=preset, tags=tags) as out:
+    with VideoWriter(
+        path, rate, codec=codec, crf=crf, preset=preset, reproducible=reproducible, tags=tags
+    ) as out:
         for frame in frames:
             out.add(frame, count)
             count += 1

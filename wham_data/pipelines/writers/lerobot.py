@@ -144,7 +144,7 @@ class LeRobotWriter:
             video.parent.mkdir(parents=True)
             frames = (p.passed(s.frames()) for s, p in zip(part.stretches, seen, strict=True))
             rate = content.steady_rate
-            write_video(video, chain.from_iterable(frames), rate, crf=self.crf)
+            write_video(video, chain.from_iterable(frames), rate, crf=self.crf, reproducible=True)
         if self.pictures != "none":
             for each, pictured in zip(figures, seen, strict=True):
                 each[CAMERA] = pictured.stats

@@ -72,7 +72,7 @@ class OasisWriter:
         rows, clamped = one_hot_rows(stretch.actions(), content.space)
         clip = folder / part.split / f"{part.name}.mp4"
         clip.parent.mkdir()
-        write_video(clip, stretch.frames(), content.steady_rate, crf=self.crf)
+        write_video(clip, stretch.frames(), content.steady_rate, crf=self.crf, reproducible=True)
         write_torch_tensor(clip.with_name(part.name + ONE_HOT_ENDING), Tensor.of(rows))
         return {"clamped": clamped}
 

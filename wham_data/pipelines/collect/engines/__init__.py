@@ -19,10 +19,10 @@ ENGINES: Final[tuple[EngineKind, ...]] = (
 
 
 def engine_named(name: str) -> EngineKind:
-    """The engine of this name.
+    """The engine with this name.
 
     Raises:
-        UsageError: there is none; the message lists them.
+        UsageError: there is none; the message lists the known names.
     """
     for kind in ENGINES:
         if kind.name == name:

@@ -42,7 +42,7 @@ class Ale:
         self.fingers = (Finger("joystick", options, rests=False),)
 
     def screen(self) -> Frames:
-        """The console's picture."""
+        """The picture of the console."""
         screen: Frames = self._ale.getScreenRGB()
         return screen
 
@@ -55,11 +55,11 @@ class Ale:
         return True
 
     def reflex(self) -> Mapping[str, float]:
-        """None."""
+        """No reflexes."""
         return {}
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Does nothing."""
 
 
 KIND: Final = EngineKind(

@@ -1,4 +1,4 @@
-"""DeepMind Lab2D: grid worlds for several players, seen whole."""
+"""DeepMind Lab2D: grid worlds for several players; the picture shows the whole world."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from wham_data.schemas.actions import ActionSpace, Dimension
 from wham_data.schemas.recording import Frames, Provenance
 
 MOVES: Final = ("forward", "backward", "left", "right")
-"""What the engine's `move` is from 1 on."""
+"""The meaning of the engine's `move`: 1 is the first, 2 the second, ..."""
 TURNS: Final = ("turn_left", "turn_right")
 
 
 class Lab2d:
-    """One level with its players, all of them played. The engine has no clock: a tic is 0.1 s."""
+    """One level; all its players are played. The engine has no clock: a tic is 0.1 s."""
 
     rate = Fraction(10)
 
@@ -53,19 +53,19 @@ class Lab2d:
         self.about = Provenance(game=f"dmlab2d {level}", license="DeepMind Lab2D: Apache-2.0")
 
     def screen(self) -> Frames:
-        """The whole world."""
+        """The picture of the whole world."""
         screen: Frames = self._screen
         return screen
 
     def tic(self, action: Action) -> bool:
-        """One step of the world; the level begins anew where it ends."""
+        """One step of the world; the level starts again when it ends."""
         held = dict(zip(self.space.names, action.tolist(), strict=True))
-        asked: dict[str, Any] = {}
+        moves: dict[str, Any] = {}
         for finger in self.fingers:
             pressed = [held[option.name] > 0.5 for option in finger.options]
             number = 1 + pressed.index(True) if any(pressed) else 0
-            asked[finger.name] = np.int32((0, -1, 1)[number] if _is_turn(finger.name) else number)
-        step = self._env.step(asked)
+            moves[finger.name] = np.int32((0, -1, 1)[number] if _is_turn(finger.name) else number)
+        step = self._env.step(moves)
         over = bool(step.last())
         if over:
             step = self._env.reset()
@@ -73,7 +73,7 @@ class Lab2d:
         return not over
 
     def reflex(self) -> Mapping[str, float]:
-        """None."""
+        """No reflexes."""
         return {}
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ def _is_turn(name: str) -> bool:
 
 
 def _options(name: str) -> list[str]:
-    """What a player does by one of the engine's actions: `1.move` is p1.forward, p1.backward, ..."""
+    """The options for one of the engine's actions: for `1.move` p1.forward, p1.backward, ..."""
     player, _, what = name.rpartition(".")
     parts = MOVES if what.lower() == "move" else TURNS if what == "turn" else (what,)
     return [f"p{player}.{part}" if player else part for part in parts]

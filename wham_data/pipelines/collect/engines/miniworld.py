@@ -1,4 +1,4 @@
-"""MiniWorld: rooms and mazes seen from within. Needs a display; `xvfb-run` will do."""
+"""MiniWorld: rooms and mazes in first person. Needs a display; use `xvfb-run` without one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TICS_PER_ROOM: Final = 3600
 
 
 class MiniWorld:
-    """One scene. It is laid out anew every minute."""
+    """One scene. It gets a new layout every minute."""
 
     rate = Fraction(60)
     space = ActionSpace(
@@ -66,7 +66,7 @@ class MiniWorld:
         return np.ascontiguousarray(self._env.render_obs())
 
     def tic(self, action: Action) -> bool:
-        """A sixtieth of a second."""
+        """One sixtieth of a second."""
         forward, back, left, right, turn = action.tolist()
         self._env.turn_agent(-turn)
         self._env.move_agent(STRIDE * (forward - back), STRIDE * (right - left))
@@ -77,7 +77,7 @@ class MiniWorld:
         return True
 
     def reflex(self) -> Mapping[str, float]:
-        """Turn away from walls, walk on."""
+        """Turn away from walls, and walk forward."""
         depth = self._env.render_depth()
         middle = depth[depth.shape[0] * 9 // 20 : depth.shape[0] * 3 // 5, :, 0]
         left, ahead, right = (float(np.median(part)) for part in np.array_split(middle, 3, axis=1))

@@ -1,4 +1,4 @@
-"""Procgen: sixteen games with levels drawn from a seed."""
+"""Procgen: sixteen games with levels generated from a seed."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ MOVES_ONLY: Final = frozenset(
 """Games in which the six actions after the nine directions do nothing."""
 DIRECTIONS: Final = 9
 LEVELS: Final = 1000
-"""Each seed has as many levels of its own."""
+"""Number of levels for each seed; no level belongs to two seeds."""
 
 
 class Procgen:
-    """One game of Procgen, level after level."""
+    """One game of Procgen, one level after another."""
 
     rate = Fraction(15)
 
@@ -60,19 +60,19 @@ class Procgen:
         )
 
     def screen(self) -> Frames:
-        """What a person sees, or the small picture that an agent does."""
+        """The large picture for people, or the small picture for agents."""
         picture: Frames = (
             self._env.get_info()[0]["rgb"] if self._full else self._env.observe()[1]["rgb"][0]
         )
         return picture
 
     def tic(self, action: Action) -> bool:
-        """One step of the game; the next level begins where one ends."""
+        """One step of the game; the next level begins when one ends."""
         self._env.act(np.array([int(action.argmax())]))
         return not bool(self._env.observe()[2][0])
 
     def reflex(self) -> Mapping[str, float]:
-        """None: the script's shares alone lead on."""
+        """No reflexes: the shares of the script are enough."""
         return {}
 
     def close(self) -> None:

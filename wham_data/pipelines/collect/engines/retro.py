@@ -1,4 +1,4 @@
-"""stable-retro: games of consoles of which the ROM is there; Airstriker comes with it."""
+"""stable-retro: console games whose ROM is installed; Airstriker is part of the package."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Retro:
         self._places = [buttons.index(name) if name else -1 for name in self._env.buttons]
 
     def screen(self) -> Frames:
-        """The console's picture."""
+        """The picture of the console."""
         screen: Frames = self._screen
         return screen
 
@@ -80,7 +80,7 @@ class Retro:
         return True
 
     def reflex(self) -> Mapping[str, float]:
-        """None."""
+        """No reflexes."""
         return {}
 
     def close(self) -> None:

@@ -16,11 +16,11 @@ from wham_data.schemas.recording import Frames, Provenance
 
 USUAL_SIZE: Final = (640, 360)
 NEAR: Final = 14.0
-"""Of the depth buffer's 0 to 255: a wall is close."""
+"""Value of the depth buffer (0 to 255) below which a wall is near."""
 LOOK_EVERY: Final = 5
-"""Tics between two looks of a scripted player."""
+"""Tics between two times at which a scripted player examines the screen."""
 DEAF_TICS: Final = 14
-"""A level takes no input while it begins, 7 tics long; VizDoom's own scenarios skip 14."""
+"""Tics skipped at the start. A level ignores input for 7 tics; VizDoom's own scenarios skip 14."""
 ENEMIES: Final = frozenset(("Monster", "Boss", "Enemy"))
 TURN, LOOK = "TURN_LEFT_RIGHT_DELTA", "LOOK_UP_DOWN_DELTA"
 
@@ -28,7 +28,7 @@ _LEVEL: Final = re.compile(r"(MAP\d\d|E\dM\d)", re.ASCII)
 
 
 class VizDoom:
-    """One game of Doom. It begins anew when the player dies or leaves the level."""
+    """One game of Doom. It starts again when the player dies or leaves the level."""
 
     rate = Fraction(35)
     fingers = (
@@ -112,7 +112,7 @@ class VizDoom:
         return True
 
     def reflex(self) -> Mapping[str, float]:
-        """Turn on enemies and fire; away from walls; walk on."""
+        """Turn to enemies and fire, turn away from walls, otherwise walk forward."""
         if self._tics % LOOK_EVERY == 0:
             self._reflex = self._look()
         return self._reflex
