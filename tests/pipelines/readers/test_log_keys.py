@@ -110,6 +110,14 @@ def test_the_code_of_a_browser_counts_not_the_letter(tmp_path: Path) -> None:
     assert [note for note in log.notes if "key, repeat" in note]
 
 
+@pytest.mark.parametrize(("down", "repeat", "up"), [("1", "2", "0"), ("down", "repeat", "up")])
+def test_a_key_that_repeats_is_held(tmp_path: Path, down: str, repeat: str, up: str) -> None:
+    words = (down, repeat, repeat, up)
+    lines = [f"{k * 1000},w,{word}" for k, word in enumerate(words)]
+    log = read_log(tmp_path, "\n".join(["time_ms,key,value", *lines]), space=KEYS)
+    assert held_ms(log, "key_w") == {0: 1, 1000: 1, 2000: 1, 3000: 0}
+
+
 def test_rows_of_other_devices_are_left_out_and_counted(tmp_path: Path) -> None:
     rows = [
         {"t": 0, "type": "keydown", "code": "KeyW"},

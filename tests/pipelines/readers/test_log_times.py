@@ -240,6 +240,23 @@ def test_a_log_since_1970_without_a_start_is_refused_with_the_line_to_write(
     assert open_recording(recording).actions is not None
 
 
+@pytest.mark.parametrize(("declared", "first_ms"), [(0, 7_000_000), (-50, 90_000), (1234.5, 8e9)])
+def test_a_log_with_another_zero_is_refused_with_the_line_to_write(
+    tmp_path: Path, declared: float, first_ms: float
+) -> None:
+    write_clip(tmp_path / "a.mp4", range(0, 4000, 200))
+    (tmp_path / "a.csv").write_text(events(lambda ms: first_ms + ms, "time_ms"))
+    toml = 'actions = "xinput16"\noffset_ms = '
+    (tmp_path / "a.toml").write_text(f"{toml}{declared}\n")
+    recording = discover([tmp_path]).recordings[0]
+    line = f"offset_ms = {first_ms:.0f} would put"
+    with pytest.raises(RefusedInput, match=line) as caught:
+        open_recording(recording)
+    assert caught.value.reason is Reason.LOG_CLOCK
+    (tmp_path / "a.toml").write_text(f"{toml}{first_ms:.0f}\n")
+    assert open_recording(recording).actions is not None
+
+
 @pytest.mark.parametrize(
     ("first_ns", "start_ns", "created_ns", "words"),
     [

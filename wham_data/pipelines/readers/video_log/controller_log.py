@@ -298,6 +298,10 @@ def _event_log(
             place[mine] = coming
             ignored = tuple(other for other in ignored if other != name)
     notes = [*table.notes, *_ignored_note("columns", roles.ignored)]
+    repeats = (table.numbers[:, 0] == 2) & roles.keys
+    if repeats.any():
+        table = replace(table, numbers=np.where(repeats[:, None], 1.0, table.numbers))
+        notes.append(f"{int(repeats.sum())} rows have the value 2: a key that repeats is held")
     if roles.keys:
         notes.append(
             f"a log of keys (columns {listed([str(roles.control), str(roles.value)])}): read as "

@@ -10,6 +10,7 @@ from wham_data.schemas.errors import printable
 DOWN: Final = (
     "press", "pressed", "down", "keydown", "key_down", "buttondown", "button_down", "held", "on",
     "yes", "keypress", "key_press", "on_press", "button_press", "mousedown", "mouse_down",
+    "repeat", "hold",
 )  # fmt: skip
 UP: Final = (
     "release", "released", "up", "keyup", "key_up", "buttonup", "button_up", "off", "no",

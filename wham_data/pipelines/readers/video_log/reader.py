@@ -57,7 +57,12 @@ from wham_data.pipelines.readers.video_log.neighbours import (
     rename_hint,
     session_message,
 )
-from wham_data.pipelines.readers.video_log.time_column import is_unix, offset_words, shown_date
+from wham_data.pipelines.readers.video_log.time_column import (
+    is_unix,
+    offset_line,
+    offset_words,
+    shown_date,
+)
 from wham_data.pipelines.video import VideoIndex, VideoLimits
 from wham_data.pipelines.video.created import created_ns
 from wham_data.schemas.clock import SECOND_NS, Nanos
@@ -175,8 +180,9 @@ class VideoLog:
                 f"the log counts from the video's first frame, whose timestamp is "
                 f"{seconds_text(-offset_ns)} s: taken as offset_ms = {offset_ns // 1_000_000}"
             )
+        created = partial(created_ns, video, limits)
         with noted(notes):
-            check_clock(log, int(times_ns[0]), end_ns, partial(created_ns, video, limits))
+            check_clock(log, int(times_ns[0]), end_ns, offset_ns, created)
         notes += suspicious(log.track, metadata.scales)
         opened = VideoClip(index, first, times_ns, end_ns).opened(
             FrameData(actions=replace(log.track, sampled=log.sampled)),
@@ -369,13 +375,18 @@ def shifted(track: ActionTrack, by_ns: int) -> ActionTrack:
 
 
 def check_clock(
-    log: ControllerLog, start_ns: int, end_ns: int, created: Callable[[], int | None]
+    log: ControllerLog,
+    start_ns: int,
+    end_ns: int,
+    offset_ns: int,
+    created: Callable[[], int | None],
 ) -> None:
     """Refuse a log whose clock cannot be that of the video, and guess what it is instead.
 
     Args:
         log: with its clock corrected.
         start_ns, end_ns: the video covers [start_ns, end_ns).
+        offset_ns: what the correction took from its times.
         created: gives the video's own time of creation; asked only where it helps.
 
     Raises:
@@ -384,21 +395,25 @@ def check_clock(
     first_ns, last_ns = int(log.track.times_ns[0]), log.track.end_ns
     guess = _guess_clock(log, first_ns, last_ns, end_ns - start_ns)
     if first_ns >= end_ns or last_ns <= start_ns:
-        kind = log.format.time_kind
+        kind, raw_ns = log.format.time_kind, first_ns + offset_ns
         if is_unix(first_ns) and kind:
             unit = UNIT_NAMES.get(kind, kind)
             what = "dates" if "dates" in kind else f"times since the Unix epoch in {unit}"
             raise RefusedInput(
                 Reason.LOG_CLOCK,
                 f"no overlap: column {listed([log.format.time_column])} holds {what}, from "
-                f"{shown_date(first_ns, kind)} on, and the video runs from {seconds_text(start_ns)} to "
-                f"{seconds_text(end_ns)} s; {offset_words(first_ns, start_ns, kind, created())}",
+                f"{shown_date(raw_ns, kind)} on, and the video runs from {seconds_text(start_ns)} to "
+                f"{seconds_text(end_ns)} s; {offset_words(raw_ns, start_ns, kind, created())}",
             )
         raise RefusedInput(
             Reason.LOG_CLOCK,
             f"no overlap: the log runs from {seconds_text(first_ns)} to {seconds_text(last_ns)} s, the "
             f"video from {seconds_text(start_ns)} to {seconds_text(end_ns)} s"
-            + (guess or "; if the clocks differ, set offset_ms"),
+            + (
+                guess
+                or f"; if the clocks differ, set offset_ms: {offset_line(raw_ns - start_ns)} would put its "
+                "first row at the video's first frame"
+            ),
         )
     interval_ns = typical_interval(log.track.times_ns)
     if log.sampled and interval_ns:

@@ -205,14 +205,8 @@ def offset_words(first_ns: int, start_ns: int, kind: TimeKind, created_ns: int |
         kind: what the log's time column holds.
         created_ns: when the video's container says that it was made; None: it does not.
     """
-
-    def line(zero_ns: int) -> str:
-        whole, rest = divmod(zero_ns, 1_000_000)
-        fraction = f".{rest:06}".rstrip("0") if rest else ""
-        return f"offset_ms = {whole}{fraction}"
-
     words = (
-        f'write {line(first_ns - start_ns)} (or start = "{shown_date(first_ns - start_ns, kind)}") '
+        f'write {offset_line(first_ns - start_ns)} (or start = "{shown_date(first_ns - start_ns, kind)}") '
         "beside the log if its first row is at the video's first frame: nothing in the files says so"
     )
     if created_ns is None:
@@ -220,9 +214,16 @@ def offset_words(first_ns: int, start_ns: int, kind: TimeKind, created_ns: int |
     apart_s = (created_ns - first_ns) / SECOND_NS
     return words + (
         f". The video says creation_time {shown_date(created_ns, 'dates')}, {abs(apart_s):.3g} s "
-        f"{'after' if apart_s >= 0 else 'before'} the first row, which would be {line(created_ns)}: "
+        f"{'after' if apart_s >= 0 else 'before'} the first row, which would be {offset_line(created_ns)}: "
         "exact to a second at best, and some recorders write the end, or local time, there"
     )
+
+
+def offset_line(zero_ns: int) -> str:
+    """The line of metadata that says what the log's clock shows at the video's zero, exactly."""
+    whole, rest = divmod(abs(zero_ns), 1_000_000)
+    fraction = f".{rest:06}".rstrip("0") if rest else ""
+    return f"offset_ms = {'-' * (zero_ns < 0)}{whole}{fraction}"
 
 
 def shown_date(time_ns: int, kind: TimeKind) -> str:
