@@ -218,15 +218,6 @@ def ingest(
         bool,
         typer.Option(rich_help_panel=INPUT, help="Try again what an earlier run refused."),
     ] = False,
-    without_actions: Annotated[
-        bool,
-        typer.Option(
-            "--without-actions",
-            rich_help_panel=INPUT,
-            help="Also take videos that have no log: none of their actions is known. Default: refuse "
-            "them.",
-        ),
-    ] = False,
     allow_forgotten: Annotated[
         bool,
         typer.Option(
@@ -269,8 +260,9 @@ def ingest(
         mapping=None if mapping is None else load_conversion(mapping),
     )
     if explain:
-        explained = IngestChoices(reader=format, without_actions=without_actions)
-        emit_explained(sources, settings, explained, write=write_metadata, as_json=json)
+        emit_explained(
+            sources, settings, IngestChoices(reader=format), write=write_metadata, as_json=json
+        )
         return
     if write_metadata:
         raise UsageError("--write-metadata goes with --explain")
@@ -281,7 +273,6 @@ def ingest(
         reader=format,
         limit=limit,
         retry_quarantined=retry_quarantined,
-        without_actions=without_actions,
         tie_to=tie_to,
         license=license,
         player_key=key,

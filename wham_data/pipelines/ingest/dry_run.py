@@ -43,8 +43,7 @@ def dry_run(
     if open_storage(out).exists("corpus.json"):
         corpus = Corpus.open_or_create(out, info)
         recordings = () if choices.allow_forgotten else plan.recordings
-        barred = Naming(choices.player_key).barred(recordings, corpus)
-        plan = plan.against(corpus, without_actions=choices.without_actions, barred=barred)
+        plan = plan.against(corpus, barred=Naming(choices.player_key).barred(recordings, corpus))
     refused = {refusal.path: str(refusal.why) for refusal in plan.refused}
     readers: Counter[str] = Counter()
     notes: dict[str, tuple[str, ...]] = {}

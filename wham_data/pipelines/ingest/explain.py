@@ -103,7 +103,7 @@ def explained(found: Found, settings: IngestSettings) -> Explanation:
     if index is not None:
         sections.append(("video", _video_lines(index)))
     log: LogExplained | None = None
-    if recording.format == VideoLog.name and len(recording.files) > 1:
+    if recording.format == VideoLog.name:
         video_ns = None if index is None else index.end_ns - int(index.times_ns[0])
         log = _log_of(found, settings, video_ns)
         sections.append(("log", tuple(log.lines)))

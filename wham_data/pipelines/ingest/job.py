@@ -79,7 +79,6 @@ def ingest(
     device: str = "auto",
     limit: int | None = None,
     retry_quarantined: bool = False,
-    without_actions: bool = False,
     license: str | None = None,
     player_key: str | Path | None = None,
     allow_forgotten: bool = False,
@@ -105,7 +104,6 @@ def ingest(
         device: device of the tokenizer: "auto", "cpu" or "cuda".
         limit: ingest at most this many recordings, the first by path.
         retry_quarantined: try recordings again that an earlier run refused.
-        without_actions: also ingest videos without a log; none of their actions is known.
         license: licence of recordings whose source states none.
         player_key: file with the key for storing players under pseudonyms; None: they are stored
             by name.
@@ -135,7 +133,6 @@ def ingest(
             reader=reader,
             limit=limit,
             retry_quarantined=retry_quarantined,
-            without_actions=without_actions,
             license=license,
             player_key=None if player_key is None else read_player_key(Path(player_key), out),
             allow_forgotten=allow_forgotten,
@@ -169,12 +166,7 @@ def run_ingest(
         return report
     corpus = Corpus.open_or_create(out, info)
     barred = {} if choices.allow_forgotten else naming.barred(found.recordings, corpus)
-    plan = found.against(
-        corpus,
-        retry_quarantined=choices.retry_quarantined,
-        without_actions=choices.without_actions,
-        barred=barred,
-    )
+    plan = found.against(corpus, retry_quarantined=choices.retry_quarantined, barred=barred)
     for each in plan.forgotten:
         kind = barred[each.key]
         line = f"{each.recording.source}: left out, this {kind} was forgotten (--allow-forgotten takes it)"

@@ -106,7 +106,6 @@ class IngestPlan:
         corpus: Corpus,
         *,
         retry_quarantined: bool = False,
-        without_actions: bool = False,
         barred: Collection[str] = (),
     ) -> IngestPlan:
         """The plan seen against a corpus.
@@ -114,13 +113,11 @@ class IngestPlan:
         Args:
             corpus: what it holds, or has refused before, is not done again.
             retry_quarantined: except for what it has refused.
-            without_actions: except for what it has refused for want of a log.
             barred: keys of recordings that must stay out, should they not be in.
         """
         there = corpus.known_recordings()
         left_out = set(barred) - there
-        refused = refused_in(corpus, without_log=not without_actions)
-        refused = set() if retry_quarantined else refused
+        refused = set() if retry_quarantined else refused_in(corpus)
         set_aside = refused - there - left_out
         ruled_out = there | left_out | set_aside
         return replace(
@@ -139,7 +136,6 @@ def make_plan(
     limit: int | None = None,
     options: Mapping[str, str] = NO_OPTIONS,
     only: Collection[str] | None = None,
-    without_actions: bool = False,
 ) -> IngestPlan:
     """Find recordings and recognise copies. All distinct recordings are still to do.
 
@@ -149,12 +145,11 @@ def make_plan(
         limit: take only so many recordings, the first by path.
         options: values of readers' options.
         only: take just these sources, named as in the quarantine; None: all.
-        without_actions: take videos that have no log too.
 
     Raises:
         UsageError: a source that does not exist, or no such option.
     """
-    discovery = discover(sources, reader, options, without_actions=without_actions)
+    discovery = discover(sources, reader, options)
     recordings = [r for r in discovery.recordings if _is_meant(r.source, only)][:limit]
     refused_files = [
         (path, why)
@@ -207,7 +202,6 @@ def planned(
         limit=choices.limit,
         options=dict(settings.options),
         only=choices.only,
-        without_actions=choices.without_actions,
     )
     if not plan.found:
         raise NoInputsError(
@@ -225,18 +219,10 @@ def _in_order(found: Found) -> tuple[str, str]:
     return found.content, found.key
 
 
-def refused_in(corpus: Corpus, *, without_log: bool = True) -> set[str]:
-    """Keys of the recordings in the corpus' quarantine under its settings.
-
-    Args:
-        corpus: the corpus.
-        without_log: also those that were refused for want of a log.
-    """
+def refused_in(corpus: Corpus) -> set[str]:
+    """Keys of the recordings in the corpus' quarantine under its settings."""
     table = corpus.quarantine
-    mine = table["settings"] == corpus.info.settings_hash
-    if not without_log:
-        mine &= table["reason"] != str(Reason.LOG_MISSING)
-    return set(table.filter(mine)["sha256"])
+    return set(table.filter(table["settings"] == corpus.info.settings_hash)["sha256"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,6 @@ class IngestChoices:
     limit              ingest at most this many recordings, the first by path
     only               ingest just these sources, named as in the quarantine; None: all
     retry_quarantined  try recordings again that an earlier run refused
-    without_actions    also ingest videos without a log; none of their actions is known
     tie_to             split for recordings whose match or player is already in two splits
     license            licence of recordings whose source states none
     player_key         key for storing players under pseudonyms; None: they are stored by name
@@ -98,7 +97,6 @@ class IngestChoices:
     limit: int | None = None
     only: Collection[str] | None = None
     retry_quarantined: bool = False
-    without_actions: bool = False
     tie_to: str | None = None
     license: str | None = None
     player_key: PlayerKey | None = None

@@ -181,11 +181,7 @@ def _dreamt(recording: Recording, limits: VideoLimits) -> tuple[str, ...]:
 
 
 def discover(
-    sources: Sequence[str | Path],
-    format: str = "auto",
-    options: Mapping[str, str] = NO_OPTIONS,
-    *,
-    without_actions: bool = False,
+    sources: Sequence[str | Path], format: str = "auto", options: Mapping[str, str] = NO_OPTIONS
 ) -> Discovery:
     """Find the recordings in files and folders, in an order that depends only on their names.
 
@@ -194,7 +190,6 @@ def discover(
             folder is searched with all its subfolders.
         format: a reader's name to look for that format only; "auto" uses every reader.
         options: values of readers' options.
-        without_actions: a video that has no log is a recording too, of which no action is known.
 
     Raises:
         UsageError: a source does not exist, or there is no such format or option.
@@ -218,12 +213,6 @@ def discover(
         refusal = _refusal(path, readers, unclaimed)
         if refusal is None:
             ignored.append(path)
-        elif (
-            without_actions
-            and refusal.reason is Reason.LOG_MISSING
-            and session_log(path, _logs_among(unclaimed)) is None
-        ):
-            recordings.append(Recording(path, (path,), VideoLog.name))
         else:
             refused[path] = refusal
     return Discovery(
@@ -273,10 +262,6 @@ def _regular_beside(path: Path) -> Iterator[Path]:
                 yield Path(entry.path)
 
 
-def _logs_among(files: set[Path]) -> Iterator[Path]:
-    return (path for path in files if path.name.lower().endswith(LOG_ENDINGS))
-
-
 def _refusal(path: Path, readers: tuple[Reader, ...], unclaimed: set[Path]) -> RefusedInput | None:
     """The refusal of a file that no reader took; None for a file that can be ignored."""
     name = path.name.lower()
@@ -293,7 +278,8 @@ def _refusal(path: Path, readers: tuple[Reader, ...], unclaimed: set[Path]) -> R
             return RefusedInput(
                 Reason.NOT_A_VIDEO, f"not a video by its content, and {log_missing(path).message}"
             )
-        return log_missing(path, session_log(path, _logs_among(unclaimed)))
+        logs = (each for each in unclaimed if each.name.lower().endswith(LOG_ENDINGS))
+        return log_missing(path, session_log(path, logs))
     if name.endswith(".npz") and any(isinstance(reader, WhamNpz) for reader in readers):
         try:
             array_shapes(path)

@@ -105,13 +105,10 @@ def _likely_in(folder: Path, _: int) -> tuple[list[str], frozenset[str]]:
 
 
 def rename_hint(video: Path) -> str:
-    """How to name the files in the video's folder that look like its log, or how to do without one."""
+    """How to name the files in the video's folder that look like its log; "" without any."""
     names = log_candidates(video)
     if not names:
-        return (
-            "; nothing else in its folder looks like one (--without-actions takes it, with no action "
-            "known)"
-        )
+        return "; nothing else in its folder looks like one"
     read = [name for name in names if name.lower().endswith(LOG_ENDINGS)]
     if not read:
         forms = ", ".join(LOG_ENDINGS[:3])

@@ -120,14 +120,7 @@ class VideoLog:
             yield from each_device(recording, _devices_or_none(logs[0], metadata))
 
     def open(self, recording: Recording, limits: VideoLimits) -> VideoRecording:
-        """Read the log, index the video, and check that the two belong together.
-
-        A recording of a video alone has no actions. `discover` finds such ones only when asked to.
-        """
-        if len(recording.files) == 1:
-            return VideoClip.whole(read_video(recording.path, limits)).opened(
-                FrameData(), notes=("no log beside it: none of its actions is known",)
-            )
+        """Read the log, index the video, and check that the two belong together."""
         video, log_path, *others = recording.files
         if not log_path.name.lower().endswith(LOG_ENDINGS + JSON_LOG_ENDINGS):
             raise _unread_log(log_path)
