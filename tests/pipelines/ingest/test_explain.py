@@ -152,6 +152,17 @@ def test_a_video_without_a_log_and_no_recording_at_all_are_explained(cli: Run, v
     assert "if inputs.csv is its log, name it play.csv" in run.stdout
 
 
+def test_a_log_without_a_video_is_explained_alone(cli: Run, video: Path) -> None:
+    log = video.with_suffix(".csv")
+    video.unlink()
+
+    run = cli("ingest", "--explain", log)
+
+    assert run.returncode == 3
+    assert "by their own names: up, down" in run.stdout
+    assert "refused [not_a_video]: no video beside it; looked for play.mp4" in run.stdout
+
+
 def test_a_refusal_says_how_its_log_was_understood(cli: Run, video: Path, tmp_path: Path) -> None:
     renamed(video, "time_ns", "a,b,x")
     log = video.with_suffix(".csv")

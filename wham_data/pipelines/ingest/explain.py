@@ -26,10 +26,17 @@ from wham_data.pipelines.readers.video_log.log_metadata import (
     load_named_space,
     read_metadata,
 )
-from wham_data.pipelines.readers.video_log.reader import VideoLog
+from wham_data.pipelines.readers.video_log.neighbours import JSON_LOG_ENDINGS, LOG_ENDINGS
+from wham_data.pipelines.readers.video_log.reader import METADATA_ENDINGS, VideoLog
 from wham_data.pipelines.video import VideoIndex
 from wham_data.schemas.clock import SECOND_NS
-from wham_data.schemas.errors import Reason, RefusedInput, UsageError, printable
+from wham_data.schemas.errors import (
+    NoInputsError,
+    Reason,
+    RefusedInput,
+    UsageError,
+    printable,
+)
 from wham_data.schemas.recording import OpenRecording
 
 MOST_EXPLAINED: Final = 16
@@ -61,11 +68,19 @@ def explain(
 ) -> list[Explanation]:
     """Explain recordings without writing anything. See `ingest` for the settings.
 
+    A log without a video is explained as far as it goes alone.
+
     Raises:
         NoInputsError: no recording was found.
         UsageError: there are more than 16.
     """
-    plan = planned(sources, settings, choices)
+    try:
+        plan = planned(sources, settings, choices)
+    except NoInputsError:
+        logs = [Path(source) for source in sources if is_log(Path(source))]
+        if len(logs) < len(sources):
+            raise
+        return [_log_alone(path, settings) for path in logs[:MOST_EXPLAINED]]
     if plan.found > MOST_EXPLAINED:
         raise UsageError(
             f"{plan.found} recordings; --explain shows at most {MOST_EXPLAINED}: name a file of one"
@@ -114,7 +129,7 @@ def explained(found: Found, settings: IngestSettings) -> Explanation:
         sections.append(("notes", notes))
     offset_ns = source.clock.offset_ns if source is not None else 0
     path = recording.path.with_suffix(".toml")
-    has_metadata = len(recording.files) > 2 or path.exists()
+    has_metadata = bool(_metadata_of(recording.files[2:])) or path.exists()
     if log is not None and (log.ticking and why is None):
         has_metadata = True  # its tic column counts only as long as there is no metadata
     return Explanation(
@@ -126,6 +141,23 @@ def explained(found: Found, settings: IngestSettings) -> Explanation:
         if log is None or (has_metadata and why is None)
         else metadata_text(log, offset_ns, notes),
         metadata_path=None if log is None or has_metadata else path,
+    )
+
+
+def is_log(path: Path) -> bool:
+    """Whether a file has the ending of a log beside a video."""
+    return path.name.lower().endswith(LOG_ENDINGS + JSON_LOG_ENDINGS) and path.is_file()
+
+
+def _log_alone(path: Path, settings: IngestSettings) -> Explanation:
+    """A log that lies beside no video."""
+    log = explained_log(path, LogMetadata(), settings.space, None)
+    stem = path.name.partition(".")[0]
+    return Explanation(
+        str(path),
+        (("log", tuple(log.lines)),),
+        f"no video beside it; looked for {stem}.mp4 or the like",
+        str(Reason.NOT_A_VIDEO),
     )
 
 
@@ -173,9 +205,15 @@ def _video_lines(index: VideoIndex) -> tuple[str, ...]:
     )
 
 
+def _metadata_of(files: Sequence[Path]) -> list[Path]:
+    """The metadata among the files that follow the video and its log, and what it refers to."""
+    return [path for path in files if path.suffix.lower() in METADATA_ENDINGS]
+
+
 def _log_of(found: Found, settings: IngestSettings, video_ns: int | None) -> LogExplained:
     """The log of a recording, in the space of its metadata or by its columns."""
     _, log, *others = found.recording.files
+    others = _metadata_of(others)
     try:
         metadata = read_metadata(others[0]) if others else LogMetadata()
         named = metadata.actions or dict(settings.options).get("space")

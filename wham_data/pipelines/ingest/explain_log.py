@@ -30,7 +30,7 @@ from wham_data.pipelines.readers.video_log.log_words import listed
 from wham_data.pipelines.readers.video_log.time_column import found_unit, unit_in_row
 from wham_data.schemas.actions import ActionSpace, load_space, space_names
 from wham_data.schemas.clock import SECOND_NS, Nanos
-from wham_data.schemas.errors import RefusedInput, printable
+from wham_data.schemas.errors import Reason, RefusedInput, printable
 from wham_data.schemas.recording import ActionTrack
 
 HEAD_BYTES: Final = 1 << 16
@@ -109,7 +109,10 @@ def _explain_columns(
     if not roles.unit_known and not roles.numbered and metadata.tick_rate is None:
         said = unit_in_row(dict(file.format.units), roles.time)
         how = "by the row of units" if said else "by the length of the video"
-        unit = said or found_unit(file, roles.time, video_ns or SECOND_NS)
+        if said is None and video_ns is None:
+            what = "what it counts in only the length of a video can tell"
+            raise RefusedInput(Reason.LOG_CLOCK, f"column {listed([roles.time])}: {what}")
+        unit = said or found_unit(file, roles.time, video_ns or 0)
         roles = replace(roles, unit=unit)
         found.clock = roles.time, unit
     events = roles.control is not None and roles.value is not None
