@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from makers.logs import SPACE, read_log
 from makers.recordings import PLAIN, Cut, cut
 
 from wham_data.pipelines.ingest.log_in_space import project
@@ -197,3 +199,50 @@ def test_a_video_without_a_log_says_what_may_be_it(
     refused = dict(discover([video if alone else tmp_path]).refused)
 
     assert said in refused[video].message
+
+
+# --- dimensions without a column
+
+
+def partial_log(*names: str) -> str:
+    """A log of these columns only, in which the first is 1 in the second row."""
+    return f"time_ms,{','.join(names)}\n0{',0' * len(names)}\n500,1{',0' * (len(names) - 1)}\n"
+
+
+@pytest.mark.parametrize(
+    ("names", "toml"),
+    [
+        (SPACE.names[1:], "at_rest = true"),
+        (SPACE.names[:-3], f"at_rest = {json.dumps(SPACE.names[-3:])}"),
+        (("button_A",), "at_rest = true"),
+        ((*SPACE.names[:5], "frame_time_ms"), "at_rest = true"),
+    ],
+)
+def test_dimensions_without_a_column_are_at_rest_where_that_is_said(
+    tmp_path: Path, names: tuple[str, ...], toml: str
+) -> None:
+    log = read_log(tmp_path, partial_log(*names), toml)
+
+    moved = np.flatnonzero(log.track.values[1])
+    assert [SPACE.names[place] for place in moved] == [names[0]]
+    lacking = [name for name in SPACE.names if name not in names]
+    assert any(
+        note.startswith("without a column and declared to be at rest: ") and lacking[0] in note
+        for note in log.notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "toml", "said"),
+    [
+        (SPACE.names[1:], "", f"at_rest = true if {SPACE.names[0]} were never"),
+        (SPACE.names[2:], f'at_rest = ["{SPACE.names[0]}"]', f"no column for {SPACE.names[1]}"),
+        (("mood",), "at_rest = true", "no column for"),
+        (SPACE.names, "at_rest = 3", "at_rest must be true, or a list"),
+    ],
+)
+def test_they_are_refused_where_it_is_not_said(
+    tmp_path: Path, names: tuple[str, ...], toml: str, said: str
+) -> None:
+    with pytest.raises(RefusedInput, match=said):
+        read_log(tmp_path, partial_log(*names), toml)

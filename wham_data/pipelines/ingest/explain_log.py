@@ -99,7 +99,9 @@ def _explain_columns(
         mapping = ticking(file.columns, mapping)
     spaces = [load_space(name) for name in space_names()] if asked is None else [asked]
     try:
-        roles, space = assign_columns(file.columns, mapping, asked, file.format.time_column)
+        roles, space = assign_columns(
+            file.columns, mapping, asked, file.format.time_column, metadata.at_rest
+        )
     except RefusedInput:
         found.space, found.pairs = nearest_space(file.columns, spaces)
         found.unknown = tuple(n for n in found.space.names if n not in found.pairs)
@@ -130,6 +132,10 @@ def _explain_columns(
         found.pairs, found.space = dict(roles.dimensions), space
     found.sure = True
     found.lines += meanings(found.pairs, metadata)
+    if roles.at_rest:
+        found.lines.append(
+            f"without a column, declared to be at rest: {_all_listed(roles.at_rest)}"
+        )
     if roles.ignored:
         found.lines.append(f"without a meaning: {_all_listed(roles.ignored)}")
 
@@ -243,6 +249,10 @@ def metadata_text(log: LogExplained, offset_ns: int, notes: Sequence[str]) -> st
         head.append(f"offset_ms = {offset_ns / 1_000_000:.6f}".rstrip("0").rstrip("."))
     else:
         head.append("# offset_ms = 0   # what the log's clock shows at the video's zero")
+    if log.pairs and log.unknown:
+        head.append(
+            "# at_rest = true   # if the dimensions without a column below were never touched"
+        )
     block = columns_block(log.pairs, log.unknown if log.pairs else ())
     if log.clock is not None:
         block.insert(1, f"{key(log.clock[0])} = {text(log.clock[1])}")

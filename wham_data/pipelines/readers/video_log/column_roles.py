@@ -32,6 +32,8 @@ EVENT_COLUMNS: Final = ("control", "value")
 ACTION_COLUMNS: Final = ("action", "actions", "action_id", "act")
 TICK: Final = "tick"
 HAT: Final = "hat"
+EVERY_OTHER: Final = ("*",)
+"""In place of names: all dimensions without a column."""
 FEWEST: Final = 2
 
 
@@ -48,6 +50,7 @@ class ColumnRoles:
     action       the column that numbers the actions of a space `discreteN`
     control, value  the columns of an event log, None for a sampled log
     keys         an event log of keys (time, key, event)
+    at_rest      dimensions without a column, which were never touched
     hat          the column (or control) that gives a d-pad as one number; in a sampled log it is the
                  column of each direction
     ignored      columns that mean nothing here
@@ -65,6 +68,7 @@ class ColumnRoles:
     value: str | None = None
     keys: bool = False
     hat: str | None = None
+    at_rest: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
 
 
@@ -73,6 +77,7 @@ def assign_columns(
     mapping: Mapping[str, str],
     space: ActionSpace | None,
     stamps: str = "",
+    at_rest: Sequence[str] = (),
 ) -> tuple[ColumnRoles, ActionSpace | None]:
     """Decide what every column of a log means.
 
@@ -90,6 +95,7 @@ def assign_columns(
         space: the action space; None takes the one bundled space all of whose dimensions are
             columns (the largest of several). An event log needs its controls for that: None stays.
         stamps: the only column whose type says that it holds time stamps; "": there is none.
+        at_rest: dimensions that need no column; EVERY_OTHER: all, if there is a column for one.
 
     Raises:
         RefusedInput: LOG_COLUMN, when a column is missing, ambiguous or there twice.
@@ -132,8 +138,13 @@ def assign_columns(
     found = {name: column_of(name) for name in space.names}
     dimensions = {name: column for name, column in found.items() if column is not None}
     action = None if dimensions else _action_column(columns, space)
-    if len(dimensions) < space.size and action is None:
-        raise RefusedInput(Reason.LOG_COLUMN, missing_columns(columns, spaces, space, dimensions))
+    resting = tuple(n for n in space.names if n not in dimensions and _may_rest(n, at_rest))
+    resting = resting if dimensions else ()
+    if len(dimensions) + len(resting) < space.size and action is None:
+        raise RefusedInput(
+            Reason.LOG_COLUMN,
+            missing_columns(columns, spaces, space, dimensions | {n: n for n in resting}),
+        )
     frame = None if numbered else column_of("frame")
     tick = TICK if TICK in columns and not (mapping or numbered or frame) else None
     used = {time, *dimensions.values(), frame, tick, action}
@@ -147,8 +158,13 @@ def assign_columns(
         action,
         dimensions,
         hat=hat if hat in dimensions.values() else None,
+        at_rest=resting,
         ignored=_others(columns, used),
     ), space
+
+
+def _may_rest(name: str, at_rest: Sequence[str]) -> bool:
+    return name in at_rest or tuple(at_rest) == EVERY_OTHER
 
 
 def way_of(dimension: str) -> str | None:
@@ -354,12 +370,17 @@ def what_to_write(space: ActionSpace, guesses: Mapping[str, str], left: Sequence
         left: dimensions that no name is like.
     """
     line = columns_line(guesses)
+    if not line and left and guesses:
+        return (
+            f'NAME.toml beside the log may say actions = "{space.name}" and at_rest = true if '
+            f"{listed(left)} were never touched, or pair them with columns under [columns]"
+        )
     if not line:
         return (
             "Name the space with `actions = ...` and map the names under [columns] in NAME.toml beside "
             "the log"
         )
-    rest = f"; no name is like {listed(left)}" if left else ""
+    rest = f"; no name is like {listed(left)} (at_rest = true if never touched)" if left else ""
     return (
         f'NAME.toml beside the log may say actions = "{space.name}" and, by the names, {line}{rest}; '
         "`wham-data ingest --explain FILE` shows all of it"

@@ -45,6 +45,7 @@ from wham_data.pipelines.readers.video_log.log_rows import (
     split_hat,
     spread_hat,
     ticking,
+    with_rest,
     without_absent,
 )
 from wham_data.pipelines.readers.video_log.log_table import (
@@ -120,7 +121,9 @@ def read_controller_log(
     mapping = metadata.columns
     if metadata.tick_rate is not None:
         mapping = ticking(file.columns, mapping)
-    roles, space = assign_columns(file.columns, mapping, space, file.format.time_column)
+    roles, space = assign_columns(
+        file.columns, mapping, space, file.format.time_column, metadata.at_rest
+    )
     roles = _with_unit(roles, file, frame_end_ns - int(frame_times_ns[0]))
     if roles.control is not None and roles.value is not None:
         wanted = WantedColumns(roles.time, roles.unit, (roles.value,), roles.control, roles.keys)
@@ -128,13 +131,14 @@ def read_controller_log(
         video_ns = int(frame_times_ns[0]), frame_end_ns
         return _event_log(table, roles, metadata, space, video_ns)
     assert space is not None
-    columns = tuple(roles.dimensions[name] for name in space.names if roles.action is None)
+    columns = tuple(roles.dimensions[name] for name in space.names if name in roles.dimensions)
     there = next((name for name in roles.ignored if THERE.fullmatch(name)), None)
     extra = tuple(name for name in (roles.action, roles.frame or roles.tick, there) if name)
     once = columns + extra if roles.hat is None else tuple(dict.fromkeys(columns + extra))
     wanted = WantedColumns(roles.time, roles.unit, once)
     table = _read(file, wanted, roles, metadata)
     table = spread_hat(table, columns + extra, roles, metadata.hat_form)
+    table = with_rest(table, roles, space)
     if roles.action is not None:
         table = replace(table, numbers=one_button_each(table.numbers, space.size))
     elif len(table.words):

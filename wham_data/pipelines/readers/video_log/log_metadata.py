@@ -14,6 +14,7 @@ from typing import Any, Final
 from wham_data.files.found import read_whole
 from wham_data.files.json_lines import check_json_depth, check_surrogates
 from wham_data.pipelines.readers.kit.hats import HAT_FORMS, HatForm
+from wham_data.pipelines.readers.video_log.column_roles import EVERY_OTHER
 from wham_data.pipelines.readers.video_log.log_dialect import DELIMITERS
 from wham_data.pipelines.readers.video_log.log_words import (
     listed,
@@ -33,7 +34,7 @@ PROVENANCE_KEYS: Final = ("game", "map", "match", "player", "subject", "license"
 RULE_KEYS: Final = ("is", "column", "scale", "offset", "range", "invert", "form")
 KNOWN_KEYS: Final = (
     *(*PROVENANCE_KEYS, "actions", "offset_ms", "drift_ppm", "columns", "mask"),
-    *("ignore", "only", "hold", "tick_rate", "start", "delimiter", "decimal"),
+    *("ignore", "only", "hold", "tick_rate", "start", "delimiter", "decimal", "at_rest"),
     "collect",  # how `wham-data collect` made a recording: of no concern to a reader
 )
 MAX_TICK_RATE: Final = 9_000_000_000
@@ -47,6 +48,7 @@ class LogMetadata:
     offset_ns, drift_ppm  t_log = t_true * (1 + drift_ppm / 10^6) + offset_ns
     columns    names of log columns (or controls) paired with what they mean, either way round
     scales     column, control or dimension -> the scale on which the log gives it
+    at_rest    dimensions without a column, which were never touched; EVERY_OTHER: all without one
     hat_form   how the column paired with "hat" gives the d-pad; None: as its values show
     ignore     columns that mean nothing
     only       column -> value: rows with another value do not count
@@ -65,6 +67,7 @@ class LogMetadata:
     columns: Mapping[str, str] = field(default_factory=dict)
     scales: Mapping[str, Scale] = field(default_factory=dict)
     hat_form: HatForm | None = None
+    at_rest: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     only: Mapping[str, str] = field(default_factory=dict)
     hold: bool | None = None
@@ -117,6 +120,7 @@ def read_metadata(path: Path) -> LogMetadata:
         columns=columns,
         scales=scales,
         hat_form=hat_form,
+        at_rest=_at_rest(path, table),
         ignore=_ignored(path, table),
         only=_only(path, table),
         hold=_hold(path, table),
@@ -148,6 +152,16 @@ def _ignored(path: Path, table: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise _wrong(path, "ignore", 'a list of columns, such as ["frame"]')
     return tuple(names)
+
+
+def _at_rest(path: Path, table: Mapping[str, Any]) -> tuple[str, ...]:
+    """`at_rest`: dimensions without a column that were never touched, or true for all such."""
+    said = table.get("at_rest", [])
+    if isinstance(said, bool):
+        return EVERY_OTHER if said else ()
+    if not isinstance(said, list) or not all(isinstance(name, str) for name in said):
+        raise _wrong(path, "at_rest", 'true, or a list of dimensions, such as ["guide"]')
+    return tuple(said)
 
 
 def _only(path: Path, table: Mapping[str, Any]) -> dict[str, str]:

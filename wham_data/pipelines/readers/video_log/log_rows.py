@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,6 +159,30 @@ def spread_hat(
     ):
         numbers[:, place] = held[:, DIRECTIONS.index(str(way_of(name)))]
     return replace(table, numbers=numbers, words=words, notes=(*table.notes, note))
+
+
+def with_rest(table: LogTable, roles: ColumnRoles, space: ActionSpace) -> LogTable:
+    """A sampled log with a column of zeros for each dimension that was never touched, and a note.
+
+    Args:
+        table: the columns of the other dimensions first, in the order of the space.
+        roles: of the columns.
+        space: of the log.
+    """
+    if not roles.at_rest:
+        return table
+    there = [place for place, name in enumerate(space.names) if name not in roles.at_rest]
+    extra = table.numbers.shape[1] - len(there)
+    places = [*there, *range(space.size, space.size + extra)]
+
+    def spread(cells: NDArray[Any]) -> NDArray[Any]:
+        wide = np.zeros((len(cells), space.size + extra), cells.dtype)
+        wide[:, places] = cells
+        return wide
+
+    words = spread(table.words) if len(table.words) else table.words
+    note = f"without a column and declared to be at rest: {listed(roles.at_rest)}"
+    return replace(table, numbers=spread(table.numbers), words=words, notes=(*table.notes, note))
 
 
 def hat_held(
