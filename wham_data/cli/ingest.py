@@ -398,6 +398,8 @@ def summary(report: IngestReport) -> str:
         f"  {report.episodes} episodes, {report.steps} steps, {report.hours:.3f} hours "
         f"in {report.seconds:.1f} s",
     ]
+    if report.missing_actions:
+        lines.append(f"  {report.missing_actions} steps without a known action")
     if report.frames_in:
         dropped = ", ".join(
             f"{n} {reason.replace('_', ' ')}" for reason, n in report.frames_dropped.items()

@@ -33,7 +33,6 @@ from wham_data.pipelines.readers.kit.open_recordings import (
     Picture,
     PicturelessRecording,
     PictureRecording,
-    Placement,
     VideoClip,
     audit_clock,
     open_clips,
@@ -47,6 +46,7 @@ from wham_data.pipelines.readers.kit.options import (
     option_settings,
     rate_option,
 )
+from wham_data.pipelines.readers.kit.placement import Placement
 from wham_data.pipelines.run.progress import Silent
 from wham_data.pipelines.video import VideoLimits, decode_image, encode_jpeg
 from wham_data.schemas.actions import load_space

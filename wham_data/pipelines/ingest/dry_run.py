@@ -58,7 +58,12 @@ def dry_run(
         readers[found.recording.format] += 1
         span = None if log is None else (int(log.track.times_ns[0]), log.track.end_ns)
         plans = place_steps(
-            source.frame_times_ns, source.frame_end_ns, span, settings.rate, settings.max_gap_ns
+            source.frame_times_ns,
+            source.frame_end_ns,
+            span,
+            settings.rate,
+            settings.max_gap_ns,
+            source.cuts,
         )
         steps += sum(len(episode.picks) for episode in plans)
         source_ns += source.frame_end_ns - int(source.frame_times_ns[0])

@@ -52,7 +52,7 @@ class Explanation:
     refused        why it is not taken; None: it is
     reason         the code of that
     metadata       text of a metadata file that says the same; None: it is no log beside a video
-    metadata_path  where that would lie; None: there is metadata already, or it may not be written
+    metadata_path  where that would lie; None: there is metadata already, or it may not be written here
     """
 
     source: str
@@ -129,9 +129,9 @@ def explained(found: Found, settings: IngestSettings) -> Explanation:
         sections.append(("notes", notes))
     offset_ns = source.clock.offset_ns if source is not None else 0
     path = recording.path.with_suffix(".toml")
-    has_metadata = bool(_metadata_of(recording.files[2:])) or path.exists()
-    if log is not None and (log.ticking and why is None):
-        has_metadata = True  # its tic column counts only as long as there is no metadata
+    # A session of several files is not named as its video, and metadata turn a column of tics off.
+    has_metadata = len(recording.files) > 2 or path.exists()
+    has_metadata |= log is not None and log.ticking and why is None
     return Explanation(
         source=recording.source,
         sections=tuple(sections),
@@ -236,7 +236,7 @@ def _opened_sections(
     interval_ns = typical_interval(times_ns)
     rate = f"{SECOND_NS / interval_ns:.3f} frames a second" if interval_ns else "one frame"
     span = None if track is None else (int(track.times_ns[0]), track.end_ns)
-    plans = place_steps(times_ns, end_ns, span, settings.rate, settings.max_gap_ns)
+    plans = place_steps(times_ns, end_ns, span, settings.rate, settings.max_gap_ns, source.cuts)
     steps = sum(len(plan.picks) for plan in plans)
     lines = [
         f"frames from {int(times_ns[0]) / 1e9:.6f} to {end_ns / 1e9:.6f} s, typically {rate}, "

@@ -376,6 +376,7 @@ class _Run:
             ignored_files=len(plan.ignored),
             episodes=sum(len(result.episodes) for result in results),
             steps=sum(row.n_steps for result in results for row in result.episodes),
+            missing_actions=sum(row.missing_actions for each in results for row in each.episodes),
             hours=sum(result.hours for result in results),
             frames_in=sum(result.frames_in for result in results),
             frames_used=sum(result.frames_used for result in results),

@@ -52,6 +52,7 @@ def keep_refusals(
         ignored_files=len(plan.ignored),
         episodes=0,
         steps=0,
+        missing_actions=0,
         hours=0.0,
         frames_in=0,
         frames_used=0,

@@ -74,6 +74,7 @@ class IngestReport:
     not_reached      inputs that were not tried, because the run ended early
     forgotten        inputs left out, because `forget` removed them, their player or their match
     ignored_files    files that are not part of a recording
+    missing_actions  steps whose action is not known
     hours            hours of play on the grid of steps
     reasons          counts of quarantined inputs by reason code
     seconds          wall time
@@ -91,6 +92,7 @@ class IngestReport:
     ignored_files: int
     episodes: int
     steps: int
+    missing_actions: int
     hours: float
     frames_in: int
     frames_used: int

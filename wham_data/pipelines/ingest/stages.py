@@ -98,7 +98,7 @@ def _ingest_open(
     span = None if track is None else (int(track.times_ns[0]), track.end_ns)
     times_ns, end_ns = source.frame_times_ns, source.frame_end_ns
     refuse_slow_source(times_ns, settings.rate)
-    plans = place_steps(times_ns, end_ns, span, settings.rate, settings.max_gap_ns)
+    plans = place_steps(times_ns, end_ns, span, settings.rate, settings.max_gap_ns, source.cuts)
     if not plans:
         raise RefusedInput(
             Reason.TOO_SHORT,
@@ -116,7 +116,7 @@ def _ingest_open(
             # Rare, so everything is done again, without the steps that show a lost frame.
             lost = np.union1d(lost, loss.frames)
             plans = without_frames(plans, lost)
-    account = account_frames(times_ns, end_ns, span, plans, settings.max_gap_ns, lost)
+    account = account_frames(times_ns, end_ns, span, plans, settings.max_gap_ns, lost, source.cuts)
     shown = not source.pictureless
     cut = [] if log is None else log.cut_notes([plan.edges_ns for plan in plans])
     notes = (*source.notes, *not_kept(source, corpus.info), *cut)

@@ -34,7 +34,8 @@ PROVENANCE_KEYS: Final = ("game", "map", "match", "player", "subject", "license"
 RULE_KEYS: Final = ("is", "column", "scale", "offset", "range", "invert", "form")
 KNOWN_KEYS: Final = (
     *(*PROVENANCE_KEYS, "actions", "offset_ms", "drift_ppm", "columns", "mask"),
-    *("ignore", "only", "hold", "tick_rate", "start", "delimiter", "decimal", "at_rest"),
+    *("ignore", "only", "hold", "tick_rate", "starts_ms", "start", "delimiter", "decimal"),
+    "at_rest",
     "collect",  # how `wham-data collect` made a recording: of no concern to a reader
 )
 MAX_TICK_RATE: Final = 9_000_000_000
@@ -56,6 +57,7 @@ class LogMetadata:
     tick_rate  ticks of the time column in a second; None: it counts in what its name says
     start_zone whether `start`, which gave the offset, names its zone; None: there is no `start`
     delimiter, decimal  of a CSV; "": not said
+    starts_ns  when the first frame of each file of the session's video comes on screen; None: not said
     masks      what is to be black in every picture
     notes      what a person should know
     """
@@ -75,6 +77,7 @@ class LogMetadata:
     start_zone: bool | None = None
     delimiter: str = ""
     decimal: str = ""
+    starts_ns: tuple[int, ...] | None = None
     masks: tuple[Mask, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -128,6 +131,7 @@ def read_metadata(path: Path) -> LogMetadata:
         start_zone=None if start is None else start[1],
         delimiter=_one_of(path, table, "delimiter", tuple(DELIMITERS)),
         decimal=_one_of(path, table, "decimal", (".", ",")),
+        starts_ns=_starts(path, table),
         masks=_masks(path, table),
         notes=notes,
     )
@@ -208,6 +212,17 @@ def _tick_rate(path: Path, table: Mapping[str, Any]) -> int | None:
     if not 1 <= said <= MAX_TICK_RATE:
         raise _wrong(path, "tick_rate", f"between 1 and {MAX_TICK_RATE}")
     return int(said)
+
+
+def _starts(path: Path, table: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """`starts_ms`: when each file of a session starts."""
+    said = table.get("starts_ms")
+    if said is None:
+        return None
+    if not isinstance(said, list):
+        raise _wrong(path, "starts_ms", "a list of milliseconds, such as [0, 1800250]")
+    each = (_number(path, {"starts_ms": start}, "starts_ms", MAX_OFFSET_MS) for start in said)
+    return tuple(round(start * 1_000_000) for start in each)
 
 
 def _wrong(path: Path, key: str, expected: str) -> RefusedInput:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -12,6 +12,11 @@ from typing import Final
 
 from wham_data.files.found import VIDEO_ENDINGS
 from wham_data.files.json_lines import read_json
+from wham_data.pipelines.readers.video_log.film.dash import (
+    PIECE_ENDING,
+    PLAYLIST_ENDING,
+    read_playlist,
+)
 from wham_data.pipelines.readers.video_log.log_metadata import KNOWN_KEYS, read_metadata
 from wham_data.pipelines.readers.video_log.log_words import listed
 from wham_data.schemas.errors import Reason, RefusedInput
@@ -30,7 +35,6 @@ LOG_LIKE_ENDINGS: Final = (
 )
 MOST_LISTED: Final = 10_000
 _NUMBERED: Final = re.compile(r"[-_ .]?(?:part)?[-_ .]?\d{1,6}$", re.IGNORECASE)
-_DASH: Final = re.compile(r"(?:init|chunk)-.*\.m4s", re.IGNORECASE)
 
 
 def by_folded_ending(files: Iterable[Path], endings: Iterable[str]) -> dict[Path, Path]:
@@ -136,14 +140,30 @@ def session_message(video: Path, log: Path) -> str:
     )
 
 
+def pieces_of_playlists(files: Collection[Path]) -> frozenset[Path]:
+    """The pieces of DASH recordings whose playlist is among the files, and is looked at for them all."""
+    folders = {path.parent for path in files if path.suffix.lower() == PLAYLIST_ENDING}
+    return frozenset(
+        path for path in files if path.suffix.lower() == PIECE_ENDING and path.parent in folders
+    )
+
+
 def dash_refusal(path: Path) -> RefusedInput | None:
-    """Why a piece or the playlist of a DASH recording is refused; None for another file."""
-    is_list = path.suffix.lower() == ".mpd"
-    if not is_list and not _DASH.fullmatch(path.name):
+    """Why a DASH recording, or a piece without its playlist, is refused; None for another file."""
+    if path.suffix.lower() == PLAYLIST_ENDING:
+        try:
+            read_playlist(path)
+        except RefusedInput as why:
+            return why
+        return RefusedInput(
+            Reason.LOG_MISSING,
+            f"a DASH recording without a controller log; looked for {path.stem}.csv and actions.csv "
+            "beside it",
+        )
+    if path.suffix.lower() != PIECE_ENDING:
         return None
-    stem = path.stem if is_list else "session"
     return RefusedInput(
         Reason.FORMAT_NOT_ALLOWED,
-        f"a piece of a DASH recording, which is not read as such: export it, or join its pieces: "
-        f"cat init-stream0.m4s chunk-stream0-*.m4s > {stem}.mp4",
+        "a piece of a DASH recording, without the .mpd that says how to read it: export it, or join "
+        "its pieces: cat init-stream0.m4s chunk-stream0-*.m4s > session.mp4",
     )
