@@ -97,7 +97,7 @@ def test_controls_of_several_spaces_that_differ_are_still_refused(
 ) -> None:
     write_clip(tmp_path / "a.mp4", range(0, 2000, 100))
     (tmp_path / "a.csv").write_text(
-        events(*(f"{k * 100},{name},0" for k, name in enumerate(controls)), "2000,left_x,0")
+        events(*(f"{k * 100},{name},0" for k, name in enumerate(controls)), f"2000,{controls[0]},0")
     )
     (recording,) = discover([tmp_path]).recordings
 
