@@ -5,9 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,21 +115,45 @@ def test_a_query_made_before_the_fork_is_refused_when_it_runs(corpus: Corpus) ->
     assert "spawn" in in_fork(collected)
 
 
-def test_polars_works_in_a_fork_of_a_process_that_has_only_opened_the_corpus(
-    corpus: Corpus,
+FORK = """
+import os, sys
+import deltalake, polars, wham_data
+place = sys.argv[1]
+{before}
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+try:
+    c = wham_data.Corpus.open(place)
+    {after}
+except wham_data.UsageError as error:
+    os._exit(7 if "spawn" in str(error) else 8)
+except BaseException as error:
+    os._exit(9)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "outcome"),
+    [
+        ("wham_data.Corpus.open(place)", "assert len(c.scan().collect()) == 80", 0),
+        ("deltalake.DeltaTable(place + '/episodes')", "assert c.verify().ok", 0),
+        ("polars.DataFrame({'a': [2, 1], 'b': [2, 3]}).sort('a')", "c.episodes", 7),
+    ],
+)
+def test_it_matters_what_was_used_before_the_fork_here_or_by_others(
+    corpus: Corpus, before: str, after: str, outcome: int
 ) -> None:
-    script = (
-        "import os, sys, polars, wham_data\n"
-        "corpus = wham_data.Corpus.open(sys.argv[1])\n"
-        "episode = corpus.read_episode('ann-0')\n"
-        "if child := os.fork(): sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
-        "query = corpus.scan().filter(polars.col('episode') == 'ann-0')\n"
-        "assert len(query.collect()) == episode.n_steps, 'other rows'\n"
-        "os._exit(0)\n"
-    )
+    script = FORK.format(before=before, after=after)
     command = [sys.executable, "-W", "ignore", "-c", script, corpus.location]
 
-    assert subprocess.run(command, timeout=60).returncode == 0
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        assert process.wait(PATIENCE_S) == outcome
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # with the process that it has forked
+        process.wait()
 
 
 def test_a_forked_process_commits(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wham_data.after_fork import check_polars
 from wham_data.corpus.commit_rules import (
     LEDGER_COLUMNS,
     CommitReport,
@@ -38,7 +39,6 @@ from wham_data.corpus.manifest import Change, ManifestTable, Snapshot
 from wham_data.corpus.quarantine import Quarantine
 from wham_data.corpus.shard_view import ShardView
 from wham_data.corpus.shards import RowRange, ShardFile, write_shard_to
-from wham_data.corpus.storage.after_fork import check_polars
 from wham_data.corpus.storage.contract import Leased, Storage, all_there, publish_again
 from wham_data.corpus.storage.locations import open_storage
 from wham_data.corpus.tombstones import Forgotten

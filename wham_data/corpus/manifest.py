@@ -11,8 +11,8 @@ because it never calls fsync (observed in release 1.6): after a power cut a comm
 data file that it adds, could be missing.
 
 The `deltalake` package reads a table for the first time (on an object store, from a copy of the log);
-later entries are read here one by one. Other tools can read the tables too. The Parquet files are
-never deleted here, so every version stays readable.
+later entries, and all of them after a fork that it does not survive, are read here. Other tools can read
+the tables too. The Parquet files are never deleted here, so every version stays readable.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from wham_data.after_fork import use_deltalake
 from wham_data.corpus.delta_log import (
     Entry,
     apply_entry,
@@ -43,7 +44,6 @@ from wham_data.corpus.delta_log import (
     parse_entry,
     reader_version,
 )
-from wham_data.corpus.storage.after_fork import was_forked
 from wham_data.corpus.storage.contract import Storage
 from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError, short_message
 
@@ -131,7 +131,7 @@ class ManifestTable:
             UsageError: there is no such version.
             IntegrityError: the log is damaged, lacks an entry, or needs a newer reader.
         """
-        if was_forked():
+        if not use_deltalake():
             return self._replayed(version)
         with self._opened(version) as table:
             protocol, found = table.protocol(), table.get_add_actions(flatten=True)
@@ -343,7 +343,8 @@ class ManifestTable:
         Both only make reading faster, so an error here is ignored: the commit before it succeeded.
         """
         with suppress(WhamDataError, OSError, DeltaError):
-            if not was_forked() and snapshot.version and snapshot.version % CHECKPOINT_EVERY == 0:
+            is_due = snapshot.version and snapshot.version % CHECKPOINT_EVERY == 0
+            if is_due and use_deltalake():
                 self.checkpoint(snapshot.version)
             small = [name for name, rows in snapshot.files.items() if rows < SMALL_ROWS]
             if len(small) >= MERGE_AT:

@@ -12,9 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from polars.io.plugins import register_io_source
 
+from wham_data.after_fork import check_polars
 from wham_data.corpus.readable import ReadableCorpus
 from wham_data.corpus.shard_view import matrix_of
-from wham_data.corpus.storage.after_fork import check_polars
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.declarations import nearest

@@ -4,12 +4,15 @@ polars gives nearly all its work to a pool of threads and waits for them. If the
 before the fork, a process waits for ever. The runtime of `deltalake` notices the fork and panics,
 with an error that `except Exception` does not catch. pyarrow starts its threads anew, so what needs
 to work after a fork uses pyarrow.
+
+`import wham_data` loads this module, so that it knows of forks before a corpus is opened.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -21,33 +24,37 @@ _NAME_BYTES: Final = 15
 
 
 class _Process:
-    """What is known of this process.
+    """Whether this process was forked from one in which a library had started its threads.
 
-    forked       it was forked, itself or a process before it, after this module was loaded
-    polars_lost  polars had started its threads in the process that it was forked from
+    Of both libraries: it runs in this process; it is lost, because it ran before a fork.
     """
 
-    forked = False
-    polars_lost = False
-    polars_runs = False
+    polars_runs = polars_lost = False
+    deltalake_runs = deltalake_lost = False
 
     @classmethod
     def before_fork(cls) -> None:
         """Called in the process that forks."""
-        cls.polars_runs = "polars" in sys.modules and _has_polars_threads()
+        if "polars" in sys.modules:
+            name = os.environ.get("POLARS_THREAD_NAME", "polars")
+            cls.polars_runs = _has_thread(f"{name}-", numbered=True)
+        if "deltalake" in sys.modules:
+            cls.deltalake_runs = cls.deltalake_runs or _has_thread("tokio-")
 
     @classmethod
     def after_fork(cls) -> None:
         """Called in the new process."""
-        cls.forked, cls.polars_lost = True, cls.polars_lost or cls.polars_runs
+        cls.polars_lost |= cls.polars_runs
+        cls.deltalake_lost |= cls.deltalake_runs
 
 
 os.register_at_fork(before=_Process.before_fork, after_in_child=_Process.after_fork)
 
 
-def was_forked() -> bool:
-    """Whether this process was forked, so that `deltalake` may not work in it."""
-    return _Process.forked
+def use_deltalake() -> bool:
+    """Whether `deltalake` can read tables in this process; if so, it is taken to be used from now on."""
+    _Process.deltalake_runs = True
+    return not _Process.deltalake_lost
 
 
 def check_polars(what: str) -> None:
@@ -68,12 +75,22 @@ def check_polars(what: str) -> None:
         )
 
 
-def _has_polars_threads() -> bool:
-    """Whether the thread pool of polars has been started. Unknown without /proc: True."""
+def _has_thread(name: str, *, numbered: bool = False) -> bool:
+    """Whether this process has a thread whose name begins so. Without /proc: True.
+
+    Args:
+        name: beginning of the name. Only a thread that has done something has got its name.
+        numbered: a number follows.
+    """
+    start = name.encode()[:_NAME_BYTES]
     try:
-        names = {(task / "comm").read_text().strip() for task in _TASKS.iterdir()}
+        tasks = list(_TASKS.iterdir())
     except FileNotFoundError:
-        # A thread ended meanwhile, or there is no /proc.
         return True
-    first = f"{os.environ.get('POLARS_THREAD_NAME', 'polars')}-0"
-    return first.encode()[:_NAME_BYTES].decode(errors="ignore") in names
+    for task in tasks:
+        with suppress(OSError):  # the thread has ended
+            found = (task / "comm").read_bytes().strip()
+            rest = found.removeprefix(start)
+            if found.startswith(start) and (not numbered or not rest or rest[:1].isdigit()):
+                return True
+    return False
