@@ -18,6 +18,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from wham_data import after_fork as after_fork  # watches for forks from now on
+
 if TYPE_CHECKING:
     from wham_data.corpus import Corpus as Corpus
     from wham_data.feed import WindowDataset as WindowDataset

@@ -202,6 +202,23 @@ def test_a_corpus_can_be_read_as_of_any_version_but_not_changed_there(tmp_path: 
         Corpus.open(tmp_path / "c", 9)
 
 
+def test_other_tools_get_the_shards_of_a_version_and_no_others(tmp_path: Path) -> None:
+    corpus = small_corpus(tmp_path / "corpus")
+    orphan = corpus.write_shard([steps("dan-0")], "0" * 24)
+    every = sorted((tmp_path / "corpus" / "shards").iterdir())
+    there = [path for path in every if path.name != orphan.name]
+
+    assert corpus.shard_paths() == corpus.shard_paths(corpus.version) == there
+    assert len(corpus.shard_paths(1)) == 1
+    assert corpus.shard_paths(0) == []
+    assert Corpus.open(corpus.location, version=1).shard_paths(2) == there
+    with pytest.raises(UsageError, match="no version 9"):
+        corpus.shard_paths(9)
+    there[0].unlink()
+    with pytest.raises(IntegrityError, match=there[0].name):
+        corpus.shard_paths()
+
+
 def test_an_open_corpus_stays_as_it_was_until_refreshed(tmp_path: Path) -> None:
     mine = small_corpus(tmp_path / "c")
     theirs = Corpus.open(tmp_path / "c")

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from wham_data.corpus.shards import ShardFile
 from wham_data.corpus.splits import TIES, Conflict, Placed, SplitIndex, Ties, tie_name
 from wham_data.corpus.tombstones import Forgotten
-from wham_data.schemas.errors import Reason
+from wham_data.schemas.corpus_info import CorpusInfo
+from wham_data.schemas.errors import Reason, UsageError
 from wham_data.schemas.manifest import UNSETTLED, EpisodeRow, QuarantineRow
 
 LEDGER_COLUMNS: Final = ("recording", "settings", "match", "player", "split")
@@ -85,6 +86,28 @@ class CommitReport:
     split_conflicts: tuple[str, ...]
     forgotten: tuple[str, ...]
     version: int
+
+
+def check_rows(rows: Sequence[EpisodeRow], info: CorpusInfo, where: str) -> None:
+    """Check that rows can be committed to a corpus.
+
+    Args:
+        rows: to commit.
+        info: of the corpus.
+        where: location of the corpus, for the message.
+
+    Raises:
+        UsageError: an episode comes twice, or has other settings or another tokenizer.
+    """
+    if len({row.episode for row in rows}) != len(rows):
+        raise UsageError(f"{where}: an episode is in one commit twice")
+    fingerprint = info.tokenizer.fingerprint if info.tokenizer else None
+    for row in rows:
+        if (row.settings, row.tokenizer) != (info.settings_hash, fingerprint):
+            raise UsageError(
+                f"episode {row.episode}: settings {row.settings}, tokenizer {row.tokenizer}, "
+                f"but the corpus has {info.settings_hash} and {fingerprint}"
+            )
 
 
 def decide(
@@ -167,16 +190,22 @@ def quarantine_after(
     return old.filter(pa.array(stays, pa.bool_())), list(latest.values())
 
 
-def conflict_row(row: EpisodeRow, conflict: Conflict) -> QuarantineRow:
-    """The quarantine's row for a recording that would tie two splits together."""
-    return QuarantineRow(
-        path=row.source,
-        sha256=row.recording,
-        stage="split",
-        reason=Reason.SPLIT_CONFLICT,
-        message=str(conflict),
-        settings=row.settings,
-    )
+def conflict_rows(
+    rows: Sequence[EpisodeRow], conflicts: Mapping[str, Conflict]
+) -> list[QuarantineRow]:
+    """The quarantine's rows for the recordings that would tie two splits together."""
+    return [
+        QuarantineRow(
+            path=row.source,
+            sha256=row.recording,
+            stage="split",
+            reason=Reason.SPLIT_CONFLICT,
+            message=str(conflicts[row.recording]),
+            settings=row.settings,
+        )
+        for row in {row.recording: row for row in rows}.values()
+        if row.recording in conflicts
+    ]
 
 
 def relocated(

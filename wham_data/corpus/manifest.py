@@ -11,8 +11,8 @@ because it never calls fsync (observed in release 1.6): after a power cut a comm
 data file that it adds, could be missing.
 
 The `deltalake` package reads a table for the first time (on an object store, from a copy of the log);
-later entries are read here one by one. Other tools can read the tables too. The Parquet files are
-never deleted here, so every version stays readable.
+later entries, and all of them after a fork that it does not survive, are read here. Other tools can read
+the tables too. The Parquet files are never deleted here, so every version stays readable.
 """
 
 from __future__ import annotations
@@ -35,8 +35,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from wham_data.after_fork import use_deltalake
+from wham_data.corpus.delta_log import (
+    Entry,
+    apply_entry,
+    describes_table,
+    entry_text,
+    parse_entry,
+    reader_version,
+)
 from wham_data.corpus.storage.contract import Storage
-from wham_data.schemas.corpus_info import parse_json
 from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError, short_message
 from wham_data.schemas.manifest import with_late_columns
 
@@ -124,14 +132,12 @@ class ManifestTable:
             UsageError: there is no such version.
             IntegrityError: the log is damaged, lacks an entry, or needs a newer reader.
         """
+        if not use_deltalake():
+            return self._replayed(version)
         with self._opened(version) as table:
             protocol, found = table.protocol(), table.get_add_actions(flatten=True)
             version = table.version()
-        if protocol.min_reader_version > 1:
-            raise self._bad(
-                f"needs a reader of Delta Lake protocol {protocol.min_reader_version}; "
-                "this release reads 1"
-            )
+        self._check_reader(protocol.min_reader_version)
         paths = found.column("path").to_pylist()
         known = "num_records" in found.schema.names
         counts = found.column("num_records").to_pylist() if known else [None] * len(paths)
@@ -145,19 +151,36 @@ class ManifestTable:
     def advance(self, snapshot: Snapshot) -> Snapshot:
         """The newest version of the table. Reads only the log entries after `snapshot`."""
         files, version = dict(snapshot.files), snapshot.version
-        for number, entry in self.entries(snapshot.version):
+        for number, entry in self.entries(version):
+            if describes_table(entry):
+                return self.snapshot()
             version = number
-            for action in entry:
-                if "protocol" in action or "metaData" in action:
-                    return self.snapshot()
-                if "remove" in action:
-                    files.pop(self._path_in(action["remove"]), None)
-                if "add" in action:
-                    path = self._path_in(action["add"])
-                    files[path] = self._count(path, _records_in(action["add"]))
-        return Snapshot(version, files)
+            self._apply(files, version, entry)
+        return Snapshot(version, {path: self._count(path, n) for path, n in files.items()})
 
-    def entries(self, after: int) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    def _replayed(self, version: int | None) -> Snapshot:
+        """As `snapshot`, from the log entries alone, because `deltalake` fails in a forked process."""
+        files: dict[str, int] = {}
+        last, newest = -1, self._newest_entry()
+        if newest < 0:
+            raise self._bad("is missing or has no log")
+        self._check_version(version, newest)
+        for last, entry in self.entries(-1):
+            self._check_reader(reader_version(entry))
+            self._apply(files, last, entry)
+            if last == version:
+                break
+        if last < (newest if version is None else version):
+            raise self._bad(f"its log lacks entry {last + 1}: a forked process needs it; use spawn")
+        return Snapshot(last, {path: self._count(path, n) for path, n in files.items()})
+
+    def _apply(self, files: dict[str, int], number: int, entry: Entry) -> None:
+        try:
+            apply_entry(files, entry)
+        except ValueError as error:
+            raise self._bad(f"its log entry {number} {error}") from error
+
+    def entries(self, after: int) -> Iterator[tuple[int, Entry]]:
         """The log entries after a version: (number, actions) each."""
         while (entry := self._entry(after + 1)) is not None:
             after += 1
@@ -321,7 +344,8 @@ class ManifestTable:
         Both only make reading faster, so an error here is ignored: the commit before it succeeded.
         """
         with suppress(WhamDataError, OSError, DeltaError):
-            if snapshot.version and snapshot.version % CHECKPOINT_EVERY == 0:
+            is_due = snapshot.version and snapshot.version % CHECKPOINT_EVERY == 0
+            if is_due and use_deltalake():
                 self.checkpoint(snapshot.version)
             small = [name for name, rows in snapshot.files.items() if rows < SMALL_ROWS]
             if len(small) >= MERGE_AT:
@@ -389,53 +413,39 @@ class ManifestTable:
         except TableNotFoundError as error:
             raise self._bad("is missing or has no log") from error
         except (DeltaError, ValueError, OverflowError) as error:
-            newest = self._newest_entry()
-            if version is not None and not 0 <= version <= newest:
-                where = self.storage.where(self.folder)
-                raise UsageError(
-                    f"{where}: there is no version {version}; versions 0 to {newest} can be read"
-                ) from error
+            self._check_version(version, self._newest_entry())
             raise self._bad(f"its log is damaged: {short_message(error)}") from error
+
+    def _check_version(self, version: int | None, newest: int) -> None:
+        if version is not None and not 0 <= version <= newest:
+            raise UsageError(
+                f"{self.storage.where(self.folder)}: there is no version {version}; versions 0 to "
+                f"{newest} can be read"
+            )
+
+    def _check_reader(self, needed: object) -> None:
+        if not isinstance(needed, int) or needed > 1:
+            raise self._bad(f"needs a reader of Delta Lake protocol {needed}; this release reads 1")
 
     def _newest_entry(self) -> int:
         entries = [n for n in self.storage.list(f"{self.folder}/{LOG}") if ENTRY_NAME.fullmatch(n)]
         return int(entries[-1][:20]) if entries else -1
 
-    def _entry(self, version: int) -> list[dict[str, Any]] | None:
+    def _entry(self, version: int) -> Entry | None:
         name = f"{self.folder}/{LOG}/{version:020d}.json"
         try:
-            text = self.storage.read(name)
+            return parse_entry(self.storage.read(name))
         except FileNotFoundError:
             return None
-        try:
-            actions = [parse_json(line) for line in text.splitlines() if line.strip()]
-        except UsageError as error:
+        except ValueError as error:
             raise self._bad(f"its log entry {version} is damaged: {error}") from error
-        found = [action for action in actions if isinstance(action, dict)]
-        if len(found) != len(actions) or not found:
-            raise self._bad(f"its log entry {version} is damaged: not a list of actions")
-        return found
 
     def _put_entry(
         self, version: int, operation: str, actions: Sequence[Mapping[str, Any]]
     ) -> bool:
-        # The random id makes the bytes unique, so that a writer can recognise its own entry.
-        about = {
-            "timestamp": _now_ms(),
-            "operation": operation,
-            "engineInfo": "wham-data",
-            "txnId": str(uuid.uuid4()),
-        }
-        lines = [json.dumps(action) for action in ({"commitInfo": about}, *actions)]
         return self.storage.put_if_absent(
-            f"{self.folder}/{LOG}/{version:020d}.json", ("\n".join(lines) + "\n").encode()
+            f"{self.folder}/{LOG}/{version:020d}.json", entry_text(operation, actions, _now_ms())
         )
-
-    def _path_in(self, action: object) -> str:
-        path = action.get("path") if isinstance(action, dict) else None
-        if not isinstance(path, str):
-            raise self._bad("its log has an action without a path")
-        return path
 
     def _count(self, path: object, count: object) -> int:
         """The row count of a data file in the log. Its name is checked before the file is opened."""
@@ -482,16 +492,6 @@ class ManifestTable:
 
     def _bad(self, what: str) -> IntegrityError:
         return IntegrityError(f"{self.storage.where(self.folder)}: {what}")
-
-
-def _records_in(add: object) -> object:
-    """`numRecords` of an add action; None if the action does not contain it."""
-    stats = add.get("stats") if isinstance(add, dict) else None
-    if isinstance(stats, str):
-        with suppress(UsageError):
-            fields = parse_json(stats)
-            return fields.get("numRecords") if isinstance(fields, dict) else None
-    return None
 
 
 def _now_ms() -> int:

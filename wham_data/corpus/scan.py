@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from polars.io.plugins import register_io_source
 
+from wham_data.after_fork import check_polars
 from wham_data.corpus.readable import ReadableCorpus
 from wham_data.corpus.shard_view import matrix_of
 from wham_data.schemas.clock import SECOND_NS
@@ -23,8 +24,14 @@ from wham_data.schemas.steps import FLOAT, TOKEN
 FROM_MANIFEST = ("episode", "split")
 
 
+def sorted_frame(rows: pa.Table, by: str) -> pl.DataFrame:
+    """The rows of a table as a frame, sorted by a column."""
+    return cast(pl.DataFrame, pl.from_arrow(rows)).sort(by)
+
+
 def scan_steps(corpus: ReadableCorpus) -> pl.LazyFrame:
     """See `Corpus.scan`. The result stays at the version that the corpus has now."""
+    check_polars("Corpus.scan")
     schema = scan_schema(corpus.info)
     manifest = corpus.episodes.select("episode", "split", "shard", "row_start", "n_steps")
 
@@ -34,6 +41,9 @@ def scan_steps(corpus: ReadableCorpus) -> pl.LazyFrame:
         n_rows: int | None,
         batch_size: int | None,  # noqa: ARG001  a batch is always a row group: one page holds it
     ) -> Iterator[pl.DataFrame]:
+        check_polars(
+            "Corpus.scan"
+        )  # the query may run in a process forked from the one that made it
         columns = list(schema) if with_columns is None else with_columns
         rows = manifest
         if predicate is not None:
@@ -56,6 +66,7 @@ def scan_steps(corpus: ReadableCorpus) -> pl.LazyFrame:
 
 def steps_at(corpus: ReadableCorpus, match: str, time_ns: int) -> pl.DataFrame:
     """See `Corpus.at`."""
+    check_polars("Corpus.at")
     episodes = corpus.episodes.filter(pl.col("match") == match)
     if not len(episodes):
         known = sorted(set(corpus.episodes["match"].drop_nulls()))

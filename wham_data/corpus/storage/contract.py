@@ -191,6 +191,21 @@ def publish_again(storage: Storage, temporary: Path, name: str, sha256: str) -> 
         return
 
 
+def all_there(paths: list[Path]) -> list[Path]:
+    """Return `paths` if there is a file at each of them.
+
+    Raises:
+        IntegrityError: a file is missing; a copy may have been removed to make room for the next.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise IntegrityError(
+                f"{path}: the shard is missing. If it is a copy in a cache, the cache cannot hold all "
+                f"{len(paths)} shards: set WHAM_DATA_CACHE_BYTES"
+            )
+    return paths
+
+
 def check_name(location: str, name: str) -> str:
     """Return `name` if it is the name of a file in a corpus.
 
