@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from wham_data.corpus.corpus import Corpus
-from wham_data.corpus.manifest import DATA_NAME, LOG, ManifestTable
+from wham_data.corpus.delta.actions import LOG
+from wham_data.corpus.manifest import DATA_NAME, ManifestTable
 from wham_data.corpus.storage.contract import TEMPORARY, Entry
 from wham_data.corpus.tombstones import FOLDER, FORGET, Forgotten, mark_versions_gone
 from wham_data.schemas.clock import SECOND_NS
