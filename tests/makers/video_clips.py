@@ -83,6 +83,49 @@ def write_clip(
     return path
 
 
+def write_sizes(
+    path: Path,
+    sizes: Sequence[tuple[int, int]],
+    *,
+    each: int = 10,
+    codec: str = "libx264",
+    pixel_format: str = "yuv420p",
+    options: dict[str, str] | None = None,
+) -> Path:
+    """A clip of 30 frames per second whose pictures change their size after `each` frames."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=30, options=options or {})
+        stream.width, stream.height, stream.pix_fmt = *sizes[0], pixel_format
+        stream.time_base = Fraction(1, 30)
+        stream.codec_context.open()
+        for part, size in enumerate(sizes):
+            encoder = av.CodecContext.create(codec, "w")
+            encoder.width, encoder.height, encoder.pix_fmt = *size, pixel_format
+            encoder.time_base, encoder.framerate = Fraction(1, 30), Fraction(30)
+            encoder.options = options or {}
+            packets: list[av.Packet] = []
+            for number in range(part * each, (part + 1) * each):
+                picture = av.VideoFrame.from_ndarray(stamped(number, *size), format="rgb24")
+                frame = picture.reformat(format=pixel_format)
+                frame.pts, frame.time_base = number, Fraction(1, 30)
+                packets += encoder.encode(frame)
+            for packet in packets + encoder.encode(None):
+                packet.stream = stream
+                out.mux(packet)
+    return path
+
+
+def cut_off(whole: Path, path: Path, packets: int) -> Path:
+    """The clip without its first packets; none of the others counts as a key frame."""
+    with av.open(str(whole)) as source, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.size and number >= packets:
+                packet.stream, packet.is_keyframe = stream, False
+                out.mux(packet)
+    return path
+
+
 def _mux(
     out: av.container.OutputContainer,
     packets: list[av.Packet],

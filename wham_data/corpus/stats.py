@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -17,6 +18,7 @@ from wham_data.corpus.scan import pieces
 from wham_data.schemas.actions import Dimension
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.corpus_info import Rate
+from wham_data.schemas.manifest import kind_of_note
 
 BINS: Final = 21
 """Bins in the histogram of an axis, all equally wide. The count is odd, so rest is in the middle."""
@@ -129,6 +131,7 @@ class CorpusStats:
 
     known_steps  steps whose action is known
     by           amounts by "split", "game" and "player"
+    notes        counts of episodes by kind of note, the most common first
     """
 
     episodes: int
@@ -142,6 +145,7 @@ class CorpusStats:
     axes: tuple[AxisUse, ...]
     tokens: TokenUse | None
     clock: ClockUse
+    notes: Mapping[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -155,6 +159,8 @@ class CorpusSummary:
     by           amounts by "split", "game" and "license"
     quarantined  count of refused inputs
     reasons      their counts by reason code
+    noted        count of episodes with a note
+    notes        counts of episodes by kind of note, the most common first
     """
 
     episodes: int
@@ -166,6 +172,8 @@ class CorpusSummary:
     by: Mapping[str, tuple[Amount, ...]]
     quarantined: int
     reasons: Mapping[str, int]
+    noted: int
+    notes: Mapping[str, int]
 
 
 def summarize(corpus: Corpus) -> CorpusSummary:
@@ -186,6 +194,8 @@ def summarize(corpus: Corpus) -> CorpusSummary:
         by={kind: amounts(manifest, kind) for kind in ("split", "game", "license")},
         quarantined=len(refused),
         reasons=dict(counts.iter_rows()),
+        noted=int((manifest["notes"].list.len() > 0).sum()),
+        notes=notes_by_kind(manifest),
     )
 
 
@@ -218,6 +228,7 @@ def corpus_stats(corpus: Corpus) -> CorpusStats:
         ),
         tokens=_token_use(corpus),
         clock=_clock_use(manifest),
+        notes=notes_by_kind(manifest),
     )
 
 
@@ -237,6 +248,14 @@ def amounts(manifest: pl.DataFrame, kind: str) -> tuple[Amount, ...]:
         .sort(["n_steps", kind], descending=[True, False])
     )
     return tuple(Amount(*row) for row in table.iter_rows())
+
+
+def notes_by_kind(manifest: pl.DataFrame) -> dict[str, int]:
+    """In how many episodes there is a note of each kind, the most common first."""
+    kinds: Counter[str] = Counter()
+    for notes, episodes in Counter(map(tuple, manifest["notes"].drop_nulls().to_list())).items():
+        kinds.update(dict.fromkeys(map(kind_of_note, notes), episodes))
+    return dict(sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0])))
 
 
 def _action_use(

@@ -145,7 +145,7 @@ def hollow(path: Path) -> RefusedInput | None:
 
     A sparse file of a terabyte costs nothing to make and hours to read.
     """
-    if path.suffix.lower() not in VIDEO_ENDINGS | {".npz"}:
+    if path.suffix.lower() not in VIDEO_ENDINGS | {".npz", ".m4s"}:
         return None
     found = path.lstat()
     on_disk = found.st_blocks * 512

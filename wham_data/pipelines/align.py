@@ -121,8 +121,10 @@ def latest_at(times_ns: Nanos, when_ns: Nanos) -> Index:
     return np.maximum(np.searchsorted(times_ns, when_ns, side="right") - 1, 0).astype(np.int64)
 
 
-def cut_at_gaps(frame_times_ns: Nanos, frame_end_ns: int, max_gap_ns: int) -> tuple[Part, ...]:
-    """Divide the video where no new frame appears for longer than `max_gap_ns`.
+def cut_at_gaps(
+    frame_times_ns: Nanos, frame_end_ns: int, max_gap_ns: int, cuts: Index | None = None
+) -> tuple[Part, ...]:
+    """Divide the video where no new frame appears for longer than `max_gap_ns`, and at the cuts.
 
     A part covers [its first frame, its last frame + the typical interval of the whole recording),
     but ends at the start of the next part at the latest. The last part ends at `frame_end_ns`.
@@ -131,6 +133,7 @@ def cut_at_gaps(frame_times_ns: Nanos, frame_end_ns: int, max_gap_ns: int) -> tu
         frame_times_ns: int64 [N], strictly increasing.
         frame_end_ns: the video covers [frame_times_ns[0], frame_end_ns).
         max_gap_ns: longest interval that is not a gap.
+        cuts: int64 [C], frames with which a part begins in any case; None: none.
 
     Returns:
         the parts in order; none if there are no frames.
@@ -138,7 +141,8 @@ def cut_at_gaps(frame_times_ns: Nanos, frame_end_ns: int, max_gap_ns: int) -> tu
     if not len(frame_times_ns):
         return ()
     typical = typical_interval(frame_times_ns)
-    firsts = [0, *(np.flatnonzero(np.diff(frame_times_ns) > max_gap_ns) + 1).tolist()]
+    gaps = np.flatnonzero(np.diff(frame_times_ns) > max_gap_ns) + 1
+    firsts = np.union1d(np.append(gaps, 0), [] if cuts is None else cuts).astype(np.int64).tolist()
     parts = []
     for first, stop in zip(firsts, [*firsts[1:], len(frame_times_ns)], strict=True):
         if stop < len(frame_times_ns):
@@ -155,6 +159,7 @@ def place_steps(
     log_span: tuple[int, int] | None,
     rate: Fraction | None,
     max_gap_ns: int = DEFAULT_MAX_GAP_NS,
+    cuts: Index | None = None,
 ) -> tuple[EpisodePlan, ...]:
     """Place a grid of steps on every part of the video.
 
@@ -167,12 +172,13 @@ def place_steps(
         log_span: the log covers [first, end); None for a recording without a log.
         rate: steps per second; None: every frame is a step.
         max_gap_ns: longest time without a new frame that does not divide the video.
+        cuts: int64 [C], frames with which a part begins in any case; None: none.
 
     Returns:
         one plan for each part that has at least one complete step, in order.
     """
     plans = []
-    for part in cut_at_gaps(frame_times_ns, frame_end_ns, max_gap_ns):
+    for part in cut_at_gaps(frame_times_ns, frame_end_ns, max_gap_ns, cuts):
         start_ns, end_ns = part.start_ns, part.end_ns
         if log_span is not None:
             start_ns, end_ns = max(start_ns, log_span[0]), min(end_ns, log_span[1])
@@ -193,15 +199,16 @@ def account_frames(
     plans: tuple[EpisodePlan, ...],
     max_gap_ns: int = DEFAULT_MAX_GAP_NS,
     lost: Index | None = None,
+    cuts: Index | None = None,
 ) -> FrameAccount:
     """Count for every frame whether a plan uses it and, if none does, the reason.
 
     Args:
-        frame_times_ns, frame_end_ns, log_span, max_gap_ns: the arguments of `place_steps`.
+        frame_times_ns, frame_end_ns, log_span, max_gap_ns, cuts: the arguments of `place_steps`.
         plans: its result; plans may have been divided further at lost frames.
         lost: numbers of the frames that could not be decoded, int64 [K]; None: none.
     """
-    parts = cut_at_gaps(frame_times_ns, frame_end_ns, max_gap_ns)
+    parts = cut_at_gaps(frame_times_ns, frame_end_ns, max_gap_ns, cuts)
     unaccounted = np.ones(len(frame_times_ns), dtype=np.bool_)
     for plan in plans:
         unaccounted[plan.picks] = False

@@ -145,6 +145,8 @@ class OpenRecording(Protocol):
         min_coverage: least share of the video's time that the actions must cover; None: any.
         pictureless: the source has times and actions but no pictures: a "frame" is then only an
             instant, and `frames` is never called.
+        cuts: positions in `frame_times_ns` with which an episode begins in any case, int64 [C]:
+            the picture changes its size there, or another file begins.
         masks: what `frames` blackens in every picture.
         notes: what a person should know of this recording, one short phrase each.
     """
@@ -154,6 +156,7 @@ class OpenRecording(Protocol):
     data: FrameData
     clock: ClockAudit
     min_coverage: float | None
+    cuts: Index
     masks: tuple[Mask, ...]
     notes: tuple[str, ...]
     pictureless: bool

@@ -17,20 +17,22 @@ from types import MappingProxyType
 from typing import Final, Protocol, runtime_checkable
 
 from wham_data.files.archives import refuse_archive
-from wham_data.files.found import ARCHIVE_ENDINGS, hollow, open_regular, sniff, walk
+from wham_data.files.found import ARCHIVE_ENDINGS, VIDEO_ENDINGS, hollow, open_regular, sniff, walk
 from wham_data.files.marks import model_of_file, refuse_synthetic
 from wham_data.files.npz import array_shapes
 from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS
 from wham_data.pipelines.readers.kit.gaps import apply_max_gap
 from wham_data.pipelines.readers.kit.listing import formats_in
 from wham_data.pipelines.readers.kit.options import configured, options_of
+from wham_data.pipelines.readers.video_log.film.dash import PLAYLIST_ENDING
+from wham_data.pipelines.readers.video_log.film.sessions import series_start
 from wham_data.pipelines.readers.video_log.neighbours import (
+    LOG_ENDINGS,
     dash_refusal,
+    pieces_of_playlists,
     session_log,
-    session_message,
 )
 from wham_data.pipelines.readers.video_log.reader import (
-    LOG_ENDINGS,
     METADATA_ENDINGS,
     SHARED_LOG,
     VideoLog,
@@ -209,8 +211,9 @@ def discover(
             elif not open_to_it.isdisjoint(found.files):
                 recordings.append(found)
                 unclaimed.difference_update(found.files, found.companions)
-    ignored = []
-    for path in sorted(unclaimed):
+    pieces = pieces_of_playlists(unclaimed)
+    ignored = sorted(pieces)
+    for path in sorted(unclaimed - pieces):
         refusal = _refusal(path, readers, unclaimed)
         if refusal is None:
             ignored.append(path)
@@ -219,7 +222,7 @@ def discover(
     return Discovery(
         tuple(sorted(recordings, key=lambda recording: recording.path)),
         tuple(sorted(refused.items())),
-        tuple(ignored),
+        tuple(sorted(ignored)),
     )
 
 
@@ -255,11 +258,17 @@ def _listed(
 
 
 def _regular_beside(path: Path) -> Iterator[Path]:
-    """Regular files in the folder of `path` whose names start with its stem, or with `actions.`."""
-    beside = path.name.partition(".")[0], f"{SHARED_LOG}."
+    """Regular files in the folder of `path` that may belong to it.
+
+    They are those whose names start with its stem, with what a series of files has in common, or with
+    `actions.`; the other videos, which decide whose log `actions.*` is; all, beside a playlist.
+    """
+    starts = path.name.partition(".")[0], f"{SHARED_LOG}.", *series_start(path.stem)
+    endings = ("",) if path.suffix.lower() == PLAYLIST_ENDING else tuple(VIDEO_ENDINGS)
     with os.scandir(path.parent) as entries:
         for entry in entries:
-            if entry.name.startswith(beside) and entry.is_file(follow_symlinks=False):
+            named = entry.name.startswith(starts) or entry.name.lower().endswith(endings)
+            if named and entry.is_file(follow_symlinks=False):
                 yield Path(entry.path)
 
 
@@ -279,13 +288,8 @@ def _refusal(path: Path, readers: tuple[Reader, ...], unclaimed: set[Path]) -> R
             return RefusedInput(
                 Reason.NOT_A_VIDEO, f"not a video by its content, and {log_missing(path).message}"
             )
-        missing = log_missing(path)
         logs = (each for each in unclaimed if each.name.lower().endswith(LOG_ENDINGS))
-        whole = session_log(path, logs)
-        if whole is not None:
-            message = missing.message + session_message(path, whole)
-            return RefusedInput(missing.reason, message)
-        return missing
+        return log_missing(path, session_log(path, logs))
     if name.endswith(".npz") and any(isinstance(reader, WhamNpz) for reader in readers):
         try:
             array_shapes(path)

@@ -20,13 +20,13 @@ import numpy as np
 
 from wham_data.files.found import open_regular, sniff
 from wham_data.pipelines.readers.kit.open_recordings import (
-    Placement,
     VideoClip,
     VideoRecording,
     open_clips,
     read_video,
 )
 from wham_data.pipelines.readers.kit.options import choice
+from wham_data.pipelines.readers.kit.placement import Placement
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import RefusedInput

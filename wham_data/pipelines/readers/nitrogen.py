@@ -31,7 +31,6 @@ from wham_data.files.parquet import (
 )
 from wham_data.pipelines.readers.kit.open_recordings import (
     PicturelessRecording,
-    Placement,
     Retouch,
     VideoClip,
     VideoRecording,
@@ -41,6 +40,7 @@ from wham_data.pipelines.readers.kit.open_recordings import (
     read_video,
 )
 from wham_data.pipelines.readers.kit.options import choice
+from wham_data.pipelines.readers.kit.placement import Placement
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import clamp, load_space
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos

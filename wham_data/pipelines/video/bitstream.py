@@ -8,6 +8,7 @@ refers to no earlier picture, decoding can start there. A few header bits of eac
     HEVC     sub-layer non-reference picture     IDR, CRA          ITU-T H.265, 7.4.2.2
     AV1      refresh_frame_flags 0               shown key frame   AV1 specification, 5.9.2
     VP9      never                               shown key frame   VP9 specification, 6.2
+    VP8      never                               shown key frame   RFC 6386, 9.1
     MPEG-4   B-VOP                               -                 ISO/IEC 14496-2, 6.2.5
     MJPEG, PNG and other codecs of single pictures: always, anywhere
 
@@ -38,6 +39,8 @@ class Picture(IntFlag):
 
 
 LAYER_SHIFT = 8
+HEADER_BYTES = 1 << 16
+"""Bytes of a coded still picture in which its size is looked for."""
 
 Inspect = Callable[[memoryview], int]
 """A function from the bytes of a packet to its Picture flags and temporal layer."""
@@ -52,24 +55,74 @@ def inspector(codec: str, extradata: bytes) -> Inspect:
         extradata: the configuration of the codec from the container; Annex B or empty in a stream
             with start codes.
     """
-    if codec == "h264":
-        length_size = (extradata[4] & 3) + 1 if len(extradata) > 4 and extradata[0] == 1 else 0
-        return lambda packet: _h264(packet, length_size)
-    if codec == "hevc":
-        # An hvcC box starts with its version, 1; Annex B starts with a start code.
-        length_size = (extradata[21] & 3) + 1 if len(extradata) > 21 and extradata[0] == 1 else 0
-        return lambda packet: _hevc(packet, length_size)
+    if codec in ("h264", "hevc"):
+        length_size = _length_size(codec, extradata)
+        read = _h264 if codec == "h264" else _hevc
+        return lambda packet: read(packet, length_size)
     if codec == "av1":
         return _Av1(extradata)
     if codec == "vp9":
         return _vp9
     if codec == "vp8":
-        return lambda packet: 0 if len(packet) and packet[0] & 0x10 else int(Picture.HIDDEN)
+        return _vp8
     if codec == "mpeg4":
         return _mpeg4
     if codec in ("mjpeg", "png", "prores", "huffyuv", "ffvhuff", "utvideo"):
         return lambda _: int(Picture.DISPOSABLE | Picture.RESTART)
     return lambda _: int(Picture.UNKNOWN)
+
+
+def size_marker(codec: str, extradata: bytes) -> Callable[[memoryview], bytes | None]:
+    """The function that finds in a key frame the bytes that say its size.
+
+    Frames with equal bytes have one size; None where a packet, or this codec, says nothing.
+
+    Args:
+        codec, extradata: as in `inspector`.
+    """
+    if codec in ("h264", "hevc"):
+        length_size = _length_size(codec, extradata)
+        # Sequence parameter sets are NAL units of the types 7 and 33.
+        return lambda packet: b"".join(
+            unit
+            for unit in _nal_units(bytes(packet), length_size)
+            if unit and (unit[0] & 31 == 7 if codec == "h264" else unit[0] >> 1 == 33)
+        )
+    if codec == "av1":
+        return lambda packet: b"".join(bytes(body) for body in _sequence_headers(packet))
+    if codec == "vp8":
+        return lambda packet: bytes(packet[6:10])
+    if codec == "vp9":
+        return lambda packet: bytes(packet[4:9])
+    if codec in ("mjpeg", "png"):
+        return lambda packet: repr(image_size(bytes(packet[:HEADER_BYTES]))).encode()
+    return lambda _: None
+
+
+def _sequence_headers(packet: memoryview) -> list[memoryview]:
+    try:
+        return [body for kind, body in _obus(packet) if kind == 1]
+    except IndexError:
+        return []
+
+
+def _length_size(codec: str, extradata: bytes) -> int:
+    """Bytes of the length before each NAL unit; 0 in a stream with start codes."""
+    at = 4 if codec == "h264" else 21
+    # An avcC or hvcC box starts with its version, 1; Annex B starts with a start code.
+    return (extradata[at] & 3) + 1 if len(extradata) > at and extradata[0] == 1 else 0
+
+
+def _nal_units(data: bytes, length_size: int) -> Iterator[bytes]:
+    """The NAL units of a packet, as far as their lengths are valid."""
+    if not length_size:
+        yield from (unit.rstrip(b"\0") for unit in data.split(b"\0\0\1")[1:])
+        return
+    at = 0
+    while at + length_size < len(data):
+        end = at + length_size + int.from_bytes(data[at : at + length_size], "big")
+        yield data[at + length_size : end]
+        at = end
 
 
 def _nal_headers(packet: memoryview, length_size: int) -> list[tuple[int, int]] | None:
@@ -142,6 +195,12 @@ def _hevc(packet: memoryview, length_size: int) -> int:
     if not keeps_state and all(kind < 16 and kind % 2 == 0 for kind in kinds):
         return flags | Picture.DISPOSABLE
     return flags
+
+
+def _vp8(packet: memoryview) -> int:
+    if not len(packet) or not packet[0] & 0x10:  # show_frame
+        return int(Picture.HIDDEN)
+    return 0 if packet[0] & 1 else int(Picture.RESTART)
 
 
 def _vp9(packet: memoryview) -> int:

@@ -257,7 +257,7 @@ class _Decoder:
 
     def _open(self) -> None:
         index = self._job.index
-        self._source = Source(index.path, index.limits, index.stream)
+        self._source = Source(index.path, index.limits, index.stream, pieces=index.pieces)
         self._packets = self._source.packets()
         self._next = 0
 
@@ -329,8 +329,9 @@ class _Decoder:
                 message = "there is not enough memory to decode its pictures"
                 raise RefusedInput(Reason.OUT_OF_MEMORY, message) from None
             except av.error.FFmpegError:
-                audit.errors += 1
-                expected.damage_packet(at, shown)
+                if at >= self._job.index.presentation.whole:  # before it all is known to be lost
+                    audit.errors += 1
+                    expected.damage_packet(at, shown)
                 continue
             yield from frames
         try:

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
-import av.error
 import numpy as np
-from av.packet import Packet
-from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorTrc
-from av.video.stream import VideoStream
 
 from wham_data.files.marks import model_in_tags
-from wham_data.pipelines.video.bitstream import inspector
-from wham_data.pipelines.video.matroska import hides_frames
-from wham_data.pipelines.video.packets import MISSING, PacketTable, Presentation, present
+from wham_data.pipelines.video.bitstream import Picture
+from wham_data.pipelines.video.notes import change_notes, picture_notes, readable_time, time_notes
+from wham_data.pipelines.video.packets import MISSING, NOT_SHOWN, PacketTable, Presentation, present
 from wham_data.pipelines.video.scale import PictureFormat
+from wham_data.pipelines.video.scan import Scan, first_whole_picture
 from wham_data.pipelines.video.source import (
     REORDERING,
     Source,
     VideoLimits,
-    check_image_header,
-    plain,
     read_head,
     refuse_by_content,
     too_many_pixels,
@@ -40,7 +33,10 @@ class VideoIndex:
 
     path, stream        the file and the number of its video stream
     container, codec    FFmpeg's names
-    picture             size, orientation, pixel format and colour of the pictures
+    picture             size, orientation, pixel format and colour of the pictures, first of all
+    changes             where the pictures change their size: position in times_ns of the first frame
+                        of another size, and the format from there on; increasing
+    pieces              files that are read one after the other instead of `path`; (): none
     average_rate        frames per second, averaged over the whole stream
     times_ns            int64 [N], strictly increasing: when each shown frame comes on screen, rounded
                         up, so that `times_ns <= t` is exact for every whole t
@@ -71,6 +67,13 @@ class VideoIndex:
     limits: VideoLimits
     packets: PacketTable = field(repr=False)
     presentation: Presentation = field(repr=False)
+    changes: tuple[tuple[int, PictureFormat], ...] = ()
+    pieces: tuple[Path, ...] = ()
+
+    def of_format_at(self, position: int) -> VideoIndex:
+        """The index with the format that the frame at this position has, for frames of its size."""
+        formats = [self.picture, *(format for at, format in self.changes if at <= position)]
+        return replace(self, picture=formats[-1]) if len(formats) > 1 else self
 
     @property
     def end_ns(self) -> int:
@@ -78,7 +81,9 @@ class VideoIndex:
         return int(self.times_ns[-1]) + self.last_interval_ns
 
 
-def index_video(path: Path, limits: VideoLimits | None = None) -> VideoIndex:
+def index_video(
+    path: Path, limits: VideoLimits | None = None, pieces: tuple[Path, ...] = ()
+) -> VideoIndex:
     """Read all packet headers of a video, decode its first picture, and describe the content.
 
     Memory and time never depend on a number in a header or on a time stamp.
@@ -86,39 +91,44 @@ def index_video(path: Path, limits: VideoLimits | None = None) -> VideoIndex:
     Args:
         path: any file; its name and extension are ignored.
         limits: limits of the video. Default: `VideoLimits()`.
+        pieces: files that are read one after the other instead of `path`; (): none.
 
     Raises:
         RefusedInput: the file is not a video of an accepted type, or it is truncated, damaged, too
             large, too short, too long, or has time stamps that are not valid.
     """
     limits = limits or VideoLimits()
-    head = read_head(path)
+    head = read_head(pieces[0] if pieces else path)
     refuse_by_content(head)
-    with Source(path, limits, stream=None, head=head) as source:
-        scan = _Scan(source, path, limits)
+    with Source(path, limits, stream=None, head=head, pieces=pieces) as source:
+        scan = Scan(source, path, limits, pieces)
         codec, container = source.codec, source.container.format.name
         time_base = source.stream.time_base
         assert time_base is not None
         if not len(scan.table.pts):
             message = f"no frames: container says {source.stream.frames}"
             raise RefusedInput(Reason.NO_FRAMES, message, frames_expected=source.stream.frames)
+        whole = None
+        if codec in ("h264", "hevc") and not scan.table.has(Picture.RESTART)[0]:
+            whole, picture = first_whole_picture(path, limits, source.stream.index, pieces)
+            if picture is not None and not scan.pictures:
+                scan.pictures.append((0, picture))
         shown = present(
             scan.table,
             time_base,
             reorders=codec in REORDERING,
             decoding_times_only=container == "avi",
+            whole=whole,
         )
         found = len(shown.times_ns) + shown.duplicates
         promised = _promised_frames(source, scan, shown, head)
         _check_extent(shown, limits, scan, found, promised)
-        picture = scan.first_picture
+        picture = scan.pictures[0][1] if scan.pictures else None
         if picture is None:
             message = f"no decodable frame: {scan.first_error} (container has {found} frames)"
             raise RefusedInput(Reason.NO_FRAMES, message, frames_expected=found, frames_decoded=0)
-        if picture.width * picture.height > limits.max_pixels:
-            raise too_many_pixels(picture.width, picture.height, limits)
         aspect = source.stream.sample_aspect_ratio or Fraction(1)
-        picture_format = PictureFormat.of(picture, aspect)
+        picture_format, changes = _formats(scan.pictures, shown, aspect, limits)
         intervals = np.diff(shown.times_ns)
         return VideoIndex(
             path=path.absolute(),
@@ -136,17 +146,17 @@ def index_video(path: Path, limits: VideoLimits | None = None) -> VideoIndex:
             duplicates=shown.duplicates,
             notes=tuple(
                 source.notes
-                + _time_notes(shown, time_base, limits)
-                + _picture_notes(picture, picture_format)
+                + time_notes(shown, time_base, limits)
+                + picture_notes(picture, picture_format)
+                + change_notes(picture_format, changes, shown.times_ns)
             ),
             dreamt_by=model_in_tags(source.tags()),
             limits=limits,
             packets=scan.table,
             presentation=shown,
+            changes=changes,
+            pieces=pieces,
         )
-
-
-KEY, DISCARD, CORRUPT = 1, 2, 4
 
 
 def _typical_interval(intervals: Nanos) -> int:
@@ -159,84 +169,33 @@ def _typical_interval(intervals: Nanos) -> int:
     return int(np.median(intervals))
 
 
-class _Scan:
-    """One pass over the packets: their table, and the first picture that can be decoded."""
+def _formats(
+    pictures: list[tuple[int, VideoFrame]],
+    shown: Presentation,
+    aspect: Fraction,
+    limits: VideoLimits,
+) -> tuple[PictureFormat, tuple[tuple[int, PictureFormat], ...]]:
+    """The format of the first picture, and those from where the size changes: `VideoIndex.changes`.
 
-    MAX_TRIES = 8
-    """Key frames that are decoded in search of the first picture."""
-
-    def __init__(self, source: Source, path: Path, limits: VideoLimits) -> None:
-        self.first_picture: VideoFrame | None = None
-        self.first_error = "the decoder gives no picture"
-        self.demux_error: str | None = None
-        max_frames = int(limits.max_hours * 3600 * limits.max_fps)
-        stamps = [array("q") for _ in range(4)]
-        pts, dts, duration, size = stamps
-        picture, flags = array("i"), array("B")
-        inspect = inspector(source.codec, source.context.extradata or b"")
-        tries = 0
-        try:
-            for packet in source.packets_of_all():
-                picture_flags = inspect(memoryview(packet))
-                pts.append(MISSING if packet.pts is None else packet.pts)
-                dts.append(MISSING if packet.dts is None else packet.dts)
-                duration.append(packet.duration or 0)
-                size.append(packet.size)
-                picture.append(picture_flags)
-                flags.append(
-                    packet.is_keyframe * KEY
-                    | packet.is_discard * DISCARD
-                    | packet.is_corrupt * CORRUPT
-                )
-                if self.first_picture is None and packet.is_keyframe and tries < self.MAX_TRIES:
-                    tries += 1
-                    self._decode_first_picture(source.context, packet, limits)
-                if len(pts) > max_frames:
-                    message = f"too long: more than {max_frames} frames ({limits.max_hours:g} h)"
-                    raise RefusedInput(Reason.TOO_LONG, message)
-        except av.error.FFmpegError as error:
-            self.demux_error = plain(error)
-        bits = np.array(flags, np.uint8)
-        self.after_holes = _after_holes(source, path) if source.is_matroska else []
-        bits[[at for at in self.after_holes if at < len(bits)]] |= CORRUPT
-        self.table = PacketTable(
-            pts=np.array(pts, np.int64),
-            dts=np.array(dts, np.int64),
-            duration=np.array(duration, np.int64),
-            size=np.array(size, np.int64),
-            picture=np.array(picture, np.int32),
-            key=(bits & KEY) != 0,
-            discard=(bits & DISCARD) != 0,
-            corrupt=(bits & CORRUPT) != 0,
-        )
-
-    def _decode_first_picture(
-        self, context: VideoCodecContext, packet: Packet[VideoStream], limits: VideoLimits
-    ) -> None:
-        data = bytes(packet)
-        check_image_header(data, limits)
-        try:
-            # A copy is decoded, because an edit list may have marked the packet itself as hidden.
-            frames = [*context.decode(Packet(data)), *context.decode(None)]
-            self.first_picture = frames[0] if frames else None
-        except av.error.FFmpegError as error:
-            self.first_error = plain(error)
-        finally:
-            context.flush_buffers()
+    Raises:
+        RefusedInput: TOO_MANY_PIXELS.
+    """
+    formats: list[tuple[int, PictureFormat]] = []
+    for packet, picture in pictures:
+        if picture.width * picture.height > limits.max_pixels:
+            raise too_many_pixels(picture.width, picture.height, limits)
+        ranks = shown.rank[packet:]
+        ranks = ranks[ranks != NOT_SHOWN]
+        at = int(ranks.min()) if len(ranks) else len(shown.times_ns)
+        formats.append((at, PictureFormat.of(picture, aspect)))
+    (_, first), *later = formats
+    begun = [format for at, format in later if at == 0]
+    return (begun or [first])[-1], tuple(
+        (at, format) for at, format in later if 0 < at < len(shown.times_ns)
+    )
 
 
-def _after_holes(source: Source, path: Path) -> list[int]:
-    """Numbers of the packets before which frames are missing, judged by the bytes between packets."""
-    with path.open("rb") as file:
-
-        def read(offset: int, count: int) -> bytes:
-            file.seek(offset)
-            return file.read(count)
-
-        return [at for start, stop, at in source.holes if hides_frames(read, start, stop)]
-
-
-def _promised_frames(source: Source, scan: _Scan, shown: Presentation, head: bytes) -> int | None:
+def _promised_frames(source: Source, scan: Scan, shown: Presentation, head: bytes) -> int | None:
     """The number of shown frames by the container's index or header; None if it has neither."""
     found = len(shown.times_ns) + shown.duplicates
     name = source.container.format.name
@@ -252,7 +211,7 @@ def _promised_frames(source: Source, scan: _Scan, shown: Presentation, head: byt
 
 
 def _promised_by_matroska(
-    source: Source, scan: _Scan, shown: Presentation, head: bytes
+    source: Source, scan: Scan, shown: Presentation, head: bytes
 ) -> int | None:
     """Frames in the file, and missing ones by the duration and by bytes that belong to no packet."""
     found = len(shown.times_ns) + shown.duplicates
@@ -279,7 +238,7 @@ def _promised_by_matroska(
 
 
 def _check_extent(
-    shown: Presentation, limits: VideoLimits, scan: _Scan, found: int, promised: int | None
+    shown: Presentation, limits: VideoLimits, scan: Scan, found: int, promised: int | None
 ) -> None:
     """Raise RefusedInput for a video that is truncated, too short, too long, or has long gaps."""
     times = shown.times_ns
@@ -301,65 +260,9 @@ def _check_extent(
     widest = int(np.argmax(gaps))
     start_s = (int(times[widest]) - int(times[0])) / SECOND_NS
     if gaps[widest] > limits.max_gap_s * SECOND_NS:
-        message = f"gap of {_readable_time(int(gaps[widest]))} at {start_s:.1f} s, limit {limits.max_gap_s:g} s"
+        message = f"gap of {readable_time(int(gaps[widest]))} at {start_s:.1f} s, limit {limits.max_gap_s:g} s"
         raise RefusedInput(Reason.GAP_TOO_LONG, message)
     span = int(times[-1] - times[0])
     if span > limits.max_hours * 3600 * SECOND_NS:
-        message = f"too long: {_readable_time(span)}, limit {limits.max_hours:g} h"
+        message = f"too long: {readable_time(span)}, limit {limits.max_hours:g} h"
         raise RefusedInput(Reason.TOO_LONG, message)
-
-
-def _readable_time(ns: int) -> str:
-    """A length of time as text in a readable unit."""
-    seconds = ns / SECOND_NS
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.3g} {unit}"
-    return f"{seconds:.3g} s"
-
-
-def _time_notes(shown: Presentation, time_base: Fraction, limits: VideoLimits) -> list[str]:
-    notes = []
-    start, gaps = int(shown.times_ns[0]), np.diff(shown.times_ns)
-    if start < 0:
-        notes.append(f"negative start: first timestamp {start / SECOND_NS:.3f} s")
-    elif start > SECOND_NS // 2:
-        notes.append(f"starts at {start / SECOND_NS:.1f} s")
-    if shown.lost_ns:
-        notes.append(
-            f"starts between key frames: the first {shown.lost_ns / SECOND_NS:.2f} s are lost"
-        )
-    if shown.by_order:
-        notes.append("no presentation timestamps in the container: frames timed by their order")
-    elif shown.filled:
-        notes.append(f"{shown.filled} missing timestamps taken from decoding times")
-    if shown.duplicates:
-        notes.append(f"{shown.duplicates} frames with duplicate timestamps dropped")
-    low, median, high = int(gaps.min()), float(np.median(gaps)), int(gaps.max())
-    tick_ns = float(time_base) * SECOND_NS
-    if high - low > max(2 * tick_ns + 1, 0.1 * median):
-        notes.append(f"variable rate: {low / 1e6:.3g}..{high / 1e6:.3g} ms between frames")
-    if median * limits.max_fps < SECOND_NS * 0.99:
-        notes.append(f"high rate: {SECOND_NS / median:.0f} frames per second")
-    return notes
-
-
-def _picture_notes(picture: VideoFrame, picture_format: PictureFormat) -> list[str]:
-    notes = []
-    if picture_format.bit_depth > 8:
-        notes.append(f"{picture_format.bit_depth}-bit")
-    if picture_format.has_alpha:
-        notes.append("alpha channel, shown over black")
-    if picture_format.is_grey:
-        notes.append(f"greyscale pixels ({picture_format.pixel_format})")
-    if picture_format.rotation:
-        notes.append(f"rotated by {picture_format.rotation} degrees")
-    if picture_format.mirrored:
-        notes.append("mirrored")
-    if picture_format.sample_aspect != 1:
-        notes.append(f"pixels are not square ({picture_format.sample_aspect})")
-    if picture.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67):
-        notes.append("high dynamic range, not tone-mapped")
-    if picture.interlaced_frame:
-        notes.append("interlaced")
-    return notes

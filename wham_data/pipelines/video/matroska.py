@@ -1,4 +1,4 @@
-"""Find bytes of a Matroska or WebM file that belong to no packet.
+"""Read from a Matroska or WebM file what its demuxer does not tell: lost bytes, and times below zero.
 
 Matroska has no table of its frames. A demuxer that finds damage skips to the next cluster without an
 error, and the frames in between are lost. So the bytes between two packets are read element by element
@@ -9,6 +9,10 @@ without frames, frames were lost.
 from __future__ import annotations
 
 from collections.abc import Callable
+
+import numpy as np
+
+from wham_data.schemas.clock import Index
 
 ROOM = 64
 """Bytes between two packets that are taken for headers of blocks and clusters, and are not checked."""
@@ -62,6 +66,36 @@ def hides_frames(read: Callable[[int, int], bytes], block: int, next_block: int)
         elif identifier not in _OPENED:
             return True
     return offset != next_block
+
+
+def times_below_zero(read: Callable[[int, int], bytes], offsets: Index, pts: Index) -> Index | None:
+    """The presentation times of the blocks before zero, for which FFmpeg gives none if they are H.264.
+
+    A block stores its time from that of its cluster, which a block with a known time of the same
+    cluster gives away.
+
+    Args:
+        read: as in `hides_frames`.
+        offsets: int64 [N], offset of the content of each block, the last one with a known time.
+        pts: the time of the last one, int64 [1] in units of the time base.
+
+    Returns:
+        int64 [N - 1], all below zero; None if the file does not tell them.
+    """
+    relative = [_block_time(read(offset, 10)) for offset in offsets.tolist()]
+    if None in relative:
+        return None
+    times = np.array(relative, np.int64)
+    below = times[:-1] + (pts - times[-1])
+    return below if (below < 0).all() else None
+
+
+def _block_time(content: bytes) -> int | None:
+    """The time in the header of a block, from that of its cluster; None if it is cut off."""
+    _, length = _number(content, keep_marker=False)
+    if not length or len(content) < length + 2:
+        return None
+    return int.from_bytes(content[length : length + 2], "big", signed=True)
 
 
 def _end_of_block(read: Callable[[int, int], bytes], block: int) -> int | None:

@@ -68,6 +68,8 @@ class Presentation:
     times_ns      int64 [M]  time of each shown picture, strictly increasing
     rank          int64 [N]  position of the packet's picture in times_ns, or NOT_SHOWN
     first         number of the packet at which decoding starts
+    whole         number of the packet of the first whole picture: `first`, or later in a stream without
+                  key frames whose pictures are refreshed in stripes
     duplicates    pictures dropped because another picture has the same time
     by_order      the container gives no presentation times: the n-th decoded picture is the n-th shown
     lost_ns       time between the first packet and the first picture that can be decoded
@@ -77,6 +79,7 @@ class Presentation:
     times_ns: Nanos
     rank: Index
     first: int
+    whole: int
     duplicates: int
     by_order: bool
     lost_ns: int
@@ -84,7 +87,12 @@ class Presentation:
 
 
 def present(
-    table: PacketTable, time_base: Fraction, *, reorders: bool, decoding_times_only: bool
+    table: PacketTable,
+    time_base: Fraction,
+    *,
+    reorders: bool,
+    decoding_times_only: bool,
+    whole: int | None = None,
 ) -> Presentation:
     """Compute when each picture is shown.
 
@@ -93,17 +101,15 @@ def present(
         time_base: seconds per unit of the time stamps.
         reorders: the codec may show pictures in an order that differs from the coded order.
         decoding_times_only: the container (AVI) stores no presentation times.
+        whole: packet of the first picture that a decoder gives which starts at the first packet; None:
+            decoding starts at the first key frame.
 
     Raises:
         RefusedInput: there is no key frame or no shown picture, or time stamps are missing, mostly
             equal, run backward or are beyond 100 years.
     """
     n = len(table.pts)
-    keys = np.flatnonzero(table.key | table.has(Picture.RESTART))
-    if not len(keys):
-        message = f"no key frame: none of the {n} frames can be decoded"
-        raise RefusedInput(Reason.NO_FRAMES, message, frames_expected=n, frames_decoded=0)
-    first = int(keys[0])
+    first, whole = _start(table, whole)
     shown = ~table.discard & ~table.has(Picture.HIDDEN)
     shown[:first] = False
     _check_decoding_order(table.dts)
@@ -123,9 +129,9 @@ def present(
         )
     if by_order:
         pts[shown] = np.sort(pts[shown])
-    elif not table.has(Picture.RESTART)[first]:
-        # Pictures shown before the first key frame but coded after it need pictures that are missing.
-        leading = shown & (pts < pts[first])
+    elif not table.has(Picture.RESTART)[whole]:
+        # Pictures shown before the first whole one but coded after it need pictures that are missing.
+        leading = shown & (pts < pts[whole])
         shown &= ~leading
 
     order = np.flatnonzero(shown)
@@ -151,19 +157,33 @@ def present(
             raise RefusedInput(
                 Reason.TIMESTAMPS_DUPLICATE, "timestamps are duplicates of each other"
             )
-    known = table.pts[:first]
+    known = table.pts[:whole]
     known = known[known != MISSING]
-    earliest = min(int(known.min()), int(pts[first])) if len(known) else int(pts[first])
-    lost_ns = int((int(pts[first]) - earliest) * time_base * SECOND_NS)
+    earliest = min(int(known.min()), int(pts[whole])) if len(known) else int(pts[whole])
+    lost_ns = int((int(pts[whole]) - earliest) * time_base * SECOND_NS)
     return Presentation(
         times_ns=times[is_first_at_time],
         rank=rank,
         first=first,
+        whole=whole,
         duplicates=int((~is_first_at_time).sum()),
         by_order=by_order,
         lost_ns=lost_ns,
         filled=filled,
     )
+
+
+def _start(table: PacketTable, whole: int | None) -> tuple[int, int]:
+    """The packet at which decoding starts, and that of the first whole picture."""
+    if whole is not None:
+        alone = table.has(Picture.RESTART | Picture.OPEN_RESTART)[whole]
+        return (whole if alone else 0), whole
+    keys = np.flatnonzero(table.key | table.has(Picture.RESTART))
+    if not len(keys):
+        n = len(table.pts)
+        message = f"no key frame: none of the {n} frames can be decoded"
+        raise RefusedInput(Reason.NO_FRAMES, message, frames_expected=n, frames_decoded=0)
+    return int(keys[0]), int(keys[0])
 
 
 def _fill_missing(timestamps: NDArray[np.int64], duration: NDArray[np.int64]) -> NDArray[np.int64]:

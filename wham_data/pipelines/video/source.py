@@ -16,6 +16,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from wham_data.pipelines.video.bitstream import image_size
+from wham_data.pipelines.video.joined import JoinedFile
 from wham_data.pipelines.video.matroska import ROOM
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.errors import Reason, RefusedInput
@@ -169,7 +170,12 @@ class Source:
     """
 
     def __init__(
-        self, path: Path, limits: VideoLimits, stream: int | None, head: bytes = b""
+        self,
+        path: Path,
+        limits: VideoLimits,
+        stream: int | None,
+        head: bytes = b"",
+        pieces: tuple[Path, ...] = (),
     ) -> None:
         """Open a file.
 
@@ -178,6 +184,7 @@ class Source:
             limits: limits of the picture size.
             stream: number of the stream to read; None: the one with the largest pictures.
             head: first bytes of the file, used only for a better error message.
+            pieces: files that are read one after the other instead of `path`; (): none.
 
         Raises:
             RefusedInput: not a container or codec on the list, no video stream, or too many pixels.
@@ -192,8 +199,9 @@ class Source:
         }
         try:
             # An absolute path cannot be mistaken for a protocol ("data:video.mp4").
+            file = JoinedFile(pieces) if pieces else str(path.absolute())
             self.container: InputContainer = av.open(
-                str(path.absolute()), mode="r", options=options, metadata_errors="replace"
+                file, mode="r", options=options, metadata_errors="replace"
             )
         except (av.error.FFmpegError, ValueError, UnicodeError) as error:
             raise _why_not_opened(head, error) from error

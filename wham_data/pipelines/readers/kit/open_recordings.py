@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.files.marks import refuse_synthetic
+from wham_data.pipelines.readers.kit.placement import Placement
 from wham_data.pipelines.readers.kit.resize import resize
 from wham_data.pipelines.video import (
     DecodeAudit,
@@ -28,7 +30,6 @@ from wham_data.pipelines.video import (
     decode_frames,
     decode_image,
     index_video,
-    inner_size,
 )
 from wham_data.schemas.clock import Index, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput
@@ -38,47 +39,11 @@ from wham_data.schemas.recording import ActionTrack, ClockAudit, Fit, FrameData,
 NO_DATA: Final = FrameData()
 VARIABLE_NS, VARIABLE_SHARE = 2_100_000, 0.1
 INDEXES_KEPT: Final = 2
-COLOUR_REACH: Final = 2
-"""Videos store one colour for 2 x 2 pixels, so a pixel's colour may extend this far beyond it."""
 
 Picture = NDArray[np.uint8]
 Pictures = Callable[[Index], Iterator[Picture | None]]
 """The pictures at some positions (int64, strictly increasing), one uint8 [H, W, 3] RGB for each, in
 order; None for one that cannot be decoded."""
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """The place of a source picture in a frame: x becomes left + scale_x * x, and y likewise."""
-
-    scale_x: float
-    scale_y: float
-    left: int
-    top: int
-
-    @classmethod
-    def of(cls, shown: tuple[int, int], size: tuple[int, int], fit: Fit) -> Placement:
-        """The placement of a picture of `shown` (width, height) in a frame of `size`."""
-        inner = size if fit == "stretch" else inner_size(shown, size, fit)
-        return cls(
-            inner[0] / shown[0],
-            inner[1] / shown[1],
-            (size[0] - inner[0]) // 2,
-            (size[1] - inner[1]) // 2,
-        )
-
-    def black_out(self, frames: Frames, box: tuple[float, float, float, float]) -> None:
-        """Blacken every pixel of the frames that a pixel of the box was scaled into.
-
-        Args:
-            frames: uint8 [B, H, W, 3], changed in place.
-            box: left, top, right and bottom in pixels of the source picture.
-        """
-        left = self.left + math.floor((box[0] - COLOUR_REACH) * self.scale_x)
-        top = self.top + math.floor((box[1] - COLOUR_REACH) * self.scale_y)
-        right = self.left + math.ceil((box[2] + COLOUR_REACH) * self.scale_x)
-        bottom = self.top + math.ceil((box[3] + COLOUR_REACH) * self.scale_y)
-        frames[:, max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = 0
 
 
 Retouch = Callable[[Frames, Index, Placement], None]
@@ -98,6 +63,7 @@ class OpenedRecording:
     clock: ClockAudit
     data: FrameData = NO_DATA
     min_coverage: float | None = None
+    cuts: Index = field(default_factory=lambda: np.zeros(0, np.int64))
     notes: tuple[str, ...] = ()
     masks: tuple[Mask, ...] = ()
     pictureless: bool = field(default=False, init=False)
@@ -192,6 +158,17 @@ class VideoClip:
         """The clip as an open recording; see `open_clips`."""
         return open_clips((self,), data, notes=notes, offset_ns=offset_ns, drift_ppm=drift_ppm)
 
+    def of_one_format(self) -> list[VideoClip]:
+        """The clip, cut where the pictures change their size."""
+        stop = self.first + len(self.times_ns)
+        firsts = [at for at, _ in self.index.changes if self.first < at < stop]
+        pieces = []
+        for start, end in pairwise([self.first, *firsts, stop]):
+            times_ns = self.times_ns[start - self.first : end - self.first]
+            end_ns = int(self.times_ns[end - self.first]) if end < stop else self.end_ns
+            pieces.append(VideoClip(self.index.of_format_at(start), start, times_ns, end_ns))
+        return pieces
+
     def shifted(self, by_ns: int) -> VideoClip:
         """The same frames, `by_ns` later."""
         return VideoClip(self.index, self.first, self.times_ns + by_ns, self.end_ns + by_ns)
@@ -215,6 +192,10 @@ def open_clips(
         offset_ns, drift_ppm: the error of the log's clock that was corrected, for the audit.
         retouch: paints on the frames, for example over parts that must not be visible.
     """
+    # What is painted over a picture is placed by its size, so with a painter there is only one.
+    pieces = [clip.of_one_format() if retouch is None else [clip] for clip in clips]
+    starts = np.cumsum([0, *(len(piece.times_ns) for clip in pieces for piece in clip)])
+    begins_clip = np.cumsum([0, *map(len, pieces)])
     times_ns = np.concatenate([clip.times_ns for clip in clips])
     end_ns = clips[-1].end_ns
     whole = [clip for clip in clips if len(clip.times_ns) == len(clip.index.times_ns)]
@@ -237,8 +218,9 @@ def open_clips(
         frame_end_ns=end_ns,
         clock=clock,
         data=data,
+        cuts=np.delete(starts, begins_clip),
         notes=(*of_videos, *notes),
-        clips=clips,
+        clips=tuple(piece for clip in pieces for piece in clip),
         retouch=retouch,
     )
 
@@ -254,6 +236,12 @@ class VideoRecording(OpenedRecording):
         self, picks: Index, size: tuple[int, int], *, fit: Fit, batch: int, threads: int
     ) -> Iterator[Frames]:
         """The picked frames in order; see `OpenRecording.frames`."""
+        sizes = {clip.index.picture.display_size for clip in self.clips}
+        if len(sizes) > 1 and not all(mask.shares for mask in self.masks):
+            raise RefusedInput(
+                Reason.RESOLUTION_CHANGE,
+                "the picture changes its size, and a mask is in pixels: give it in shares of the size",
+            )
         lost: list[Index] = []
         base = 0
         for clip in self.clips:
@@ -387,26 +375,32 @@ def picture_in(value: object) -> NDArray[np.uint8] | None:
         return None
 
 
-def read_video(path: Path, limits: VideoLimits) -> VideoIndex:
+def read_video(path: Path, limits: VideoLimits, pieces: tuple[Path, ...] = ()) -> VideoIndex:
     """`index_video` with a cache, because the episodes of one file are opened one after another.
 
     Raises:
         RefusedInput: SYNTHETIC, its tags say that a world model made it; as `index_video`.
     """
     try:
-        found = path.stat()
+        found = [file.stat() for file in pieces or (path,)]
     except OSError as error:
         raise RefusedInput(Reason.UNREADABLE, f"{path.name}: {error.strerror}") from None
-    index = _indexed(path, limits, found.st_size, found.st_mtime_ns)
+    states = tuple((file.st_size, file.st_mtime_ns) for file in found)
+    index = _indexed(path, limits, pieces, states)
     if not limits.allow_synthetic:
         refuse_synthetic(index.dreamt_by, path.name)
     return index
 
 
 @lru_cache(maxsize=INDEXES_KEPT)
-def _indexed(path: Path, limits: VideoLimits, size: int, changed_ns: int) -> VideoIndex:
-    del size, changed_ns  # another file under the same name is another video
-    return index_video(path, limits)
+def _indexed(
+    path: Path,
+    limits: VideoLimits,
+    pieces: tuple[Path, ...],
+    states: tuple[tuple[int, int], ...],
+) -> VideoIndex:
+    del states  # another file under the same name is another video
+    return index_video(path, limits, pieces)
 
 
 def audit_clock(

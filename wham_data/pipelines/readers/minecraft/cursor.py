@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.kit.open_recordings import Placement
+from wham_data.pipelines.readers.kit.placement import Placement
 from wham_data.schemas.recording import Frames
 
 _ARROW: Final = """

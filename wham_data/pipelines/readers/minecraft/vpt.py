@@ -27,13 +27,13 @@ from wham_data.files.found import sniff
 from wham_data.files.json_lines import end_objects, json_lines, read_json, torn_line
 from wham_data.pipelines.readers.kit.frame_actions import per_frame_track
 from wham_data.pipelines.readers.kit.open_recordings import (
-    Placement,
     VideoClip,
     VideoRecording,
     open_clips,
     read_video,
 )
 from wham_data.pipelines.readers.kit.options import choice
+from wham_data.pipelines.readers.kit.placement import Placement
 from wham_data.pipelines.readers.minecraft.cursor import draw_cursor
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import load_space

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS
+from wham_data.pipelines.readers.kit.column_guesses import is_hat_name, key
 from wham_data.pipelines.readers.kit.frame_actions import per_frame_track
 from wham_data.pipelines.readers.kit.key_names import is_key_code
 from wham_data.pipelines.readers.video_log.column_roles import (
@@ -41,7 +42,10 @@ from wham_data.pipelines.readers.video_log.log_rows import (
     one_button_each,
     open_log,
     scales_of,
+    split_hat,
+    spread_hat,
     ticking,
+    with_rest,
     without_absent,
 )
 from wham_data.pipelines.readers.video_log.log_table import (
@@ -117,7 +121,9 @@ def read_controller_log(
     mapping = metadata.columns
     if metadata.tick_rate is not None:
         mapping = ticking(file.columns, mapping)
-    roles, space = assign_columns(file.columns, mapping, space, file.format.time_column)
+    roles, space = assign_columns(
+        file.columns, mapping, space, file.format.time_column, metadata.at_rest
+    )
     roles = _with_unit(roles, file, frame_end_ns - int(frame_times_ns[0]))
     if roles.control is not None and roles.value is not None:
         wanted = WantedColumns(roles.time, roles.unit, (roles.value,), roles.control, roles.keys)
@@ -125,11 +131,14 @@ def read_controller_log(
         video_ns = int(frame_times_ns[0]), frame_end_ns
         return _event_log(table, roles, metadata, space, video_ns)
     assert space is not None
-    columns = tuple(roles.dimensions[name] for name in space.names if roles.action is None)
+    columns = tuple(roles.dimensions[name] for name in space.names if name in roles.dimensions)
     there = next((name for name in roles.ignored if THERE.fullmatch(name)), None)
     extra = tuple(name for name in (roles.action, roles.frame or roles.tick, there) if name)
-    wanted = WantedColumns(roles.time, roles.unit, columns + extra)
+    once = columns + extra if roles.hat is None else tuple(dict.fromkeys(columns + extra))
+    wanted = WantedColumns(roles.time, roles.unit, once)
     table = _read(file, wanted, roles, metadata)
+    table = spread_hat(table, columns + extra, roles, metadata.hat_form)
+    table = with_rest(table, roles, space)
     if roles.action is not None:
         table = replace(table, numbers=one_button_each(table.numbers, space.size))
     elif len(table.words):
@@ -279,9 +288,9 @@ def _event_log(
         roles, metadata, space: as for `read_controller_log`.
         video_ns: when the video's first frame comes and its last one goes.
     """
-    places, ignored, space = match_controls(
-        table.control_names, metadata.columns, space, roles.keys
-    )
+    table, mapping, hat = split_hat(table, metadata.columns, space, metadata.hat_form)
+    places, ignored, space = match_controls(table.control_names, mapping, space, roles.keys)
+    ignored = tuple(name for name in ignored if name != hat)
     place = np.array(places, np.int64)[table.controls]
     codes = [n for n, p in zip(table.control_names, places, strict=True) if p >= 0]
     codes = [name for name in codes if is_key_code(name) and name not in metadata.columns]
@@ -363,7 +372,13 @@ def correct_clock(times_ns: Nanos, offset_ns: int, drift_ppm: float) -> Nanos:
 def _ignored_note(what: str, names: tuple[str, ...]) -> list[str]:
     if not names:
         return []
-    return [f"extra {what} ignored: {listed(names)}"]
+    hats = [
+        f"suspicious: {listed([name])} is ignored and looks like a d-pad given as one number: "
+        f'{key(name)} = "hat" under [columns] reads it'
+        for name in names
+        if is_hat_name(name)
+    ]
+    return [f"extra {what} ignored: {listed(names)}", *hats]
 
 
 def _frame_numbers(column: NDArray[np.float64]) -> Index:

@@ -22,7 +22,8 @@ from wham_data.files.found import VIDEO_ENDINGS, sniff
 from wham_data.files.npz import array_shapes
 from wham_data.pipelines.align import typical_interval
 from wham_data.pipelines.readers.kit.gaps import seconds_text
-from wham_data.pipelines.readers.kit.open_recordings import VideoClip, VideoRecording, read_video
+from wham_data.pipelines.readers.kit.open_recordings import VideoRecording, open_clips
+from wham_data.pipelines.readers.kit.suspicions import suspicious
 from wham_data.pipelines.readers.video_log.controller_log import ControllerLog, read_controller_log
 from wham_data.pipelines.readers.video_log.devices import (
     DEVICE_NAME,
@@ -31,6 +32,9 @@ from wham_data.pipelines.readers.video_log.devices import (
     device_streams,
     may_name_devices,
 )
+from wham_data.pipelines.readers.video_log.film.clips import More, film_of, more_of, retimed, seams
+from wham_data.pipelines.readers.video_log.film.dash import PIECE_ENDING
+from wham_data.pipelines.readers.video_log.film.sessions import check_fit
 from wham_data.pipelines.readers.video_log.frame_numbers import (
     MIN_COVERAGE,
     frames_at_tics,
@@ -43,29 +47,36 @@ from wham_data.pipelines.readers.video_log.log_metadata import (
     read_metadata,
     space_file,
 )
-from wham_data.pipelines.readers.video_log.log_rows import open_log
+from wham_data.pipelines.readers.video_log.log_rows import as_understood, open_log
 from wham_data.pipelines.readers.video_log.log_table import TIME_DIGITS
 from wham_data.pipelines.readers.video_log.log_text import is_json_log
 from wham_data.pipelines.readers.video_log.log_words import listed
-from wham_data.pipelines.readers.video_log.neighbours import beside, by_folded_ending, is_stray
+from wham_data.pipelines.readers.video_log.neighbours import (
+    JSON_LOG_ENDINGS,
+    LOG_ENDINGS,
+    beside,
+    by_folded_ending,
+    is_stray,
+    rename_hint,
+    session_message,
+)
 from wham_data.pipelines.readers.video_log.time_column import (
     is_unix,
     offset_line,
     offset_words,
     shown_date,
 )
-from wham_data.pipelines.video import VideoIndex, VideoLimits
+from wham_data.pipelines.video import VideoLimits
 from wham_data.pipelines.video.created import created_ns
 from wham_data.schemas.clock import SECOND_NS, Nanos
-from wham_data.schemas.errors import Reason, RefusedInput, printable
+from wham_data.schemas.errors import Reason, RefusedInput, noted, printable
 from wham_data.schemas.recording import ActionTrack, FrameData, Recording
 
-LOG_ENDINGS: Final = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.gz", ".tsv", ".tsv.gz")
-JSON_LOG_ENDINGS: Final = (".json", ".json.gz")
 METADATA_ENDINGS: Final = (".toml", ".json")
 UNREAD_LOG_ENDINGS: Final = (".npz", ".npy", ".pkl", ".pickle", ".txt", ".xlsx")
 
 SHARED_LOG: Final = "actions"
+WITHOUT_LOG: Final = " (--option without_log=take takes it without actions)"
 MIN_ROW_HZ, MAX_ROW_HZ = 0.5, 10_000.0
 
 
@@ -87,66 +98,74 @@ class VideoLog:
         endings = LOG_ENDINGS + JSON_LOG_ENDINGS + METADATA_ENDINGS + UNREAD_LOG_ENDINGS
         folded = by_folded_ending(files, endings)
         shared = _shared_logs(files)
+        more = _more(files)
+        shared |= {video: [each.log] for video, each in more.items() if each.log is not None}
+        claimed = {path for each in more.values() if each.log for path in each.files}
         for video in files:
+            own = more.get(video, More())
+            named = video if own.log is None else _named_as(own.log, video)
             logs = (
                 beside(video, LOG_ENDINGS, folded)
                 or shared.get(video)
                 or [path for path in beside(video, JSON_LOG_ENDINGS, folded) if is_json_log(path)]
                 or beside(video, UNREAD_LOG_ENDINGS, folded)
             )
-            if not logs or not is_video(video):
+            if not logs or video in claimed or not is_video(video):
                 continue
-            there = [p for p in beside(video, METADATA_ENDINGS, folded) if p not in logs]
+            there = [p for p in beside(named, METADATA_ENDINGS, folded) if p not in logs]
             metadata_files = [path for path in there if not is_stray(path)]
             strays = [path for path in there if path not in metadata_files]
             metadata = _metadata_or_nothing(metadata_files)
             files_read = [video, logs[0], *metadata_files[:1]]
             if metadata_files and (space := _space_file_or_nothing(metadata_files[0], metadata)):
                 files_read.append(space)
+            files_read += own.files
             recording = Recording(
                 path=video,
                 files=tuple(files_read),
                 format=self.name,
                 provenance=metadata.provenance,
-                companions=(*logs[1:], *metadata_files[1:], *strays),
+                companions=(*logs[1:], *metadata_files[1:], *strays, *own.companions),
             )
             yield from each_device(recording, _devices_or_none(logs[0], metadata))
 
     def open(self, recording: Recording, limits: VideoLimits) -> VideoRecording:
         """Read the log, index the video, and check that the two belong together."""
-        video, log_path, *others = recording.files
-        if not log_path.name.lower().endswith(LOG_ENDINGS + JSON_LOG_ENDINGS):
+        video, log_path, *rest = recording.files
+        others = [path for path in rest if path.suffix.lower() in METADATA_ENDINGS]
+        of_json = log_path.name.lower().endswith(JSON_LOG_ENDINGS)
+        if not (of_json or log_path.name.lower().endswith(LOG_ENDINGS)):
             raise _unread_log(log_path)
         metadata = read_metadata(others[0]) if others else LogMetadata()
         space_name = metadata.actions or self.space
         space = load_named_space(others[0] if others else None, space_name) if space_name else None
-        index = read_video(video, limits)
-        of_json = log_path.name.lower().endswith(JSON_LOG_ENDINGS)
+        more = [path for path in rest if path not in others]
+        film, guessed, film_notes = film_of(video, more, metadata.starts_ns, limits)
+        times_ns = np.concatenate([clip.times_ns for clip in film])
+        first, end_ns = 0, film[-1].end_ns
         try:
-            log = read_controller_log(
-                log_path, metadata, space, index.times_ns, index.end_ns, recording.part
-            )
+            log = read_controller_log(log_path, metadata, space, times_ns, end_ns, recording.part)
         except RefusedInput as why:
-            if not of_json:
-                raise
-            message = f"{log_path.name}, taken for the log: {why.message}"
-            raise RefusedInput(why.reason, printable(message)) from None
-        notes = [*metadata.notes, *log.notes]
+            taken = f"{log_path.name}, taken for the log: " if of_json else ""
+            understood = (*as_understood(log_path, metadata), *why.notes)
+            message = f"{taken}{why.message}"
+            raise RefusedInput(why.reason, message, notes=understood) from None
+        notes = [*film_notes, *metadata.notes, *log.notes]
         if of_json:
             notes.append(printable(f"{log_path.name} is taken for the log, as there is no other"))
         notes += [
             printable(f"{path.name} not used beside {log_path.name}")
             for path in recording.companions
+            if path.suffix.lower() != PIECE_ENDING
         ]
 
-        first, times_ns, end_ns = 0, index.times_ns, index.end_ns
         if log.tics is not None and not others:
-            shown = frames_at_tics(log.tics, log.track.times_ns, index.times_ns)
+            shown = frames_at_tics(log.tics, log.track.times_ns, times_ns)
             log = replace(log, frames=shown)
             if shown is None:
                 notes.append("column tick does not number the video's frames: its own clock counts")
         elif log.frames is not None and not metadata.declares("frame"):
-            other = misfit(log.frames, log.track.times_ns, index.times_ns, index.end_ns)
+            other = misfit(log.frames, log.track.times_ns, times_ns, end_ns)
             if other is not None:
                 log = replace(log, frames=None)
                 notes.append(
@@ -154,7 +173,8 @@ class VideoLog:
                     'says otherwise; ignore = ["frame"] says that it means nothing)'
                 )
         if log.frames is not None:
-            first, times_ns = frame_times_by_log(log, index)
+            duplicates = sum(clip.index.duplicates for clip in film)
+            first, times_ns = frame_times_by_log(log, len(times_ns), duplicates)
             end_ns = int(times_ns[-1]) + typical_interval(times_ns)
             column = "frame" if log.tics is None else "tick"
             notes.append(f"frame times taken from the log's {column} column")
@@ -167,13 +187,22 @@ class VideoLog:
                 f"{seconds_text(-offset_ns)} s: taken as offset_ms = {offset_ns // 1_000_000}"
             )
         created = partial(created_ns, video, limits)
-        check_clock(log, int(times_ns[0]), end_ns, offset_ns, created)
-        opened = VideoClip(index, first, times_ns, end_ns).opened(
+        with noted(notes):
+            check_clock(log, int(times_ns[0]), end_ns, offset_ns, created)
+        notes += suspicious(log.track, metadata.scales)
+        film = retimed(film, first, times_ns, end_ns)
+        if len(film) > 1:
+            span = int(log.track.times_ns[0]), log.track.end_ns
+            starts = [int(clip.times_ns[0]) for clip in film]
+            check_fit(span, starts, end_ns, guessed=guessed and log.frames is None)
+        opened = open_clips(
+            film,
             FrameData(actions=replace(log.track, sampled=log.sampled)),
             notes=tuple(notes),
             offset_ns=offset_ns,
             drift_ppm=metadata.drift_ppm,
         )
+        opened.cuts = np.union1d(opened.cuts, seams(film))
         opened.masks = metadata.masks
         opened.min_coverage = MIN_COVERAGE
         return opened
@@ -186,14 +215,21 @@ def is_video(path: Path) -> bool:
     )
 
 
-def log_missing(video: Path) -> RefusedInput:
-    """Why a video without a log is refused."""
+def log_missing(video: Path, session: Path | None = None) -> RefusedInput:
+    """Why a video without a log is refused.
+
+    Args:
+        video: the video.
+        session: the log of several videos, of which this is one.
+    """
     wanted = ", ".join(f"{video.stem}{ending}" for ending in LOG_ENDINGS[:3])
-    message = f"no controller log beside it; looked for {wanted}"
     other = video.with_suffix(".json")
-    if other.is_file():
-        message += f" ({printable(other.name)} holds no list of rows, so it is no log)"
-    return RefusedInput(Reason.LOG_MISSING, message)
+    unlike = f" ({printable(other.name)} holds no list of rows, so it is no log)"
+    return RefusedInput(
+        Reason.LOG_MISSING,
+        f"no controller log beside it; looked for {wanted}{unlike if other.is_file() else ''}"
+        f"{session_message(video, session) if session else rename_hint(video) + WITHOUT_LOG}",
+    )
 
 
 def _shared_logs(files: tuple[Path, ...]) -> dict[Path, list[Path]]:
@@ -211,6 +247,30 @@ def _shared_logs(files: tuple[Path, ...]) -> dict[Path, list[Path]]:
         for folder, found in logs.items()
         if len(videos.get(folder, ())) == 1
     }
+
+
+def _more(files: tuple[Path, ...]) -> dict[Path, More]:
+    """The recordings whose video is in several files, by main file."""
+    videos = [path for path in files if path.suffix.lower() in VIDEO_ENDINGS]
+    logs: dict[Path, Path] = {}
+    for_all: dict[Path, Path] = {}
+    by_ending = sorted(
+        (LOG_ENDINGS.index(ending), path, path.with_name(path.name[: -len(ending)]))
+        for path in files
+        for ending in LOG_ENDINGS
+        if path.name.lower().endswith(ending)
+    )
+    for _, path, stem in by_ending:
+        logs.setdefault(stem, path)
+        if stem.name.lower() == SHARED_LOG:
+            for_all.setdefault(path.parent, path)
+    return more_of(files, videos, logs, for_all)
+
+
+def _named_as(log: Path, video: Path) -> Path:
+    """A video that would be called as the log is."""
+    ending = next(e for e in LOG_ENDINGS if log.name.lower().endswith(e))
+    return log.with_name(log.name[: -len(ending)] + video.suffix)
 
 
 def _metadata_or_nothing(files: list[Path]) -> LogMetadata:
@@ -284,11 +344,16 @@ def _unread_log(path: Path) -> RefusedInput:
     )
 
 
-def frame_times_by_log(log: ControllerLog, index: VideoIndex) -> tuple[int, Nanos]:
+def frame_times_by_log(log: ControllerLog, count: int, duplicates: int) -> tuple[int, Nanos]:
     """Frame times by a log that names the frame on screen at each row.
 
     A frame came on screen at the first row that names it. Frames between two named ones are spread
     evenly; those before the first and after the last named one are not covered.
+
+    Args:
+        log: it names frames.
+        count: frames of the video.
+        duplicates: frames of the video that were dropped because they share a time with another.
 
     Returns:
         The number of the first covered frame, and the time of every covered one, int64.
@@ -297,10 +362,10 @@ def frame_times_by_log(log: ControllerLog, index: VideoIndex) -> tuple[int, Nano
         RefusedInput: LOG_CLOCK, frame numbers run back, or the video has no such frame.
     """
     assert log.frames is not None
-    if index.duplicates:
+    if duplicates:
         raise RefusedInput(
             Reason.LOG_CLOCK,
-            f"column frame: {index.duplicates} frames of the video share a timestamp, so its "
+            f"column frame: {duplicates} frames of the video share a timestamp, so its "
             "frames cannot be counted as the log counts them",
         )
     said = log.frames >= 0
@@ -315,10 +380,10 @@ def frame_times_by_log(log: ControllerLog, index: VideoIndex) -> tuple[int, Nano
             f"column frame runs back from {numbers[row]} to {numbers[row + 1]} "
             f"at {times_ns[row + 1] / SECOND_NS:.3f} s",
         )
-    if numbers[-1] >= len(index.times_ns):
+    if numbers[-1] >= count:
         raise RefusedInput(
             Reason.LOG_CLOCK,
-            f"column frame names frame {numbers[-1]}, the video has {len(index.times_ns)}",
+            f"column frame names frame {numbers[-1]}, the video has {count}",
         )
     named, row_of = np.unique(numbers, return_index=True)
     since = times_ns[row_of]

@@ -1,0 +1,83 @@
+"""A video in several files that follow one another as one, such as the chunks of a DASH recording."""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from wham_data.files.found import open_regular
+
+
+class JoinedFile(io.RawIOBase):
+    """Files read one after the other as one; at most one of them is open."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Open the files.
+
+        Args:
+            paths: in order, at least one.
+
+        Raises:
+            OSError: one of them is gone.
+        """
+        self._paths = tuple(paths)
+        self._starts = [0, *accumulate(path.stat().st_size for path in paths)]
+        self._at = 0
+        self._number = -1
+        self._file: BinaryIO | None = None
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """The position in all files together."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As of a file."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._starts[-1]}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes, of one of the files; none at the end of the last.
+
+        Raises:
+            RefusedInput: a file is gone, or no regular file any more.
+        """
+        number = bisect_right(self._starts, self._at) - 1
+        if number >= len(self._paths):
+            return b""
+        if number != self._number or self._file is None:
+            self.close_file()
+            self._file, self._number = open_regular(self._paths[number]), number
+        left = self._starts[number + 1] - self._at
+        self._file.seek(self._at - self._starts[number])
+        data = self._file.read(left if size < 0 else min(size, left))
+        self._at += len(data)
+        return data
+
+    def close_file(self) -> None:
+        """Close the file that is open, if one is."""
+        if self._file is not None:
+            self._file.close()
+        self._file = None
+
+    def close(self) -> None:
+        """Close it."""
+        self.close_file()
+        super().close()
+
+
+def open_bytes(path: Path, pieces: Sequence[Path]) -> IO[bytes] | JoinedFile:
+    """The bytes of a video: of `path`, or of the pieces if there are any."""
+    return JoinedFile(pieces) if pieces else path.open("rb")
