@@ -84,7 +84,7 @@ class Quarantine:
             QuarantineRow.from_record(row)
             for row in self.read().drop_columns(["created"]).to_pylist()
         )
-        resolved = {row.key for row in rows if row.sha256 in recordings}
+        resolved = {(row.sha256, row.settings) for row in rows if row.sha256 in recordings}
         if resolved:
             self.note((), resolved, operation)
 
