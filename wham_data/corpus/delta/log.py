@@ -57,7 +57,10 @@ class DeltaLog:
         except FileNotFoundError:
             return None
         except UsageError as error:
-            raise self._lost(version, str(error)) from error
+            without = (
+                "; without a whole copy delete it, if no entry comes after it, and ingest again"
+            )
+            raise self._lost(version, str(error), without) from error
 
     def actions_to(self, version: int, files: LogFiles) -> list[Action]:
         """The actions that give the table at a version: of a checkpoint, and of the entries after it.
@@ -109,12 +112,12 @@ class DeltaLog:
                 f"entries from {entry_name(0)} on are there"
             ) from error
 
-    def _lost(self, version: int, why: str) -> IntegrityError:
+    def _lost(self, version: int, why: str, without: str = "") -> IntegrityError:
         """The error for an entry that is missing or damaged."""
         older = f"; versions up to {version - 1} can be read" if version else ""
         return IntegrityError(
             f"{self._path(entry_name(version))}: damaged: this log entry {why}, so a commit is lost. "
-            f"Copy the file again from where it is whole{older}"
+            f"Copy the file again from where it is whole{without}{older}"
         )
 
     def _path(self, name: str) -> str:
