@@ -26,6 +26,7 @@ from wham_data.inference.gpt.spec import GPTSpec
 from wham_data.inference.tokenizers.config import Family, Fingerprint, TokenizerConfig
 from wham_data.schemas.corpus_info import TokenizerInfo
 from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError
+from wham_data.schemas.paths import expanded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,7 +135,7 @@ def open_checkpoint(path: Path | str, n_head: int | None = None) -> WhamCheckpoi
         IntegrityError: the file is damaged, is refused as unsafe, is not a WHAM model, refers to a
             second file, or a tensor is missing or has another shape.
     """
-    path = Path(path)
+    path = Path(expanded(path))
     if not path.is_dir():
         return _LightningFile.open(path).checkpoint(n_head)
     folder = ModelFolder.open(path)

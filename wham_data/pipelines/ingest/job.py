@@ -62,6 +62,7 @@ from wham_data.schemas.errors import (
     WhamDataError,
 )
 from wham_data.schemas.manifest import EpisodeRow, QuarantineRow, printable_unicode
+from wham_data.schemas.paths import expanded
 from wham_data.schemas.player_key import read_player_key
 from wham_data.versions import versions
 
@@ -124,16 +125,17 @@ def ingest(
         MismatchError: the corpus was made with other settings.
         NoInputsError: no recording was found.
     """
+    out = expanded(out)
     if settings is None:
         settings = IngestSettings(
             rate=None if rate is None else Fraction(rate),
             size=size,
-            actions=actions,
-            tokenizer=tokenizer,
+            actions=None if actions is None else expanded(actions),
+            tokenizer=None if tokenizer is None else expanded(tokenizer),
             frames=frames,  # type: ignore[arg-type]  # checked by CorpusInfo
         )
     return run_ingest(
-        sources,
+        [expanded(source) for source in sources],
         out,
         settings,
         choose_runner(workers, ray_address),
@@ -142,7 +144,9 @@ def ingest(
             limit=limit,
             retry_quarantined=retry_quarantined,
             license=license,
-            player_key=None if player_key is None else read_player_key(Path(player_key), out),
+            player_key=None
+            if player_key is None
+            else read_player_key(Path(expanded(player_key)), out),
             allow_forgotten=allow_forgotten,
         ),
         device=device,
