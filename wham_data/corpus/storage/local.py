@@ -99,8 +99,8 @@ class LocalStorage:
             for entry in entries:
                 with suppress(FileNotFoundError):  # a writer has just published or removed it
                     leftover = entry.name.startswith(TEMPORARY)
-                    if leftover or entry.is_file(follow_symlinks=False):
-                        about = entry.stat(follow_symlinks=False)
+                    if leftover or entry.is_file():
+                        about = entry.stat(follow_symlinks=not leftover)
                         found.append(Entry(entry.name, about.st_size, about.st_mtime_ns))
         return found
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from wham_data.corpus.shard_view import ShardView, matrix_of
 from wham_data.corpus.shards import RowRange
 from wham_data.corpus.storage.locations import is_url
 from wham_data.files.found import read_whole, walk
+from wham_data.files.links import input_path
 from wham_data.files.marks import model_of_file, refuse_synthetic
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.pipelines.dream.window import Need, Window, place, read_window
@@ -191,7 +191,7 @@ def open_dream_source(
         UsageError: a source does not exist, or the sources are of different kinds.
         NoInputsError: there is nothing to dream from.
     """
-    paths = [Path(os.path.realpath(source)) for source in sources]
+    paths = [input_path(source) for source in sources]
     description = ", ".join(map(str, sources))
     remote = any(map(is_url, sources))
     if remote or any((path / "corpus.json").is_file() for path in paths):
