@@ -203,7 +203,8 @@ def match_controls(
 
     Returns:
         For each control its position in the space (-1: means nothing here), the controls that
-        mean nothing, and the space: the given one, or the only bundled one that has all controls.
+        mean nothing, and the space: the given one, or the only bundled one that has all controls;
+        of several, the one whose dimensions all the others have too.
 
     Raises:
         RefusedInput: LOG_COLUMN, when no control, or no single space, is meant.
@@ -232,7 +233,7 @@ def match_controls(
     if keys and space is None:
         space = _fewest_keys(spaces, set(meant))
     if space is None:
-        fitting = [s for s in spaces if set(meant) <= set(s.names)]
+        fitting = within_all([s for s in spaces if set(meant) <= set(s.names)])
         if len(fitting) != 1:
             which = listed([s.name for s in fitting]) or "no bundled space"
             how = "say which space is meant with `actions = ...` beside the log"
@@ -267,6 +268,12 @@ def _check_codes(names: list[str]) -> None:
             f"the numbers of keys are no Windows virtual-key codes (there is no {listed(unknown)}): "
             f'pair them with keys under [columns], such as "{listed(unknown[:1])}" = "key_a"',
         )
+
+
+def within_all(spaces: list[ActionSpace]) -> list[ActionSpace]:
+    """The space whose dimensions all of the others have too, alone; all of them if there is none."""
+    smallest = [a for a in spaces if all(set(a.dimensions) <= set(b.dimensions) for b in spaces)]
+    return smallest if len(smallest) == 1 else spaces
 
 
 def _mapped_columns(

@@ -22,6 +22,7 @@ from wham_data.pipelines.readers.video_log.devices import check_other_columns, o
 from wham_data.pipelines.readers.video_log.event_states import (
     Events,
     comings_and_goings,
+    from_video_start,
     states_of,
     without_repeated,
 )
@@ -129,6 +130,8 @@ def read_controller_log(
         wanted = WantedColumns(roles.time, roles.unit, (roles.value,), roles.control, roles.keys)
         table = _read(file, wanted, roles, metadata)
         video_ns = int(frame_times_ns[0]), frame_end_ns
+        first_ns = None if metadata.start_zone is not None else video_ns[0]
+        table = from_video_start(table, first_ns)
         return _event_log(table, roles, metadata, space, video_ns)
     assert space is not None
     columns = tuple(roles.dimensions[name] for name in space.names if name in roles.dimensions)
@@ -315,8 +318,7 @@ def _event_log(
     if codes:
         meant = space.names[places[table.control_names.index(codes[0])]]
         notes.append(f"numbers of keys taken as Windows virtual-key codes: {codes[0]} is {meant}")
-    unwrapped_ns, wrap_notes = unwrapped(table.times_ns)
-    rows, all_ns, order_notes = event_order(unwrapped_ns, table.controls)
+    rows, all_ns, order_notes = event_order(table.times_ns, table.controls)
     rows_ns = correct_clock(all_ns, metadata.offset_ns, metadata.drift_ppm)
     devices = table.devices if len(table.devices) else np.zeros(len(rows), np.int64)
     events = Events(rows_ns, place[rows], table.numbers[rows, 0], devices[rows])
@@ -338,7 +340,7 @@ def _event_log(
     motions = frozenset(space.of_kind("delta").tolist())
     events, duplicate_notes = without_repeated(replace(events, values=happened), motions)
 
-    span_ns = np.array(table.span_ns or (unwrapped_ns.min(), unwrapped_ns.max()), np.int64)
+    span_ns = np.array(table.span_ns or (table.times_ns.min(), table.times_ns.max()), np.int64)
     start_ns, until_ns = correct_clock(span_ns, metadata.offset_ns, metadata.drift_ppm).tolist()
     row_times_ns, values, state_notes = states_of(events, space, until_ns)
     if start_ns < row_times_ns[0] and table.span_ns is not None:
@@ -349,7 +351,7 @@ def _event_log(
         values = np.vstack([np.full(space.size, np.nan), values])
     end_ns = max(int(row_times_ns[-1]), until_ns if table.span_ns is not None else 0)
     track = ActionTrack(space, row_times_ns, values, end_ns, None, clamped)
-    notes += [*wrap_notes, *order_notes, *duplicate_notes, *scale_notes, *state_notes]
+    notes += [*order_notes, *duplicate_notes, *scale_notes, *state_notes]
     return ControllerLog(track, None, None, False, roles.unit, table.format, tuple(notes))
 
 
