@@ -52,7 +52,7 @@ os.register_at_fork(before=_Process.before_fork, after_in_child=_Process.after_f
 
 
 def use_deltalake() -> bool:
-    """Whether `deltalake` can read tables in this process; if so, it is taken to be used from now on."""
+    """Whether `deltalake` can work on tables in this process; if so, it is taken to be used from now on."""
     _Process.deltalake_runs = True
     return not _Process.deltalake_lost
 

@@ -293,11 +293,27 @@ def test_the_quarantine_holds_one_row_per_input_the_latest(tmp_path: Path) -> No
     corpus.commit([], [refused("moved/a.mp4", "1" * 64, "no frames"), refused("x\udcff.mp4", "")])
     found = {row["path"]: row["message"] for row in corpus.quarantine.rows(named=True)}
     assert found == {
+        "a.mp4": "moov atom missing",
         "b.mp4": "moov atom missing",
         "moved/a.mp4": "no frames",
         "x\\xff.mp4": "moov atom missing",
     }
     assert corpus.version == 0
+
+
+def test_equal_refused_files_have_a_row_each_and_a_path_has_one(tmp_path: Path) -> None:
+    corpus = Corpus.create(tmp_path / "c", info())
+    corpus.commit([], [refused(f"{name}.mp4", "1" * 64) for name in "abc"])
+    assert corpus.quarantine["path"].to_list() == ["a.mp4", "b.mp4", "c.mp4"]
+    corpus.commit([], [refused("b.mp4", "2" * 64, "no frames")])
+    rows = corpus.quarantine.select("path", "sha256", "message").rows()
+    assert [(path, sha256[0], said) for path, sha256, said in rows] == [
+        ("a.mp4", "1", "moov atom missing"),
+        ("b.mp4", "2", "no frames"),
+        ("c.mp4", "1", "moov atom missing"),
+    ]
+    corpus.refused.note((), {("1" * 64, info().settings_hash)})
+    assert corpus.quarantine["path"].to_list() == ["b.mp4"]
 
 
 def test_a_scan_gives_ordinary_lists_and_null_where_no_action_is_known(tmp_path: Path) -> None:

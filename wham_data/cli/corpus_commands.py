@@ -14,6 +14,7 @@ from wham_data.cli.help import Command, Group
 from wham_data.cli.options import AsOf, Json, Location
 from wham_data.schemas.errors import UsageError, printable
 from wham_data.schemas.player_key import SETTING
+from wham_data.versions import versions
 
 if TYPE_CHECKING:
     from wham_data.corpus import Corpus
@@ -163,6 +164,9 @@ def compact(
         report = compact_in_place(opened, target)
     else:
         report = compact_to(opened, out, "cold" if cold else "mapped", target)
+    if report.episodes:
+        account = {"command": "compact", "versions": versions(), "report": asdict(report)}
+        Corpus.open(report.location).record_run({**account, "exit_code": 0})
     text = (
         f"{report.shards_before:,} shards ({size_text(report.bytes_before)}) are now "
         f"{report.shards_after:,} ({size_text(report.bytes_after)}) in {report.location}, "

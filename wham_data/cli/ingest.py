@@ -41,6 +41,7 @@ from wham_data.schemas.conversion import load_conversion
 from wham_data.schemas.corpus_info import FrameFormat
 from wham_data.schemas.errors import UsageError, printable
 from wham_data.schemas.mask import parse_masks
+from wham_data.schemas.paths import expanded
 from wham_data.schemas.player_key import read_player_key
 from wham_data.schemas.recording import AxisRule, Fit
 
@@ -339,6 +340,7 @@ def parse_options(pairs: list[str]) -> tuple[tuple[str, str], ...]:
     found: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
+        value = expanded(value)
         if not name or not equals:
             raise UsageError(f"--option {pair!r}: expected NAME=VALUE")
         if found.setdefault(name, value) != value:

@@ -173,18 +173,20 @@ def quarantine_after(
             too, because a repaired file has another hash.
 
     Returns:
-        The old rows that stay, and the rows to add: inputs that are new or have a new message. A row
-        of a time without settings goes as soon as its input is refused or taken under some.
+        The old rows that stay, and the rows to add: inputs that are new or have a new message or
+        other bytes. A row of a time without settings goes as soon as its input is refused or taken
+        under some.
     """
-    latest = {row.key: row for row in refused if row.key not in resolved}
-    settled = {name for name, _ in resolved}
-    settled |= {name for row in refused if row.settings for name in (row.key[0], row.path)}
+    latest = {row.key: row for row in refused if row.names.isdisjoint(resolved)}
+    paths = {(row.path, row.settings) for row in latest.values()}
+    settled = {name for name, _ in resolved} | {row.path for row in refused if row.settings}
     stays: list[bool] = []
     for record in old.drop_columns(["created"]).to_pylist():
         row = QuarantineRow.from_record(record)
-        in_corpus = row.key in resolved or (row.path, row.settings) in resolved
-        in_corpus |= row.settings == UNSETTLED and not settled.isdisjoint((row.key[0], row.path))
-        stays.append(not in_corpus and latest.get(row.key, row) == row)
+        gone = not row.names.isdisjoint(resolved)
+        gone |= row.settings == UNSETTLED and not settled.isdisjoint((row.sha256, row.path))
+        again = (row.path, row.settings) in paths
+        stays.append(not gone and latest.get(row.key, None if again else row) == row)
         if stays[-1]:
             latest.pop(row.key, None)
     return old.filter(pa.array(stays, pa.bool_())), list(latest.values())

@@ -35,7 +35,7 @@ from wham_data.corpus.commit_rules import (
 )
 from wham_data.corpus.manifest import Change, ManifestTable, Snapshot
 from wham_data.corpus.quarantine import Quarantine, refused_so_far
-from wham_data.corpus.runs import record_run
+from wham_data.corpus.runs import problems_of_runs, record_run
 from wham_data.corpus.shard_view import ShardView
 from wham_data.corpus.shards import RowRange, ShardFile, write_shard_to
 from wham_data.corpus.storage.contract import Leased, Storage, all_there, publish_again
@@ -429,8 +429,9 @@ class Corpus:
         return verify(self, hashes=hashes)
 
     def manifest_problems(self) -> list[str]:
-        """The problems in the files of the manifest and the quarantine, one line each."""
-        return [*self._episodes.problems(self._snapshot), *self.refused.table.problems()]
+        """The problems in the files of the manifest, the quarantine and the runs, one line each."""
+        of_tables = *self._episodes.problems(self._snapshot), *self.refused.table.problems()
+        return [*of_tables, *problems_of_runs(self.storage)]
 
     def record_run(self, run: Mapping[str, Any]) -> str:
         """Write the report of a run to `runs/`, for people; returns the name of the file there."""

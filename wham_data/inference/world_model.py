@@ -9,6 +9,7 @@ from wham_data.inference.device import choose_device
 from wham_data.inference.gpt.world_model import DType, GPTWorldModel, torch_dtype
 from wham_data.inference.session import WorldModel
 from wham_data.inference.tokenizer import BUNDLED, load_tokenizer
+from wham_data.schemas.paths import expanded
 
 __all__ = ["DType", "WorldModel", "load_world_model"]
 
@@ -39,7 +40,7 @@ def load_world_model(
     """
     kind = torch_dtype(dtype)
     where = choose_device(device)
-    checkpoint = open_checkpoint(BUNDLED.get(str(ref), Path(ref)), n_head)
+    checkpoint = open_checkpoint(BUNDLED.get(str(ref), Path(expanded(ref))), n_head)
     return GPTWorldModel.from_tensors(
         name=str(ref) if str(ref) in BUNDLED else checkpoint.tokenizer.name,
         spec=checkpoint.gpt,

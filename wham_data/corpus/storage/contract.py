@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,9 +150,6 @@ class Storage(Protocol):
             UsageError: it does not.
         """
 
-    def folder(self, name: str) -> Path | None:
-        """Path of a folder of the corpus; None if it is not on this machine."""
-
     def file(self, name: str, sha256: Callable[[], str]) -> Leased:
         """The file `name`, or a copy of it, on this machine; it can be read or memory-mapped.
 
@@ -163,12 +160,6 @@ class Storage(Protocol):
 
     def fresh(self, name: str) -> AbstractContextManager[Path]:
         """The file `name` in its present state, on this machine; never an earlier copy."""
-
-    def shadow(self, names: Sequence[str]) -> AbstractContextManager[Path]:
-        """A temporary folder on this machine that contains the files `names` side by side.
-
-        The folder is removed at the end; a file written to it is lost.
-        """
 
 
 def publish_again(storage: Storage, temporary: Path, name: str, sha256: str) -> None:

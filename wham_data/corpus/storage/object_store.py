@@ -25,7 +25,7 @@ import os
 import random
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -230,10 +230,6 @@ class ObjectStorage:
                 f"{len(first)} that were written; put the corpus on another store"
             )
 
-    def folder(self, name: str) -> None:  # noqa: ARG002  no folder of it is on this machine
-        """See `Storage.folder`."""
-        return
-
     def file(self, name: str, sha256: Callable[[], str]) -> Leased:
         """A copy in the cache, fetched and checked if it is not there yet. See `Storage.file`.
 
@@ -267,20 +263,6 @@ class ObjectStorage:
             with one_line(path), path.open("w+b") as file:
                 self._download(name, file.fileno(), self._size_there(name))
             yield path
-
-    @contextmanager
-    def shadow(self, names: Sequence[str]) -> Iterator[Path]:
-        """A folder of copies. See `Storage.shadow`."""
-
-        def copy(name: str) -> None:
-            content = self.read(name)
-            with one_line(folder):
-                (folder / Path(name).name).write_bytes(content)
-
-        with _scratch() as folder:
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                list(pool.map(copy, names))
-            yield folder
 
     def _upload(self, descriptor: int, name: str, mode: str = "create") -> bool:
         """Put a file. The file is memory-mapped, so it is never held in memory as a whole.

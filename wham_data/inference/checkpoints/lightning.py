@@ -26,6 +26,7 @@ from wham_data.inference.gpt.spec import GPTSpec
 from wham_data.inference.tokenizers.config import Family, Fingerprint, TokenizerConfig
 from wham_data.schemas.corpus_info import TokenizerInfo
 from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError
+from wham_data.schemas.paths import expanded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,8 +83,8 @@ class ModelTokenizerFiles:
 
     @property
     def name(self) -> str:
-        """The file's or folder's name."""
-        return self.path.resolve().name
+        """The file's or folder's name, of a link its own: in a hub's cache the target has none."""
+        return (self.path if self.path.is_symlink() else self.path.resolve()).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def open_checkpoint(path: Path | str, n_head: int | None = None) -> WhamCheckpoi
         IntegrityError: the file is damaged, is refused as unsafe, is not a WHAM model, refers to a
             second file, or a tensor is missing or has another shape.
     """
-    path = Path(path)
+    path = Path(expanded(path))
     if not path.is_dir():
         return _LightningFile.open(path).checkpoint(n_head)
     folder = ModelFolder.open(path)

@@ -65,6 +65,7 @@ from wham_data.schemas.errors import (
     UsageError,
 )
 from wham_data.schemas.manifest import SPLITS, EpisodeRow
+from wham_data.schemas.paths import expanded
 
 NO_OPTIONS: Final[Mapping[str, str]] = {}
 
@@ -113,7 +114,7 @@ def export(
             not the one that made the tokens.
         WhamDataError: the disk fails.
     """
-    started = time.monotonic()
+    started, out = time.monotonic(), expanded(out)
     watch = watch or Silent()
     runner = choose_workers(workers, ray_address)
     writer = chosen_writer(to, options)
@@ -121,10 +122,12 @@ def export(
         corpus = Corpus.open(corpus, version)
     elif version is not None:
         corpus = Corpus.open(corpus.location, version)
-    _check_apart(corpus, os.fspath(out))
+    _check_apart(corpus, out)
     rows = chosen_rows(corpus, split, episodes)
     check_licences(rows, acknowledged=acknowledge_licence)
-    conversion = conversion_for(corpus, writer, None if mapping is None else Path(mapping))
+    conversion = conversion_for(
+        corpus, writer, None if mapping is None else Path(expanded(mapping))
+    )
     content = content_of(corpus, rows, conversion, tokenizer, pictured=writer.demands.pictures)
     notes = [*notes_on(writer, content, licences_of(rows)), *writer.check(content)]
     for note in notes:

@@ -49,7 +49,8 @@ def corpus_info(
         columns = columns_held(plan, settings)
     space = settings.space or columns.space
     if space is None:
-        return NoneRead((*plan.refused, *columns.refused), columns.opened)
+        opened = (each for one in columns.refused for each in one.with_copies(plan.copies))
+        return NoneRead((*plan.refused, *opened), columns.opened)
     readers = chosen_readers(reader, dict(settings.options))
     return CorpusInfo(
         action_space=space,

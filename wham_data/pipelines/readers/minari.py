@@ -32,6 +32,7 @@ from wham_data.files.hdf5 import (
     read_rows,
 )
 from wham_data.files.json_lines import read_json
+from wham_data.files.links import is_plain_file
 from wham_data.pipelines.readers.kit.declared_actions import chosen_picture, space_of, values_of
 from wham_data.pipelines.readers.kit.fixed_rate import open_fixed_rate
 from wham_data.pipelines.readers.kit.gymnasium_spaces import (
@@ -88,7 +89,7 @@ class Minari:
                     yield RefusedFile(path, why)
                 continue
             beside = path.with_name(METADATA)
-            there = beside.is_file() and not beside.is_symlink()
+            there = is_plain_file(beside)
             game = _game(beside) if numbers and there else None
             for number in numbers:
                 yield Recording(

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from wham_data.files.found import open_regular
 from wham_data.files.json_lines import read_json
+from wham_data.files.links import is_plain_file
 from wham_data.files.tfrecord import (
     Column,
     check_record,
@@ -94,7 +95,7 @@ class Rlds:
                 yield RefusedFile(path, why)
                 continue
             beside = path.with_name(FEATURES)
-            there = beside.is_file() and not beside.is_symlink()
+            there = is_plain_file(beside)
             for number in range(count):
                 yield Recording(
                     path=path,
