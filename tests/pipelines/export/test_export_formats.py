@@ -132,6 +132,25 @@ def test_lerobot_says_splits_as_ranges_and_figures_over_all_episodes(tmp_path: P
     assert np.shape(figures["max"]) == (3, 1, 1)
 
 
+@pytest.mark.parametrize("space", ["vector2", "discrete4", "numbers3", "own"])
+@pytest.mark.parametrize("version", ["3.0", "2.1"])
+def test_lerobot_keeps_the_action_space(tmp_path: Path, space: str, version: str) -> None:
+    if space == "own":
+        space = str(tmp_path / "own.toml")
+        (tmp_path / "own.toml").write_text(
+            'name = "own"\n[[dimensions]]\nnames = ["lift.pos", "grip.pos"]\nkind = "axis"\n'
+            'low = -90\nhigh = 90\nunit = "degree"\n'
+        )
+    picture_corpus(tmp_path / "corpus", space)
+
+    options = {"version": version, "pictures": "none"}
+    wham_data.export(tmp_path / "corpus", to="lerobot", out=tmp_path / "out", options=options)
+
+    for opened in read_back(tmp_path / "out", "lerobot").values():
+        assert opened.actions is not None
+        assert opened.actions.space == load_space(space)
+
+
 def test_lerobot_of_the_real_package(tmp_path: Path) -> None:
     lerobot = pytest.importorskip("lerobot.datasets.lerobot_dataset")
     episodes = {"a": {"split": "val"}, "b": {}}

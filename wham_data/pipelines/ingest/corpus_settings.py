@@ -47,7 +47,7 @@ def corpus_info(
         columns = columns_held(plan, settings)
     space = settings.space or columns.space
     if space is None:
-        raise _no_space(plan, columns.refused)
+        raise _no_space(plan, columns)
     readers = chosen_readers(reader, dict(settings.options))
     return CorpusInfo(
         action_space=space,
@@ -82,6 +82,7 @@ class Columns:
     reward      whether there is a column of rewards
     text        whether there is a column of texts
     refused     the reasons of recordings that could not be opened
+    notes       what the reader said of the first recording that opened without a log
     """
 
     space: ActionSpace | None
@@ -89,6 +90,7 @@ class Columns:
     reward: bool = False
     text: bool = False
     refused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def columns_held(plan: IngestPlan, settings: IngestSettings) -> Columns:
@@ -125,15 +127,17 @@ def columns_held(plan: IngestPlan, settings: IngestSettings) -> Columns:
         reward=any(source.rewards is not None for source in sources),
         text=any(source.texts is not None for source in sources),
         refused=tuple(refused),
+        notes=sources[0].notes if sources else (),
     )
 
 
-def _no_space(plan: IngestPlan, refused: tuple[str, ...]) -> NoInputsError:
-    reasons = [*(str(refusal.why) for refusal in plan.refused), *refused]
+def _no_space(plan: IngestPlan, columns: Columns) -> NoInputsError:
+    reasons = [*(str(refusal.why) for refusal in plan.refused), *columns.refused]
     first = f" The first reason: {reasons[0]}." if reasons else ""
+    notes = f" Of one that opens: {'; '.join(columns.notes)}." if columns.notes else ""
     return NoInputsError(
         f"none of {plan.found} inputs has a readable log, so the action space is not known."
-        f"{first} Say which with --actions"
+        f"{first}{notes} Say which with --actions"
     )
 
 

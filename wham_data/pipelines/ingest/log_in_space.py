@@ -10,13 +10,14 @@ two rows says little about speed. A row that covers the edge between two steps b
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.pipelines.align import StepActions, resample_actions
 from wham_data.pipelines.ingest.settings import IngestSettings
-from wham_data.schemas.actions import ActionSpace
+from wham_data.schemas.actions import ActionSpace, Dimension
 from wham_data.schemas.clock import SECOND_NS, Nanos
 from wham_data.schemas.conversion import Conversion, converts_to, find_conversion
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
@@ -98,11 +99,7 @@ def project(
     if track is None or track.space == space:
         return None if track is None else ProjectedLog(track)
     if settings.space is None:
-        raise RefusedInput(
-            Reason.SPACE_MISMATCH,
-            f"its log has the action space {track.space.name}, but the corpus has {space.name}; "
-            f"convert it with --actions {space.name}",
-        )
+        raise RefusedInput(Reason.SPACE_MISMATCH, _difference(track.space, space))
     try:
         mapping = settings.mapping
         if mapping is None or not _leads_to(track.space, mapping.source):
@@ -112,6 +109,25 @@ def project(
         raise RefusedInput(Reason.SPACE_MISMATCH, str(error)) from None
     mapped = _converted(start, mapping.without_speeds)
     return ProjectedLog(mapped, start, mapping) if len(mapping.speeds) else ProjectedLog(mapped)
+
+
+def _difference(found: ActionSpace, wanted: ActionSpace) -> str:
+    """What is wrong with a log of another space, and what to do."""
+    said = f"its log has the action space {found.name}, but the corpus has {wanted.name}"
+    if wanted.name in converts_to(found.name):
+        return f"{said}; convert it with --actions {wanted.name}"
+    pairs = zip_longest(found.dimensions, wanted.dimensions)
+    first = next(((a, b) for a, b in pairs if a != b), None)
+    if found.name == wanted.name and first is not None:
+        ends = ["none" if each is None else _described(each) for each in first]
+        said += f" (of other dimensions: {ends[0]}, not {ends[1]})"
+    return (
+        f"{said}, and no conversion is known: put it in a corpus of its own, or write a --mapping"
+    )
+
+
+def _described(dimension: Dimension) -> str:
+    return f"{dimension.kind} {dimension.name} of {dimension.low:g} to {dimension.high:g}"
 
 
 def _leads_to(space: ActionSpace, other: ActionSpace) -> bool:
