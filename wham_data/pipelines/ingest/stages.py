@@ -107,7 +107,7 @@ def ingest_recording(
     shown = not source.pictureless
     return Ingested(
         episodes=episode_rows(found, source, track, plans, actions, shard, corpus.info, len(lost)),
-        notes=(*source.notes, *not_kept(source, corpus.info)),
+        notes=(*source.notes, *_clamped(source.actions), *not_kept(source, corpus.info)),
         hours=sum(int(plan.edges_ns[-1] - plan.edges_ns[0]) for plan in plans) / HOUR_NS,
         frames_in=account.frames_in if shown else 0,
         frames_used=account.used if shown else 0,
@@ -269,6 +269,13 @@ def step_facts(source: OpenRecording, plan: EpisodePlan, info: CorpusInfo) -> St
         if texts is None or not info.text
         else [texts[pick] for pick in plan.picks.tolist()],
     )
+
+
+def _clamped(track: ActionTrack | None) -> tuple[str, ...]:
+    """A note on values that were moved into their range."""
+    if track is None or not track.clamped:
+        return ()
+    return (f"{track.clamped} values of actions were out of their range and moved to its edge",)
 
 
 def not_kept(source: OpenRecording, info: CorpusInfo) -> tuple[str, ...]:
