@@ -188,6 +188,15 @@ def test_features_by_other_names_are_taken_or_named(
     assert bool(roles.notes) == bool(notes)
 
 
+@pytest.mark.parametrize("lists", [[[1.0], [2.0, 3.0, 4.0]], [[], [1.0, 2.0]], [[1.0, 2.0], None]])
+def test_actions_of_different_lengths_are_never_laid_end_to_end(
+    tmp_path: Path, lists: list[list[float]]
+) -> None:
+    with pytest.raises(RefusedInput, match="as many numbers a row") as refused:
+        the_recording(dataset(tmp_path, numbers(action=2), {"action": lists}))
+    assert refused.value.reason is Reason.LOG_TYPE
+
+
 def test_an_option_names_the_features(tmp_path: Path) -> None:
     columns = {"qpos": [[7.0, 8.0]] * 3, "grip": [[0.5]] * 3, "ctrl": [[30.0]] * 3}
     source = dataset(tmp_path, numbers(qpos=2, grip=1, ctrl=1), columns)
