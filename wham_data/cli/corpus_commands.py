@@ -17,10 +17,11 @@ from wham_data.schemas.player_key import SETTING
 
 if TYPE_CHECKING:
     from wham_data.corpus import Corpus
-    from wham_data.corpus.stats import Amount, AxisUse, ButtonUse, CorpusStats
+    from wham_data.corpus.stats import Amount, AxisUse, ButtonUse, CorpusStats, CorpusSummary
 
 BARS = " ▁▂▃▄▅▆▇█"
 WIDEST = 24
+MOST_KINDS = 20
 
 quarantine_app = typer.Typer(
     no_args_is_help=True,
@@ -38,10 +39,10 @@ def info(corpus: Location, version: AsOf = None, json: Json = False) -> None:
       wham-data info corpus
     """
     from wham_data.corpus import Corpus
-    from wham_data.corpus.stats import CorpusSummary, summarize
+    from wham_data.corpus.stats import summarize
 
     opened = Corpus.open(corpus, version)
-    found: CorpusSummary = summarize(opened)
+    found = summarize(opened)
     agreed = opened.info
     tokenizer = agreed.tokenizer
     rate = "native rate" if agreed.rate == "native" else f"{agreed.rate} Hz"
@@ -68,6 +69,7 @@ def info(corpus: Location, version: AsOf = None, json: Json = False) -> None:
         *((kind + "s", _amounts(found.by[kind])) for kind in ("split", "game", "license")),
         ("players", _players(opened)),
         ("refused", f"{found.quarantined:,} inputs{_reasons(found.reasons)}"),
+        ("notes", _notes(found)),
         ("settings", ", ".join(f"{name} {value}" for name, value in agreed.settings.items())),
     ]
     result = {
@@ -184,9 +186,7 @@ def list_quarantine(
     Example:
       wham-data quarantine list corpus --reason truncated
     """
-    from wham_data.corpus import Corpus
-
-    rows = Corpus.open(corpus).quarantine.rows(named=True)
+    rows = _quarantined(corpus)
     found = [row for row in rows if reason is None or row["reason"] == reason]
     lines = [
         f"{printable(row['reason']):<20} {printable(row['path'])}: {printable(row['message'])}"
@@ -213,9 +213,7 @@ def show_quarantine(
     Example:
       wham-data quarantine show corpus match7.mp4
     """
-    from wham_data.corpus import Corpus
-
-    rows = Corpus.open(corpus).quarantine.rows(named=True)
+    rows = _quarantined(corpus)
     found = [
         row
         for row in rows
@@ -225,8 +223,28 @@ def show_quarantine(
         raise UsageError(
             f"{corpus}: no refused input is called {what!r}; `quarantine list` shows all"
         )
-    text = "\n\n".join(_table(row.items()) for row in found)
+    text = "\n\n".join(_table(_shown(row)) for row in found)
     emit({"quarantined": found}, text, as_json=json)
+
+
+def _shown(row: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """The fields of a refused input, and a line for each of its notes."""
+    yield from ((name, value) for name, value in row.items() if name != "notes")
+    yield from (("note", note) for note in row["notes"] or ())
+
+
+def _quarantined(location: Path) -> list[dict[str, Any]]:
+    """The refused inputs, by path; also where no recording could be read, so that no corpus was begun."""
+    from wham_data.corpus import Corpus
+    from wham_data.corpus.corpus import INFO
+    from wham_data.corpus.quarantine import Quarantine
+    from wham_data.corpus.storage.locations import open_storage
+
+    storage = open_storage(location)
+    quarantine = Quarantine(storage)
+    if storage.exists(INFO) or not quarantine.is_there:
+        quarantine = Corpus.open(location).refused
+    return sorted(quarantine.read().to_pylist(), key=lambda row: str(row["path"]))
 
 
 def _stats_lines(found: CorpusStats) -> Iterable[str]:
@@ -260,6 +278,7 @@ def _stats_lines(found: CorpusStats) -> Iterable[str]:
         f"{clock.duplicates:,} duplicate and {clock.lost:,} lost frames, "
         f"longest interval {clock.longest_interval_ms:.0f} ms"
     )
+    yield from _note_lines(found.notes)
 
 
 def _amount_lines(amounts: Sequence[Amount], all_steps: int) -> Iterable[str]:
@@ -320,6 +339,23 @@ def _amounts(amounts: Sequence[Amount]) -> str:
         for each in amounts[:6]
     ]
     return ", ".join([*told, *([f"and {len(amounts) - 6:,} more"] if len(amounts) > 6 else [])])
+
+
+def _notes(found: CorpusSummary) -> str:
+    if not found.noted:
+        return "none"
+    most = "; ".join(f"{kind[:80]} ({count:,})" for kind, count in [*found.notes.items()][:3])
+    more = f"; {len(found.notes) - 3:,} more kinds, see stats" if len(found.notes) > 3 else ""
+    return f"{found.noted:,} of {found.episodes:,} episodes: {most}{more}"
+
+
+def _note_lines(notes: Mapping[str, int]) -> Iterable[str]:
+    if notes:
+        yield "\nepisodes  with the note (N: a number)"
+    for kind, count in [*notes.items()][:MOST_KINDS]:
+        yield f"{count:>8,}  {printable(kind)}"
+    if len(notes) > MOST_KINDS:
+        yield f"and {len(notes) - MOST_KINDS:,} more kinds"
 
 
 def _reasons(reasons: Mapping[str, int]) -> str:

@@ -45,12 +45,14 @@ from wham_data.schemas.player_key import read_player_key
 from wham_data.schemas.recording import AxisRule, Fit
 
 if TYPE_CHECKING:
+    from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
     from wham_data.pipelines.run.runner import Runner
 
 EXAMPLES = """\b
 Examples:
   wham-data ingest recordings/ --out corpus
   wham-data ingest recordings/ --out corpus --dry-run
+  wham-data ingest --explain recordings/a.mp4
   wham-data ingest a.mp4 b.mp4 --out corpus --tokenizer none --frames jpeg
   wham-data ingest recordings/ --out corpus --actions wham16 --split 80,10,10
   wham-data ingest /nfs/recordings --out /nfs/corpus --ray-address auto
@@ -71,7 +73,12 @@ def ingest(
     sources: Annotated[
         list[str], typer.Argument(metavar="SRC...", help="Files and folders with recordings.")
     ],
-    out: Annotated[Path, typer.Option(help="The corpus. It is created if it does not exist.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            show_default=False, help="The corpus. It is created if it does not exist. Required."
+        ),
+    ] = None,
     format: Annotated[
         str,
         typer.Option(
@@ -188,6 +195,22 @@ def ingest(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
     ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Show how a recording is understood, taken or refused, and do nothing: streams, "
+            "clocks, the log's columns, first and last rows. SRC is a file of it.",
+        ),
+    ] = False,
+    write_metadata: Annotated[
+        bool,
+        typer.Option(
+            "--write-metadata",
+            rich_help_panel=RUN,
+            help="With --explain: write what it shows as NAME.toml beside the video, to correct.",
+        ),
+    ] = False,
     strict: Annotated[
         bool, typer.Option(rich_help_panel=RUN, help="Exit with 1 if an input is in quarantine.")
     ] = False,
@@ -210,6 +233,7 @@ def ingest(
     """Turn recordings into a corpus: steps at a fixed rate, each with its picture, tokens and action."""
     from wham_data.pipelines.ingest import job
     from wham_data.pipelines.ingest.decoder_process import DecodeLimits
+    from wham_data.pipelines.ingest.dry_run import dry_run as plan_only
     from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
     from wham_data.pipelines.video import VideoLimits
 
@@ -235,6 +259,15 @@ def ingest(
         masks=parse_masks(mask or []),
         mapping=None if mapping is None else load_conversion(mapping),
     )
+    if explain:
+        emit_explained(
+            sources, settings, IngestChoices(reader=format), write=write_metadata, as_json=json
+        )
+        return
+    if write_metadata:
+        raise UsageError("--write-metadata goes with --explain")
+    if out is None:
+        raise UsageError("--out: say where the corpus is, or shall be")
     key = None if player_key is None else read_player_key(player_key, out)
     choices = IngestChoices(
         reader=format,
@@ -246,8 +279,9 @@ def ingest(
         allow_forgotten=allow_forgotten,
     )
     if dry_run:
-        emit_dry_run(job.dry_run(sources, out, settings, choices), as_json=json)
-        return
+        plan = plan_only(sources, out, settings, choices)
+        emit_dry_run(plan, as_json=json)
+        raise typer.Exit(plan.exit_code)
     runner = make_runner(workers, ray_address)
     with (
         resumable("what was done is kept"),
@@ -312,6 +346,27 @@ def parse_options(pairs: list[str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(found.items()))
 
 
+def emit_explained(
+    sources: list[str],
+    settings: IngestSettings,
+    choices: IngestChoices,
+    *,
+    write: bool,
+    as_json: bool,
+) -> None:
+    """Print how recordings are understood, and write their metadata if that is asked for."""
+    from wham_data.pipelines.ingest.explain import explain, explanation_text, write_metadata
+
+    found = explain(sources, settings, choices)
+    written = [str(write_metadata(each)) for each in found] if write else []
+    text = "\n\n".join(map(explanation_text, found))
+    said = "".join(f"\n\nwritten: {printable(path)}" for path in written)
+    result = {"recordings": [asdict(each) for each in found], "written": written}
+    emit(result, text + said, as_json=as_json)
+    if any(each.refused is not None for each in found):
+        raise typer.Exit(3)
+
+
 def emit_dry_run(plan: DryRun, *, as_json: bool) -> None:
     """Print what would be done."""
     lines = [
@@ -333,7 +388,9 @@ def emit_dry_run(plan: DryRun, *, as_json: bool) -> None:
 def summary(report: IngestReport) -> str:
     """The account of a run, as a person reads it."""
     lines = [
-        f"{report.corpus}: version {report.version}",
+        f"{report.corpus}: no corpus begun, for no recording could be read"
+        if report.version is None
+        else f"{report.corpus}: version {report.version}",
         f"  found {report.found} = ingested {report.ingested} + already there {report.already_there} "
         f"+ duplicates {report.duplicates} + quarantined {report.quarantined}"
         + (f" + forgotten {report.forgotten}" if report.forgotten else "")
@@ -354,6 +411,7 @@ def summary(report: IngestReport) -> str:
     if report.quarantined:
         reasons = ", ".join(f"{n} {reason}" for reason, n in report.reasons.items())
         lines.append(f"  quarantined: {reasons}; see wham-data quarantine list {report.corpus}")
+        lines.append("  wham-data ingest --explain FILE shows how a recording is understood")
     return "\n".join(lines)
 
 

@@ -16,14 +16,14 @@ from wham_data.cli import (
     collect,
     convert,
     corpus_commands,
-    demo,
-    doctor,
     dream,
     export,
     forget,
     ingest,
+    inspect,
     retry,
     schema,
+    start,
     tokenize,
     train,
 )
@@ -51,8 +51,8 @@ app = typer.Typer(
 )
 
 COMMANDS: Final[dict[str, tuple[Callable[..., None], ...]]] = {
-    "Start here": (demo.demo, doctor.doctor),
-    "Make a corpus": (ingest.ingest, collect.collect, tokenize.tokenize),
+    "Start here": (start.demo, start.doctor),
+    "Make a corpus": (ingest.ingest, inspect.inspect, collect.collect, tokenize.tokenize),
     "Look after a corpus": (
         *(corpus_commands.info, corpus_commands.stats, corpus_commands.verify),
         *(corpus_commands.compact, forget.forget, forget.vacuum),

@@ -13,7 +13,7 @@ from wham_data.corpus.shards import ShardFile
 from wham_data.corpus.splits import TIES, Conflict, Placed, SplitIndex, Ties, tie_name
 from wham_data.corpus.tombstones import Forgotten
 from wham_data.schemas.errors import Reason
-from wham_data.schemas.manifest import EpisodeRow, QuarantineRow
+from wham_data.schemas.manifest import UNSETTLED, EpisodeRow, QuarantineRow
 
 LEDGER_COLUMNS: Final = ("recording", "settings", "match", "player", "split")
 
@@ -150,13 +150,17 @@ def quarantine_after(
             too, because a repaired file has another hash.
 
     Returns:
-        The old rows that stay, and the rows to add: inputs that are new or have a new message.
+        The old rows that stay, and the rows to add: inputs that are new or have a new message. A row
+        of a time without settings goes as soon as its input is refused or taken under some.
     """
     latest = {row.key: row for row in refused if row.key not in resolved}
+    settled = {name for name, _ in resolved}
+    settled |= {name for row in refused if row.settings for name in (row.key[0], row.path)}
     stays: list[bool] = []
     for record in old.drop_columns(["created"]).to_pylist():
         row = QuarantineRow.from_record(record)
         in_corpus = row.key in resolved or (row.path, row.settings) in resolved
+        in_corpus |= row.settings == UNSETTLED and not settled.isdisjoint((row.key[0], row.path))
         stays.append(not in_corpus and latest.get(row.key, row) == row)
         if stays[-1]:
             latest.pop(row.key, None)

@@ -14,9 +14,7 @@ it is written completely or not at all.
 
 from __future__ import annotations
 
-import json
 import os
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +32,8 @@ from wham_data.corpus.commit_rules import (
     decide,
 )
 from wham_data.corpus.manifest import Change, ManifestTable, Snapshot
-from wham_data.corpus.quarantine import Quarantine
+from wham_data.corpus.quarantine import Quarantine, refused_so_far
+from wham_data.corpus.runs import record_run
 from wham_data.corpus.shard_view import ShardView, steps_from
 from wham_data.corpus.shards import RowRange, ShardFile, write_shard_to
 from wham_data.corpus.storage.contract import Leased, Storage, publish_again
@@ -109,7 +108,8 @@ class Corpus:
         storage = open_storage(location)
         info = _read_info(storage)
         if info is None:
-            raise UsageError(f"{storage.location}: no corpus here ({INFO} is missing)")
+            missing = f"{storage.location}: no corpus here ({INFO} is missing)"
+            raise UsageError(f"{missing}{refused_so_far(storage)}")
         if version is not None and version < (oldest := Forgotten.read(storage).oldest_version):
             raise UsageError(
                 f"{storage.location}: version {version} is gone: a vacuum removed its files, because "
@@ -419,10 +419,7 @@ class Corpus:
 
     def record_run(self, run: Mapping[str, Any]) -> str:
         """Write the report of a run to `runs/`, for people; returns the name of the file there."""
-        text = json.dumps(dict(run), indent=2, ensure_ascii=False, default=str) + "\n"
-        name = f"{uuid.uuid4().hex}.json"
-        self.storage.put_if_absent(f"runs/{name}", text.encode("utf-8", "backslashreplace"))
-        return name
+        return record_run(self.storage, run)
 
     def _see(self, snapshot: Snapshot) -> None:
         if snapshot != self._snapshot:

@@ -38,6 +38,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from wham_data.corpus.storage.contract import Storage
 from wham_data.schemas.corpus_info import parse_json
 from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError, short_message
+from wham_data.schemas.manifest import with_late_columns
 
 LOG: Final = "_delta_log"
 DATA_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.parquet")
@@ -473,7 +474,7 @@ class ManifestTable:
                 f"{name}: {footer.num_rows} rows in {n_bytes} bytes, too large to be true"
             )
         try:
-            return file.read(schema.names).cast(schema)
+            return with_late_columns(file.read(schema.names), schema).cast(schema)
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise self._bad(
                 f"{name} is corrupt or of another schema: {short_message(error)}"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from wham_data.corpus.commit_rules import quarantine_after
-from wham_data.corpus.manifest import Change, ManifestTable, Snapshot
+from wham_data.corpus.manifest import LOG, Change, ManifestTable, Snapshot
 from wham_data.corpus.storage.contract import Storage
 from wham_data.schemas.manifest import QUARANTINE_SCHEMA, QuarantineRow, quarantine_table
 
@@ -24,6 +24,20 @@ class Quarantine:
         """The quarantine of the corpus in `storage`."""
         self.table = ManifestTable(storage, "quarantine", QUARANTINE_SCHEMA)
         self._seen: Snapshot | None = None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the table exists, in a corpus or before there is one; see `begin`."""
+        return bool(self.table.storage.list(f"{self.table.folder}/{LOG}"))
+
+    def begin(self) -> None:
+        """Make the table where no corpus can be made yet, for no input of the first run was read.
+
+        Nothing else of a corpus is there then, so a later run may begin it with any settings.
+        """
+        self.table.storage.probe()
+        self.table.create()
+        self.table.storage.settle(f"{self.table.folder}/{LOG}", "")
 
     def read(self) -> pa.Table:
         """All rows, a table of QUARANTINE_SCHEMA."""
@@ -72,3 +86,14 @@ class Quarantine:
         resolved = {row.key for row in rows if row.sha256 in recordings}
         if resolved:
             self.note((), resolved, operation)
+
+
+def refused_so_far(storage: Storage) -> str:
+    """What to say of a folder in which there is a quarantine and no corpus yet; "" for others."""
+    quarantine = Quarantine(storage)
+    if not quarantine.is_there or not quarantine.table.snapshot().rows:
+        return ""
+    return (
+        ": no recording could be read yet. `wham-data quarantine list` shows why; mend what it says, "
+        "then run `wham-data ingest` again"
+    )

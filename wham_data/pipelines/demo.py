@@ -17,6 +17,7 @@ from wham_data.pipelines.dream.job import run_dreams
 from wham_data.pipelines.dream.report import DreamReport
 from wham_data.pipelines.dream.settings import DreamChoices
 from wham_data.pipelines.dream.sources import open_dream_source
+from wham_data.pipelines.ingest.inspect import decoded_frames
 from wham_data.pipelines.ingest.job import run_ingest
 from wham_data.pipelines.ingest.report import IngestReport
 from wham_data.pipelines.ingest.settings import IngestSettings
@@ -33,7 +34,6 @@ from wham_data.pipelines.video import (
 from wham_data.schemas.clock import TEN_HZ
 from wham_data.schemas.errors import IntegrityError
 from wham_data.schemas.recording import Frames
-from wham_data.schemas.steps import EpisodeSteps
 from wham_data.schemas.wham_tokens import ACTION_SPACE
 
 RECORDINGS = Path(str(files("wham_data.pipelines"))) / "demo_recordings"
@@ -41,8 +41,6 @@ SETTINGS = IngestSettings(actions=ACTION_SPACE, frames="png")
 MOMENTS_ON_PAGE = 2
 DREAM = DreamChoices(steps=10, start=30)
 """From 3 s into each recording, one second on, with the actions of the log."""
-DECODED_TOGETHER = 16
-"""Frames: each takes one core, so that several take all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +135,3 @@ def moments(
             actions=steps.actions[: step + 1],
             psnr=float(psnr_db(grid[None], decoded[None])[0]),
         )
-
-
-def decoded_frames(tokenizer: Tokenizer, steps: EpisodeSteps) -> Iterator[Frames]:
-    """Each step's tokens as a picture, uint8 [H, W, 3]."""
-    for first in range(0, steps.n_steps if steps.tokens is not None else 0, DECODED_TOGETHER):
-        yield from tokenizer.decode(steps.tokens[first : first + DECODED_TOGETHER])  # type: ignore[index]

@@ -8,10 +8,10 @@ keyboard and mouse, which have no single correct conversion to a gamepad.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ from wham_data.schemas.declarations import (
 from wham_data.schemas.errors import UsageError
 
 Combine = Literal["max", "sum"]
+ROUNDING: Final = 1e-6
+"""Share of a range by which a value may exceed it without being called clipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,33 @@ class Conversion:
         Raises:
             UsageError: a wrong number of columns, or speeds without `seconds`.
         """
+        converted = np.zeros((len(values), self.target.size), np.float64)
+        for at, goal, total in self._made(values, seconds):
+            if goal.kind != "delta":
+                total = np.clip(total, goal.low, goal.high)
+            converted[:, at] += total  # adding to 0.0 turns the -0.0 of a flipped sign into 0.0
+        converted[np.isnan(values).any(axis=1)] = np.nan
+        return converted.astype(values.dtype)
+
+    def cut_off(
+        self, values: Values, seconds: NDArray[np.float64] | float | None = None
+    ) -> dict[str, int]:
+        """In how many rows `apply` clips each dimension of the target; those without are left out.
+
+        Arguments and errors are those of `apply`.
+        """
+        counts = {}
+        for _, goal, total in self._made(values, seconds):
+            slack = ROUNDING * (goal.high - goal.low)
+            beyond = (total < goal.low - slack) | (total > goal.high + slack)
+            if goal.kind != "delta" and beyond.any():
+                counts[goal.name] = int(np.count_nonzero(beyond))
+        return counts
+
+    def _made(
+        self, values: Values, seconds: NDArray[np.float64] | float | None
+    ) -> Iterator[tuple[int, Dimension, NDArray[np.float64]]]:
+        """For each rule the position of its target, the target, and its values before clipping."""
         if len(self.speeds) and seconds is None:
             raise UsageError(
                 f"{self.target.names[self.speeds[0]]} is computed from a speed: pass `seconds`, the "
@@ -200,23 +229,17 @@ class Conversion:
             raise UsageError(
                 f"actions of shape {values.shape}: {self.source.name} needs [T, {self.source.size}]"
             )
-        converted = np.zeros((len(values), self.target.size), np.float64)
         for rule in self.rules:
             columns = [self.source.index(name) for name in rule.sources]
             parts = values[:, columns].astype(np.float64) * rule.scales
             total = parts.max(axis=1) if rule.combine == "max" else parts.sum(axis=1)
             total += rule.offset
-            at = self.target.index(rule.target)
-            goal = self.target.dimensions[at]
             if rule.pressed_at is not None:
                 total = (total.astype(np.float32) >= np.float32(rule.pressed_at)).astype(np.float64)
             elif rule.full_at is not None and seconds is not None:
-                total = np.clip(total / (seconds * rule.full_at), goal.low, goal.high)
-            elif goal.kind != "delta":
-                total = np.clip(total, goal.low, goal.high)
-            converted[:, at] += total  # adding to 0.0 turns the -0.0 of a flipped sign into 0.0
-        converted[np.isnan(values).any(axis=1)] = np.nan
-        return converted.astype(values.dtype)
+                total = total / (seconds * rule.full_at)
+            at = self.target.index(rule.target)
+            yield at, self.target.dimensions[at], total
 
 
 def _said(rule: Rule) -> dict[str, Any]:
@@ -275,6 +298,29 @@ def converts_to(source: str) -> tuple[str, ...]:
     start = f"{source}-to-"
     known = bundled_names("conversions")
     return tuple(name.removeprefix(start) for name in known if name.startswith(start))
+
+
+def spaces_mapped_to(target: str) -> tuple[str, ...]:
+    """The names of the spaces from which a shipped mapping, an example to edit, leads to `target`."""
+    ends = f"-to-{target}"
+    names = bundled_names("mappings")
+    return tuple(name.removesuffix(ends) for name in names if name.endswith(ends))
+
+
+def mapping_hint(source: str, target: str) -> str:
+    """How to take recordings in one space into another by a shipped mapping; "" if there is none.
+
+    `source` may also be a space that converts to the one from which the mapping leads.
+    """
+    starts = (source, *converts_to(source))
+    fitting = [start for start in starts if start in spaces_mapped_to(target)]
+    if not fitting:
+        return ""
+    name = f"{fitting[0]}-to-{target}"
+    return (
+        f"--mapping {name}.toml, which `wham-data schema mapping {name} > {name}.toml` writes for you "
+        "to edit"
+    )
 
 
 def find_conversion(source: ActionSpace, target: ActionSpace) -> Conversion:

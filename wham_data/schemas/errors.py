@@ -14,6 +14,8 @@ not stop a job) and the command line (it prints one line on stderr and exits wit
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import ClassVar
 
@@ -134,6 +136,7 @@ class RefusedInput(WhamDataError):
         message: one line, without the name of the file (the runner adds it). It may quote the
             input: `printable` is applied to it.
         frames_expected, frames_decoded: frame counts, if a video is cut off or damaged.
+        notes: what was noted of the input before it was refused.
     """
 
     exit_code = 3
@@ -145,21 +148,42 @@ class RefusedInput(WhamDataError):
         *,
         frames_expected: int | None = None,
         frames_decoded: int | None = None,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.reason = reason
         self.message = printable(message)
         super().__init__(self.message)
         self.frames_expected = frames_expected
         self.frames_decoded = frames_decoded
+        self.notes = notes
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _refused, (self.reason, self.message, self.frames_expected, self.frames_decoded)
+        counts = self.frames_expected, self.frames_decoded
+        return _refused, (self.reason, self.message, *counts, self.notes)
+
+
+@contextmanager
+def noted(notes: Sequence[str]) -> Iterator[None]:
+    """Let a refusal inside this block carry what was noted of the input so far."""
+    try:
+        yield
+    except RefusedInput as why:
+        why.notes = (*notes, *(note for note in why.notes if note not in notes))
+        raise
 
 
 def _refused(
-    reason: Reason, message: str, frames_expected: int | None, frames_decoded: int | None
+    reason: Reason,
+    message: str,
+    frames_expected: int | None,
+    frames_decoded: int | None,
+    notes: tuple[str, ...],
 ) -> RefusedInput:
     """Unpickle a refusal from another process."""
     return RefusedInput(
-        reason, message, frames_expected=frames_expected, frames_decoded=frames_decoded
+        reason,
+        message,
+        frames_expected=frames_expected,
+        frames_decoded=frames_decoded,
+        notes=notes,
     )

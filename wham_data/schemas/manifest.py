@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -11,11 +11,19 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from wham_data.schemas.errors import Reason, RefusedInput, UsageError
+from wham_data.schemas.errors import Reason, RefusedInput, UsageError, printable
 from wham_data.schemas.recording import ClockAudit
 
+MOST_NOTES: Final = 32
+MOST_NOTE_CHARACTERS: Final = 300
+_NUMBER: Final = re.compile(r"(?<![\w.])[-+]?\d[\d,.]*(?<=\d)(?![\w])")
+_FILE_NAME: Final = re.compile(
+    r"\S+\.(?:csv|jsonl?|toml|parquet|txt|tsv|gz|npz|mp4|mkv|webm|mov|avi|flv)\b", re.IGNORECASE
+)
 SPLITS: Final = ("train", "val", "test")
 SHARD_NAME: Final = re.compile(r"[0-9a-f]{24}\.parquet")
+UNSETTLED: Final = ""
+"""`settings` of an input that was refused before there was a corpus, so under none."""
 CREATED: Final = pa.field("created", pa.timestamp("us", tz="UTC"), nullable=False)
 
 
@@ -42,6 +50,8 @@ class EpisodeRow:
     keep             step ranges [start, end) to train on, in order; None: the whole episode
     settings         `CorpusInfo.settings_hash`
     tokenizer        fingerprint of the tokenizer; None: no tokens
+    notes            what was chosen, guessed or left out when it was read, a phrase each; see
+                     `bounded_notes`
 
     Raises:
         UsageError: a name is missing, or rows or ranges make no sense.
@@ -70,8 +80,10 @@ class EpisodeRow:
     missing_actions: int = 0
     keep: tuple[tuple[int, int], ...] | None = None
     tokenizer: str | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "notes", bounded_notes(self.notes))
         if not self.episode or not self.recording or not self.split:
             raise UsageError(
                 f"episode {self.episode!r}: episode, recording and split must be named"
@@ -99,7 +111,8 @@ class EpisodeRow:
     def from_record(cls, record: Mapping[str, Any]) -> EpisodeRow:
         """The row of a manifest record, without `created`."""
         keep = tuple((each["start"], each["end"]) for each in record["keep"])
-        return cls(**{**record, "clock": ClockAudit(**record["clock"]), "keep": keep})
+        clock, notes = ClockAudit(**record["clock"]), tuple(record.get("notes") or ())
+        return cls(**{**record, "clock": clock, "keep": keep, "notes": notes})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +124,10 @@ class QuarantineRow:
     stage     where it was refused: find, open, decode, align, tokenize, write, split
     reason    the stable code
     message   one line with the details
-    settings  `CorpusInfo.settings_hash`: under other settings the input may be good
+    settings  `CorpusInfo.settings_hash`: under other settings the input may be good; UNSETTLED
+              before there is a corpus
     frames_expected, frames_decoded  frame counts, if a video is cut off or damaged
+    notes     what was noted of it before it was refused; see `bounded_notes`
     """
 
     path: str
@@ -123,6 +138,10 @@ class QuarantineRow:
     settings: str
     frames_expected: int | None = None
     frames_decoded: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "notes", bounded_notes(self.notes))
 
     @classmethod
     def of(
@@ -151,12 +170,14 @@ class QuarantineRow:
             settings=settings,
             frames_expected=refusal.frames_expected,
             frames_decoded=refusal.frames_decoded,
+            notes=refusal.notes,
         )
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> QuarantineRow:
         """The row of a manifest record, without `created`."""
-        return cls(**{**record, "reason": reason_of(record["reason"])})
+        notes = tuple(record.get("notes") or ())
+        return cls(**{**record, "reason": reason_of(record["reason"]), "notes": notes})
 
     @property
     def key(self) -> tuple[str, str]:
@@ -167,6 +188,24 @@ class QuarantineRow:
 def reason_of(code: str) -> Reason | str:
     """The reason with this code; a code of a newer release stays a text."""
     return Reason(code) if code in set(Reason) else code
+
+
+def bounded_notes(notes: Iterable[str]) -> tuple[str, ...]:
+    """Notes as they are stored: each once, on one line, cut after 300 characters, and at most 32.
+
+    Of more than 32 the last says how many were left out. They may quote a file, so control characters
+    are escaped.
+    """
+    each = dict.fromkeys(printable(note)[:MOST_NOTE_CHARACTERS] for note in notes)
+    kept = tuple(note for note in each if note)
+    if len(kept) > MOST_NOTES:
+        return (*kept[: MOST_NOTES - 1], f"and {len(kept) - MOST_NOTES + 1} more notes")
+    return kept
+
+
+def kind_of_note(note: str) -> str:
+    """What a note says without its numbers and file names, so that notes of one kind can be counted."""
+    return _NUMBER.sub("N", _FILE_NAME.sub("FILE", note))
 
 
 def _text(name: str, *, optional: bool = False) -> pa.Field:
@@ -194,6 +233,12 @@ RANGES_TYPE: Final = pa.list_(
     pa.field("element", pa.struct([_count("start"), _count("end")]), nullable=False)
 )
 
+NOTES: Final = pa.field(
+    "notes", pa.list_(pa.field("element", pa.string(), nullable=False)), nullable=True
+)
+LATE_COLUMNS: Final = (NOTES.name,)
+"""Columns that data files of an earlier release lack. They are read as null there."""
+
 EPISODES_SCHEMA: Final = pa.schema(
     [
         *(_text(name) for name in ("episode", "recording", "source", "format")),
@@ -209,6 +254,7 @@ EPISODES_SCHEMA: Final = pa.schema(
         pa.field("keep", RANGES_TYPE, nullable=False),
         _text("settings"),
         _text("tokenizer", optional=True),
+        NOTES,
         CREATED,
     ]
 )
@@ -218,6 +264,7 @@ QUARANTINE_SCHEMA: Final = pa.schema(
         *(_text(name) for name in ("path", "sha256", "stage", "reason", "message")),
         *(_count(name, optional=True) for name in ("frames_expected", "frames_decoded")),
         _text("settings"),
+        NOTES,
         CREATED,
     ]
 )
@@ -255,6 +302,15 @@ def _table(records: Sequence[Mapping[str, Any]], schema: pa.Schema, created: dat
     ]
     columns.append(pa.array([created] * len(records), CREATED.type))
     return pa.table(columns, schema=schema)
+
+
+def with_late_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table with the columns of `schema`: those that its release did not know yet are null."""
+    for name in LATE_COLUMNS:
+        if name in schema.names and name not in table.schema.names:
+            column = schema.field(name)
+            table = table.append_column(column, pa.nulls(len(table), column.type))
+    return table.select(schema.names)
 
 
 def printable_unicode(value: Any) -> Any:

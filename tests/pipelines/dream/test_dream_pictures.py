@@ -17,7 +17,7 @@ import pytest
 from makers.recordings import DEMO
 from PIL import Image, ImageSequence
 
-from wham_data.pipelines.dream.overlay import DREAM, LAMP, LAMPS, TRUTH, Overlay
+from wham_data.pipelines.dream.overlay import CONTROLS_Y, DREAM, TRUTH, Overlay
 from wham_data.pipelines.dream.pictures import (
     Provenance,
     write_dream_gif,
@@ -26,6 +26,7 @@ from wham_data.pipelines.dream.pictures import (
     write_overlay,
 )
 from wham_data.pipelines.dream.watermark import Watermark
+from wham_data.pipelines.media.controls import LAMP, LAMPS
 from wham_data.pipelines.media.picture import LIT
 from wham_data.pipelines.video import Frames, decode_frames, index_video, interpolated
 from wham_data.schemas.actions import load_space
@@ -287,7 +288,7 @@ def test_an_odd_edge_is_doubled_as_the_codec_wants_even_sides(tmp_path: Path) ->
 
 def lit(sheet: Frames, button: int, scale: int = 1) -> bool:
     row, column = divmod(button, 4)
-    x, y = LAMPS[0] + 46 * column + 6, LAMPS[1] + 41 * row + LAMP[1] // 2
+    x, y = LAMPS[0] + 46 * column + 6, CONTROLS_Y + LAMPS[1] + 41 * row + LAMP[1] // 2
     return bool(np.abs(sheet[y * scale, x * scale].astype(int) - LIT).max() < 60)
 
 

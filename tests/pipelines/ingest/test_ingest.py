@@ -18,7 +18,8 @@ from makers.video_clips import stamped, write_clip
 from wham_data.corpus import Corpus
 from wham_data.inference.tokenizer import load_tokenizer
 from wham_data.pipelines.align import EpisodePlan
-from wham_data.pipelines.ingest.job import IngestSettings, dry_run, ingest, run_ingest
+from wham_data.pipelines.ingest.dry_run import dry_run
+from wham_data.pipelines.ingest.job import IngestSettings, ingest, run_ingest
 from wham_data.pipelines.ingest.report import IngestReport
 from wham_data.pipelines.ingest.stages import without_frames
 from wham_data.pipelines.run.runner import Advance, In, LocalRunner, Out, Outcome, Stage

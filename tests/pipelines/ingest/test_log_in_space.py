@@ -182,7 +182,7 @@ def test_without_a_mapping_the_actions_stay_as_they_are_and_no_pad_is_made_up(
 
     log = ActionTrack(load_space("vpt"), np.zeros(1, np.int64), np.zeros((1, 25)), SECOND_NS)
     asked = IngestSettings(tokenizer=None, actions="wham16")
-    with pytest.raises(RefusedInput, match=r"vpt converts to nothing.*--mapping FILE\.toml"):
+    with pytest.raises(RefusedInput, match=r"take it with --mapping vpt-to-wham16\.toml"):
         project(log, WHAM16, asked)
 
 

@@ -10,8 +10,8 @@ import pytest
 from makers.readings import frames_of, the_recording
 from makers.video_clips import read_stamp, write_clip
 
-from wham_data.pipelines.readers import discover
-from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.pipelines.readers import discover, open_recording
+from wham_data.schemas.errors import Reason, RefusedInput, UsageError
 from wham_data.schemas.recording import OpenRecording
 
 BEGAN = 1_760_000_000
@@ -57,6 +57,24 @@ def test_events_are_on_the_clock_of_the_video(tmp_path: Path, quoted: bool) -> N
     assert [read_stamp(frame) for frame in frames_of(opened)] == list(range(10))
     assert opened.actions is not None
     assert opened.actions.end_ns == 1_200_000_000
+
+
+@pytest.mark.parametrize(("text", "pressed_s"), [("180", 0.07), ("-62.5", 0.312), ("0", 0.25)])
+def test_an_offset_that_a_person_found_corrects_the_clock(
+    tmp_path: Path, text: str, pressed_s: float
+) -> None:
+    session(tmp_path, [(0.25, "KEYBOARD", "87,true"), (0.45, "KEYBOARD", "87,false")])
+    options = {"offset_ms": text}
+    (recording,) = discover([tmp_path], "owl-control", options).recordings
+
+    opened = open_recording(recording, options=options)
+    assert changes(opened, "key_w")[1] == (pytest.approx(pressed_s, abs=1e-3), 1)
+
+
+@pytest.mark.parametrize("text", ["soon", "nan", "60001", "1/0"])
+def test_an_offset_that_is_no_time_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="expected milliseconds"):
+        discover([tmp_path], "owl-control", {"offset_ms": text})
 
 
 @pytest.mark.parametrize(

@@ -367,11 +367,12 @@ def test_actions_without_pictures_are_steps_where_no_picture_is_asked_for(toy: P
 
     report = ingest_here(toy, toy.parent / "corpus", DETAILS)
     with_frames = IngestSettings(rate=None, size=SIZE, tokenizer=None, frames="png")
+    heard = Heard()
 
     assert (report.ingested, report.steps, report.frames_in) == (1, 4, 0)
     assert Corpus.open(toy.parent / "corpus").scan().collect()["actions"].null_count() == 1
-    with pytest.raises(NoInputsError, match="actions without pictures: take them with"):
-        ingest_here(toy, toy.parent / "pictures", with_frames)
+    assert ingest_here(toy, toy.parent / "pictures", with_frames, watch=heard).exit_code == 6
+    assert "actions without pictures: take them with --tokenizer none" in heard.lines[-1]
 
 
 # --- sizes and rates --------------------------------------------------------------------------

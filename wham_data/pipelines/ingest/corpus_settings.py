@@ -8,7 +8,7 @@ from typing import Final
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.storage.locations import open_storage
-from wham_data.pipelines.ingest.plan import IngestPlan
+from wham_data.pipelines.ingest.plan import IngestPlan, Refusal, refusal_of
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.ingest.stages import open_found
 from wham_data.pipelines.readers import chosen_readers
@@ -29,15 +29,17 @@ def corpus_info(
     out: Path,
     reader: str = "auto",
     player_key: PlayerKey | None = None,
-) -> CorpusInfo:
+) -> CorpusInfo | NoneRead:
     """The description of the corpus, with its action space and tokenizer looked up.
 
     An existing corpus keeps its columns. It keeps its action space if the settings name none. The
     columns of a new corpus are those of its recordings: see `columns_held`.
 
+    Returns:
+        The settings; `NoneRead` where nothing says which action space they have.
+
     Raises:
         MismatchError: the corpus was begun with another key for players, or without one.
-        NoInputsError: the settings name no action space, and no recording has one.
     """
     if open_storage(out).exists("corpus.json"):
         info = Corpus.open(out).info
@@ -47,7 +49,7 @@ def corpus_info(
         columns = columns_held(plan, settings)
     space = settings.space or columns.space
     if space is None:
-        raise _no_space(plan, columns)
+        return NoneRead((*plan.refused, *columns.refused), columns.opened, columns.notes)
     readers = chosen_readers(reader, dict(settings.options))
     return CorpusInfo(
         action_space=space,
@@ -77,20 +79,50 @@ def corpus_info(
 class Columns:
     """The columns of a corpus besides pictures and tokens.
 
-    space       action space; None: no recording has a log
+    space       action space; None: no recording that was opened has a log
     state_size  values per state; 0: no states
     reward      whether there is a column of rewards
     text        whether there is a column of texts
-    refused     the reasons of recordings that could not be opened
-    notes       what the reader said of the first recording that opened without a log
+    refused     recordings that could not be opened
+    opened      count of recordings that were opened
+    notes       what the reader said of the first of them
     """
 
     space: ActionSpace | None
     state_size: int = 0
     reward: bool = False
     text: bool = False
-    refused: tuple[str, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    opened: int = 0
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NoneRead:
+    """Why a corpus cannot be begun: no recording gives it an action space.
+
+    refused      every input that was refused
+    without_log  recordings that open, and have no log
+    notes        of the first of those
+    """
+
+    refused: tuple[Refusal, ...]
+    without_log: int
+    notes: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Say what is missing if recordings open, so that the action space is what is missing.
+
+        Raises:
+            NoInputsError: some do.
+        """
+        if self.without_log:
+            others = f" ({len(self.refused)} other inputs are refused)" if self.refused else ""
+            notes = f" Notes on the first: {'; '.join(self.notes)}." if self.notes else ""
+            raise NoInputsError(
+                f"{self.without_log} recordings were opened and none has a log of actions{others}, so "
+                f"there is no action space to take.{notes} Say which with --actions"
+            )
 
 
 def columns_held(plan: IngestPlan, settings: IngestSettings) -> Columns:
@@ -102,7 +134,7 @@ def columns_held(plan: IngestPlan, settings: IngestSettings) -> Columns:
     opened until one has, but at most `MOST_LOOKED_AT`.
     """
     looked_at: dict[str, OpenRecording] = {}
-    refused: list[str] = []
+    refused: list[Refusal] = []
     opened = 0
     for found in plan.recordings:
         known = looked_at.get(found.recording.format)
@@ -112,8 +144,8 @@ def columns_held(plan: IngestPlan, settings: IngestSettings) -> Columns:
             continue
         try:
             source = open_found(found, settings)
-        except RefusedInput as refusal:
-            refused.append(str(refusal))
+        except RefusedInput as why:
+            refused.append(refusal_of(found, "ingest", why))
             continue
         opened += 1
         if known is None or source.actions is not None:
@@ -127,17 +159,8 @@ def columns_held(plan: IngestPlan, settings: IngestSettings) -> Columns:
         reward=any(source.rewards is not None for source in sources),
         text=any(source.texts is not None for source in sources),
         refused=tuple(refused),
+        opened=opened,
         notes=sources[0].notes if sources else (),
-    )
-
-
-def _no_space(plan: IngestPlan, columns: Columns) -> NoInputsError:
-    reasons = [*(str(refusal.why) for refusal in plan.refused), *columns.refused]
-    first = f" The first reason: {reasons[0]}." if reasons else ""
-    notes = f" Of one that opens: {'; '.join(columns.notes)}." if columns.notes else ""
-    return NoInputsError(
-        f"none of {plan.found} inputs has a readable log, so the action space is not known."
-        f"{first}{notes} Say which with --actions"
     )
 
 

@@ -26,18 +26,18 @@ from fractions import Fraction
 from pathlib import Path
 
 from wham_data.corpus import Corpus
+from wham_data.corpus.runs import record_run
 from wham_data.corpus.splits import Conflict, Placed, Ties, assign_splits
 from wham_data.corpus.storage.locations import open_storage
-from wham_data.pipelines.align import place_steps
-from wham_data.pipelines.ingest.corpus_settings import bytes_per_step, corpus_info
+from wham_data.pipelines.ingest.corpus_settings import NoneRead, corpus_info
 from wham_data.pipelines.ingest.decoder_process import DecoderDied
 from wham_data.pipelines.ingest.encoder import Encoder, encoder_service
-from wham_data.pipelines.ingest.log_in_space import project
-from wham_data.pipelines.ingest.plan import Found, IngestPlan, Refusal, make_plan
+from wham_data.pipelines.ingest.none_read import keep_refusals
+from wham_data.pipelines.ingest.plan import Found, IngestPlan, Refusal, planned, refusal_of
 from wham_data.pipelines.ingest.pseudonyms import Naming
-from wham_data.pipelines.ingest.report import DryRun, IngestProgress, IngestReport
+from wham_data.pipelines.ingest.report import IngestProgress, IngestReport
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
-from wham_data.pipelines.ingest.stages import Ingested, ingest_recording, open_found
+from wham_data.pipelines.ingest.stages import Ingested, ingest_recording
 from wham_data.pipelines.run.choose import choose_runner as choose_runner
 from wham_data.pipelines.run.progress import ProgressListener, Silent
 from wham_data.pipelines.run.runner import (
@@ -49,12 +49,11 @@ from wham_data.pipelines.run.runner import (
 )
 from wham_data.schemas.corpus_info import CorpusInfo, content_hash
 from wham_data.schemas.errors import (
-    NoInputsError,
     Reason,
     RefusedInput,
     WhamDataError,
 )
-from wham_data.schemas.manifest import EpisodeRow, QuarantineRow
+from wham_data.schemas.manifest import EpisodeRow
 from wham_data.schemas.player_key import read_player_key
 from wham_data.versions import versions
 
@@ -156,10 +155,16 @@ def run_ingest(
     """Do the whole job; see `ingest` and the top of this module."""
     watch = watch or Silent()
     started = time.monotonic()
-    found = _planned(sources, settings, choices)
+    found = planned(sources, settings, choices)
     info = corpus_info(found, settings, Path(out), choices.reader, choices.player_key)
-    corpus = Corpus.open_or_create(out, info)
     naming = Naming(choices.player_key, choices.license)
+    if isinstance(info, NoneRead):
+        report = keep_refusals(info, found, out, naming, watch, time.monotonic() - started)
+        given = named_sources(sources, naming, found)
+        record_run(open_storage(out), run_record(given, found, None, report, None))
+        info.check()
+        return report
+    corpus = Corpus.open_or_create(out, info)
     barred = {} if choices.allow_forgotten else naming.barred(found.recordings, corpus)
     plan = found.against(corpus, retry_quarantined=choices.retry_quarantined, barred=barred)
     for each in plan.forgotten:
@@ -183,39 +188,21 @@ def run_ingest(
         # Also when interrupted: finished work is kept, and inputs not reached are counted.
         run.commit()
         report = run.report(time.monotonic() - started)
-        players = {each.recording.provenance.player for each in plan.recordings}
-        given = [naming.text(str(source), *players) for source in sources]
+        given = named_sources(sources, naming, plan)
         corpus.record_run(run_record(given, plan, corpus.info, report, ended))
     return report
 
 
-def _planned(
-    sources: Sequence[str | Path], settings: IngestSettings, choices: IngestChoices
-) -> IngestPlan:
-    """Find the recordings, without comparing them with the corpus.
-
-    Raises:
-        NoInputsError: no recording was found.
-    """
-    plan = make_plan(
-        sources,
-        reader=choices.reader,
-        limit=choices.limit,
-        options=dict(settings.options),
-        only=choices.only,
-    )
-    if not plan.found:
-        raise NoInputsError(
-            f"{', '.join(map(str, sources))}: no recording found "
-            f"({len(plan.ignored)} other files); wham-data ingest --help lists the known formats"
-        )
-    return plan
+def named_sources(sources: Sequence[str | Path], naming: Naming, plan: IngestPlan) -> list[str]:
+    """The sources as they were given, without the names of players."""
+    players = {each.recording.provenance.player for each in plan.recordings}
+    return [naming.text(str(source), *players) for source in sources]
 
 
 def run_record(
     sources: Sequence[str | Path],
     plan: IngestPlan,
-    info: CorpusInfo,
+    info: CorpusInfo | None,
     report: IngestReport,
     ended: BaseException | None,
 ) -> dict[str, object]:
@@ -224,7 +211,7 @@ def run_record(
     return {
         "command": "ingest",
         "sources": [str(Path(source).absolute()) for source in sources],
-        "settings": {**info.to_dict(), "settings_hash": info.settings_hash},
+        "settings": {**info.to_dict(), "settings_hash": info.settings_hash} if info else None,
         "inputs": {"recordings": len(keys), "hash": content_hash(keys)},
         "versions": versions(),
         "report": asdict(report),
@@ -348,17 +335,7 @@ class _Run:
         settings = self.corpus.info.settings_hash
         report = self.corpus.commit(
             rows,
-            [
-                QuarantineRow.of(
-                    refusal.why,
-                    path=self.naming.text(refusal.path, refusal.player),
-                    message=self.naming.text(refusal.why.message, refusal.player),
-                    sha256=refusal.key,
-                    stage=refusal.stage,
-                    settings=settings,
-                )
-                for refusal in refused
-            ],
+            [self.naming.refused(refusal, settings) for refusal in refused],
             tie_to=self.choices.tie_to,
             allow_forgotten=self.choices.allow_forgotten,
         )
@@ -375,7 +352,7 @@ class _Run:
         self.refused.append(refusal)
         self.reasons[str(refusal.why.reason)] += 1
         self.progress.quarantined += 1
-        self.watch.message(f"{refusal.path}: {refusal.why} [{refusal.why.reason}]", warning=True)
+        self.watch.message(refusal.line, warning=True)
 
     def report(self, seconds: float) -> IngestReport:
         """The report of the run; its counts add up as in `IngestReport`."""
@@ -409,79 +386,8 @@ class _Run:
         )
 
 
-def refusal_of(found: Found, stage: str, why: RefusedInput) -> Refusal:
-    """The refusal of a recording.
-
-    Args:
-        found: the recording.
-        stage: name of the stage that refused it.
-        why: the reason.
-    """
-    recording = found.recording
-    return Refusal(recording.source, found.key, stage, why, recording.provenance.player)
-
-
 def placed_in(corpus: Corpus) -> Iterator[Placed]:
     """The recordings of a corpus with their splits."""
     columns = ("recording", "match", "player", "split")
     for recording, match, player, split in corpus.episodes.select(columns).unique().iter_rows():
         yield Placed(Ties(recording, match, player), split)
-
-
-def dry_run(
-    sources: Sequence[str | Path],
-    out: str | Path,
-    settings: IngestSettings,
-    choices: IngestChoices = ALL,
-) -> DryRun:
-    """Predict what an ingest would do. Reads clocks and logs; decodes and writes nothing.
-
-    Raises:
-        NoInputsError: no recording was found.
-    """
-    plan = _planned(sources, settings, choices)
-    info = corpus_info(plan, settings, Path(out), choices.reader, choices.player_key)
-    if open_storage(out).exists("corpus.json"):
-        corpus = Corpus.open_or_create(out, info)
-        recordings = () if choices.allow_forgotten else plan.recordings
-        plan = plan.against(corpus, barred=Naming(choices.player_key).barred(recordings, corpus))
-    refused = {refusal.path: str(refusal.why) for refusal in plan.refused}
-    readers: Counter[str] = Counter()
-    notes: dict[str, tuple[str, ...]] = {}
-    steps, source_ns = 0, 0
-    for found in plan.to_do:
-        try:
-            source = open_found(found, settings)
-            log = project(source.actions, info.action_space, settings)
-        except RefusedInput as refusal:
-            refused[found.recording.source] = str(refusal)
-            continue
-        readers[found.recording.format] += 1
-        span = None if log is None else (int(log.track.times_ns[0]), log.track.end_ns)
-        plans = place_steps(
-            source.frame_times_ns,
-            source.frame_end_ns,
-            span,
-            settings.rate,
-            settings.max_gap_ns,
-            source.cuts,
-        )
-        steps += sum(len(episode.picks) for episode in plans)
-        source_ns += source.frame_end_ns - int(source.frame_times_ns[0])
-        if source.notes:
-            notes[found.recording.source] = source.notes
-    return DryRun(
-        found=plan.found,
-        recordings=sum(readers.values()),
-        readers=dict(sorted(readers.items())),
-        hours=source_ns / 3.6e12,
-        steps=steps,
-        estimated_bytes=round(steps * bytes_per_step(info)),
-        already_there=len(plan.already),
-        duplicates=len(plan.duplicates),
-        in_quarantine=len(plan.in_quarantine),
-        forgotten=len(plan.forgotten),
-        refused=refused,
-        notes=notes,
-        ignored_files=len(plan.ignored),
-    )

@@ -9,8 +9,11 @@ two rows says little about speed. A row that covers the edge between two steps b
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +22,16 @@ from wham_data.pipelines.align import StepActions, resample_actions
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.schemas.actions import ActionSpace, Dimension
 from wham_data.schemas.clock import SECOND_NS, Nanos
-from wham_data.schemas.conversion import Conversion, converts_to, find_conversion
+from wham_data.schemas.conversion import (
+    Conversion,
+    converts_to,
+    find_conversion,
+    mapping_hint,
+)
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
 from wham_data.schemas.recording import ActionTrack, AxisRule
+
+MOSTLY: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +42,31 @@ class ProjectedLog:
     moving  the log that those dimensions are computed from, in the source space of `speeds`; None:
             there is no such dimension
     speeds  the conversion for those dimensions
+    cut     dimension -> count of rows in which the conversion clipped it
     """
 
     track: ActionTrack
     moving: ActionTrack | None = None
     speeds: Conversion | None = None
+    cut: Mapping[str, int] = field(default_factory=dict)
+
+    def cut_notes(self, edges_ns: Sequence[Nanos]) -> list[str]:
+        """What the conversion cut off, counted: a note for each dimension.
+
+        Args:
+            edges_ns: of each episode, int64 [T + 1]: for axes made of speeds steps are counted.
+        """
+        total = len(self.track.times_ns)
+        notes = [_cut_note(name, count, total, "rows") for name, count in self.cut.items()]
+        if self.moving is None or self.speeds is None:
+            return notes
+        made = [self.speeds.target.names[at] for at in self.speeds.speeds]
+        cut: Counter[str] = Counter()
+        for edges in edges_ns:
+            seconds = np.diff(edges) / SECOND_NS
+            cut.update(self.speeds.cut_off(moved(self.moving, edges), seconds))
+        steps = sum(len(edges) - 1 for edges in edges_ns)
+        return [*notes, *(_cut_note(name, cut[name], steps, "steps") for name in made if cut[name])]
 
     def over_steps(self, edges_ns: Nanos, axis_rule: AxisRule) -> StepActions:
         """One action for each step.
@@ -103,12 +133,25 @@ def project(
     try:
         mapping = settings.mapping
         if mapping is None or not _leads_to(track.space, mapping.source):
-            return ProjectedLog(_converted(track, find_conversion(track.space, space)))
+            conversion = find_conversion(track.space, space)
+            return ProjectedLog(_converted(track, conversion), cut=conversion.cut_off(track.values))
         start = _converted(track, find_conversion(track.space, mapping.source))
     except UsageError as error:
-        raise RefusedInput(Reason.SPACE_MISMATCH, str(error)) from None
+        by_mapping = mapping_hint(track.space.name, space.name) if settings.mapping is None else ""
+        said = f"its log is in the action space {track.space.name}, take it with {by_mapping}"
+        raise RefusedInput(Reason.SPACE_MISMATCH, said if by_mapping else str(error)) from None
     mapped = _converted(start, mapping.without_speeds)
-    return ProjectedLog(mapped, start, mapping) if len(mapping.speeds) else ProjectedLog(mapped)
+    cut = mapping.without_speeds.cut_off(start.values)
+    if not len(mapping.speeds):
+        return ProjectedLog(mapped, cut=cut)
+    return ProjectedLog(mapped, start, mapping, cut)
+
+
+def _cut_note(name: str, count: int, total: int, what: str) -> str:
+    note = f"the mapping cut {name} off in {count} of {total} {what}"
+    if what == "steps" and count >= MOSTLY * total:
+        return f"suspicious: {note}: is full_at too low, or is the motion no motion?"
+    return note
 
 
 def _difference(found: ActionSpace, wanted: ActionSpace) -> str:
@@ -116,6 +159,8 @@ def _difference(found: ActionSpace, wanted: ActionSpace) -> str:
     said = f"its log has the action space {found.name}, but the corpus has {wanted.name}"
     if wanted.name in converts_to(found.name):
         return f"{said}; convert it with --actions {wanted.name}"
+    if by_mapping := mapping_hint(found.name, wanted.name):
+        return f"{said}; convert it with {by_mapping}"
     pairs = zip_longest(found.dimensions, wanted.dimensions)
     first = next(((a, b) for a, b in pairs if a != b), None)
     if found.name == wanted.name and first is not None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wham_data.corpus import Corpus
+from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.readers import NO_OPTIONS, discover
-from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.schemas.errors import NoInputsError, Reason, RefusedInput
 from wham_data.schemas.manifest import printable_unicode
 from wham_data.schemas.recording import Recording
 
@@ -48,6 +49,17 @@ class Refusal:
     stage: str
     why: RefusedInput
     player: str | None = None
+
+    @property
+    def line(self) -> str:
+        """The input and why it is refused, for a person."""
+        return f"{self.path}: {self.why} [{self.why.reason}]"
+
+
+def refusal_of(found: Found, stage: str, why: RefusedInput) -> Refusal:
+    """The refusal of a recording that was found."""
+    recording = found.recording
+    return Refusal(recording.source, found.key, stage, why, recording.provenance.player)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +186,29 @@ def make_plan(
         forgotten=(),
         ignored=discovery.ignored,
     )
+
+
+def planned(
+    sources: Sequence[str | Path], settings: IngestSettings, choices: IngestChoices
+) -> IngestPlan:
+    """Find the recordings, without comparing them with the corpus.
+
+    Raises:
+        NoInputsError: no recording was found.
+    """
+    plan = make_plan(
+        sources,
+        reader=choices.reader,
+        limit=choices.limit,
+        options=dict(settings.options),
+        only=choices.only,
+    )
+    if not plan.found:
+        raise NoInputsError(
+            f"{', '.join(map(str, sources))}: no recording found "
+            f"({len(plan.ignored)} other files); wham-data ingest --help lists the known formats"
+        )
+    return plan
 
 
 def _is_meant(source: str, only: Collection[str] | None) -> bool:

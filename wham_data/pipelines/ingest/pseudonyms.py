@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from wham_data.corpus import Corpus
 from wham_data.corpus.splits import Ties
 from wham_data.corpus.tombstones import Forgotten, Kind
-from wham_data.pipelines.ingest.plan import Found
-from wham_data.schemas.manifest import EpisodeRow
+from wham_data.pipelines.ingest.plan import Found, Refusal
+from wham_data.schemas.manifest import EpisodeRow, QuarantineRow
 from wham_data.schemas.player_key import PlayerKey
 
 
@@ -44,7 +44,20 @@ class Naming:
             player=self.player(row.player),
             source=self.text(row.source, row.player),
             license=row.license or self.license,
+            notes=tuple(self.text(note, row.player) for note in row.notes),
         )
+
+    def refused(self, refusal: Refusal, settings: str) -> QuarantineRow:
+        """A row for the quarantine, with the player's name replaced in the path and the message."""
+        row = QuarantineRow.of(
+            refusal.why,
+            path=self.text(refusal.path, refusal.player),
+            message=self.text(refusal.why.message, refusal.player),
+            sha256=refusal.key,
+            stage=refusal.stage,
+            settings=settings,
+        )
+        return replace(row, notes=tuple(self.text(note, refusal.player) for note in row.notes))
 
     def text(self, text: str, *players: str | None) -> str:
         """A text without the names of these players as words of their own."""

@@ -69,7 +69,8 @@ class IngestReport:
     found = ingested + duplicates + quarantined + already_there + not_reached + forgotten
     frames_in = frames_used + the sum of frames_dropped, over the recordings ingested
 
-    corpus, version  location of the corpus, and the version of its manifest after the run
+    corpus, version  location of the corpus, and the version of its manifest after the run;
+                     None: no corpus was begun, because no recording could be read
     not_reached      inputs that were not tried, because the run ended early
     forgotten        inputs left out, because `forget` removed them, their player or their match
     ignored_files    files that are not part of a recording
@@ -80,7 +81,7 @@ class IngestReport:
     """
 
     corpus: str
-    version: int
+    version: int | None
     found: int
     ingested: int
     duplicates: int
@@ -133,3 +134,9 @@ class DryRun:
     refused: dict[str, str]
     notes: dict[str, tuple[str, ...]]
     ignored_files: int
+
+    @property
+    def exit_code(self) -> int:
+        """0; 6 where nothing can be ingested and nothing is there."""
+        there = self.recordings or self.already_there or self.forgotten
+        return 0 if there else NoInputsError.exit_code

@@ -18,6 +18,7 @@ from wham_data.pipelines.run.runner import Runner
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.corpus_info import CorpusInfo, parse_json
 from wham_data.schemas.errors import NoInputsError
+from wham_data.schemas.manifest import UNSETTLED
 from wham_data.schemas.mask import parse_masks
 from wham_data.schemas.player_key import PlayerKey
 
@@ -52,7 +53,7 @@ def retry(
     """
     corpus = Corpus.open(location)
     table = corpus.quarantine
-    refused = table.filter(table["settings"] == corpus.info.settings_hash)
+    refused = table.filter(table["settings"].is_in([corpus.info.settings_hash, UNSETTLED]))
     if reason is not None:
         refused = refused.filter(refused["reason"] == reason)
     paths = set(refused["path"])

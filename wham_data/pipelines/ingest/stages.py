@@ -34,7 +34,7 @@ from wham_data.pipelines.video import encode_image
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos
 from wham_data.schemas.corpus_info import CorpusInfo
-from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.schemas.errors import Reason, RefusedInput, noted
 from wham_data.schemas.manifest import EpisodeRow
 from wham_data.schemas.recording import ActionTrack, Frames, OpenRecording
 from wham_data.schemas.steps import EpisodeSteps
@@ -80,6 +80,19 @@ def ingest_recording(
         RefusedInput: with the reason it goes to quarantine for.
     """
     source = open_found(found, settings)
+    with noted(source.notes):
+        return _ingest_open(found, source, encoder, settings, corpus, advance, threads)
+
+
+def _ingest_open(
+    found: Found,
+    source: OpenRecording,
+    encoder: Encoder | None,
+    settings: IngestSettings,
+    corpus: Corpus,
+    advance: Advance,
+    threads: int,
+) -> Ingested:
     log = project(source.actions, corpus.info.action_space, settings)
     track = None if log is None else log.track
     span = None if track is None else (int(track.times_ns[0]), track.end_ns)
@@ -105,9 +118,12 @@ def ingest_recording(
             plans = without_frames(plans, lost)
     account = account_frames(times_ns, end_ns, span, plans, settings.max_gap_ns, lost, source.cuts)
     shown = not source.pictureless
+    cut = [] if log is None else log.cut_notes([plan.edges_ns for plan in plans])
+    notes = (*source.notes, *_clamped(source.actions), *not_kept(source, corpus.info), *cut)
+    rows = episode_rows(found, source, track, plans, actions, shard, corpus.info, len(lost))
     return Ingested(
-        episodes=episode_rows(found, source, track, plans, actions, shard, corpus.info, len(lost)),
-        notes=(*source.notes, *_clamped(source.actions), *not_kept(source, corpus.info)),
+        episodes=tuple(replace(row, notes=notes) for row in rows),
+        notes=notes,
         hours=sum(int(plan.edges_ns[-1] - plan.edges_ns[0]) for plan in plans) / HOUR_NS,
         frames_in=account.frames_in if shown else 0,
         frames_used=account.used if shown else 0,

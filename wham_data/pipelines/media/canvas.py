@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,10 @@ Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom edge."""
 Colour = tuple[int, int, int]
+
+
+HATCH_STEP = 7
+"""From one hatching line to the next, in units along either side of a box."""
 
 
 class Canvas:
@@ -54,6 +59,16 @@ class Canvas:
         fine = [self._fine(edge) for edge in box]
         self._draw.rounded_rectangle(fine, self._fine(radius), colour, rim, width)
 
+    def hatch(self, box: Box, colour: Colour) -> None:
+        """Draw slanting lines, one unit wide, over a box: what it shows is not known."""
+        left, top, right, bottom = box
+        height = bottom - top
+        start = math.ceil((left + top) / HATCH_STEP) * HATCH_STEP
+        for total in np.arange(start, right + top + height, HATCH_STEP):
+            low, high = max(left, total - bottom), min(right, total - top)
+            if low < high:
+                self.line([(low, total - low), (high, total - high)], colour, 1)
+
     def picture(self, centre: Point, frame: Frames) -> None:
         """Add a picture, uint8 [h, w, 3] RGB, without scaling."""
         self._pictures.append((centre, frame))
@@ -61,7 +76,7 @@ class Canvas:
     def text(
         self, at: Point, words: str, colour: Colour, *, size: float = 11.0, anchor: str = "lm"
     ) -> None:
-        """Add one line of text, `size` units high; `anchor` names its point at `at`, as in Pillow."""
+        """Add text, each line `size` units high; `anchor` names its point at `at`, as in Pillow."""
         self._texts.append((at, words, colour, size, anchor))
 
     def pixels(self) -> Frames:
@@ -74,7 +89,7 @@ class Canvas:
         draw = ImageDraw.Draw(sheet)
         for (x, y), words, colour, size, anchor in self._texts:
             at = x * self._scale, y * self._scale
-            draw.text(at, words, colour, font(size * self._scale), anchor=anchor)
+            draw.text(at, words, colour, font(size * self._scale), anchor=anchor, align="center")
         return np.asarray(sheet)
 
     def _fine(self, units: float) -> float:

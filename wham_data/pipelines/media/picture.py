@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,6 +183,7 @@ def _short(name: str) -> str:
     )
 
 
+@lru_cache(64)
 def font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """The typeface of all drawings, `size` pixels high."""
     return ImageFont.load_default(size)

@@ -27,13 +27,12 @@ from wham_data.pipelines.readers.kit.options import configured, options_of
 from wham_data.pipelines.readers.video_log.film.dash import PLAYLIST_ENDING
 from wham_data.pipelines.readers.video_log.film.sessions import series_start
 from wham_data.pipelines.readers.video_log.neighbours import (
+    LOG_ENDINGS,
     dash_refusal,
     pieces_of_playlists,
     session_log,
-    session_message,
 )
 from wham_data.pipelines.readers.video_log.reader import (
-    LOG_ENDINGS,
     METADATA_ENDINGS,
     SHARED_LOG,
     VideoLog,
@@ -289,13 +288,8 @@ def _refusal(path: Path, readers: tuple[Reader, ...], unclaimed: set[Path]) -> R
             return RefusedInput(
                 Reason.NOT_A_VIDEO, f"not a video by its content, and {log_missing(path).message}"
             )
-        missing = log_missing(path)
         logs = (each for each in unclaimed if each.name.lower().endswith(LOG_ENDINGS))
-        whole = session_log(path, logs)
-        if whole is not None:
-            message = missing.message + session_message(path, whole)
-            return RefusedInput(missing.reason, message)
-        return missing
+        return log_missing(path, session_log(path, logs))
     if name.endswith(".npz") and any(isinstance(reader, WhamNpz) for reader in readers):
         try:
             array_shapes(path)

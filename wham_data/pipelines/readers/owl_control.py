@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from wham_data.files.found import VIDEO_ENDINGS, sniff
 from wham_data.files.json_lines import read_json
 from wham_data.pipelines.readers.kit.open_recordings import VideoClip, VideoRecording, read_video
-from wham_data.pipelines.readers.kit.options import choice
+from wham_data.pipelines.readers.kit.options import choice, milliseconds_option
 from wham_data.pipelines.readers.owl_events import (
     GAMEPAD,
     KEYBOARD_MOUSE,
@@ -54,6 +55,10 @@ class OwlControl:
         "pad",
         about="which device's input is taken; auto: the one in use for longer",
     )
+    offset_ms: Fraction = milliseconds_option(
+        about="the log's time, in ms after VIDEO_START, at which the first frame was on screen",
+        most_s=60,
+    )
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
         """Every log of owl-control's with the video in its folder."""
@@ -86,7 +91,8 @@ class OwlControl:
         track = self._track(events, end_ns)
         spans = unfocused(events, end_ns)
         away = list(without(track.values, track.times_ns, spans))
-        shift_ns = int(index.times_ns[0]) - start_ns
+        offset_ns = round(self.offset_ms * 1_000_000)
+        shift_ns = int(index.times_ns[0]) - start_ns - offset_ns
         track = replace(track, times_ns=track.times_ns + shift_ns, end_ns=track.end_ns + shift_ns)
         notes = list(events.notes)
         if away:
@@ -96,7 +102,11 @@ class OwlControl:
             names = ", ".join(name for name, _ in events.strange.most_common(5))
             notes.append(f"{events.strange.total()} events that have no place here: {names}")
         clip = VideoClip.whole(index)
-        return clip.opened(FrameData(actions=track), notes=tuple(notes))
+        return clip.opened(
+            FrameData(actions=track),
+            notes=tuple(notes),
+            offset_ns=round(self.offset_ms * 1_000_000),
+        )
 
     def _track(self, events: Events, end_ns: int) -> ActionTrack:
         """The input of the device that is asked for, or in use for longer."""

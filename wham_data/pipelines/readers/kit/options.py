@@ -80,6 +80,19 @@ def rate_option(default: str, *, about: str) -> Any:
     return option(Fraction(default), about=about, expects=expects, parse=parse)
 
 
+def milliseconds_option(*, about: str, most_s: int) -> Any:
+    """A field that holds milliseconds as a Fraction, at most `most_s` seconds either way; 0 by default."""
+
+    def parse(text: str) -> Fraction:
+        given_ms = Fraction(text)
+        if abs(given_ms) > most_s * 1000:
+            raise ValueError
+        return given_ms
+
+    expects = f"milliseconds such as -137.5, at most {most_s} s"
+    return option(Fraction(0), about=about, expects=expects, parse=parse)
+
+
 def names_option(*, about: str, allowed: Sequence[str] | None = None) -> Any:
     """A field that holds a tuple of names, separated by commas in the text; () by default."""
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from wham_data.pipelines.readers.kit.column_guesses import (
+    NO_COLUMNS,
+    columns_line,
+    control_of,
+    guessed_columns,
+    nearest_space,
+)
+from wham_data.pipelines.readers.kit.hats import DIRECTIONS
 from wham_data.pipelines.readers.kit.key_names import is_key_code, key_in_log
 from wham_data.pipelines.readers.video_log.log_table import TIME_DIGITS, TimeUnit
 from wham_data.pipelines.readers.video_log.log_words import (
@@ -16,12 +24,17 @@ from wham_data.pipelines.readers.video_log.log_words import (
 )
 from wham_data.pipelines.readers.video_log.time_column import TIME, time_column
 from wham_data.schemas.actions import ActionSpace, generic_space, load_space, space_names
+from wham_data.schemas.conversion import mapping_hint, spaces_mapped_to
 from wham_data.schemas.declarations import nearest
 from wham_data.schemas.errors import Reason, RefusedInput
 
 EVENT_COLUMNS: Final = ("control", "value")
 ACTION_COLUMNS: Final = ("action", "actions", "action_id", "act")
 TICK: Final = "tick"
+HAT: Final = "hat"
+EVERY_OTHER: Final = ("*",)
+"""In place of names: all dimensions without a column."""
+FEWEST: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +50,9 @@ class ColumnRoles:
     action       the column that numbers the actions of a space `discreteN`
     control, value  the columns of an event log, None for a sampled log
     keys         an event log of keys (time, key, event)
+    at_rest      dimensions without a column, which were never touched
+    hat          the column (or control) that gives a d-pad as one number; in a sampled log it is the
+                 column of each direction
     ignored      columns that mean nothing here
     """
 
@@ -51,6 +67,8 @@ class ColumnRoles:
     control: str | None = None
     value: str | None = None
     keys: bool = False
+    hat: str | None = None
+    at_rest: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
 
 
@@ -59,6 +77,7 @@ def assign_columns(
     mapping: Mapping[str, str],
     space: ActionSpace | None,
     stamps: str = "",
+    at_rest: Sequence[str] = (),
 ) -> tuple[ColumnRoles, ActionSpace | None]:
     """Decide what every column of a log means.
 
@@ -76,6 +95,7 @@ def assign_columns(
         space: the action space; None takes the one bundled space all of whose dimensions are
             columns (the largest of several). An event log needs its controls for that: None stays.
         stamps: the only column whose type says that it holds time stamps; "": there is none.
+        at_rest: dimensions that need no column; EVERY_OTHER: all, if there is a column for one.
 
     Raises:
         RefusedInput: LOG_COLUMN, when a column is missing, ambiguous or there twice.
@@ -84,8 +104,9 @@ def assign_columns(
     if twice:
         raise RefusedInput(Reason.LOG_COLUMN, f"duplicate column: {listed(twice)} is there twice")
     spaces = [space] if space is not None else [load_space(name) for name in space_names()]
-    meanings = {*TIME_DIGITS, TIME, "frame", *EVENT_COLUMNS}.union(*(s.names for s in spaces))
+    meanings = {*TIME_DIGITS, TIME, "frame", HAT, *EVENT_COLUMNS}.union(*(s.names for s in spaces))
     mapped, unused = _mapped_columns(columns, mapping, meanings)
+    hat = mapped.get(HAT)
 
     def column_of(meaning: str) -> str | None:
         if meaning in mapped:
@@ -93,7 +114,8 @@ def assign_columns(
         if meaning in columns and meaning not in mapped.values():
             return meaning
         last = [name for name in columns if name.rpartition(".")[2] == meaning]
-        return last[0] if len(last) == 1 and last[0] not in mapped.values() else None
+        found = last[0] if len(last) == 1 and last[0] not in mapped.values() else None
+        return hat if found is None and hat and way_of(meaning) else found
 
     control, value = map(column_of, EVENT_COLUMNS)
     key = named_like(columns, KEY_COLUMNS) if control is None else None
@@ -111,22 +133,44 @@ def assign_columns(
     if unused:
         _refuse_unused(unused, columns, meanings, space)
     if space is None:
-        space = _space_of_columns(spaces, {m for m in meanings if column_of(m) is not None})
+        present = {m: column for m in meanings if (column := column_of(m)) is not None}
+        space = _space_of_columns(spaces, present, columns)
     found = {name: column_of(name) for name in space.names}
-    missing = [name for name, column in found.items() if column is None]
-    action = _action_column(columns, space) if len(missing) == space.size else None
-    if missing and action is None:
+    dimensions = {name: column for name, column in found.items() if column is not None}
+    action = None if dimensions else _action_column(columns, space)
+    resting = tuple(n for n in space.names if n not in dimensions and _may_rest(n, at_rest))
+    resting = resting if dimensions else ()
+    if len(dimensions) + len(resting) < space.size and action is None:
         raise RefusedInput(
             Reason.LOG_COLUMN,
-            f"no column for {listed(missing)} of {space.name}; the log has {listed(columns)}",
+            missing_columns(columns, spaces, space, dimensions | {n: n for n in resting}),
         )
-    dimensions = {name: column for name, column in found.items() if column is not None}
     frame = None if numbered else column_of("frame")
     tick = TICK if TICK in columns and not (mapping or numbered or frame) else None
     used = {time, *dimensions.values(), frame, tick, action}
     return ColumnRoles(
-        time, unit, known, numbered, frame, tick, action, dimensions, ignored=_others(columns, used)
+        time,
+        unit,
+        known,
+        numbered,
+        frame,
+        tick,
+        action,
+        dimensions,
+        hat=hat if hat in dimensions.values() else None,
+        at_rest=resting,
+        ignored=_others(columns, used),
     ), space
+
+
+def _may_rest(name: str, at_rest: Sequence[str]) -> bool:
+    return name in at_rest or tuple(at_rest) == EVERY_OTHER
+
+
+def way_of(dimension: str) -> str | None:
+    """The direction of a d-pad that a dimension is, one of DIRECTIONS; None for another."""
+    control = control_of(dimension)[:1]
+    return control[0] if control and control[0] in DIRECTIONS else None
 
 
 def _sampled(
@@ -159,7 +203,8 @@ def match_controls(
 
     Returns:
         For each control its position in the space (-1: means nothing here), the controls that
-        mean nothing, and the space: the given one, or the only bundled one that has all controls.
+        mean nothing, and the space: the given one, or the only bundled one that has all controls;
+        of several, the one whose dimensions all the others have too.
 
     Raises:
         RefusedInput: LOG_COLUMN, when no control, or no single space, is meant.
@@ -181,26 +226,30 @@ def match_controls(
         if column not in meanings and meaning not in meanings | {
             *TIME_DIGITS,
             TIME,
+            HAT,
             *EVENT_COLUMNS,
         }:
             _refuse_unused({column: meaning}, controls, meanings, space)
     if keys and space is None:
         space = _fewest_keys(spaces, set(meant))
     if space is None:
-        fitting = [s for s in spaces if set(meant) <= set(s.names)]
+        fitting = within_all([s for s in spaces if set(meant) <= set(s.names)])
         if len(fitting) != 1:
             which = listed([s.name for s in fitting]) or "no bundled space"
+            how = "say which space is meant with `actions = ...` beside the log"
+            if not fitting:
+                how = what_to_write(*nearest_space(named, spaces))
             raise RefusedInput(
-                Reason.LOG_COLUMN,
-                f"{which} has the controls {listed(named)}; say which space is meant with "
-                "`actions = ...` beside the log",
+                Reason.LOG_COLUMN, f"{which} has the controls {listed(named)}; {how}"
             )
         space = fitting[0]
     places = tuple(space.names.index(name) if name in space.names else -1 for name in meant)
     ignored = tuple(name for name, place in zip(named, places, strict=True) if place < 0)
     if all(place < 0 for place in places):
         raise RefusedInput(
-            Reason.LOG_COLUMN, f"no control is one of {space.name}: the log has {listed(named)}"
+            Reason.LOG_COLUMN,
+            f"no control is one of {space.name}: the log has {listed(named)}. "
+            f"{what_to_write(space, guessed_columns(named, space))}",
         )
     return places, ignored, space
 
@@ -219,6 +268,12 @@ def _check_codes(names: list[str]) -> None:
             f"the numbers of keys are no Windows virtual-key codes (there is no {listed(unknown)}): "
             f'pair them with keys under [columns], such as "{listed(unknown[:1])}" = "key_a"',
         )
+
+
+def within_all(spaces: list[ActionSpace]) -> list[ActionSpace]:
+    """The space whose dimensions all of the others have too, alone; all of them if there is none."""
+    smallest = [a for a in spaces if all(set(a.dimensions) <= set(b.dimensions) for b in spaces)]
+    return smallest if len(smallest) == 1 else spaces
 
 
 def _mapped_columns(
@@ -267,10 +322,12 @@ def _refuse_unused(
     )
 
 
-def _space_of_columns(spaces: list[ActionSpace], present: set[str]) -> ActionSpace:
+def _space_of_columns(
+    spaces: list[ActionSpace], present: Mapping[str, str], columns: tuple[str, ...]
+) -> ActionSpace:
     """The largest bundled space all of whose dimensions are there."""
     whole = sorted(
-        (s for s in spaces if set(s.names) <= present), key=lambda s: s.size, reverse=True
+        (s for s in spaces if set(s.names) <= present.keys()), key=lambda s: s.size, reverse=True
     )
     if whole and (len(whole) == 1 or whole[0].size > whole[1].size):
         return whole[0]
@@ -280,13 +337,74 @@ def _space_of_columns(spaces: list[ActionSpace], present: set[str]) -> ActionSpa
             Reason.LOG_COLUMN,
             f"the columns fit {listed(tied)} alike; say which with `actions = ...` beside the log",
         )
-    near = max(spaces, key=lambda s: len(present & set(s.names)) / s.size)
-    missing = [name for name in near.names if name not in present]
-    raise RefusedInput(
-        Reason.LOG_COLUMN,
-        f"the columns fit no bundled action space; nearest is {near.name}, of which "
-        f"{listed(missing)} is missing. Name the space with `actions = ...` and map columns "
-        "under [columns] in a .toml beside the log",
+    raise RefusedInput(Reason.LOG_COLUMN, missing_columns(columns, spaces, None, present))
+
+
+def missing_columns(
+    columns: Sequence[str],
+    spaces: Sequence[ActionSpace],
+    asked: ActionSpace | None,
+    known: Mapping[str, str] = NO_COLUMNS,
+) -> str:
+    """What a log lacks, and what to write beside it: one line.
+
+    Args:
+        columns: names found in the log.
+        spaces: those that may be meant.
+        asked: the space that somebody asked for; None: none fits by its columns.
+        known: dimension -> column, as far as it is known.
+    """
+    space, guesses = nearest_space(columns, spaces if asked is None else [asked], known)
+    lacking = [name for name in space.names if name not in known]
+    if asked is None and len(guesses) < FEWEST:
+        said = f"the columns fit no bundled action space; the log has {listed(columns)}"
+        guesses = {}
+    elif asked is None:
+        said = f"the columns fit no bundled action space; nearest is {space.name}, of which "
+        said += f"{listed(lacking)} is missing; the log has {listed(columns)}"
+    else:
+        said = f"no column for {listed(lacking)} of {space.name}; the log has {listed(columns)}"
+    left = [name for name in space.names if name not in guesses]
+    return f"{said}{_other_space(columns, asked)}. {what_to_write(space, guesses, left)}"
+
+
+def what_to_write(space: ActionSpace, guesses: Mapping[str, str], left: Sequence[str] = ()) -> str:
+    """A line for the metadata by the names of the columns, and what it leaves open.
+
+    Args:
+        space: what they may mean.
+        guesses: dimension -> column or control.
+        left: dimensions that no name is like.
+    """
+    line = columns_line(guesses)
+    if not line and left and guesses:
+        return (
+            f'NAME.toml beside the log may say actions = "{space.name}" and at_rest = true if '
+            f"{listed(left)} were never touched, or pair them with columns under [columns]"
+        )
+    if not line:
+        return (
+            "Name the space with `actions = ...` and map the names under [columns] in NAME.toml beside "
+            "the log"
+        )
+    rest = f"; no name is like {listed(left)} (at_rest = true if never touched)" if left else ""
+    return (
+        f'NAME.toml beside the log may say actions = "{space.name}" and, by the names, {line}{rest}; '
+        "`wham-data ingest --explain FILE` shows all of it"
+    )
+
+
+def _other_space(columns: Sequence[str], asked: ActionSpace | None) -> str:
+    """Where the columns are rather those of a space with a shipped mapping to the one asked for."""
+    starts = [load_space(name) for name in spaces_mapped_to(asked.name)] if asked else []
+    if asked is None or not starts:
+        return ""
+    near, guesses = nearest_space(columns, starts)
+    if len(guesses) <= max(1, len(guessed_columns(columns, asked))):
+        return ""
+    return (
+        f"; its columns are rather those of {near.name}: leave {asked.name} out and take it with "
+        f"{mapping_hint(near.name, asked.name)}"
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS
+from wham_data.pipelines.readers.kit.column_guesses import is_hat_name, key
 from wham_data.pipelines.readers.kit.frame_actions import per_frame_track
 from wham_data.pipelines.readers.kit.key_names import is_key_code
 from wham_data.pipelines.readers.video_log.column_roles import (
@@ -21,6 +22,7 @@ from wham_data.pipelines.readers.video_log.devices import check_other_columns, o
 from wham_data.pipelines.readers.video_log.event_states import (
     Events,
     comings_and_goings,
+    from_video_start,
     states_of,
     without_repeated,
 )
@@ -41,7 +43,10 @@ from wham_data.pipelines.readers.video_log.log_rows import (
     one_button_each,
     open_log,
     scales_of,
+    split_hat,
+    spread_hat,
     ticking,
+    with_rest,
     with_vector,
     without_absent,
 )
@@ -117,19 +122,26 @@ def read_controller_log(
     mapping = metadata.columns
     if metadata.tick_rate is not None:
         mapping = ticking(file.columns, mapping)
-    roles, space = assign_columns(file.columns, mapping, space, file.format.time_column)
+    roles, space = assign_columns(
+        file.columns, mapping, space, file.format.time_column, metadata.at_rest
+    )
     roles = _with_unit(roles, file, frame_end_ns - int(frame_times_ns[0]))
     if roles.control is not None and roles.value is not None:
         wanted = WantedColumns(roles.time, roles.unit, (roles.value,), roles.control, roles.keys)
         table = _read(file, wanted, roles, metadata)
         video_ns = int(frame_times_ns[0]), frame_end_ns
+        first_ns = None if metadata.start_zone is not None else video_ns[0]
+        table = from_video_start(table, first_ns)
         return _event_log(table, roles, metadata, space, video_ns)
     assert space is not None
-    columns = tuple(roles.dimensions[name] for name in space.names if roles.action is None)
+    columns = tuple(roles.dimensions[name] for name in space.names if name in roles.dimensions)
     there = next((name for name in roles.ignored if THERE.fullmatch(name)), None)
     extra = tuple(name for name in (roles.action, roles.frame or roles.tick, there) if name)
-    wanted = WantedColumns(roles.time, roles.unit, columns + extra)
+    once = columns + extra if roles.hat is None else tuple(dict.fromkeys(columns + extra))
+    wanted = WantedColumns(roles.time, roles.unit, once)
     table = _read(file, wanted, roles, metadata)
+    table = spread_hat(table, columns + extra, roles, metadata.hat_form)
+    table = with_rest(table, roles, space)
     if roles.action is not None:
         table = replace(table, numbers=one_button_each(table.numbers, space.size))
     elif len(table.words):
@@ -279,9 +291,9 @@ def _event_log(
         roles, metadata, space: as for `read_controller_log`.
         video_ns: when the video's first frame comes and its last one goes.
     """
-    places, ignored, space = match_controls(
-        table.control_names, metadata.columns, space, roles.keys
-    )
+    table, mapping, hat = split_hat(table, metadata.columns, space, metadata.hat_form)
+    places, ignored, space = match_controls(table.control_names, mapping, space, roles.keys)
+    ignored = tuple(name for name in ignored if name != hat)
     place = np.array(places, np.int64)[table.controls]
     codes = [n for n, p in zip(table.control_names, places, strict=True) if p >= 0]
     codes = [name for name in codes if is_key_code(name) and name not in metadata.columns]
@@ -306,8 +318,7 @@ def _event_log(
     if codes:
         meant = space.names[places[table.control_names.index(codes[0])]]
         notes.append(f"numbers of keys taken as Windows virtual-key codes: {codes[0]} is {meant}")
-    unwrapped_ns, wrap_notes = unwrapped(table.times_ns)
-    rows, all_ns, order_notes = event_order(unwrapped_ns, table.controls)
+    rows, all_ns, order_notes = event_order(table.times_ns, table.controls)
     rows_ns = correct_clock(all_ns, metadata.offset_ns, metadata.drift_ppm)
     devices = table.devices if len(table.devices) else np.zeros(len(rows), np.int64)
     events = Events(rows_ns, place[rows], table.numbers[rows, 0], devices[rows])
@@ -329,7 +340,7 @@ def _event_log(
     motions = frozenset(space.of_kind("delta").tolist())
     events, duplicate_notes = without_repeated(replace(events, values=happened), motions)
 
-    span_ns = np.array(table.span_ns or (unwrapped_ns.min(), unwrapped_ns.max()), np.int64)
+    span_ns = np.array(table.span_ns or (table.times_ns.min(), table.times_ns.max()), np.int64)
     start_ns, until_ns = correct_clock(span_ns, metadata.offset_ns, metadata.drift_ppm).tolist()
     row_times_ns, values, state_notes = states_of(events, space, until_ns)
     if start_ns < row_times_ns[0] and table.span_ns is not None:
@@ -340,7 +351,7 @@ def _event_log(
         values = np.vstack([np.full(space.size, np.nan), values])
     end_ns = max(int(row_times_ns[-1]), until_ns if table.span_ns is not None else 0)
     track = ActionTrack(space, row_times_ns, values, end_ns, None, clamped)
-    notes += [*wrap_notes, *order_notes, *duplicate_notes, *scale_notes, *state_notes]
+    notes += [*order_notes, *duplicate_notes, *scale_notes, *state_notes]
     return ControllerLog(track, None, None, False, roles.unit, table.format, tuple(notes))
 
 
@@ -363,7 +374,13 @@ def correct_clock(times_ns: Nanos, offset_ns: int, drift_ppm: float) -> Nanos:
 def _ignored_note(what: str, names: tuple[str, ...]) -> list[str]:
     if not names:
         return []
-    return [f"extra {what} ignored: {listed(names)}"]
+    hats = [
+        f"suspicious: {listed([name])} is ignored and looks like a d-pad given as one number: "
+        f'{key(name)} = "hat" under [columns] reads it'
+        for name in names
+        if is_hat_name(name)
+    ]
+    return [f"extra {what} ignored: {listed(names)}", *hats]
 
 
 def _frame_numbers(column: NDArray[np.float64]) -> Index:

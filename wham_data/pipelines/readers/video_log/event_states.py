@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.pipelines.align import latest_at
-from wham_data.pipelines.readers.video_log.log_clock import strictly_rising
+from wham_data.pipelines.readers.video_log.log_clock import strictly_rising, unwrapped
+from wham_data.pipelines.readers.video_log.log_table import LogTable
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos
+from wham_data.schemas.errors import Reason, RefusedInput
 
 UNPLUGGED: Final = -2
 PLUGGED: Final = -3
@@ -26,6 +28,9 @@ COMES: Final = frozenset(
     {"connect", "connected", "plug", "plugged", "added", "deviceadded", "attached", "connection",
      "joydeviceadded", "controllerdeviceadded", "gamepadconnected", "deviceconnected"}
 )  # fmt: skip
+
+VIDEO_START: Final = "videostart"
+"""The control whose row says when the video started: its letters and digits, in either case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,52 @@ class Events:
         return Events(
             self.times_ns[which], self.places[which], self.values[which], self.devices[which]
         )
+
+
+def from_video_start(table: LogTable, first_frame_ns: int | None) -> LogTable:
+    """An event log whose clock has its zero at the video's first frame, without the row that marks it.
+
+    The marker may stand anywhere in the file, as its time is not that of an action. A log without one
+    stays as it is, but for a counter that wraps, which is counted on.
+
+    Args:
+        table: of an event log, as read.
+        first_frame_ns: time of the first frame, on the video's own clock; None: metadata say when the
+            video starts, and the marker says nothing.
+
+    Raises:
+        RefusedInput: LOG_CLOCK, several rows mark a start, at different times.
+    """
+    times_ns, notes = unwrapped(table.times_ns)
+    names = ["".join(filter(str.isalnum, name.lower())) for name in table.control_names]
+    marks = np.array([name == VIDEO_START for name in names], np.bool_)[table.controls]
+    if not marks.any() or marks.all():
+        return replace(table, times_ns=times_ns, notes=(*table.notes, *notes))
+    starts_ns = np.unique(times_ns[marks])
+    if len(starts_ns) > 1 and first_frame_ns is not None:
+        some = ", ".join(f"{start / SECOND_NS:.3f}" for start in starts_ns[:3])
+        raise RefusedInput(
+            Reason.LOG_CLOCK,
+            f"{len(starts_ns)} rows video_start, at {some} s: a log is of one video. Delete the "
+            "others, or cut the log",
+        )
+    zero_ns = 0 if first_frame_ns is None else int(starts_ns[0]) - first_frame_ns
+    note = f"the video starts at the log's row video_start, {starts_ns[0] / SECOND_NS:.3f} s"
+    if first_frame_ns is None:
+        note = "row video_start left aside: start in the metadata counts"
+    keep = ~marks
+    kept, controls = np.unique(table.controls[keep], return_inverse=True)
+    return replace(
+        table,
+        times_ns=times_ns[keep] - zero_ns,
+        numbers=table.numbers[keep],
+        control_names=tuple(table.control_names[code] for code in kept.tolist()),
+        controls=controls,
+        words=table.words[keep] if len(table.words) else table.words,
+        devices=table.devices[keep] if len(table.devices) else table.devices,
+        span_ns=table.span_ns and (table.span_ns[0] - zero_ns, table.span_ns[1] - zero_ns),
+        notes=(*table.notes, *notes, note),
+    )
 
 
 def comings_and_goings(name: str, values: NDArray[np.float64]) -> Index | None:

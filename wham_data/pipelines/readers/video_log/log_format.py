@@ -52,6 +52,26 @@ class LogFormat:
     rows: int = 0
     guessed: tuple[str, ...] = ()
 
+    @property
+    def summary(self) -> str:
+        """How the text was understood, on one line."""
+        said = [f"{self.form} in {self.encoding}" if self.encoding else self.form]
+        if self.form == "CSV":
+            delimiter = _NAMES.get(self.delimiter, repr(self.delimiter))
+            said.append(f"cells separated by {delimiter}{self._guess('delimiter')}")
+            said.append(f'decimal mark "{self.decimal}"{self._guess("decimal")}')
+            said.append(f"columns named in line {self.header_line}")
+        if self.units:
+            said.append(f"units {', '.join(f'{name} {unit}' for name, unit in self.units)}")
+        if self.comments:
+            said.append(f"{self.comments} lines of comments")
+        if self.list_name:
+            said.append(f"rows in the list {self.list_name}")
+        return printable("; ".join(said))
+
+    def _guess(self, name: str) -> str:
+        return " (guessed)" if name in self.guessed else ""
+
     def notes(self) -> tuple[str, ...]:
         """A sentence for each thing that is not as in a plain comma-separated UTF-8 file."""
         said: list[str] = []

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from wham_data.files.found import read_whole
 from wham_data.files.json_lines import check_json_depth, check_surrogates
+from wham_data.pipelines.readers.kit.hats import HAT_FORMS, HatForm
+from wham_data.pipelines.readers.video_log.column_roles import EVERY_OTHER
 from wham_data.pipelines.readers.video_log.log_dialect import DELIMITERS
 from wham_data.pipelines.readers.video_log.log_words import (
     listed,
@@ -29,10 +31,11 @@ MAX_TEXT: Final = 1000
 MAX_DRIFT_PPM: Final = 100_000
 MAX_OFFSET_MS: Final = Decimal(10) ** 15
 PROVENANCE_KEYS: Final = ("game", "map", "match", "player", "subject", "license")
-RULE_KEYS: Final = ("is", "column", "scale", "offset", "range", "invert")
+RULE_KEYS: Final = ("is", "column", "scale", "offset", "range", "invert", "form")
 KNOWN_KEYS: Final = (
     *(*PROVENANCE_KEYS, "actions", "offset_ms", "drift_ppm", "columns", "mask"),
     *("ignore", "only", "hold", "tick_rate", "starts_ms", "start", "delimiter", "decimal"),
+    "at_rest",
     "collect",  # how `wham-data collect` made a recording: of no concern to a reader
 )
 MAX_TICK_RATE: Final = 9_000_000_000
@@ -46,6 +49,8 @@ class LogMetadata:
     offset_ns, drift_ppm  t_log = t_true * (1 + drift_ppm / 10^6) + offset_ns
     columns    names of log columns (or controls) paired with what they mean, either way round
     scales     column, control or dimension -> the scale on which the log gives it
+    at_rest    dimensions without a column, which were never touched; EVERY_OTHER: all without one
+    hat_form   how the column paired with "hat" gives the d-pad; None: as its values show
     ignore     columns that mean nothing
     only       column -> value: rows with another value do not count
     hold       rows are written on change only, so that each holds until the next; None: not said
@@ -63,6 +68,8 @@ class LogMetadata:
     drift_ppm: float = 0.0
     columns: Mapping[str, str] = field(default_factory=dict)
     scales: Mapping[str, Scale] = field(default_factory=dict)
+    hat_form: HatForm | None = None
+    at_rest: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     only: Mapping[str, str] = field(default_factory=dict)
     hold: bool | None = None
@@ -102,7 +109,7 @@ def read_metadata(path: Path) -> LogMetadata:
     unknown = [key for key in table if key not in KNOWN_KEYS]
     notes = (printable(f"{path.name}: unknown keys ignored: {listed(unknown)}"),) if unknown else ()
     try:
-        columns, scales = read_columns(table.get("columns", {}))
+        columns, scales, hat_form = read_columns(table.get("columns", {}))
     except ValueError as error:
         raise _wrong(path, "columns", str(error)) from None
     drift_ppm = _number(path, table, "drift_ppm", Decimal(MAX_DRIFT_PPM))
@@ -115,6 +122,8 @@ def read_metadata(path: Path) -> LogMetadata:
         drift_ppm=float(drift_ppm),
         columns=columns,
         scales=scales,
+        hat_form=hat_form,
+        at_rest=_at_rest(path, table),
         ignore=_ignored(path, table),
         only=_only(path, table),
         hold=_hold(path, table),
@@ -147,6 +156,16 @@ def _ignored(path: Path, table: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise _wrong(path, "ignore", 'a list of columns, such as ["frame"]')
     return tuple(names)
+
+
+def _at_rest(path: Path, table: Mapping[str, Any]) -> tuple[str, ...]:
+    """`at_rest`: dimensions without a column that were never touched, or true for all such."""
+    said = table.get("at_rest", [])
+    if isinstance(said, bool):
+        return EVERY_OTHER if said else ()
+    if not isinstance(said, list) or not all(isinstance(name, str) for name in said):
+        raise _wrong(path, "at_rest", 'true, or a list of dimensions, such as ["guide"]')
+    return tuple(said)
 
 
 def _only(path: Path, table: Mapping[str, Any]) -> dict[str, str]:
@@ -264,8 +283,8 @@ def load_named_space(metadata_path: Path | None, actions: str) -> ActionSpace:
         raise RefusedInput(Reason.METADATA, str(error).replace(str(file), actions)) from None
 
 
-def read_columns(table: object) -> tuple[dict[str, str], dict[str, Scale]]:
-    """What a [columns] table says: names paired with what they mean, and scales by name.
+def read_columns(table: object) -> tuple[dict[str, str], dict[str, Scale], HatForm | None]:
+    """What a [columns] table says: names paired with what they mean, scales by name, a hat's form.
 
     `A = "B"` pairs a column with a meaning, either way round. `A = { is = "B", ... }` and
     `B = { column = "A", ... }` do the same; without either, A is a column named as its dimension.
@@ -278,6 +297,7 @@ def read_columns(table: object) -> tuple[dict[str, str], dict[str, Scale]]:
         raise ValueError("a table of names")
     pairs: dict[str, str] = {}
     scales: dict[str, Scale] = {}
+    hat_form: HatForm | None = None
     for name, said in table.items():
         if isinstance(said, str):
             pairs[name] = said
@@ -292,9 +312,24 @@ def read_columns(table: object) -> tuple[dict[str, str], dict[str, Scale]]:
             if not isinstance(partner, str) or ("is" in said and "column" in said):
                 raise ValueError(f"clear: {name} names one partner, with `is` or with `column`")
             pairs[name] = partner
+        if "form" in said:
+            hat_form = _hat_form(name, said, partner)
+            continue
         scale = _scale(name, said)
         scales |= dict.fromkeys((name, partner) if partner else (name,), scale)
-    return pairs, scales
+    return pairs, scales, hat_form
+
+
+def _hat_form(name: str, said: Mapping[str, Any], partner: str | None) -> HatForm:
+    """The form that a rule declares for a hat."""
+    form = said["form"]
+    if "hat" not in (name, partner) or len(said) > 2:
+        raise ValueError(
+            f'clear: {name}: form is of a hat, as in {name} = {{ is = "hat", form = "bits" }}'
+        )
+    if form not in HAT_FORMS:
+        raise ValueError(f"clear: form of {name} is one of {', '.join(HAT_FORMS)}")
+    return HAT_FORMS[HAT_FORMS.index(form)]
 
 
 def _scale(name: str, said: Mapping[str, Any]) -> Scale:

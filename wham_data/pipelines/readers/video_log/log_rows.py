@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS, typical_interval
+from wham_data.pipelines.readers.kit.column_guesses import key
 from wham_data.pipelines.readers.kit.frame_actions import one_hot
-from wham_data.pipelines.readers.video_log.column_roles import ACTION_COLUMNS, ColumnRoles
+from wham_data.pipelines.readers.kit.hats import (
+    DIRECTIONS,
+    HAT_FORMS,
+    HatForm,
+    hat_buttons,
+    hat_form,
+)
+from wham_data.pipelines.readers.video_log.column_roles import (
+    ACTION_COLUMNS,
+    HAT,
+    ColumnRoles,
+    way_of,
+)
 from wham_data.pipelines.readers.video_log.log_cells import number_of
 from wham_data.pipelines.readers.video_log.log_format import LogFormat
 from wham_data.pipelines.readers.video_log.log_metadata import LogMetadata
@@ -54,6 +67,15 @@ def open_log(path: Path, metadata: LogMetadata) -> LogFile:
     if path.name.lower().endswith(".parquet"):
         return ParquetLog.open(path)
     return open_text_log(path, metadata.delimiter, metadata.decimal)
+
+
+def as_understood(path: Path, metadata: LogMetadata) -> tuple[str, ...]:
+    """How a log that is refused was understood, as a note; none where it cannot be opened at all."""
+    try:
+        file = open_log(path, metadata)
+    except (RefusedInput, OSError):
+        return ()
+    return (f"understood as {file.format.summary}; columns {listed(file.columns)}",)
 
 
 def ticking(columns: tuple[str, ...], mapping: Mapping[str, str]) -> dict[str, str]:
@@ -153,6 +175,8 @@ class VectorLog:
         """
         others = tuple(name for name in wanted.numbers if name not in self.names)
         table = self.file.read(replace(wanted, numbers=others))
+        if len(others) == len(wanted.numbers):
+            return table
         texts, codes = self.file.labels(self.column)
         check_room(len(codes), len(self.names))
         vectors = np.array([vector_in(text, self.column, len(self.names)) for text in texts])[codes]
@@ -218,6 +242,127 @@ def with_vector(
 def _has(texts: tuple[str, ...], size: int) -> bool:
     """Whether a cell has so many numbers, without brackets."""
     return any(len(_NUMBERS.split(text)) == size for text in texts[:2])
+
+
+def spread_hat(
+    table: LogTable, columns: Sequence[str], roles: ColumnRoles, form: HatForm | None
+) -> LogTable:
+    """A sampled log whose hat is a button for each direction, in the order of `columns`.
+
+    Args:
+        table: each column once, in order of appearance in `columns`.
+        columns: of the dimensions of the space first; the hat is there once for each direction.
+        roles: of the columns.
+        form: of the hat; None: as its values show.
+
+    Raises:
+        RefusedInput: LOG_RANGE or METADATA, its values fit no form, or several.
+    """
+    if roles.hat is None:
+        return table
+    once = list(dict.fromkeys(columns))
+    places = [once.index(column) for column in columns]
+    words = table.words[:, places] if len(table.words) else table.words
+    at = [place for place, column in enumerate(columns) if column == roles.hat]
+    if len(words) and words[:, at[0]].any():
+        raise RefusedInput(Reason.LOG_TYPE, f"column {listed([roles.hat])}, the hat, holds words")
+    numbers = table.numbers[:, places]
+    held, note = hat_held(roles.hat, numbers[:, at[0]], form)
+    for place, name in zip(
+        at, (n for n, c in roles.dimensions.items() if c == roles.hat), strict=True
+    ):
+        numbers[:, place] = held[:, DIRECTIONS.index(str(way_of(name)))]
+    return replace(table, numbers=numbers, words=words, notes=(*table.notes, note))
+
+
+def with_rest(table: LogTable, roles: ColumnRoles, space: ActionSpace) -> LogTable:
+    """A sampled log with a column of zeros for each dimension that was never touched, and a note.
+
+    Args:
+        table: the columns of the other dimensions first, in the order of the space.
+        roles: of the columns.
+        space: of the log.
+    """
+    if not roles.at_rest:
+        return table
+    there = [place for place, name in enumerate(space.names) if name not in roles.at_rest]
+    extra = table.numbers.shape[1] - len(there)
+    places = [*there, *range(space.size, space.size + extra)]
+
+    def spread(cells: NDArray[Any]) -> NDArray[Any]:
+        wide = np.zeros((len(cells), space.size + extra), cells.dtype)
+        wide[:, places] = cells
+        return wide
+
+    words = spread(table.words) if len(table.words) else table.words
+    note = f"without a column and declared to be at rest: {listed(roles.at_rest)}"
+    return replace(table, numbers=spread(table.numbers), words=words, notes=(*table.notes, note))
+
+
+def hat_held(
+    name: str, values: NDArray[np.float64], form: HatForm | None
+) -> tuple[NDArray[np.float64], str]:
+    """The directions of a hat, float64 [N, 4], and a note on how it was read.
+
+    Raises:
+        RefusedInput: LOG_RANGE or METADATA, its values fit no form, or several.
+    """
+    found = form or hat_form(values)
+    if found is None:
+        raise RefusedInput(
+            Reason.METADATA,
+            f"columns: the values of the hat {listed([name])} fit several forms: write under [columns] "
+            f'{key(name)} = {{ is = "hat", form = "bits" }}, or one of {", ".join(HAT_FORMS)}',
+        )
+    how = "declared" if form else "as its values show"
+    return hat_buttons(values, found), f"{listed([name])} is a d-pad in {found} ({how})"
+
+
+def split_hat(
+    table: LogTable, mapping: Mapping[str, str], space: ActionSpace | None, form: HatForm | None
+) -> tuple[LogTable, Mapping[str, str], str | None]:
+    """An event log whose hat is an event for each direction that changes; see `hat_held`.
+
+    Returns:
+        The table, the pairs of [columns] with one for each direction, and the name of the hat, whose
+        own rows stay and mean nothing.
+    """
+    names = [
+        left if right == HAT else right for left, right in mapping.items() if HAT in (left, right)
+    ]
+    if not names or names[0] not in table.control_names:
+        return table, mapping, None
+    hat, ways = names[0], {way_of(name): name for name in (space.names if space else ())}
+    if None in (ways.get(way) for way in DIRECTIONS):
+        raise RefusedInput(
+            Reason.METADATA,
+            f"columns: the hat {listed([hat])} needs a space with a d-pad: name it with `actions = ...`",
+        )
+    mine = np.flatnonzero(table.controls == table.control_names.index(hat))
+    held, note = hat_held(hat, table.numbers[mine, 0], form)
+    changed = held != np.vstack([np.zeros((1, len(DIRECTIONS))), held[:-1]])
+    repeats = np.ones(len(table.controls), np.int64)
+    repeats[mine] += changed.sum(axis=1)
+    index = np.repeat(np.arange(len(repeats)), repeats)
+    controls, numbers = table.controls[index], table.numbers[index]
+    added = np.flatnonzero(np.append(False, index[1:] == index[:-1]))
+    event, way = np.nonzero(changed)
+    controls[added] = len(table.control_names) + way
+    numbers[added, 0] = held[event, way]
+    numbers[np.isin(index, mine) & (controls == table.control_names.index(hat)), 0] = 0.0
+    kept = {left: right for left, right in mapping.items() if HAT not in (left, right)}
+    pairs = {f"{hat} {way}": ways[way] for way in DIRECTIONS}
+    split = replace(
+        table,
+        times_ns=table.times_ns[index],
+        numbers=numbers,
+        control_names=(*table.control_names, *pairs),
+        controls=controls,
+        words=table.words[index] if len(table.words) else table.words,
+        devices=table.devices[index] if len(table.devices) else table.devices,
+        notes=(*table.notes, note),
+    )
+    return split, {**kept, **pairs}, hat
 
 
 def without_absent(table: LogTable, column: str) -> LogTable:

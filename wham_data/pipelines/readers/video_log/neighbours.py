@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from wham_data.files.found import VIDEO_ENDINGS
 from wham_data.files.json_lines import read_json
 from wham_data.pipelines.readers.video_log.film.dash import (
     PIECE_ENDING,
@@ -14,8 +18,22 @@ from wham_data.pipelines.readers.video_log.film.dash import (
     read_playlist,
 )
 from wham_data.pipelines.readers.video_log.log_metadata import KNOWN_KEYS, read_metadata
+from wham_data.pipelines.readers.video_log.log_words import listed
 from wham_data.schemas.errors import Reason, RefusedInput
 
+LOG_ENDINGS: Final = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.gz", ".tsv", ".tsv.gz")
+JSON_LOG_ENDINGS: Final = (".json", ".json.gz")
+LOG_LIKE_ENDINGS: Final = (
+    ".json",
+    ".txt",
+    ".log",
+    ".xlsx",
+    ".npz",
+    ".npy",
+    ".pkl",
+    ".mcap",
+)
+MOST_LISTED: Final = 10_000
 _NUMBERED: Final = re.compile(r"[-_ .]?(?:part)?[-_ .]?\d{1,6}$", re.IGNORECASE)
 
 
@@ -61,6 +79,47 @@ def is_stray(metadata: Path) -> bool:
     except RefusedInput:
         return False
     return not isinstance(said, dict) or not said.keys() <= set(KNOWN_KEYS)
+
+
+def log_candidates(video: Path) -> list[str]:
+    """Names of files in the video's folder that may be its log under another name, at most five.
+
+    Those that lie beside another video of their own name are that one's. Forms that are read come
+    first.
+    """
+    try:
+        likely, videos = _likely_in(video.parent, video.parent.stat().st_mtime_ns)
+    except OSError:
+        return []
+    taken = videos - {video.stem}
+    return [name for name in likely if name.partition(".")[0] not in taken][:5]
+
+
+@lru_cache(maxsize=1)
+def _likely_in(folder: Path, _: int) -> tuple[list[str], frozenset[str]]:
+    """The names of log-like files in a folder, and the stems of its videos.
+
+    Remembered until the folder's time of change is another: many videos of one folder ask for it.
+    """
+    with os.scandir(folder) as entries:
+        names = [e.name for e in islice(entries, MOST_LISTED) if e.is_file(follow_symlinks=False)]
+    logs = [name for name in names if name.lower().endswith(LOG_ENDINGS + LOG_LIKE_ENDINGS)]
+    videos = frozenset(Path(n).stem for n in names if Path(n).suffix.lower() in VIDEO_ENDINGS)
+    return sorted(logs, key=lambda name: (not name.lower().endswith(LOG_ENDINGS), name)), videos
+
+
+def rename_hint(video: Path) -> str:
+    """How to name the files in the video's folder that look like its log; "" without any."""
+    names = log_candidates(video)
+    if not names:
+        return "; nothing else in its folder looks like one"
+    read = [name for name in names if name.lower().endswith(LOG_ENDINGS)]
+    if not read:
+        forms = ", ".join(LOG_ENDINGS[:3])
+        return f"; in its folder: {listed(names)}, in no form that is read: save the log as {forms}"
+    ending = next(each for each in LOG_ENDINGS if read[0].lower().endswith(each))
+    others = f" (the folder also has {listed(names[1:])})" if names[1:] else ""
+    return f"; if {listed(read[:1])} is its log, name it {video.stem}{ending}{others}"
 
 
 def session_log(video: Path, logs: Iterable[Path]) -> Path | None:

@@ -23,6 +23,7 @@ from wham_data.files.npz import array_shapes
 from wham_data.pipelines.align import typical_interval
 from wham_data.pipelines.readers.kit.gaps import seconds_text
 from wham_data.pipelines.readers.kit.open_recordings import VideoRecording, open_clips
+from wham_data.pipelines.readers.kit.suspicions import suspicious
 from wham_data.pipelines.readers.video_log.controller_log import ControllerLog, read_controller_log
 from wham_data.pipelines.readers.video_log.devices import (
     DEVICE_NAME,
@@ -46,11 +47,19 @@ from wham_data.pipelines.readers.video_log.log_metadata import (
     read_metadata,
     space_file,
 )
-from wham_data.pipelines.readers.video_log.log_rows import open_log
+from wham_data.pipelines.readers.video_log.log_rows import as_understood, open_log
 from wham_data.pipelines.readers.video_log.log_table import TIME_DIGITS
 from wham_data.pipelines.readers.video_log.log_text import is_json_log
 from wham_data.pipelines.readers.video_log.log_words import listed
-from wham_data.pipelines.readers.video_log.neighbours import beside, by_folded_ending, is_stray
+from wham_data.pipelines.readers.video_log.neighbours import (
+    JSON_LOG_ENDINGS,
+    LOG_ENDINGS,
+    beside,
+    by_folded_ending,
+    is_stray,
+    rename_hint,
+    session_message,
+)
 from wham_data.pipelines.readers.video_log.time_column import (
     is_unix,
     offset_line,
@@ -60,11 +69,9 @@ from wham_data.pipelines.readers.video_log.time_column import (
 from wham_data.pipelines.video import VideoLimits
 from wham_data.pipelines.video.created import created_ns
 from wham_data.schemas.clock import SECOND_NS, Nanos
-from wham_data.schemas.errors import Reason, RefusedInput, printable
+from wham_data.schemas.errors import Reason, RefusedInput, noted, printable
 from wham_data.schemas.recording import ActionTrack, FrameData, Recording
 
-LOG_ENDINGS: Final = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.gz", ".tsv", ".tsv.gz")
-JSON_LOG_ENDINGS: Final = (".json", ".json.gz")
 METADATA_ENDINGS: Final = (".toml", ".json")
 UNREAD_LOG_ENDINGS: Final = (".npz", ".npy", ".pkl", ".pickle", ".txt", ".xlsx")
 
@@ -139,10 +146,10 @@ class VideoLog:
         try:
             log = read_controller_log(log_path, metadata, space, times_ns, end_ns, recording.part)
         except RefusedInput as why:
-            if not of_json:
-                raise
-            message = f"{log_path.name}, taken for the log: {why.message}"
-            raise RefusedInput(why.reason, printable(message)) from None
+            taken = f"{log_path.name}, taken for the log: " if of_json else ""
+            understood = (*as_understood(log_path, metadata), *why.notes)
+            message = f"{taken}{why.message}"
+            raise RefusedInput(why.reason, message, notes=understood) from None
         notes = [*film_notes, *metadata.notes, *log.notes]
         if of_json:
             notes.append(printable(f"{log_path.name} is taken for the log, as there is no other"))
@@ -180,7 +187,9 @@ class VideoLog:
                 f"{seconds_text(-offset_ns)} s: taken as offset_ms = {offset_ns // 1_000_000}"
             )
         created = partial(created_ns, video, limits)
-        check_clock(log, int(times_ns[0]), end_ns, offset_ns, created)
+        with noted(notes):
+            check_clock(log, int(times_ns[0]), end_ns, offset_ns, created)
+        notes += suspicious(log.track, metadata.scales)
         film = retimed(film, first, times_ns, end_ns)
         if len(film) > 1:
             span = int(log.track.times_ns[0]), log.track.end_ns
@@ -206,14 +215,21 @@ def is_video(path: Path) -> bool:
     )
 
 
-def log_missing(video: Path) -> RefusedInput:
-    """Why a video without a log is refused."""
+def log_missing(video: Path, session: Path | None = None) -> RefusedInput:
+    """Why a video without a log is refused.
+
+    Args:
+        video: the video.
+        session: the log of several videos, of which this is one.
+    """
     wanted = ", ".join(f"{video.stem}{ending}" for ending in LOG_ENDINGS[:3])
-    message = f"no controller log beside it; looked for {wanted}{WITHOUT_LOG}"
     other = video.with_suffix(".json")
-    if other.is_file():
-        message += f" ({printable(other.name)} holds no list of rows, so it is no log)"
-    return RefusedInput(Reason.LOG_MISSING, message)
+    unlike = f" ({printable(other.name)} holds no list of rows, so it is no log)"
+    return RefusedInput(
+        Reason.LOG_MISSING,
+        f"no controller log beside it; looked for {wanted}{unlike if other.is_file() else ''}"
+        f"{session_message(video, session) if session else rename_hint(video) + WITHOUT_LOG}",
+    )
 
 
 def _shared_logs(files: tuple[Path, ...]) -> dict[Path, list[Path]]:

@@ -1,0 +1,98 @@
+"""What an ingest would do, told before anything is decoded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from wham_data.corpus import Corpus
+from wham_data.corpus.storage.locations import open_storage
+from wham_data.pipelines.align import place_steps
+from wham_data.pipelines.ingest.corpus_settings import NoneRead, bytes_per_step, corpus_info
+from wham_data.pipelines.ingest.log_in_space import project
+from wham_data.pipelines.ingest.plan import IngestPlan, planned
+from wham_data.pipelines.ingest.pseudonyms import Naming
+from wham_data.pipelines.ingest.report import DryRun
+from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
+from wham_data.pipelines.ingest.stages import open_found
+from wham_data.schemas.errors import RefusedInput
+
+NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
+ALL: Final = IngestChoices()
+
+
+def dry_run(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    settings: IngestSettings,
+    choices: IngestChoices = ALL,
+) -> DryRun:
+    """Predict what an ingest would do. Reads clocks and logs; decodes and writes nothing.
+
+    Raises:
+        NoInputsError: no recording was found.
+    """
+    plan = planned(sources, settings, choices)
+    info = corpus_info(plan, settings, Path(out), choices.reader, choices.player_key)
+    if isinstance(info, NoneRead):
+        info.check()
+        return _dry_run_of(plan, {each.path: str(each.why) for each in info.refused})
+    if open_storage(out).exists("corpus.json"):
+        corpus = Corpus.open_or_create(out, info)
+        recordings = () if choices.allow_forgotten else plan.recordings
+        plan = plan.against(corpus, barred=Naming(choices.player_key).barred(recordings, corpus))
+    refused = {refusal.path: str(refusal.why) for refusal in plan.refused}
+    readers: Counter[str] = Counter()
+    notes: dict[str, tuple[str, ...]] = {}
+    steps, source_ns = 0, 0
+    for found in plan.to_do:
+        try:
+            source = open_found(found, settings)
+            log = project(source.actions, info.action_space, settings)
+        except RefusedInput as refusal:
+            refused[found.recording.source] = str(refusal)
+            continue
+        readers[found.recording.format] += 1
+        span = None if log is None else (int(log.track.times_ns[0]), log.track.end_ns)
+        plans = place_steps(
+            source.frame_times_ns,
+            source.frame_end_ns,
+            span,
+            settings.rate,
+            settings.max_gap_ns,
+            source.cuts,
+        )
+        steps += sum(len(episode.picks) for episode in plans)
+        source_ns += source.frame_end_ns - int(source.frame_times_ns[0])
+        if source.notes:
+            notes[found.recording.source] = source.notes
+    return _dry_run_of(plan, refused, readers, source_ns, steps, bytes_per_step(info), notes)
+
+
+def _dry_run_of(
+    plan: IngestPlan,
+    refused: dict[str, str],
+    readers: Mapping[str, int] = NOTHING,
+    source_ns: int = 0,
+    steps: int = 0,
+    bytes_each: float = 0.0,
+    notes: dict[str, tuple[str, ...]] | None = None,
+) -> DryRun:
+    return DryRun(
+        found=plan.found,
+        recordings=sum(readers.values()),
+        readers=dict(sorted(readers.items())),
+        hours=source_ns / 3.6e12,
+        steps=steps,
+        estimated_bytes=round(steps * bytes_each),
+        already_there=len(plan.already),
+        duplicates=len(plan.duplicates),
+        in_quarantine=len(plan.in_quarantine),
+        forgotten=len(plan.forgotten),
+        refused=refused,
+        notes=notes or {},
+        ignored_files=len(plan.ignored),
+    )
