@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from wham_data.corpus.corpus import Corpus
 from wham_data.corpus.hold_times import Held, count_holds
 from wham_data.corpus.scan import pieces
-from wham_data.schemas.actions import Dimension
+from wham_data.schemas.actions import UNKNOWN_RANGE, Dimension
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.corpus_info import Rate
+from wham_data.schemas.manifest import kind_of_note
 
 BINS: Final = 21
 """Bins in the histogram of an axis, all equally wide. The count is odd, so rest is in the middle."""
@@ -75,9 +77,10 @@ class DirectionUse:
 class AxisUse:
     """How one stick, trigger or motion was used in the steps whose action is known.
 
-    counts    steps per bin; BINS equal bins over [low, high]; values outside count in the
-              outermost bins
-    down, up  its use below and above rest; None if its range has no such side
+    low, high  range of the dimension; for one without limits, what its values reach from 0
+    counts     steps per bin; BINS equal bins over [low, high]; values outside count in the
+               outermost bins
+    down, up   its use below and above rest; None if its range has no such side
     """
 
     name: str
@@ -129,6 +132,7 @@ class CorpusStats:
 
     known_steps  steps whose action is known
     by           amounts by "split", "game" and "player"
+    notes        counts of episodes by kind of note, the most common first
     """
 
     episodes: int
@@ -142,6 +146,7 @@ class CorpusStats:
     axes: tuple[AxisUse, ...]
     tokens: TokenUse | None
     clock: ClockUse
+    notes: Mapping[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -155,6 +160,8 @@ class CorpusSummary:
     by           amounts by "split", "game" and "license"
     quarantined  count of refused inputs
     reasons      their counts by reason code
+    noted        count of episodes with a note
+    notes        counts of episodes by kind of note, the most common first
     """
 
     episodes: int
@@ -166,6 +173,8 @@ class CorpusSummary:
     by: Mapping[str, tuple[Amount, ...]]
     quarantined: int
     reasons: Mapping[str, int]
+    noted: int
+    notes: Mapping[str, int]
 
 
 def summarize(corpus: Corpus) -> CorpusSummary:
@@ -186,6 +195,8 @@ def summarize(corpus: Corpus) -> CorpusSummary:
         by={kind: amounts(manifest, kind) for kind in ("split", "game", "license")},
         quarantined=len(refused),
         reasons=dict(counts.iter_rows()),
+        noted=int((manifest["notes"].list.len() > 0).sum()),
+        notes=notes_by_kind(manifest),
     )
 
 
@@ -193,15 +204,15 @@ def corpus_stats(corpus: Corpus) -> CorpusStats:
     """Compute all statistics. Reads every action and token once, one row group at a time."""
     manifest = with_hours(corpus)
     n_steps = int(manifest["n_steps"].sum())
-    space = corpus.info.action_space
-    buttons = [(i, d) for i, d in enumerate(space.dimensions) if d.kind == "button"]
-    axes = [(i, d) for i, d in enumerate(space.dimensions) if d.kind != "button"]
+    dimensions = _reached(corpus.scan(), corpus.info.action_space.dimensions)
+    buttons = [(i, d) for i, d in enumerate(dimensions) if d.kind == "button"]
+    axes = [(i, d) for i, d in enumerate(dimensions) if d.kind != "button"]
     found = _action_use(corpus.scan(), buttons, axes)
     known = int(found["known"] or 0)
     rate = corpus.info.rate
     held = {
         (each.way.index, each.way.sign): each
-        for each in count_holds(_actions_by_episode(corpus), space.dimensions)
+        for each in count_holds(_actions_by_episode(corpus), dimensions)
     }
     return CorpusStats(
         episodes=len(manifest),
@@ -218,7 +229,26 @@ def corpus_stats(corpus: Corpus) -> CorpusStats:
         ),
         tokens=_token_use(corpus),
         clock=_clock_use(manifest),
+        notes=notes_by_kind(manifest),
     )
+
+
+def _reached(steps: pl.LazyFrame, dimensions: tuple[Dimension, ...]) -> tuple[Dimension, ...]:
+    """The dimensions; one without limits gets the range from 0 that its values reach."""
+    without = [i for i, d in enumerate(dimensions) if max(-d.low, d.high) >= UNKNOWN_RANGE]
+    if not without:
+        return dimensions
+    values = {i: pl.col("actions").list.get(i) for i in without}
+    ends = [values[i].min().alias(f"low {i}") for i in without]
+    ends += [values[i].max().alias(f"high {i}") for i in without]
+    found = steps.select("actions").select(ends).collect(engine="streaming").row(0, named=True)
+    made = list(dimensions)
+    for i in without:
+        each = dimensions[i]
+        low = max(each.low, min(0.0, found[f"low {i}"] or 0.0))
+        high = min(each.high, max(0.0, found[f"high {i}"] or 0.0))
+        made[i] = replace(each, low=low, high=high if high > low else low + 1)
+    return tuple(made)
 
 
 def with_hours(corpus: Corpus) -> pl.DataFrame:
@@ -237,6 +267,14 @@ def amounts(manifest: pl.DataFrame, kind: str) -> tuple[Amount, ...]:
         .sort(["n_steps", kind], descending=[True, False])
     )
     return tuple(Amount(*row) for row in table.iter_rows())
+
+
+def notes_by_kind(manifest: pl.DataFrame) -> dict[str, int]:
+    """In how many episodes there is a note of each kind, the most common first."""
+    kinds: Counter[str] = Counter()
+    for notes, episodes in Counter(map(tuple, manifest["notes"].drop_nulls().to_list())).items():
+        kinds.update(dict.fromkeys(map(kind_of_note, notes), episodes))
+    return dict(sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0])))
 
 
 def _action_use(
