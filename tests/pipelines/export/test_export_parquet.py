@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -144,11 +142,8 @@ console.log(JSON.stringify(rows, plain))
 """
 
 
-def test_hyparquet_reads_the_same_rows_in_javascript(exported: Path) -> None:
-    modules = os.environ.get("WHAM_DATA_TEST_NODE_MODULES")
-    if modules is None or shutil.which("node") is None:
-        pytest.skip("WHAM_DATA_TEST_NODE_MODULES names no folder with hyparquet; `make soak` does")
-    (exported / "node_modules").symlink_to(Path(modules).resolve())
+def test_hyparquet_reads_the_same_rows_in_javascript(exported: Path, node_modules: Path) -> None:
+    (exported / "node_modules").symlink_to(node_modules)
     (exported / "read.mjs").write_text(JAVASCRIPT)
 
     read = ["node", "read.mjs", "out/val/val-00000.parquet"]
