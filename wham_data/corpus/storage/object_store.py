@@ -131,6 +131,11 @@ class ObjectStorage:
             for each in found["objects"]
         ]
 
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders directly in `folder`: those that an object lies in."""
+        found = self._ask(folder, lambda api, store: api.list_with_delimiter(store, folder))
+        return [prefix.rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"]]
+
     def list(self, folder: str) -> list[str]:
         """See `Storage.list`."""
         names = (entry.name for entry in self.entries(folder))

@@ -18,10 +18,11 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 from wham_data.corpus import Corpus
+from wham_data.corpus.storage.locations import is_url, open_storage
 from wham_data.pipelines.export.contents import (
     agreed_by,
     chosen_rows,
@@ -30,7 +31,7 @@ from wham_data.pipelines.export.contents import (
     decoder_for,
     notes_on,
 )
-from wham_data.pipelines.export.folder import ExportFolder, PartRecord
+from wham_data.pipelines.export.folder import ExportFolder, PartRecord, export_folder
 from wham_data.pipelines.export.licences import attribution, check_licences, licences_of
 from wham_data.pipelines.export.parts import (
     PartToWrite,
@@ -92,7 +93,7 @@ def export(
     Args:
         corpus: an open corpus, or its path or URL.
         to: name of the format, see `writers.WRITERS`.
-        out: folder for the data set; made if it is missing.
+        out: folder for the data set, made if it is missing; or a URL as s3://bucket/folder.
         split: export only these splits; empty: all.
         episodes: export at most this many episodes, the first by name.
         version: version of the corpus; None: the version at which it is open, or the newest.
@@ -122,7 +123,7 @@ def export(
         corpus = Corpus.open(corpus, version)
     elif version is not None:
         corpus = Corpus.open(corpus.location, version)
-    _check_apart(corpus, out)
+    _check_apart(corpus, os.fspath(out), ray_address)
     rows = chosen_rows(corpus, split, episodes)
     check_licences(rows, acknowledged=acknowledge_licence)
     conversion = conversion_for(
@@ -133,12 +134,13 @@ def export(
     for note in notes:
         watch.message(note, warning=True)
     decoder = decoder_for(corpus, tokenizer, device) if content.pictures == "decoded" else None
-    source, folder = ExportSource(corpus, conversion), ExportFolder(Path(out))
-    run = _Run(rows, source, writer, content, folder, decoder, watch)
-    with run.folder.opened(agreed_by(corpus, rows, writer, conversion, content)):
-        run.cut()
-        run.write_all(runner or LocalRunner())
-        run.describe()
+    source = ExportSource(corpus, conversion)
+    with export_folder(os.fspath(out)) as folder:
+        run = _Run(rows, source, writer, content, folder, decoder, watch)
+        with run.folder.opened(agreed_by(corpus, rows, writer, conversion, content)):
+            run.cut()
+            run.write_all(runner or LocalRunner())
+            run.describe()
     return run.report(str(out), notes, started)
 
 
@@ -395,13 +397,16 @@ def in_order(
         yield ready.pop(item.part.name)
 
 
-def _check_apart(corpus: Corpus, out: str) -> None:
-    if "://" in out:
+def _check_apart(corpus: Corpus, out: str, ray_address: str | None) -> None:
+    stored = is_url(out)
+    if stored and ray_address is not None:
         raise UsageError(
-            f"--out {out}: exports are written to a local folder; copy the folder there afterwards"
+            f"--out {out}: the machines of a cluster put their files together in a folder that they "
+            "share; export to such a folder and copy it, or leave out --ray-address"
         )
-    if "://" in corpus.location:
+    if stored != is_url(corpus.location):
         return
-    real, location = Path(os.path.realpath(out)), Path(os.path.realpath(corpus.location))
+    places = (open_storage(each).location for each in (out, corpus.location))
+    real, location = (PurePath(each if stored else os.path.realpath(each)) for each in places)
     if real.is_relative_to(location) or location.is_relative_to(real):
         raise UsageError(f"--out {out}: this is the folder of the corpus. Use another --out")

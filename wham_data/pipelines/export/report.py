@@ -14,6 +14,7 @@ FORMATS: Final = (
     "hdf5-csgo",
     "diamond",
     "oasis",
+    "parquet",
     "webdataset",
     "mds",
     "minari",
