@@ -27,6 +27,9 @@ from wham_data.schemas.errors import UsageError, WhamDataError, printable
 MOST_SQL: Final = 4_000
 """Most characters of a query. The parser of polars crashes on some queries of 8,000."""
 MOST_MESSAGE: Final = 400
+ROWS: Final = 10_000
+ROWS_WITH_PICTURES: Final = 200
+"""Rows of a row group of a Parquet file that is written; a few of them are in memory at once."""
 _BEGINS: Final = re.compile(r"(?:\s|\(|--[^\n]*\n|/\*.*?\*/)*(select|with|from)\b", re.I | re.S)
 _READS_FILES: Final = re.compile(
     r"(?:read|scan)_(?:csv|ipc|json|ndjson|parquet|avro|lines|delta|iceberg|excel|database)", re.I
@@ -156,7 +159,9 @@ def write_parquet(found: pl.LazyFrame, target: Path) -> None:
         UsageError: the query fails.
     """
     with sql_errors():
-        found.sink_parquet(target, compression="snappy", engine="streaming")
+        pictures = pl.Binary in found.collect_schema().values()
+        rows = ROWS_WITH_PICTURES if pictures else ROWS
+        found.sink_parquet(target, compression="snappy", row_group_size=rows, engine="streaming")
 
 
 @contextmanager

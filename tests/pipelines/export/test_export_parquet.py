@@ -243,10 +243,10 @@ def test_the_card_names_the_splits_that_are_there_and_every_dimension(exported: 
 
 
 def test_row_groups_hold_few_pictures(tmp_path: Path) -> None:
-    picture_corpus(tmp_path / "corpus", "vector2", 2, n_steps=600)
+    picture_corpus(tmp_path / "corpus", "vector2", 2, n_steps=150)
 
     wham_data.export(tmp_path / "corpus", to="parquet", out=tmp_path / "out")
 
     footer = pq.read_metadata(tmp_path / "out/train/train-00000.parquet")
     groups = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
-    assert groups == [1000, 200]
+    assert groups == [200, 100]

@@ -35,7 +35,7 @@ from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.corpus_info import canonical_json
 from wham_data.schemas.manifest import SPLITS
 
-ROWS: Final = 1_000
+ROWS: Final = 200
 """Most steps of a row group that holds pictures: few enough for a reader to hold in memory."""
 ROWS_WITHOUT_PICTURES: Final = 10_000
 ENDINGS: Final = {"png": "png", "jpeg": "jpg"}
