@@ -9,7 +9,7 @@ import pytest
 from makers.corpora import small_corpus
 from makers.dreams import small_checkpoint
 from makers.hub_cache import as_hub_cache, linked
-from makers.recordings import Cut, cut, digest, ingest_here
+from makers.recordings import PLAIN, Cut, cut, digest, ingest_here
 from PIL import Image
 
 from wham_data.corpus import Corpus
@@ -17,8 +17,9 @@ from wham_data.corpus.compact import compact
 from wham_data.files.found import open_regular
 from wham_data.inference.checkpoints.lightning import open_checkpoint
 from wham_data.pipelines.dream.sources import open_dream_source
+from wham_data.pipelines.ingest.inspect import Stretch, inspect
 from wham_data.pipelines.readers import discover
-from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.schemas.errors import Reason, RefusedInput, UsageError
 
 
 @pytest.fixture
@@ -186,3 +187,10 @@ def test_a_linked_checkpoint_is_called_by_the_link(tmp_path: Path) -> None:
     assert open_checkpoint(snapshot / "WHAM.ckpt").tokenizer.name == "WHAM.ckpt"
     assert open_checkpoint(tmp_path / "mine.ckpt").tokenizer.name == "mine.ckpt"
     assert open_checkpoint(tmp_path / "model" / ".." / "mine.ckpt").tokenizer.name == "mine.ckpt"
+
+
+def test_inspect_never_writes_over_a_linked_recording(recording: Path, tmp_path: Path) -> None:
+    snapshot = as_hub_cache(recording, tmp_path / "datasets--x--game")
+    for out in (snapshot / "play.mp4", snapshot.parents[1] / "blobs" / f"{1:040x}"):
+        with pytest.raises(UsageError, match=r"is a file of a recording|ends in"):
+            inspect([snapshot], out, PLAIN, Stretch())

@@ -390,9 +390,9 @@ def emit_dry_run(plan: DryRun, *, as_json: bool) -> None:
 def summary(report: IngestReport) -> str:
     """The account of a run, as a person reads it."""
     lines = [
-        f"{report.corpus}: no corpus begun, for no recording could be read"
+        f"{printable(report.corpus)}: no corpus begun, for no recording could be read"
         if report.version is None
-        else f"{report.corpus}: version {report.version}",
+        else f"{printable(report.corpus)}: version {report.version}",
         f"  found {report.found} = ingested {report.ingested} + already there {report.already_there} "
         f"+ duplicates {report.duplicates} + quarantined {report.quarantined}"
         + (f" + forgotten {report.forgotten}" if report.forgotten else "")
@@ -412,7 +412,9 @@ def summary(report: IngestReport) -> str:
         )
     if report.quarantined:
         reasons = ", ".join(f"{n} {reason}" for reason, n in report.reasons.items())
-        lines.append(f"  quarantined: {reasons}; see wham-data quarantine list {report.corpus}")
+        lines.append(
+            f"  quarantined: {reasons}; see wham-data quarantine list {printable(report.corpus)}"
+        )
         lines.append("  wham-data ingest --explain FILE shows how a recording is understood")
     return "\n".join(lines)
 
