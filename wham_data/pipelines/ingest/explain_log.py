@@ -127,7 +127,9 @@ def _explain_columns(
     found.lines.append(_rows_line(table.times_ns, counts=roles.numbered))
     if events:
         found.lines.append(f"a log of events: {roles.control} names what {roles.value} is of")
-        _explain_controls(found, table.control_names, roles, mapping, asked, spaces)
+        _explain_controls(
+            found, table.control_names, roles, mapping, asked, spaces, metadata.ignore
+        )
     elif space is not None:
         found.pairs, found.space = dict(roles.dimensions), space
     found.sure = True
@@ -147,11 +149,14 @@ def _explain_controls(
     mapping: Mapping[str, str],
     asked: ActionSpace | None,
     spaces: Sequence[ActionSpace],
+    ignore: Sequence[str],
 ) -> None:
     found.space, found.pairs = nearest_space(names, spaces)
     found.lines.append(f"controls: {_all_listed(names)}")
-    places, _, found.space = match_controls(names, mapping, asked, roles.keys)
-    pairs = zip(names, places, strict=True)
+    column = roles.control if roles.keys else None
+    meant = match_controls(names, mapping, asked, column, ignore)
+    found.space = meant.space
+    pairs = zip(names, meant.places, strict=True)
     found.pairs = {found.space.names[place]: name for name, place in pairs if place >= 0}
 
 
