@@ -382,3 +382,35 @@ def test_numbers_that_may_mean_two_keys_are_refused(
     with pytest.raises(RefusedInput, match=words) as caught:
         read_log(tmp_path, text, space=KEYS)
     assert caught.value.reason is Reason.LOG_COLUMN
+
+
+@pytest.mark.parametrize(
+    ("controls", "target"),
+    [
+        (("key_w", "mouse_dx"), "keyboard_mouse"), (("key_w", "mouse_dx"), "desktop"),
+        (("key_w", "KeyA", "Key.space"), "keyboard_mouse"), (("key_a", "VK_LSHIFT"), "desktop"),
+        (("button_A", "JOYDEVICEREMOVED"), "xinput16"), (("button_A", "pad_lost"), "xinput16"),
+    ],
+)  # fmt: skip
+def test_events_that_fit_several_spaces_are_read_in_the_one_asked_for(
+    tmp_path: Path, controls: tuple[str, ...], target: str
+) -> None:
+    rows = [f"{k * 100},{name},1" for k, name in enumerate(controls)]
+    text = "\n".join(["time_ms,control,value", *rows, f"3000,{controls[0]},0"])
+    log = read_log(tmp_path, text, space=None, target=load_space(target))
+    assert log.track.space.name == target
+    assert not [note for note in log.notes if "ignored" in note]
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [("desktop", "desktop"), ("keyboard_mouse", "keyboard_mouse"), ("xinput16", "keyboard_mouse")],
+)
+def test_keys_are_read_in_the_space_asked_for_if_it_has_them(
+    tmp_path: Path, target: str, found: str
+) -> None:
+    write_clip(tmp_path / "a.mp4", range(0, 3000, 200))
+    (tmp_path / "a.json").write_text(key_rows((0, "w", 1), (2900, "w", 0)))
+    opened = open_recording(discover([tmp_path]).recordings[0], target=load_space(target))
+    assert opened.actions is not None
+    assert opened.actions.space.name == found

@@ -82,6 +82,7 @@ def assign_columns(
     space: ActionSpace | None,
     stamps: str = "",
     at_rest: Sequence[str] = (),
+    target: ActionSpace | None = None,
 ) -> tuple[ColumnRoles, ActionSpace | None]:
     """Decide what every column of a log means.
 
@@ -100,6 +101,7 @@ def assign_columns(
             columns (the largest of several). An event log needs its controls for that: None stays.
         stamps: the only column whose type says that it holds time stamps; "": there is none.
         at_rest: dimensions that need no column; EVERY_OTHER: all, if there is a column for one.
+        target: the space of the corpus, taken where several fit alike; None: not known.
 
     Raises:
         RefusedInput: LOG_COLUMN, when a column is missing, ambiguous or there twice.
@@ -138,7 +140,7 @@ def assign_columns(
         _refuse_unused(unused, columns, meanings, space)
     if space is None:
         present = {m: column for m in meanings if (column := column_of(m)) is not None}
-        space = _space_of_columns(spaces, present, columns)
+        space = _space_of_columns(spaces, present, columns, target)
     found = {name: column_of(name) for name in space.names}
     dimensions = {name: column for name, column in found.items() if column is not None}
     action = None if dimensions else _action_column(columns, space)
@@ -215,13 +217,14 @@ def match_controls(
     space: ActionSpace | None,
     keys: str | None = None,
     ignore: Sequence[str] = (),
+    target: ActionSpace | None = None,
 ) -> Controls:
     """Decide what the controls of an event log mean.
 
     Where keys are meant (`keys`, or `space` has some), a control may be called as libraries and
     browsers call keys; see `keys_meant`. A log of keys needs no space: it is the smallest bundled
     one that has the most of them. Otherwise it is the only bundled one that has all controls; of
-    several, the one whose dimensions all the others have too.
+    several, the one whose dimensions all the others have too. The target is taken before others.
 
     Args:
         controls: their names.
@@ -229,6 +232,7 @@ def match_controls(
         space: the action space; None: any bundled one.
         keys: the column of a log of keys that names them; None: the log may have other controls.
         ignore: controls that mean nothing.
+        target: the space of the corpus; None: not known.
 
     Raises:
         RefusedInput: LOG_COLUMN, when no control, or no single space, is meant, or when a key has
@@ -241,10 +245,12 @@ def match_controls(
     meanings = set[str]().union(*(s.names for s in spaces))
     mapped, unused = _mapped_columns(tuple(named), mapping, meanings)
     meaning_of = {column: meaning for meaning, column in mapped.items()}
-    meant = [meaning_of.get(n, n if n in meanings else n.rpartition(".")[2]) for n in named]
+    nested = [n if n in meanings or PREFIX.match(n) else n.rpartition(".")[2] for n in named]
+    meant = [meaning_of.get(n, last) for n, last in zip(named, nested, strict=True)]
     notes: tuple[str, ...] = ()
     acting = [n for n in named if n and n not in ignore and not device_word(n)]
-    if keys is not None or (space is not None and any(n.startswith("key_") for n in meanings)):
+    in_space = meant if space is None else space.names
+    if keys is not None or any(name.startswith("key_") for name in in_space):
         free = [n for n, m in zip(named, meant, strict=True) if m not in meanings and n in acting]
         found = keys_meant(free, keys or "")
         notes = found.notes
@@ -259,11 +265,10 @@ def match_controls(
         }:
             _refuse_unused({column: meaning}, controls, meanings, space)
     if keys is not None and space is None:
-        space = _fewest_keys(spaces, set(meant))
+        space = _fewest_keys(spaces, set(meant), target)
     if space is None:
-        space = _space_of_controls(
-            acting, meant=[m for n, m in zip(named, meant, strict=True) if n in acting]
-        )
+        acted = [m for n, m in zip(named, meant, strict=True) if n in acting]
+        space = _space_of_controls(acting, acted, target)
     places = tuple(
         space.names.index(m) if m in space.names and n in acting else -1
         for n, m in zip(named, meant, strict=True)
@@ -278,19 +283,27 @@ def match_controls(
     return Controls(places, space, ignored, notes)
 
 
-def _fewest_keys(spaces: list[ActionSpace], meant: set[str]) -> ActionSpace:
-    """The smallest of the spaces that have the most of the controls."""
-    return min(spaces, key=lambda space: (-len(meant & set(space.names)), space.size))
+def _fewest_keys(
+    spaces: list[ActionSpace], meant: set[str], target: ActionSpace | None
+) -> ActionSpace:
+    """The smallest of the spaces that have the most of the controls, or the target, if it has."""
+    return min(
+        spaces, key=lambda space: (-len(meant & set(space.names)), space != target, space.size)
+    )
 
 
-def _space_of_controls(named: Sequence[str], meant: Sequence[str]) -> ActionSpace:
-    """The only bundled space that has all controls."""
+def _space_of_controls(
+    named: Sequence[str], meant: Sequence[str], target: ActionSpace | None
+) -> ActionSpace:
+    """The only bundled space that has all controls, or the target, if it has them."""
+    if target is not None and set(meant) <= set(target.names):
+        return target
     spaces = [load_space(name) for name in space_names()]
     fitting = within_all([s for s in spaces if set(meant) <= set(s.names)])
     if len(fitting) == 1:
         return fitting[0]
     which = listed([s.name for s in fitting]) or "no bundled space"
-    how = "say which space is meant with `actions = ...` beside the log"
+    how = "say which space is meant with --actions, or with `actions = ...` beside the log"
     if not fitting:
         how = what_to_write(*nearest_space(named, spaces))
     raise RefusedInput(Reason.LOG_COLUMN, f"{which} has the controls {listed(named)}; {how}")
@@ -360,9 +373,12 @@ def _refuse_unused(
 
 
 def _space_of_columns(
-    spaces: list[ActionSpace], present: Mapping[str, str], columns: tuple[str, ...]
+    spaces: list[ActionSpace],
+    present: Mapping[str, str],
+    columns: tuple[str, ...],
+    target: ActionSpace | None,
 ) -> ActionSpace:
-    """The largest bundled space all of whose dimensions are there."""
+    """The largest bundled space all of whose dimensions are there; of equally large ones the target."""
     whole = sorted(
         (s for s in spaces if set(s.names) <= present.keys()), key=lambda s: s.size, reverse=True
     )
@@ -370,6 +386,8 @@ def _space_of_columns(
         return whole[0]
     if whole:
         tied = [s.name for s in whole if s.size == whole[0].size]
+        if target is not None and target.name in tied:
+            return target
         raise RefusedInput(
             Reason.LOG_COLUMN,
             f"the columns fit {listed(tied)} alike; say which with `actions = ...` beside the log",

@@ -101,6 +101,7 @@ def read_controller_log(
     frame_times_ns: Nanos,
     frame_end_ns: int,
     part: str = "",
+    target: ActionSpace | None = None,
 ) -> ControllerLog:
     """Read a log, correct its clock, bring its rows into order and its values into range.
 
@@ -112,6 +113,7 @@ def read_controller_log(
             telling the time.
         frame_end_ns: when the last frame ends.
         part: of the recording: which of the log's devices it is of; "": there is one.
+        target: the space of the corpus, taken where the log fits several; None: not known.
 
     Raises:
         RefusedInput: the log cannot be read as one, or is not to be trusted.
@@ -123,7 +125,7 @@ def read_controller_log(
     if metadata.tick_rate is not None:
         mapping = ticking(file.columns, mapping)
     roles, space = assign_columns(
-        file.columns, mapping, space, file.format.time_column, metadata.at_rest
+        file.columns, mapping, space, file.format.time_column, metadata.at_rest, target
     )
     roles = _with_unit(roles, file, frame_end_ns - int(frame_times_ns[0]))
     if roles.control is not None and roles.value is not None:
@@ -132,7 +134,7 @@ def read_controller_log(
         video_ns = int(frame_times_ns[0]), frame_end_ns
         first_ns = None if metadata.start_zone is not None else video_ns[0]
         table = from_video_start(table, first_ns)
-        return _event_log(table, roles, metadata, space, video_ns)
+        return _event_log(table, roles, metadata, space, video_ns, target)
     assert space is not None
     columns = tuple(roles.dimensions[name] for name in space.names if name in roles.dimensions)
     there = next((name for name in roles.ignored if THERE.fullmatch(name)), None)
@@ -280,6 +282,7 @@ def _event_log(
     metadata: LogMetadata,
     space: ActionSpace | None,
     video_ns: tuple[int, int],
+    target: ActionSpace | None,
 ) -> ControllerLog:
     """A log with one changed control per row: states are carried forward; see `states_of`.
 
@@ -288,12 +291,12 @@ def _event_log(
 
     Args:
         table: the columns time, control and value.
-        roles, metadata, space: as for `read_controller_log`.
+        roles, metadata, space, target: as for `read_controller_log`.
         video_ns: when the video's first frame comes and its last one goes.
     """
     table, mapping, hat = split_hat(table, metadata.columns, space, metadata.hat_form)
     key_column = roles.control if roles.keys else None
-    meant = match_controls(table.control_names, mapping, space, key_column, metadata.ignore)
+    meant = match_controls(table.control_names, mapping, space, key_column, metadata.ignore, target)
     space = meant.space
     ignored = tuple(name for name in meant.ignored if name != hat)
     place = np.array(meant.places, np.int64)[table.controls]
