@@ -414,3 +414,12 @@ def test_keys_are_read_in_the_space_asked_for_if_it_has_them(
     opened = open_recording(discover([tmp_path]).recordings[0], target=load_space(target))
     assert opened.actions is not None
     assert opened.actions.space.name == found
+
+
+@pytest.mark.parametrize("column", ["scancode", "scan_code"])
+def test_scan_codes_are_read_in_pairs_only(tmp_path: Path, column: str) -> None:
+    text = f"time_ms,{column},event\n0,0x11,press\n3000,0x11,release\n"
+    with pytest.raises(RefusedInput, match='"0x11" = "key_w"'):
+        read_log(tmp_path, text, space=None)
+    log = read_log(tmp_path, text, '[columns]\n"0x11" = "key_w"\n', space=None)
+    assert held_names(log, 10) == {"key_w"}

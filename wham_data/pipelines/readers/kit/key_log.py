@@ -24,6 +24,7 @@ from wham_data.schemas.errors import Reason, RefusedInput, printable
 
 CODE_COLUMNS: Final = ("vk", "vk_code", "keycode", "key_code", "vkcode")
 VK_COLUMNS: Final = ("vk", "vk_code", "vkcode")
+SCAN_COLUMNS: Final = ("scancode", "scan_code")
 MOST_NAMED: Final = 8
 _DIGIT: Final = re.compile(r"\d", re.ASCII)
 _MOUSE_NUMBER: Final = re.compile(r"mouse_?(?:button_?)?([0-4])", re.ASCII | re.IGNORECASE)
@@ -54,13 +55,16 @@ def keys_meant(names: Sequence[str], column: str = "") -> KeysMeant:
         column: the one that holds them; `vk` means virtual-key codes, and `keyCode` numbers.
 
     Raises:
-        RefusedInput: LOG_COLUMN, a number is no such code, or all of them are codes of both kinds.
+        RefusedInput: LOG_COLUMN, a number is no such code, or all of them are codes of both kinds, or
+            they are scan codes.
     """
     column = column.rpartition(".")[2].strip().lower()
     plain = [name for name in names if is_key_code(name) and name[0] != "<"]
     digits = [name for name in names if _DIGIT.fullmatch(name)]
     coded = column in CODE_COLUMNS or (plain and len(plain) + len(digits) == len(names))
     plain += digits if coded else []
+    if column in SCAN_COLUMNS and (plain or digits):
+        raise _scan_codes([*plain, *digits])
     codes = {name: int(name, 0) for name in plain}
     buttons = _of_codes(codes, sure=column in VK_COLUMNS)
     counts_from_0 = any(m[1] == "0" for name in names if (m := _MOUSE_NUMBER.fullmatch(name)))
@@ -121,6 +125,16 @@ def _of_codes(codes: dict[str, int], *, sure: bool) -> dict[str, str]:
             f"the log, columns = {{ {pairs} }}",
         )
     return windows
+
+
+def _scan_codes(names: Sequence[str]) -> RefusedInput:
+    first = printable(names[0][:60])
+    return RefusedInput(
+        Reason.LOG_COLUMN,
+        f"the log names keys by scan codes, which differ from system to system ({first} and "
+        f"{len(names) - 1} more): pair each with its key beside the log, such as "
+        f'columns = {{ "{first}" = "key_w" }}',
+    )
 
 
 def _no_codes(names: Sequence[str]) -> RefusedInput:

@@ -338,7 +338,10 @@ def _carried(
         held
     )
     if lost:
-        notes.append(f"{', '.join(lost[:8])}: the first event is a return to rest, unknown before")
+        notes.append(
+            f"{', '.join(lost[:8])}: the first event is a return to rest, unknown before "
+            "(an event at the start would say what it was)"
+        )
     if ended:
         notes.append(f"{', '.join(ended[:8])}: one event, rest at the log's end: taken as unused")
     return values, notes
