@@ -350,6 +350,10 @@ def test_keys_that_no_space_has_are_left_out_with_a_note(tmp_path: Path, name: s
         ("key", ("119", "1073742049"), ("key_w", "key_left_shift")),
         ("key", ("9", "1073741906"), ("key_tab", "key_up")),
         ("vk", ("112", "113"), ("key_f1", "key_f2")),
+        ("vk", ("13", "49"), ("key_enter", "key_1")),
+        ("keyCode", ("97", "13"), ("key_numpad_1", "key_enter")),
+        ("key", ("32", "27"), ("key_space", "key_escape")),
+        ("key", ("13", "38"), ("key_enter", "key_up")),
         ("key", ("112", "160"), ("key_f1", "key_left_shift")),
         ("key", ("Mouse0", "Mouse1"), ("mouse_left", "mouse_right")),
     ],
@@ -369,6 +373,9 @@ def test_numbers_mean_what_all_of_them_can_mean(
     [
         (("119", "32"), "may be Windows virtual-key codes"),
         (("97", "100"), "may be Windows virtual-key codes"),
+        (("13", "49"), "or those of another system"),  # W and the space bar of macOS
+        (("17", "57"), "or those of another system"),  # the same of Linux
+        (("17", "32"), "or those of another system"),  # W and D of Linux
         (("87", "16777217"), "no Windows virtual-key codes"),
         (("87", "3"), "no Windows virtual-key codes"),
         (("w", "300"), "no Windows virtual-key codes"),

@@ -25,6 +25,11 @@ from wham_data.schemas.errors import Reason, RefusedInput, printable
 CODE_COLUMNS: Final = ("vk", "vk_code", "keycode", "key_code", "vkcode")
 VK_COLUMNS: Final = ("vk", "vk_code", "vkcode")
 SCAN_COLUMNS: Final = ("scancode", "scan_code")
+BROWSER_COLUMN: Final = "keyCode"
+TELLING: Final = frozenset((*range(65, 91), *range(37, 41), *range(160, 255)))
+"""Virtual-key codes by which a log is known to have such: letters, arrows, and those that others lack."""
+ALIKE: Final = frozenset((27, 32))
+"""Escape and the space bar, which are the same in ASCII."""
 MOST_NAMED: Final = 8
 _DIGIT: Final = re.compile(r"\d", re.ASCII)
 _MOUSE_NUMBER: Final = re.compile(r"mouse_?(?:button_?)?([0-4])", re.ASCII | re.IGNORECASE)
@@ -48,7 +53,8 @@ def keys_meant(names: Sequence[str], column: str = "") -> KeysMeant:
     """Decide what the controls of a key log mean.
 
     Numbers are Windows virtual-key codes, or those of SDL where some of them are 2^30 and more. Digits
-    are codes too where all controls are numbers and one has two digits, or in a column of codes.
+    are codes too where all controls are numbers and one has two digits, or in a column of codes. The
+    codes of Linux and macOS look like Windows', but few of their letters do.
 
     Args:
         names: the controls that nobody has paired with buttons.
@@ -58,7 +64,9 @@ def keys_meant(names: Sequence[str], column: str = "") -> KeysMeant:
         RefusedInput: LOG_COLUMN, a number is no such code, or all of them are codes of both kinds, or
             they are scan codes.
     """
-    column = column.rpartition(".")[2].strip().lower()
+    column = column.rpartition(".")[2].strip()
+    sure = column == BROWSER_COLUMN or column.lower() in VK_COLUMNS
+    column = column.lower()
     plain = [name for name in names if is_key_code(name) and name[0] != "<"]
     digits = [name for name in names if _DIGIT.fullmatch(name)]
     coded = column in CODE_COLUMNS or (plain and len(plain) + len(digits) == len(names))
@@ -66,7 +74,7 @@ def keys_meant(names: Sequence[str], column: str = "") -> KeysMeant:
     if column in SCAN_COLUMNS and (plain or digits):
         raise _scan_codes([*plain, *digits])
     codes = {name: int(name, 0) for name in plain}
-    buttons = _of_codes(codes, sure=column in VK_COLUMNS)
+    buttons = _of_codes(codes, sure=sure)
     counts_from_0 = any(m[1] == "0" for name in names if (m := _MOUSE_NUMBER.fullmatch(name)))
     odd = list[str]()
     for name in names:
@@ -123,6 +131,20 @@ def _of_codes(codes: dict[str, int], *, sure: bool) -> dict[str, str]:
             f"the numbers of keys may be Windows virtual-key codes ({first} is {windows[first]}) or ASCII "
             f"({first} is {sdl[first]}): call the column vk if they are the former; else pair them beside "
             f"the log, columns = {{ {pairs} }}",
+        )
+    if (
+        codes
+        and not sure
+        and not TELLING.intersection(codes.values())
+        and {*codes.values()} - ALIKE
+    ):
+        first = next(iter(codes))
+        pairs = ", ".join(f'"{name}" = "{windows[name]}"' for name in list(codes)[:MOST_NAMED])
+        raise RefusedInput(
+            Reason.LOG_COLUMN,
+            f"the numbers of keys may be Windows virtual-key codes ({first} is {windows[first]}) or those of "
+            "another system, for no letter and no arrow is among them: call the column vk if they are the "
+            f"former; else pair them beside the log, as in columns = {{ {pairs} }}",
         )
     return windows
 
