@@ -170,8 +170,9 @@ def test_two_pads_in_turn_without_a_column_for_them_are_refused(
     hands = [np.sin(np.arange(120)[:, None] / 9 + np.arange(4) + pad) for pad in (0, 2)]
     both = np.stack(hands, axis=1).reshape(240, 4)
     names = ("left_stick_x", "left_stick_y", "right_stick_x", "right_stick_y")
-    why = refused(tmp_path, sampled(times_ms, **dict(zip(names, both.T, strict=True))))
-    assert "two devices in turn" in why.message
+    text = sampled(times_ms, **dict(zip(names, both.T, strict=True)))
+    assert "two devices in turn" in refused(tmp_path, text).message
+    assert len(read_log(tmp_path, text, 'ignore = ["device"]\n').track.times_ns) == 240
 
 
 @pytest.mark.parametrize("names", [("button_A",), ("button_A", "left_stick_x")])

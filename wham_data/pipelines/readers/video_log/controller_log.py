@@ -255,11 +255,12 @@ def _sampled_log(
     values, clamped, scale_notes = brought_to_scale(
         space, values, np.ones(values.shape, np.bool_), scales_of(roles, metadata)
     )
-    if of_two_pads(values):
+    if "device" not in metadata.ignore and of_two_pads(values):
         raise RefusedInput(
             Reason.LOG_COLUMN,
             "rows seem to be of two devices in turn: every other row is alike, and neighbours are not; "
-            "keep one device per log, or name the device in a column `device`",
+            "keep one device per log, or name the device in a column `device`; if it is one, say "
+            'ignore = ["device"]',
         )
     keep, times_ns, duplicate_notes = of_one_time(
         times_ns, rows, values, frames, space.of_kind("delta")

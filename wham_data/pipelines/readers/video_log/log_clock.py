@@ -32,6 +32,7 @@ COARSEST_TICK_NS: Final = SECOND_NS // 10
 FEWEST_INTERLEAVED: Final = 16
 SPLIT_RATIO: Final = 0.25
 FEWEST_IN_TURN: Final = 3
+FEWEST_PAIRS: Final = 4
 
 
 def unwrapped(times_ns: Nanos, *, sampled: bool = False) -> tuple[Nanos, list[str]]:
@@ -171,7 +172,7 @@ def each_twice(same: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     """
     starts = np.flatnonzero(np.append(True, ~same))
     runs = np.diff(np.append(starts, len(same) + 1))
-    if len(same) < 1 or (runs[:-1] % 2).any() or np.median(runs) != 2:
+    if len(runs) < FEWEST_PAIRS or (runs[:-1] % 2).any() or np.median(runs) != 2:
         return None
     place = np.arange(len(same) + 1) - np.repeat(starts, runs)
     second: NDArray[np.bool_] = place % 2 == 1
@@ -212,6 +213,7 @@ def of_one_time(
     here = np.flatnonzero(~keep)
     known = np.isfinite(values)
     differs = ((values[here - 1] != values[here]) & (known[here - 1] | known[here])).any(axis=1)
+    unlike = "two different ones"
     if frames is not None:
         differs |= frames[here - 1] != frames[here]
     moves = (values[here][:, motions] != 0).any(axis=1)
@@ -231,10 +233,11 @@ def of_one_time(
             once[once] = kept
             return once, times, [f"{int(second.sum())} duplicate rows dropped", *notes]
         differs |= moves
+        unlike = "two that move" if moves[np.argmax(differs)] else unlike
     if not differs.any():
         return keep, times_ns[keep], [f"{len(here)} duplicate rows dropped"]
     first = int(here[np.argmax(differs)])
-    at = f"two different ones at {times_ns[first] / SECOND_NS:.9g} s"
+    at = f"{unlike} at {times_ns[first] / SECOND_NS:.9g} s"
     starts = np.flatnonzero(keep)
     tick_ns = typical_interval(times_ns[starts])
     if (rows[here[differs]] - rows[here[differs] - 1] != 1).any() or (
