@@ -56,7 +56,10 @@ from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings  #
 from wham_data.pipelines.readers import open_recording  # noqa: E402
 from wham_data.pipelines.run.runner import LocalRunner  # noqa: E402
 from wham_data.pipelines.video import VideoLimits  # noqa: E402
-from wham_data.schemas.actions import load_space  # noqa: E402
+from wham_data.schemas.actions import (
+    ActionSpace,
+    load_space,
+)
 from wham_data.schemas.errors import Reason, WhamDataError  # noqa: E402
 from wham_data.schemas.mask import Mask  # noqa: E402
 from wham_data.schemas.recording import OpenRecording, Recording  # noqa: E402
@@ -164,10 +167,11 @@ def open_here(
     options: Sequence[tuple[str, str]],
     masks: Sequence[Mask],
     decoding: DecodeLimits,
+    target: ActionSpace | None,
 ) -> OpenRecording:
     """What `open_isolated` does, without a process of its own."""
     del decoding
-    return open_recording(recording, limits, max_gap_ns, dict(options), tuple(masks))
+    return open_recording(recording, limits, max_gap_ns, dict(options), tuple(masks), target)
 
 
 def inspected(out: Path) -> dict[str, Any]:

@@ -119,6 +119,17 @@ def test_sound_values_are_left_as_they_are(tmp_path: Path, columns: dict[str, Co
         ({"left_stick_x": [-25356] + [0] * (ROWS - 1)}, ("left_stick_x", "-25356")),
         ({"trigger_RT": pulls() - 0.04}, ("trigger_RT", "-0.04")),
         ({"trigger_LT": 180 * pulls()}, ("trigger_LT", "0 to 180")),
+        ({"trigger_LT": np.rint(180 * pulls())}, ("range = [0, 255]",)),
+        ({"trigger_LT": np.rint(700 * pulls())}, ("range = [0, 1023]",)),
+        ({name: np.rint(128 + 25 * w) for name, w in tilts().items()}, ("range = [0, 255]",)),
+        ({name: np.rint(16384 * w) for name, w in tilts().items()}, ("range = [-32768, 32767]",)),
+        ({name: 0.5 + 0.15 * w for name, w in tilts().items()}, ("range = [0, 1]",)),
+        ({name: np.full(ROWS, 0.5) for name in tilts()}, ("range = [0, 1]",)),
+        ({name: np.full(ROWS, 128) for name in tilts()}, ("range = [0, 255]",)),
+        ({name: np.rint(100 * w) for name, w in tilts().items()}, ("range = [-100, 100]",)),
+        ({name: 1.3 * w for name, w in tilts().items()}, ("left_stick_x", "range = [?, ?]")),
+        ({"trigger_LT": tilts()["left_stick_x"]}, ("two triggers", "a column of its own")),
+        ({"trigger_LT": 1 - 1.8 * pulls()}, ("range = [-1, 1], invert = true",)),
     ],
 )
 def test_what_is_neither_a_known_scale_nor_a_small_overshoot_is_refused(
@@ -128,6 +139,79 @@ def test_what_is_neither_a_known_scale_nor_a_small_overshoot_is_refused(
         read_log(tmp_path, sampled(TIMES_MS, **columns))
     assert caught.value.reason is Reason.LOG_RANGE
     assert all(word in caught.value.message for word in words), caught.value.message
+
+
+def squeezes() -> dict[str, Column]:
+    """Two triggers at rest, pulled in turn."""
+    return {"trigger_LT": pulls(), "trigger_RT": np.roll(pulls(), 40)}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "whole"), [(0, 1, False), (-1, 1, False), (0, 255, True), (0, 1023, True)]
+)
+def test_triggers_that_rest_where_they_are_pulled_are_refused_with_the_lines_to_write(
+    tmp_path: Path, low: float, high: float, whole: bool
+) -> None:
+    raw = {name: high - w * (high - low) for name, w in squeezes().items()}
+    text = sampled(TIMES_MS, **{n: np.rint(w).astype(int) if whole else w for n, w in raw.items()})
+    with pytest.raises(RefusedInput) as caught:
+        read_log(tmp_path, text)
+    lines = [f"{name} = {{ range = [{low}, {high}], invert = true }}" for name in squeezes()]
+    assert all(line in caught.value.message for line in lines), caught.value.message
+
+    for toml in ("\n".join(lines), "\n".join(f"{n} = {{ invert = true }}" for n in squeezes())):
+        log = read_log(tmp_path, text, f"[columns]\n{toml}\n")
+        for name, wave in squeezes().items():
+            assert np.allclose(column(log, name), wave, atol=0.003)
+
+
+@pytest.mark.parametrize("held", [pulls() * 0, np.full(ROWS, 1.0), pulls()])
+def test_one_trigger_may_be_held_as_a_car_is_driven(tmp_path: Path, held: Column) -> None:
+    log = read_log(
+        tmp_path, sampled(TIMES_MS, trigger_RT=1 - pulls() / 2, trigger_LT=held * pulls())
+    )
+    assert np.allclose(column(log, "trigger_RT"), 1 - pulls() / 2)
+
+
+@pytest.mark.parametrize("turned", [("left_stick_y",), ("left_stick_y", "right_stick_y"), STICKS])
+@pytest.mark.parametrize(
+    ("low", "high", "whole"),
+    [(0, 1, False), (0, 255, True), (-128, 127, True), (-32768, 32767, True), (-1, 1, False)],
+)
+def test_a_control_declared_to_grow_the_other_way_is_still_brought_to_scale(
+    tmp_path: Path, low: float, high: float, whole: bool, turned: tuple[str, ...]
+) -> None:
+    raw = {}
+    for name, wave in tilts().items():
+        raw[name] = low + ((-wave if name in turned else wave) + 1) / 2 * (high - low)
+        raw[name] = np.rint(raw[name]).astype(int) if whole else raw[name]
+    toml = "[columns]\n" + "".join(f"{name} = {{ invert = true }}\n" for name in turned)
+    log = read_log(tmp_path, sampled(TIMES_MS, **raw), toml)
+    for name, wave in tilts().items():
+        assert np.allclose(column(log, name), wave, atol=0.009)
+
+
+@pytest.mark.parametrize("held", ["left_stick_x", "left_stick_y", "right_stick_y"])
+@pytest.mark.parametrize("at", [1.0, -0.5, 0.7])
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 255)])
+def test_one_stick_that_is_held_does_not_hide_the_scale_of_the_others(
+    tmp_path: Path, low: float, high: float, held: str, at: float
+) -> None:
+    moves = tilts() | {held: np.full(ROWS, at)}
+    raw = {name: low + (wave + 1) / 2 * (high - low) for name, wave in moves.items()}
+    raw = {name: np.rint(wave) if high > 1 else wave for name, wave in raw.items()}
+    log = read_log(tmp_path, sampled(TIMES_MS, **raw))
+    for name, wave in moves.items():
+        assert np.allclose(column(log, name), wave, atol=0.005)
+
+
+@pytest.mark.parametrize("rest", [127, 128])
+def test_a_byte_stick_rests_at_both_numbers_in_the_middle(tmp_path: Path, rest: int) -> None:
+    lines = [f"0,left_stick_x,{rest}", "300,left_stick_y,255", "400,left_stick_y,0"]
+    lines += [f"500,left_stick_y,{rest}", f"900,right_stick_x,{rest}", f"3990,left_stick_x,{rest}"]
+    log = read_log(tmp_path, events(*lines))
+    assert column(log, "left_stick_y").tolist() == [0, 1, -1, 0, 0, 0]
+    assert np.isnan(column(log, "right_stick_x")[:4]).all(), "it came to rest, so it was elsewhere"
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ from wham_data.pipelines.readers.kit.options import (
 from wham_data.pipelines.readers.kit.placement import Placement
 from wham_data.pipelines.run.progress import Silent
 from wham_data.pipelines.video import VideoLimits, decode_image, encode_jpeg
-from wham_data.schemas.actions import load_space
+from wham_data.schemas.actions import ActionSpace, load_space
 from wham_data.schemas.clock import SECOND_NS, Index
 from wham_data.schemas.errors import NoInputsError, Reason, RefusedInput, UsageError
 from wham_data.schemas.mask import Mask
@@ -262,8 +262,9 @@ def open_here(
     options: tuple[tuple[str, str], ...],
     masks: tuple[Mask, ...],
     decoding: DecodeLimits,  # noqa: ARG001  for a process that there is not
+    target: ActionSpace | None,
 ) -> OpenRecording:
-    return readers.open_recording(recording, limits, max_gap_ns, dict(options), masks)
+    return readers.open_recording(recording, limits, max_gap_ns, dict(options), masks, target)
 
 
 @pytest.fixture

@@ -47,6 +47,12 @@ def notes_on(space: str, declared: tuple[str, ...] = (), **columns: ArrayLike) -
             0.3 + 0.2 * PLAYED**2,
             "right_y never rests: it is between 0.3 and 0.5",
         ),
+        (
+            "xinput",
+            "right_trigger",
+            np.where((np.arange(ROWS) + 50) % 100 > 30, 1.0, 0.0),
+            "right_trigger is pulled all the way in",
+        ),
         ("keyboard_mouse", "mouse_dx", 640 + 300 * WALK, "mouse_dx looks like a position"),
         ("desktop", "mouse_dy", 360 + 200 * WALK, "mouse_dy looks like a position on the screen"),
         ("xinput", "left_y", -np.abs(PLAYED), "if it grows downwards in the log"),

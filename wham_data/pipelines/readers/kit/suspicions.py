@@ -53,6 +53,7 @@ def suspicious(track: ActionTrack, declared: Collection[str] = ()) -> list[str]:
             stuck = _stuck(dimension, values, weights)
             sure = stuck or dimension.name in declared
             notes += stuck if sure else _upside_down(dimension, values, weights)
+            notes += [] if sure else _held_down(dimension, values, weights)
     return notes
 
 
@@ -77,6 +78,20 @@ def _stuck(
     return [
         f"suspicious: {name} never rests: it is between {low:g} and {high:g} all the time; is it on "
         "another scale, or something else?"
+    ]
+
+
+def _held_down(
+    dimension: Dimension, values: NDArray[np.float64], weights: NDArray[np.float64]
+) -> list[str]:
+    """A trigger that is pulled as the log begins and ends, and most of the time: it may rest there."""
+    pulled = values >= AT_END * dimension.high
+    share = float(weights[pulled].sum())
+    if dimension.kind != "trigger" or not (pulled[0] and pulled[-1]) or share <= PUSHED:
+        return []
+    return [
+        f"suspicious: {dimension.name} is pulled all the way in {share:.0%} of the time, as the log begins "
+        f"and as it ends: if it rests there, write {dimension.name} = {{ invert = true }} under [columns]"
     ]
 
 

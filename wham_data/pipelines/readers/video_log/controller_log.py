@@ -30,6 +30,7 @@ from wham_data.pipelines.readers.video_log.frame_numbers import counts_as_many, 
 from wham_data.pipelines.readers.video_log.log_clock import (
     event_order,
     of_one_time,
+    of_two_pads,
     sampled_order,
     unwrapped,
 )
@@ -38,6 +39,7 @@ from wham_data.pipelines.readers.video_log.log_metadata import LogMetadata
 from wham_data.pipelines.readers.video_log.log_rows import (
     THERE,
     held_between,
+    hushed,
     in_nanoseconds,
     lapses,
     one_button_each,
@@ -64,7 +66,7 @@ from wham_data.pipelines.readers.video_log.time_column import (
     unit_in_row,
 )
 from wham_data.schemas.actions import ActionSpace
-from wham_data.schemas.clock import Index, Nanos
+from wham_data.schemas.clock import SECOND_NS, Index, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.recording import ActionTrack
 
@@ -245,7 +247,7 @@ def _sampled_log(
         tics = _tics(table.numbers[:, space.size])
     notes = [*table.notes, *_ignored_note("columns", roles.ignored)]
     notes += _check_finite(values, space)
-    unwrapped_ns, wrap_notes = unwrapped(table.times_ns)
+    unwrapped_ns, wrap_notes = unwrapped(table.times_ns, sampled=True)
     times_ns = correct_clock(unwrapped_ns, metadata.offset_ns, metadata.drift_ppm)
 
     rows, order_notes = sampled_order(times_ns)
@@ -255,20 +257,38 @@ def _sampled_log(
     values, clamped, scale_notes = brought_to_scale(
         space, values, np.ones(values.shape, np.bool_), scales_of(roles, metadata)
     )
-    keep, times_ns, duplicate_notes = of_one_time(times_ns, rows, values, frames)
+    if "device" not in metadata.ignore and of_two_pads(values):
+        raise RefusedInput(
+            Reason.LOG_COLUMN,
+            "rows seem to be of two devices in turn: every other row is alike, and neighbours are not; "
+            "keep one device per log, or name the device in a column `device`; if it is one, say "
+            'ignore = ["device"]',
+        )
+    keep, times_ns, duplicate_notes = of_one_time(
+        times_ns, rows, values, frames, space.of_kind("delta")
+    )
     values = values[keep]
     frames = frames[keep] if frames is not None else None
     tics = tics[keep] if tics is not None else None
+    held, hold_notes = held_between(times_ns, values, metadata.hold)
+    lapse_ns = np.zeros(0, np.int64)
+    if not held and metadata.hold is None and tics is None:
+        lapse_ns = hushed(times_ns, values)
+    if len(lapse_ns):
+        notes.append(
+            f"{len(lapse_ns)} silences of a quarter of a second or more in a log of steady rows, the first at "
+            f"{lapse_ns[0] / SECOND_NS:.3f} s: what was held is not known (hold = true says otherwise)"
+        )
     if len(table.devices):
         devices = table.devices[rows][keep]
-        lapse_ns = lapses(times_ns, devices)
+        lapse_ns = np.union1d(lapse_ns, lapses(times_ns, devices))
+        notes += [f"the device is replaced {int(np.count_nonzero(np.diff(devices)))} times"]
+    if len(lapse_ns):
         order = np.argsort(np.append(times_ns, lapse_ns), kind="stable")
         times_ns = np.append(times_ns, lapse_ns)[order]
         values = np.vstack([values, np.full((len(lapse_ns), space.size), np.nan)])[order]
         frames = None if frames is None else np.append(frames, np.full(len(lapse_ns), -1))[order]
-        tics = tics if tics is None or not len(lapse_ns) else None
-        notes += [f"the device is replaced {int(np.count_nonzero(np.diff(devices)))} times"]
-    held, hold_notes = held_between(times_ns, values, metadata.hold)
+        tics = None
     most_ns = None if held else DEFAULT_MAX_GAP_NS
     track = ActionTrack(space, times_ns, values, int(times_ns[-1]), most_ns, clamped)
     notes += [*wrap_notes, *order_notes, *duplicate_notes, *scale_notes]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wham_data.pipelines.align import latest_at
 from wham_data.pipelines.readers.kit.column_guesses import text
 from wham_data.pipelines.readers.kit.key_names import is_sign, key_in_log
-from wham_data.pipelines.readers.video_log.log_clock import strictly_rising, unwrapped
+from wham_data.pipelines.readers.video_log.log_clock import each_twice, strictly_rising, unwrapped
 from wham_data.pipelines.readers.video_log.log_table import LogTable
 from wham_data.pipelines.readers.video_log.log_words import listed
 from wham_data.schemas.actions import ActionSpace
@@ -216,15 +216,16 @@ def _whose_release(sign: str, keys: Sequence[str]) -> RefusedInput:
 
 
 def without_repeated(events: Events, motions: frozenset[int]) -> tuple[Events, list[str]]:
-    """Drop events that say what the line above says; of motion only where every line is doubled."""
+    """Drop events that say what the line above says; of motion only where every line stands twice."""
     same = (np.diff(events.times_ns) == 0) & (np.diff(events.places) == 0)
     same &= events.values[1:] == events.values[:-1]
-    if 2 * int(same.sum()) < len(events.times_ns) - 1:
-        same &= ~np.isin(events.places[1:], list(motions))
-    if not same.any():
+    moves = np.isin(events.places[1:], list(motions)) & (events.values[1:] != 0)
+    again = each_twice(same) if (same & moves).any() else None
+    if again is None:
+        again = np.append(False, same & ~moves)
+    if not again.any():
         return events, []
-    keep = np.append(True, ~same)
-    return events.only(keep), [f"{int(same.sum())} duplicate rows dropped"]
+    return events.only(~again), [f"{int(again.sum())} duplicate rows dropped"]
 
 
 def states_of(

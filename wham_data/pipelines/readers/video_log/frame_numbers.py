@@ -21,7 +21,8 @@ def misfit(numbers: Index, times_ns: Nanos, frame_times_ns: Nanos, frame_end_ns:
     """Why a column of frame numbers is not that of this video; None where it is.
 
     It is if it names the video's frames from the first to the last, give or take 1 %, or if the
-    container's clock agrees with it. A game's own counter does neither.
+    container's clock agrees with it. A game's own counter does neither. Where it is two frames off or
+    more and the log lasts as long as the video, the container's clock is sound: then it has to agree.
 
     Args:
         numbers: int64 [R], the frame of each row, -1 where the log does not say.
@@ -38,15 +39,23 @@ def misfit(numbers: Index, times_ns: Nanos, frame_times_ns: Nanos, frame_end_ns:
     if len(named) < 2:
         return f"column frame names {len(named)} frames, the video has {count}"
     first, last = int(named.min()), int(named.max())
+    video_ns = frame_end_ns - int(frame_times_ns[0])
+    log_ns = int(times_ns[-1] - times_ns[0])
     if last < count and counts_as_many(first, last, count):
-        return None
+        exact = max(first, count - 1 - last) <= 1
+        sound = abs(log_ns - video_ns) <= max(MOST_ASTRAY_NS, video_ns // 100)
+        if exact or not sound or _keeps_step(named, since, frame_times_ns):
+            return None
+        return (
+            f"column frame counts {last - first + 1} frames where the video's clock has {count}, and the "
+            "log lasts as long as the video: another counter"
+        )
     if last < count:
         slack_ns = max(2 * typical_interval(frame_times_ns), MOST_ASTRAY_NS)
-        if (np.abs(frame_times_ns[named] - since) <= slack_ns).all():
+        near = (np.abs(frame_times_ns[named] - since) <= slack_ns).all()
+        if near and _keeps_step(named, since, frame_times_ns):
             return None
     found = f"column frame names frames {first} to {last}, the video has {count}"
-    log_ns = int(times_ns[-1] - times_ns[0])
-    video_ns = frame_end_ns - int(frame_times_ns[0])
     if last < count and abs(log_ns - video_ns) > 0.1 * video_ns:
         raise RefusedInput(
             Reason.LOG_CLOCK,
@@ -55,6 +64,12 @@ def misfit(numbers: Index, times_ns: Nanos, frame_times_ns: Nanos, frame_end_ns:
             'numbers the frames of this video, else ignore = ["frame"]',
         )
     return found
+
+
+def _keeps_step(named: Index, since: Nanos, frame_times_ns: Nanos) -> bool:
+    """Whether frames pass as quickly in the log as on the container's clock, from first to last row."""
+    spent_ns = int(frame_times_ns[named[-1]] - frame_times_ns[named[0]])
+    return abs(int(since[-1] - since[0]) - spent_ns) <= 2 * typical_interval(frame_times_ns)
 
 
 def counts_as_many(first: int, last: int, frames: int) -> bool:

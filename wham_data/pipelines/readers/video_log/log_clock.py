@@ -23,31 +23,44 @@ COUNTERS_NS: Final[dict[str, int]] = {
     "32-bit counter of 100 ns": (1 << 32) * 100,
     "16-bit counter of milliseconds": (1 << 16) * 1_000_000,
 }
-MOST_SILENCE_NS: Final = 10 * SECOND_NS
+MOST_SILENCE_NS: Final = 60 * SECOND_NS
+LONG_COUNTER_NS: Final = 24 * 3600 * SECOND_NS
+MOST_LONG_SILENCE_NS: Final = 3600 * SECOND_NS
 LATE_WRITER_NS: Final = 2_000_000
 SHUFFLED_SHARE: Final = 0.1
 COARSEST_TICK_NS: Final = SECOND_NS // 10
 FEWEST_INTERLEAVED: Final = 16
 SPLIT_RATIO: Final = 0.25
+FEWEST_IN_TURN: Final = 3
+FEWEST_PAIRS: Final = 4
 
 
-def unwrapped(times_ns: Nanos) -> tuple[Nanos, list[str]]:
+def unwrapped(times_ns: Nanos, *, sampled: bool = False) -> tuple[Nanos, list[str]]:
     """Undo the wraps of a counter: it falls from the end of its range to the start of it.
+
+    A log that was begun anew falls to its first time again: within a day, that is no wrap unless the
+    next row came in time. In a sampled log, a counter of 16 bits has to be in time in any case.
 
     Args:
         times_ns: int64 [N], in the order of the file, on the log's own clock.
+        sampled: rows come at regular times.
 
     Returns:
         The times, rising over the wraps, and a note where there was one.
     """
     falls = np.flatnonzero(np.diff(times_ns) < 0) + 1
+    before, after = times_ns[falls - 1], times_ns[falls]
+    in_time_ns = 2 * typical_interval(times_ns)
     for name, wrap_ns in COUNTERS_NS.items():
-        silence_ns = min(MOST_SILENCE_NS, wrap_ns >> 6)
-        before, after = times_ns[falls - 1], times_ns[falls]
+        long = wrap_ns > LONG_COUNTER_NS
+        silence_ns = MOST_LONG_SILENCE_NS if long else min(MOST_SILENCE_NS, wrap_ns >> 6)
         passed = after - before + wrap_ns
         low = np.where(after < -silence_ns, -(wrap_ns // 2), 0)
         wraps = (passed >= 0) & (passed <= silence_ns) & (after >= low)
         wraps &= after - low <= silence_ns
+        if not long:
+            short = sampled and wrap_ns == COUNTERS_NS["16-bit counter of milliseconds"]
+            wraps &= (passed <= in_time_ns) | ((after != times_ns[0]) & (not short))
         if wraps.any():
             rows = falls[wraps]
             turns = np.zeros(len(times_ns), np.int64)
@@ -75,7 +88,7 @@ def sampled_order(times_ns: Nanos) -> tuple[Index, list[str]]:
     order = np.argsort(times_ns, kind="stable")
     shuffled = len(falls) > max(2, SHUFFLED_SHARE * len(times_ns))
     if not shuffled and not _swapped(times_ns, falls):
-        raise _set_back(times_ns, int(falls[0]))
+        raise _set_back(times_ns, int(falls[0]), typical_interval(times_ns))
     return order, [f"rows were not in time order: sorted ({len(falls)} steps back)"]
 
 
@@ -92,13 +105,22 @@ def _swapped(times_ns: Nanos, falls: Index) -> bool:
     return bool((2 * gaps >= typical).all() and (gaps <= 2 * typical).all())
 
 
-def _set_back(times_ns: Nanos, row: int) -> RefusedInput:
-    back_s = (int(times_ns[row - 1]) - int(times_ns[row])) / SECOND_NS
+def _set_back(times_ns: Nanos, row: int, usual_ns: int = 0) -> RefusedInput:
+    """Why a clock that was set back is refused, and by how much where rows come every `usual_ns`."""
+    fell_ns = int(times_ns[row - 1]) - int(times_ns[row])
+    about = f", so by about {_amount(fell_ns + usual_ns)}" if usual_ns > 0 else ""
     return RefusedInput(
         Reason.LOG_CLOCK,
-        f"the clock was set back: row {row + 1} is {back_s:g} s before the row above it. Cut the "
-        "recording there, or, if only the order of the rows is wrong, sort them by time",
+        f"the clock was set back: row {row + 1} is {_amount(fell_ns)} before the row above it{about}. "
+        "Cut the recording there, or, if only the order of the rows is wrong, sort them by time",
     )
+
+
+def _amount(span_ns: int) -> str:
+    """A span in words: under 10 s in ms, to the microsecond."""
+    if span_ns < 10 * SECOND_NS:
+        return f"{round(span_ns / 1e6, 3):g} ms"
+    return f"{round(span_ns / SECOND_NS, 3):.12g} s"
 
 
 def event_order(times_ns: Nanos, controls: Index) -> tuple[Index, Nanos, list[str]]:
@@ -138,19 +160,45 @@ def strictly_rising(times_ns: Nanos) -> Nanos:
     return rising
 
 
+def each_twice(same: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """The second of each two rows, where every row of a log stands in it twice; else None.
+
+    Args:
+        same: bool [N - 1], each row but the first repeats the one above, its time as well.
+
+    Returns:
+        bool [N]. Of runs of equal rows all are even (but the last, which may be cut off) and most are
+        of two: equal motion within one tick of a coarse clock makes runs of any length.
+    """
+    starts = np.flatnonzero(np.append(True, ~same))
+    runs = np.diff(np.append(starts, len(same) + 1))
+    if len(runs) < FEWEST_PAIRS or (runs[:-1] % 2).any() or np.median(runs) != 2:
+        return None
+    place = np.arange(len(same) + 1) - np.repeat(starts, runs)
+    second: NDArray[np.bool_] = place % 2 == 1
+    return second
+
+
 def of_one_time(
-    times_ns: Nanos, rows: Index, values: NDArray[np.float64], frames: Index | None
+    times_ns: Nanos,
+    rows: Index,
+    values: NDArray[np.float64],
+    frames: Index | None,
+    motions: Index,
 ) -> tuple[NDArray[np.bool_], Nanos, list[str]]:
     """What becomes of rows of one time: which are kept, when they were, and a note.
 
-    Identical rows are one row. Rows that differ and follow one another in the file were written
-    within one tick of a coarse clock: they keep their order and are spread over the tick.
+    Identical rows are one row, unless they tell motion: that adds up, and rows of equal motion are
+    dropped only where every row of the log stands there twice. Rows that differ or move and follow one
+    another in the file were written within one tick of a coarse clock: they keep their order and are
+    spread over the tick.
 
     Args:
         times_ns: int64 [N], sorted.
         rows: int64 [N], where in the file each row stands.
         values: float64 [N, A].
         frames: int64 [N], frame numbers; None: the log names none.
+        motions: int64 [M], the columns of `values` that are motion.
 
     Returns:
         bool [N], the times of the kept rows, strictly increasing, and notes.
@@ -165,12 +213,31 @@ def of_one_time(
     here = np.flatnonzero(~keep)
     known = np.isfinite(values)
     differs = ((values[here - 1] != values[here]) & (known[here - 1] | known[here])).any(axis=1)
+    unlike = "two different ones"
     if frames is not None:
         differs |= frames[here - 1] != frames[here]
+    moves = (values[here][:, motions] != 0).any(axis=1)
+    if moves.any():
+        same = np.append(False, ~keep[1:])
+        same[here[differs]] = False
+        second = each_twice(same[1:])
+        if second is not None:
+            kept, times, notes = of_one_time(
+                times_ns[~second],
+                rows[~second],
+                values[~second],
+                None if frames is None else frames[~second],
+                motions,
+            )
+            once = ~second
+            once[once] = kept
+            return once, times, [f"{int(second.sum())} duplicate rows dropped", *notes]
+        differs |= moves
+        unlike = "two that move" if moves[np.argmax(differs)] else unlike
     if not differs.any():
         return keep, times_ns[keep], [f"{len(here)} duplicate rows dropped"]
     first = int(here[np.argmax(differs)])
-    at = f"two different ones at {times_ns[first] / SECOND_NS:.9g} s"
+    at = f"{unlike} at {times_ns[first] / SECOND_NS:.9g} s"
     starts = np.flatnonzero(keep)
     tick_ns = typical_interval(times_ns[starts])
     if (rows[here[differs]] - rows[here[differs] - 1] != 1).any() or (
@@ -213,3 +280,21 @@ def take_turns(values: NDArray[np.float64], streams: int = 2) -> bool:
     next_turn = np.abs(values[streams:] - values[:-streams]).sum(axis=0)
     moving = next_row > 0.1 * len(values)
     return bool((next_turn[moving] < SPLIT_RATIO * next_row[moving]).any())
+
+
+def of_two_pads(values: NDArray[np.float64]) -> bool:
+    """Whether every other row is alike and neighbours are not, in all of three moving columns or more.
+
+    One column alone may alternate: a button that is tapped at half the rate of the rows.
+
+    Args:
+        values: float64 [N, A], in time order.
+    """
+    values = values[np.isfinite(values).all(axis=1)]
+    if len(values) < 2 * FEWEST_INTERLEAVED:
+        return False
+    next_row = np.abs(np.diff(values, axis=0)).sum(axis=0)
+    next_turn = np.abs(values[2:] - values[:-2]).sum(axis=0)
+    moving = next_row > 0.1 * len(values)
+    in_turn = next_turn[moving] < 0.5 * next_row[moving]
+    return bool(np.count_nonzero(moving) >= FEWEST_IN_TURN and in_turn.all())

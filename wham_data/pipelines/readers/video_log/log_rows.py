@@ -52,6 +52,12 @@ MANY_SILENCES: Final = 5
 _EXACT: Final = re.compile(r"Decimal\('([^']*)'\)")
 """How a number of a JSON list is shown as a label."""
 _NUMBERS: Final = re.compile(r"\s*[\s,;]\s*")
+NOISY_COLUMNS: Final = 4
+MOSTLY: Final = 0.8
+NEARLY_ALL: Final = 0.9
+POLLED_NS: Final = 50_000_000
+LONG_SILENCE_NS: Final = SECOND_NS // 4
+LONG_SILENCE_ROWS: Final = 15
 
 
 def open_log(path: Path, metadata: LogMetadata) -> LogFile:
@@ -416,7 +422,8 @@ def held_between(
     """Whether rows are written on change only, so that each holds until the next, and a note.
 
     It shows in a log with silences in which no two neighbouring rows are alike and whose rows come
-    at uneven times. A polled log with one hole in it is even elsewhere.
+    at uneven times. A polled log with one hole in it is even elsewhere, or its sticks are noisy: four
+    axes that tremble in every row are never silent.
 
     Args:
         times_ns: int64 [N], strictly increasing.
@@ -430,6 +437,11 @@ def held_between(
     alike = (values[1:] == values[:-1]).all(axis=1)
     if not silences or alike.any() or not np.isfinite(values).all():
         return False, []
+    if polled_noise(times_ns, values):
+        return False, [
+            "most rows change four columns or more, as a pad that is polled does: the silences are "
+            "holes (hold = true says that rows are written on change only)"
+        ]
     uneven = np.count_nonzero(steps > UNEVEN * typical_interval(times_ns))
     if uneven >= UNEVEN_SHARE * len(steps) or silences >= MANY_SILENCES:
         return True, [
@@ -439,3 +451,38 @@ def held_between(
     return False, [
         "no row repeats the one above: if rows are written on change only, set hold = true"
     ]
+
+
+def polled_noise(times_ns: Nanos, values: NDArray[np.float64]) -> bool:
+    """Whether most rows change four columns or more, hardly one fewer than three, and soon after another.
+
+    Args:
+        times_ns: int64 [N], strictly increasing.
+        values: float64 [N, A].
+    """
+    typical = typical_interval(times_ns)
+    changed = np.count_nonzero(values[1:] != values[:-1], axis=1)
+    soon = np.count_nonzero(np.diff(times_ns) <= 3 * typical)
+    trembles = np.median(changed) >= NOISY_COLUMNS
+    trembles &= np.count_nonzero(changed >= NOISY_COLUMNS - 1) >= MOSTLY * len(changed)
+    return bool(trembles and soon >= MOSTLY * len(changed) and typical <= POLLED_NS)
+
+
+def hushed(times_ns: Nanos, values: NDArray[np.float64]) -> Nanos:
+    """When a pad that is polled steadily went silent for long, so that it may be gone, int64 [L].
+
+    That is one typical interval after the last row before a silence of 15 intervals and a quarter of
+    a second. Only a log that repeats rows, or trembles, is polled: one that is written on change is
+    silent while nothing changes.
+
+    Args:
+        times_ns: int64 [N], strictly increasing.
+        values: float64 [N, A].
+    """
+    steps, typical = np.diff(times_ns), typical_interval(times_ns)
+    long = steps >= max(LONG_SILENCE_NS, LONG_SILENCE_ROWS * typical)
+    steady = np.count_nonzero(np.abs(steps - typical) <= typical // 2) >= NEARLY_ALL * len(steps)
+    alike = (values[1:] == values[:-1]) | ~np.isfinite(values[1:])
+    polled = (steady and bool(alike.all(axis=1).any())) or polled_noise(times_ns, values)
+    hush_ns: Nanos = times_ns[:-1][long & polled] + typical
+    return hush_ns

@@ -8,7 +8,7 @@ scale, which its sticks (or its triggers) show together: by where they rest and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +27,8 @@ AROUND_REST: Final = 0.15
 COMMON: Final = 0.2
 OFTEN: Final = 0.05
 FEWEST_ROWS: Final = 6
+SURELY_HALF: Final = 0.02
+PERCENTS: Final = (100.0, 1000.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,11 @@ class Scale:
             values = dimension.low + (raw - low) * (span / (high - low))
         return dimension.low + dimension.high - values if self.invert else values
 
+    @property
+    def only_turned(self) -> bool:
+        """Whether it says that the value grows the other way, and nothing of its ends."""
+        return self.invert and self.range is None and (self.factor, self.offset) == (1.0, 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Habit:
@@ -63,6 +70,11 @@ class Habit:
     high: float
     rest: float
     whole: bool
+
+    @property
+    def middle(self) -> float:
+        """How far from `rest` a stick is still at rest: of a byte, both 127 and 128 are."""
+        return 0.5 if self.whole else 0.5 / 255
 
 
 STICKS: Final = (
@@ -106,8 +118,9 @@ def brought_to_scale(
     """
     values = np.where(np.isinf(values), np.nan, values)
     notes: list[str] = []
+    turned = {name for name, scale in declared.items() if scale.only_turned}
     for place, dimension in enumerate(space.dimensions):
-        if dimension.name in declared:
+        if dimension.name in declared and dimension.name not in turned:
             raw = values[:, place]
             scaled = declared[dimension.name].apply(raw, dimension)
             values[:, place] = np.where(given[:, place], scaled, raw)
@@ -116,11 +129,21 @@ def brought_to_scale(
             place
             for place, dimension in enumerate(space.dimensions)
             if dimension.kind == kind
-            and dimension.name not in declared
+            and (dimension.name not in declared or dimension.name in turned)
             and (dimension.low, dimension.high) == USUAL_RANGE[kind]
             and (given[:, place] & np.isfinite(values[:, place])).any()
         ]
-        notes += _recognise(space, values, given, group, habits)
+        upside_down = any(
+            scale.invert and kind == space.dimensions[space.index(name)].kind
+            for name, scale in declared.items()
+        )
+        if kind == "trigger":
+            _check_rest(space, values, given, group, turned, alone=upside_down)
+        notes += _recognise(space, values, given, group, habits, turned)
+    for place, dimension in enumerate(space.dimensions):
+        if dimension.name in turned:
+            mine = given[:, place]
+            values[mine, place] = Scale(invert=True).apply(values[mine, place], dimension)
     _check_overshoot(space, values, given)
     try:
         values, clamped = clamp(space, values)
@@ -135,17 +158,19 @@ def _recognise(
     given: NDArray[np.bool_],
     group: list[int],
     habits: tuple[Habit, ...],
+    turned: Collection[str],
 ) -> list[str]:
     """Bring a group of controls to scale where the scale is certain; refuse where it is not."""
-    columns = {p: values[given[:, p] & np.isfinite(values[:, p]), p] for p in group}
+    columns = _columns(values, given, group)
+    ways = [space.names[place] in turned for place in group]
     if not group or not (_half_at_rest(space, columns) or _outside(space, columns)):
         return []
-    fits = [habit for habit in habits if _fits(habit, list(columns.values()))]
+    fits = [habit for habit in habits if _fits(habit, list(columns.values()), ways)]
     if len(fits) != 1:
         odd = [p for p in group if _overshoot(space.dimensions[p], columns[p])]
         if odd or _half_at_rest(space, columns):
             place = (odd or group)[0]
-            raise _another_scale(space.dimensions[place], columns[place], habits)
+            raise _another_scale(space.dimensions[place], columns[place])
         return []
     habit = fits[0]
     names = [space.names[place] for place in group]
@@ -156,7 +181,9 @@ def _recognise(
     scale = Scale(range=(habit.low, habit.high))
     for place in group:
         raw, mine = values[:, place].copy(), given[:, place]
-        values[mine, place] = scale.apply(raw[mine], space.dimensions[place])
+        scaled = scale.apply(raw[mine], space.dimensions[place])
+        middle = habit.rest != habit.low and np.abs(raw[mine] - habit.rest) <= habit.middle
+        values[mine, place] = np.where(middle, 0.0, scaled)
         if habit.rest:
             notes += _before_first_touch(space.names[place], values[:, place], raw, mine)
     return notes
@@ -177,6 +204,63 @@ def _before_first_touch(
     return [f"{name} is 0 until row {rows[touched[0]] + 1}: not touched yet, so not known"]
 
 
+def _columns(
+    values: NDArray[np.float64], given: NDArray[np.bool_], group: list[int]
+) -> dict[int, NDArray[np.float64]]:
+    """What the log says of each control of a group, by its place."""
+    return {p: values[given[:, p] & np.isfinite(values[:, p]), p] for p in group}
+
+
+def _check_rest(
+    space: ActionSpace,
+    values: NDArray[np.float64],
+    given: NDArray[np.bool_],
+    group: list[int],
+    turned: Collection[str],
+    *,
+    alone: bool,
+) -> None:
+    """Refuse triggers that all rest at the end where a trigger is pulled.
+
+    One of them alone may be held: a car is driven so. Two rest there where both begin and end there
+    and are there more often than anywhere else, or are there for more than half of the log.
+
+    Args:
+        space, values, given, group, turned: as for `_recognise`.
+        alone: another trigger is declared to grow the other way, so that one is enough.
+    """
+    columns = {
+        place: column
+        for place, column in _columns(values, given, group).items()
+        if column.any() and space.names[place] not in turned
+    }
+    enough = sum(map(len, columns.values())) >= FEWEST_ROWS
+    if len(columns) < (1 if alone else 2) or not enough:
+        return
+    if not all(_rests_high(column) for column in columns.values()):
+        return
+    names = [space.names[place] for place in columns]
+    top = max(float(column.max()) for column in columns.values())
+    ends = [_known_ends(column, TRIGGERS, turned=True) for column in columns.values()]
+    lines = [f"{name} = {{ {end}, invert = true }}" for name, end in zip(names, ends, strict=True)]
+    raise RefusedInput(
+        Reason.LOG_RANGE,
+        f"value out of range: {' and '.join(names)} rest at {top:g}, the "
+        f"end where a trigger is pulled: they seem to grow the other way. If so, write under [columns] "
+        f"{', '.join(lines[:4])} (a line each); if they were held, leave out invert",
+    )
+
+
+def _rests_high(column: NDArray[np.float64]) -> bool:
+    """Whether a trigger rests at the upper end of what it does."""
+    low, high = float(column.min()), float(column.max())
+    near = NEAR * (high - low)
+    top = column >= high - near
+    share = np.count_nonzero(top) / len(column)
+    begins_so = bool(top[0] and top[-1]) and abs(_rest(column) - high) <= near and share >= COMMON
+    return bool(high > max(low, 0.0) and (share > 0.5 or begins_so))
+
+
 def _outside(space: ActionSpace, columns: Mapping[int, NDArray[np.float64]]) -> bool:
     """Whether a control leaves its range by more than rounding."""
     return any(
@@ -186,13 +270,25 @@ def _outside(space: ActionSpace, columns: Mapping[int, NDArray[np.float64]]) -> 
 
 
 def _half_at_rest(space: ActionSpace, columns: Mapping[int, NDArray[np.float64]]) -> bool:
-    """Whether no stick is ever below 0 and all of them rest near 0.5."""
+    """Whether no stick is ever below 0, and all of them rest near 0.5 or two are often there.
+
+    The others may be held: a stick that is pushed forward in a whole clip never rests.
+    """
     sticks = [c for place, c in columns.items() if space.dimensions[place].kind == "axis"]
     touched = [_touched(column) for column in sticks if column.any()]
     enough = len(touched) >= 2 and sum(map(len, touched)) >= FEWEST_ROWS
-    return enough and all(
-        column.min() >= 0 and abs(_rest(column) - 0.5) < AROUND_REST for column in touched
-    )
+    if not enough or any(column.min() < 0 for column in touched):
+        return False
+    near = [abs(_rest(column) - 0.5) for column in touched]
+    common = [_often_at(column, 0.5, SURELY_HALF) for column in touched]
+    return all(distance < AROUND_REST for distance in near) or sum(common) >= 2
+
+
+def _often_at(column: NDArray[np.float64], rest: float, within: float) -> bool:
+    """Whether some value that is common in a column is that of a rest."""
+    distinct, counts = np.unique(column, return_counts=True)
+    often = distinct[counts >= COMMON * len(column)]
+    return bool((np.abs(often - rest) <= within).any())
 
 
 def _touched(column: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -208,10 +304,22 @@ def _rest(column: NDArray[np.float64]) -> float:
     return float(np.median(column))
 
 
-def _fits(habit: Habit, columns: list[NDArray[np.float64]]) -> bool:
-    """Whether all controls of a group live on one scale, rest where it does, and reach an end."""
+def _fits(habit: Habit, columns: list[NDArray[np.float64]], turned: list[bool]) -> bool:
+    """Whether all controls of a group live on one scale, rest where it does, and reach an end.
+
+    Of sticks at least half have to rest: the others may be held.
+
+    Args:
+        habit: the scale.
+        columns: what the log says of each control.
+        turned: which of them grow the other way.
+    """
     span = habit.high - habit.low
-    touched = [_touched(column) for column in columns if column.any()]
+    touched = [
+        habit.low + habit.high - _touched(column) if other_way else _touched(column)
+        for column, other_way in zip(columns, turned, strict=True)
+        if column.any()
+    ]
     low, high = min(c.min() for c in touched), max(c.max() for c in touched)
     if low < habit.low - ROUNDING * span or high > habit.high + ROUNDING * span:
         return False
@@ -219,10 +327,15 @@ def _fits(habit: Habit, columns: list[NDArray[np.float64]]) -> bool:
         return False
     at_high, at_low = high >= habit.high - NEAR * span, low <= habit.low + NEAR * span
     if habit.rest != habit.low:
-        about = [abs(_rest(column) - habit.rest) <= AROUND_REST * span for column in touched]
-        return bool((at_high or at_low) and all(about))
+        within = AROUND_REST * span
+        about = [
+            abs(_rest(column) - habit.rest) <= within
+            or _often_at(column, habit.rest, SURELY_HALF * span)
+            for column in touched
+        ]
+        return bool((at_high or at_low) and 2 * sum(about) >= len(about))
     if habit.rest == 0:
-        return bool(at_high)
+        return bool(at_high and (at_low or not any(turned)))
     return all(_rests_low(habit, column) for column in touched)
 
 
@@ -258,21 +371,47 @@ def _overshoot(dimension: Dimension, column: NDArray[np.float64]) -> bool:
     return bool(beyond.max() > MOST_OVERSHOOT or often)
 
 
-def _another_scale(
-    dimension: Dimension, column: NDArray[np.float64], habits: tuple[Habit, ...] = ()
-) -> RefusedInput:
+def _another_scale(dimension: Dimension, column: NDArray[np.float64]) -> RefusedInput:
     low, high, rest = (float(n) + 0.0 for n in (column.min(), column.max(), _rest(column)))
-    near = [h for h in habits if h.low <= low and 0.8 * h.high <= high <= h.high]
-    ends = (near[0].low, near[0].high) if near else (low, high)
-    if dimension.low == 0 and not near and high - rest < rest - low:
-        ends = (high, low)
+    found = (
+        f"value out of range: {dimension.name} goes from {low:g} to {high:g} and rests at "
+        f"{rest:g}, expected {dimension.low:g} to {dimension.high:g} with rest at 0. "
+    )
+    apart = NEAR * (high - low)
+    if dimension.low == 0 and low < -apart and high > apart and abs(rest) <= apart:
+        return RefusedInput(
+            Reason.LOG_RANGE,
+            f"{found}Are two triggers on this one axis? They cannot be told apart: log each in a column "
+            "of its own, as XInput gives them",
+        )
+    turned = dimension.low == 0 and high > low and high - rest < rest - low
+    ends = _known_ends(column, TRIGGERS if dimension.low == 0 else STICKS, turned=turned)
+    ends += ", invert = true" if turned and ends != "range = [0, -1]" else ""
     return RefusedInput(
         Reason.LOG_RANGE,
-        f"value out of range: {dimension.name} goes from {low:g} to {high:g} and rests at "
-        f"{rest:g}, expected {dimension.low:g} to {dimension.high:g} with rest at 0. Is "
-        "it on another scale? Write its true ends under [columns] beside the log, such as "
-        f"{dimension.name} = {{ range = [{ends[0]:g}, {ends[1]:g}] }}",
+        f"{found}Is it on another scale? Write its true ends, not those of this log alone, under "
+        f"[columns] beside the log, such as {dimension.name} = {{ {ends} }}",
     )
+
+
+def _known_ends(column: NDArray[np.float64], habits: tuple[Habit, ...], *, turned: bool) -> str:
+    """The range to write for a control: that of the least known scale that holds it, else a blank."""
+    low, high, rest = float(column.min()), float(column.max()), _rest(column)
+    stick = habits is STICKS
+    for percent in PERCENTS:
+        if percent in (high, -low) and (-percent if stick else -NEAR) <= low and high <= percent:
+            return f"range = [{-percent if stick else 0:g}, {percent:g}]"
+    if not stick and (low, high) == (-1.0, 0.0):
+        return "range = [0, -1]"
+    ours = (Habit(0, 1, 0, whole=False), *habits) if not stick else habits
+    for habit in ours:
+        span = habit.high - habit.low
+        at = habit.low + habit.high - habit.rest if turned else habit.rest
+        whole = not habit.whole or bool((column == np.rint(column)).all())
+        inside = habit.low - NEAR * span <= low and high <= habit.high + NEAR * span
+        if inside and whole and abs(rest - at) <= AROUND_REST * span:
+            return f"range = [{habit.low:g}, {habit.high:g}]"
+    return "range = [?, ?]"
 
 
 def only_at(columns: Index, total: int) -> NDArray[np.bool_]:

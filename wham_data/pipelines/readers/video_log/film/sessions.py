@@ -165,7 +165,7 @@ def starts_of(
             Reason.LOG_CLOCK,
             f"the clocks of the {files} start at {clocks} s, neither alike nor one after the other{way_out}",
         )
-    _check_names(names, extents, way_out)
+    before = _check_names(names, extents, way_out)
     starts = [firsts[0]]
     for extent in extents[:-1]:
         starts.append(starts[-1] + extent.end_ns - extent.first_ns)
@@ -175,7 +175,7 @@ def starts_of(
     return (
         starts,
         True,
-        f"{files} taken to follow one another without a gap, from {at} s (starts_ms)",
+        f"{files} taken to follow one another without a gap, from {at} s (starts_ms){before}",
     )
 
 
@@ -195,13 +195,17 @@ def _check_declared(declared_ns: Sequence[int], extents: Sequence[Extent]) -> No
             )
 
 
-def _check_names(names: Sequence[str], extents: Sequence[Extent], way_out: str) -> None:
-    """Refuse files of which one is missing, or between which time passed, by their names."""
+def _check_names(names: Sequence[str], extents: Sequence[Extent], way_out: str) -> str:
+    """Refuse files of which one is missing, or between which time passed, by their names.
+
+    Returns:
+        what is to be said of a series that begins above 1, as a camera's counter does; else "".
+    """
     places = [place for place in map(place_of, names) if place is not None]
     if len(places) < len(names):
-        return
+        return ""
     if not places[0].by_time:
-        first = min(places[0].number, 1)
+        first = places[0].number
         missing = sorted(set(range(first, places[-1].number)) - {place.number for place in places})
         if missing:
             raise RefusedInput(
@@ -209,7 +213,9 @@ def _check_names(names: Sequence[str], extents: Sequence[Extent], way_out: str) 
                 f"of the session's files number {', '.join(map(str, missing[:8]))} is missing, and how long it "
                 f"lasted is not known{way_out}",
             )
-        return
+        return f"; they begin with number {first}: any before it are taken not to belong" * (
+            first > 1
+        )
     for extent, (before, after) in zip(extents, pairwise(places), strict=False):
         apart_ns = (after.number - before.number) * SECOND_NS
         length_ns = extent.end_ns - extent.first_ns
@@ -219,6 +225,7 @@ def _check_names(names: Sequence[str], extents: Sequence[Extent], way_out: str) 
                 f"by their names two of the session's files begin {seconds_text(apart_ns)} s apart, and the first "
                 f"lasts {seconds_text(length_ns)} s: the time between them is not known{way_out}",
             )
+    return ""
 
 
 def check_fit(span: tuple[int, int], starts: Sequence[int], end_ns: int, *, guessed: bool) -> None:
