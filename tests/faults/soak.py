@@ -56,10 +56,7 @@ from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings  #
 from wham_data.pipelines.readers import open_recording  # noqa: E402
 from wham_data.pipelines.run.runner import LocalRunner  # noqa: E402
 from wham_data.pipelines.video import VideoLimits  # noqa: E402
-from wham_data.schemas.actions import (
-    ActionSpace,
-    load_space,
-)
+from wham_data.schemas.actions import ActionSpace, load_space  # noqa: E402
 from wham_data.schemas.errors import Reason, WhamDataError  # noqa: E402
 from wham_data.schemas.mask import Mask  # noqa: E402
 from wham_data.schemas.recording import OpenRecording, Recording  # noqa: E402
