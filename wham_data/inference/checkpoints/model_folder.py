@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from wham_data.files.found import stand_in
 from wham_data.inference.checkpoints.file_names import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -166,7 +167,8 @@ def _read_config(path: Path) -> tuple[dict[str, object], dict[str, object] | Non
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as damaged:
-        raise IntegrityError(f"{path}: not valid JSON ({damaged})") from damaged
+        why = stand_in(path) or f"not valid JSON ({damaged})"
+        raise IntegrityError(f"{path}: {why}") from damaged
     match values:
         case {
             "format": format_,
@@ -207,7 +209,8 @@ def _check_header(
                         f"{tuple(header.get_shape())}, expected {' or '.join(types)} {shape}"
                     )
     except SafetensorError as damaged:
-        raise IntegrityError(f"{path}: not a valid safetensors file ({damaged})") from damaged
+        why = stand_in(path) or f"not a valid safetensors file ({damaged})"
+        raise IntegrityError(f"{path}: {why}") from damaged
 
 
 def _some(names: set[str]) -> str:

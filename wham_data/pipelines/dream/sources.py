@@ -24,7 +24,7 @@ from wham_data.corpus import Corpus
 from wham_data.corpus.shard_view import ShardView, matrix_of
 from wham_data.corpus.shards import RowRange
 from wham_data.corpus.storage.locations import is_url
-from wham_data.files.found import read_whole, walk
+from wham_data.files.found import SNIFFED_BYTES, read_whole, stand_in_of, walk
 from wham_data.files.marks import model_of_file, refuse_synthetic
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.pipelines.dream.window import Need, Window, place, read_window
@@ -38,6 +38,7 @@ from wham_data.schemas.errors import (
     IntegrityError,
     MismatchError,
     NoInputsError,
+    Reason,
     RefusedInput,
     UsageError,
 )
@@ -487,7 +488,10 @@ def _by_number(name: str) -> list[tuple[int, str]]:
 
 
 def _picture_bytes(path: Path) -> bytes:
-    return read_whole(path, MOST_PICTURE_BYTES)
+    data = read_whole(path, MOST_PICTURE_BYTES)
+    if (why := stand_in_of(data[:SNIFFED_BYTES])) is not None:
+        raise RefusedInput(Reason.NOT_DOWNLOADED, f"{path.name}: {why}")
+    return data
 
 
 def _matrix(view: ShardView, rows: range, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
