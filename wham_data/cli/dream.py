@@ -61,7 +61,8 @@ def dream(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="What to dream from: a corpus, WHAM's .npz files or a folder of them, or pictures.",
+            help="What to dream from: a corpus, WHAM's .npz files or a folder of them, folders of WHAM "
+            "Demonstrator, or pictures.",
         ),
     ],
     model: Annotated[
