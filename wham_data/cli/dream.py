@@ -218,6 +218,8 @@ def dream(
         runner = choose_workers(workers, ray_address)
         loaded = load_world_model(model, device if runner is None else "cpu", dtype, n_head)
         with progress.shown(quiet=quiet, verbose=verbose) as watch:
+            for note in loaded.notes:
+                watch.message(note, warning=True)
             report = run_dreams(
                 source,
                 out,
