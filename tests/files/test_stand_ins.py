@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from makers.exports import picture_corpus
 
+from wham_data.corpus import Corpus
 from wham_data.files.found import is_pointer, sniff, stand_in, stand_in_of
 from wham_data.files.torch_archive import TorchArchive
 from wham_data.files.torch_file import TorchFile
+from wham_data.pipelines.dream.actions import read_actions
 from wham_data.pipelines.readers import discover, open_recording
-from wham_data.schemas.errors import IntegrityError, Reason, RefusedInput
+from wham_data.schemas.actions import load_space
+from wham_data.schemas.errors import IntegrityError, Reason, RefusedInput, UsageError
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:{:064x}\nsize 39123488\n"
 
@@ -141,3 +145,22 @@ def test_a_log_that_is_an_error_page_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(RefusedInput, match=r"b\.csv: an HTML page"):
         open_recording(recording)
+
+
+def test_a_list_of_actions_that_is_a_pointer_is_named(tmp_path: Path) -> None:
+    (tmp_path / "moves.csv").write_text(LFS.format(10))
+
+    with pytest.raises(UsageError, match=r"moves\.csv: a Git LFS pointer"):
+        read_actions(tmp_path / "moves.csv", load_space("wham16"))
+
+
+@pytest.mark.parametrize("name", ["corpus.json", "shards"])
+def test_a_corpus_that_was_cloned_without_lfs_says_so(tmp_path: Path, name: str) -> None:
+    corpus = picture_corpus(tmp_path / "corpus", episodes=1)
+    found = tmp_path / "corpus" / name
+    path = found if found.is_file() else next(found.glob("*.parquet"))
+    (row,) = corpus.episodes.rows(named=True)
+    path.write_text(LFS.format(11))
+
+    with pytest.raises(IntegrityError, match="a Git LFS pointer"):
+        Corpus.open(corpus.location).open_shard(row["shard"])

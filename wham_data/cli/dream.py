@@ -68,7 +68,8 @@ def dream(
     model: Annotated[
         str,
         typer.Option(
-            help="A WHAM .ckpt, the folder of a converted or trained model, or a bundled name."
+            help="A WHAM .ckpt, the folder of a converted or trained model, a folder with one of "
+            "these in it, or a bundled name."
         ),
     ],
     out: Annotated[

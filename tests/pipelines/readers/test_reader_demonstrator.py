@@ -187,3 +187,14 @@ def test_nothing_to_dream_from_is_said(tmp_path: Path) -> None:
 
     with pytest.raises(NoInputsError):
         open_dream_source([tmp_path])
+
+
+def test_a_pointer_beside_pictures_does_not_hide_them(tmp_path: Path) -> None:
+    folder(tmp_path, named(2))
+    (tmp_path / "movie.mp4").write_text("version https://git-lfs.github.com/spec/v1\n")
+
+    assert open_dream_source([tmp_path]).kind == "demonstrator"
+    (tmp_path / "actions.json").unlink()
+    assert open_dream_source([tmp_path]).kind == "pictures"
+    (tmp_path / "episode.npz").write_text("version https://git-lfs.github.com/spec/v1\n")
+    assert open_dream_source([tmp_path]).kind == "wham-npz"

@@ -409,7 +409,13 @@ def _npz_episodes(paths: Sequence[Path]) -> list[Episode]:
     limits = VideoLimits()
     episodes: dict[str, Episode] = {}
     found: list[tuple[Path, RefusedInput | None]] = [(r.path, None) for r in discovery.recordings]
-    for path, refusal in sorted([*found, *discovery.refused], key=lambda each: each[0]):
+    absent = (Reason.NOT_DOWNLOADED, Reason.EMPTY_FILE)  # other files: no inputs of a dream
+    refused = [
+        each
+        for each in discovery.refused
+        if each[0].suffix.lower() == ".npz" or each[1].reason not in absent
+    ]
+    for path, refusal in sorted([*found, *refused], key=lambda each: each[0]):
         name = safe_name(relative_parts(path, paths))
         if name in episodes:
             raise UsageError(
