@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,6 +97,17 @@ def faulty(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultPro
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         monkeypatch.setenv("WHAM_DATA_STORE_TIMEOUT", "10")
         yield proxy
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """The folder in which JavaScript finds hyparquet; the test is skipped without one."""
+    folder = os.environ.get("WHAM_DATA_TEST_NODE_MODULES")
+    if folder is None or shutil.which("node") is None:
+        pytest.skip(
+            "needs node, and hyparquet in WHAM_DATA_TEST_NODE_MODULES: `make soak` has both"
+        )
+    return Path(folder).resolve()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +128,24 @@ def test_every_block_of_a_page_works(
             run_console(block.text)
         elif block.language == "python":
             exec(compile(block.text, f"{page}:{block.line}", "exec"), names)
+
+
+IN_JAVASCRIPT = [page for page in PAGES if "\n```javascript\n" in page.read_text()]
+
+
+@pytest.mark.parametrize("page", IN_JAVASCRIPT, ids=lambda page: page.name)
+def test_every_block_of_javascript_works(
+    page: Path, small: Path, node_modules: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = shutil.copytree(small, tmp_path / "here")
+    monkeypatch.chdir(here)
+    (here / "node_modules").symlink_to(node_modules)
+    for block in blocks(page):
+        if block.language == "console" and block.not_run is None:
+            run_console(block.text)
+        elif block.language == "javascript":
+            Path("block.mjs").write_text(block.text)
+            subprocess.run(["node", "block.mjs"], check=True)
 
 
 def test_blocks_that_are_not_run_say_why() -> None:

@@ -5,6 +5,7 @@
     wham_data.ingest(["recordings/"], out="corpus", tokenizer="wham-tiny")
     corpus = wham_data.Corpus.open("corpus")
     corpus.scan()        # a polars LazyFrame of steps
+    wham_data.query(corpus, "SELECT player, SUM(hours) FROM episodes GROUP BY player").collect()
     wham_data.WindowDataset(corpus, length=10, batch_size=32)      # windows for training
     wham_data.export("corpus", to="lerobot", out="dataset")
     model = wham_data.load_world_model("WHAM.ckpt")
@@ -18,8 +19,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from wham_data import after_fork as after_fork  # watches for forks from now on
+
 if TYPE_CHECKING:
     from wham_data.corpus import Corpus as Corpus
+    from wham_data.corpus.query import query as query
     from wham_data.feed import WindowDataset as WindowDataset
     from wham_data.feed import to_torch as to_torch
     from wham_data.inference.checkpoints.lightning import open_checkpoint as open_checkpoint
@@ -92,6 +96,7 @@ _HOMES = {
     "load_world_model": "wham_data.inference.world_model",
     "open_checkpoint": "wham_data.inference.checkpoints.lightning",
     "open_recording": "wham_data.pipelines.readers",
+    "query": "wham_data.corpus.query",
     "to_torch": "wham_data.feed",
     "token_ranges": "wham_data.schemas.wham_tokens",
     "tokenize": "wham_data.pipelines.ingest.tokenize",

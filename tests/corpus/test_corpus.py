@@ -202,6 +202,23 @@ def test_a_corpus_can_be_read_as_of_any_version_but_not_changed_there(tmp_path: 
         Corpus.open(tmp_path / "c", 9)
 
 
+def test_other_tools_get_the_shards_of_a_version_and_no_others(tmp_path: Path) -> None:
+    corpus = small_corpus(tmp_path / "corpus")
+    orphan = corpus.write_shard([steps("dan-0")], "0" * 24)
+    every = sorted((tmp_path / "corpus" / "shards").iterdir())
+    there = [path for path in every if path.name != orphan.name]
+
+    assert corpus.shard_paths() == corpus.shard_paths(corpus.version) == there
+    assert len(corpus.shard_paths(1)) == 1
+    assert corpus.shard_paths(0) == []
+    assert Corpus.open(corpus.location, version=1).shard_paths(2) == there
+    with pytest.raises(UsageError, match="no version 9"):
+        corpus.shard_paths(9)
+    there[0].unlink()
+    with pytest.raises(IntegrityError, match=there[0].name):
+        corpus.shard_paths()
+
+
 def test_an_open_corpus_stays_as_it_was_until_refreshed(tmp_path: Path) -> None:
     mine = small_corpus(tmp_path / "c")
     theirs = Corpus.open(tmp_path / "c")
@@ -276,11 +293,27 @@ def test_the_quarantine_holds_one_row_per_input_the_latest(tmp_path: Path) -> No
     corpus.commit([], [refused("moved/a.mp4", "1" * 64, "no frames"), refused("x\udcff.mp4", "")])
     found = {row["path"]: row["message"] for row in corpus.quarantine.rows(named=True)}
     assert found == {
+        "a.mp4": "moov atom missing",
         "b.mp4": "moov atom missing",
         "moved/a.mp4": "no frames",
         "x\\xff.mp4": "moov atom missing",
     }
     assert corpus.version == 0
+
+
+def test_equal_refused_files_have_a_row_each_and_a_path_has_one(tmp_path: Path) -> None:
+    corpus = Corpus.create(tmp_path / "c", info())
+    corpus.commit([], [refused(f"{name}.mp4", "1" * 64) for name in "abc"])
+    assert corpus.quarantine["path"].to_list() == ["a.mp4", "b.mp4", "c.mp4"]
+    corpus.commit([], [refused("b.mp4", "2" * 64, "no frames")])
+    rows = corpus.quarantine.select("path", "sha256", "message").rows()
+    assert [(path, sha256[0], said) for path, sha256, said in rows] == [
+        ("a.mp4", "1", "moov atom missing"),
+        ("b.mp4", "2", "no frames"),
+        ("c.mp4", "1", "moov atom missing"),
+    ]
+    corpus.refused.note((), {("1" * 64, info().settings_hash)})
+    assert corpus.quarantine["path"].to_list() == ["b.mp4"]
 
 
 def test_a_scan_gives_ordinary_lists_and_null_where_no_action_is_known(tmp_path: Path) -> None:

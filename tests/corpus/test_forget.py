@@ -186,7 +186,11 @@ def test_an_account_of_a_run_no_longer_names_a_forgotten_file(tmp_path: Path) ->
     forget(corpus, ANN)
 
     (account,) = (tmp_path / "c" / "runs").iterdir()
-    assert json.loads(account.read_text()) == {"sources": ["recordings"], "exit_code": 0}
+    assert json.loads(account.read_text()) == {
+        "sources": ["recordings"],
+        "exit_code": 0,
+        "log": {"episodes": 5, "quarantine": 0},
+    }
 
 
 def test_nobody_by_that_name_changes_nothing(tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import deltalake
 import pyarrow as pa
@@ -161,7 +163,7 @@ def test_a_reason_of_a_newer_release_stays_what_it_is() -> None:
         "frames_decoded": None,
     }
     assert QuarantineRow.from_record(record).reason == "too_new"
-    assert QuarantineRow.from_record(record).key == ("a", "s")
+    assert QuarantineRow.from_record(record).key == ("a", "", "s")
 
 
 def entry(path: Path, version: int) -> Path:
@@ -191,14 +193,39 @@ def test_a_log_that_points_outside_the_table_is_refused(tmp_path: Path, evil: st
             read()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]\n", b"\0" * 500, b'{"add": 3}\n'])
-def test_a_torn_log_entry_is_an_error_not_a_guess(tmp_path: Path, content: bytes) -> None:
+TORN = {
+    b"": "has 0 bytes",
+    b"{": "has 1 bytes that cannot be read",
+    b"[]\n": "has 3 bytes that are not a list",
+    b"\0" * 500: "has 500 bytes that cannot be read",
+    b"\n\n": "has 2 bytes that are not a list",
+}
+
+
+@pytest.mark.parametrize(("content", "why"), TORN.items(), ids=map(repr, TORN))
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_torn_log_entry_is_named_and_never_a_commit_without_rows(
+    tmp_path: Path, content: bytes, why: str, version: int
+) -> None:
     table = table_at(tmp_path)
     start = table.snapshot()
     add(table, "a")
-    entry(tmp_path, 1).write_bytes(content)
-    with pytest.raises(IntegrityError):
-        table.advance(start)
+    add(table, "b")
+    entry(tmp_path, version).write_bytes(content)
+    said = re.escape(f"{entry(tmp_path, version)}: damaged: this log entry {why}")
+    for read in (table.snapshot, lambda: table.advance(start)):
+        with pytest.raises(IntegrityError, match=said):
+            read()
+    assert [re.match(said, line) is not None for line in table.problems()] == [True]
+    assert table.snapshot(version - 1).version == version - 1
+
+
+def test_an_entry_without_a_path_in_its_action_is_an_error(tmp_path: Path) -> None:
+    table = table_at(tmp_path)
+    add(table, "a")
+    entry(tmp_path, 1).write_bytes(b'{"add": 3}\n')
+    with pytest.raises(IntegrityError, match="an action without a path"):
+        table.snapshot()
 
 
 def test_a_hole_in_the_log_is_an_error(tmp_path: Path) -> None:
@@ -206,9 +233,39 @@ def test_a_hole_in_the_log_is_an_error(tmp_path: Path) -> None:
     for name in "abc":
         add(table, name)
     entry(tmp_path, 2).unlink()
-    with pytest.raises(IntegrityError, match="log is damaged"):
+    said = f"{entry(tmp_path, 2)}: damaged: this log entry is missing, so a commit is lost"
+    with pytest.raises(IntegrityError, match=said):
         table.snapshot()
-    assert any("entry 2 is missing" in line for line in table.problems())
+    assert any(said in line for line in table.problems())
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"{}"])
+def test_a_damaged_checkpoint_is_named_and_may_go(tmp_path: Path, content: bytes) -> None:
+    table = table_at(tmp_path)
+    after = add(table, "a")
+    table.checkpoint(1)
+    assert table.snapshot() == after
+    checkpoint = entry(tmp_path, 1).with_suffix(".checkpoint.parquet")
+    checkpoint.write_bytes(content)
+    with pytest.raises(IntegrityError, match=f"{checkpoint}: damaged: has {len(content)} bytes"):
+        table.snapshot()
+    checkpoint.unlink()
+    assert table.snapshot() == after
+    assert list(table.problems()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["a%20b", "a%2Fb", "a%25b", "%", "a b", "a#b?c", "a\nb", "ä%C3%A4"]
+)
+def test_the_folder_that_is_named_is_the_folder_that_is_used(tmp_path: Path, name: str) -> None:
+    twin = tmp_path / unquote(name)
+    if twin != tmp_path / name:
+        add(table_at(twin), "a stranger's", "another's")
+    table = table_at(tmp_path / name)
+    assert names_in(table, add(table, "mine")) == ["mine"]
+    table.checkpoint(1)
+    assert names_in(table, table.snapshot()) == ["mine"]
+    assert list(table.problems()) == []
 
 
 def test_a_table_that_needs_a_newer_reader_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from makers.corpora import add_shard, info, small_corpus
+from makers.exports import picture_corpus
 
 from wham_data.corpus.corpus import Corpus
 from wham_data.corpus.stats import BINS, Amount, corpus_stats, summarize
@@ -41,6 +42,23 @@ def test_buttons_axes_and_tokens_are_counted_as_by_hand(tmp_path: Path) -> None:
     assert (found.tokens.total, found.tokens.distinct) == (len(codes), len(np.unique(codes)))
     assert found.tokens.entropy_bits == pytest.approx(entropy)
     assert found.tokens.perplexity == pytest.approx(2**entropy)
+
+
+@pytest.mark.parametrize("space", ["numbers3", "vector2"])
+def test_numbers_without_limits_are_counted_over_what_they_reach(
+    tmp_path: Path, space: str
+) -> None:
+    corpus = picture_corpus(tmp_path / "c", space, 2, frames="none", unknown=(1,))
+    table = np.concatenate([corpus.read_episode(name).actions for name in ("e0", "e1")])
+
+    for index, axis in enumerate(corpus_stats(corpus).axes):
+        values = table[:, index][~np.isnan(table[:, index])]
+        low, high = min(0, values.min()), max(0, values.max())
+        assert (axis.low, axis.high) == ((-1, 1) if space == "vector2" else (low, high))
+        counts, _ = np.histogram(np.float64(values), bins=BINS, range=(axis.low, axis.high))
+        assert axis.counts == tuple(counts)
+        assert axis.down is not None
+        assert axis.down.share > 0
 
 
 def test_a_button_held_from_one_episode_into_the_next_is_two_presses(tmp_path: Path) -> None:

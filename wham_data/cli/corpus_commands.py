@@ -1,27 +1,38 @@
-"""`wham-data info | stats | verify | compact | quarantine`: look at a corpus, and tidy it."""
+"""`wham-data info | stats | query | verify | compact | quarantine`: look at a corpus, and tidy it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wham_data.cli.console import emit
+from wham_data.cli.console import emit, say
 from wham_data.cli.help import Command, Group
 from wham_data.cli.options import AsOf, Json, Location
+from wham_data.files.whole import written_whole
 from wham_data.schemas.errors import UsageError, printable
 from wham_data.schemas.player_key import SETTING
+from wham_data.versions import versions
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from wham_data.corpus import Corpus
     from wham_data.corpus.stats import Amount, AxisUse, ButtonUse, CorpusStats, CorpusSummary
 
 BARS = " ▁▂▃▄▅▆▇█"
 WIDEST = 24
 MOST_KINDS = 20
+MOST_CELL = 40
+MOST_WIDTH = 10_000
+"""Most characters of a line, if the output is not a terminal."""
+MOST_JSON_ROWS = 100_000
 
 quarantine_app = typer.Typer(
     no_args_is_help=True,
@@ -96,6 +107,113 @@ def stats(corpus: Location, version: AsOf = None, json: Json = False) -> None:
     emit(found.to_dict(), "\n".join(_stats_lines(found)), as_json=json)
 
 
+def query(
+    corpus: Location,
+    sql: Annotated[
+        str,
+        typer.Argument(
+            metavar="SQL",
+            help="One SELECT over the tables episodes and steps. Odd names go in double quotes.",
+        ),
+    ],
+    csv: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write all rows to this CSV file; -: to stdout."),
+    ] = None,
+    parquet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write all rows to this Parquet file.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Print at most this many rows.")] = 40,
+    version: AsOf = None,
+    json: Json = False,
+) -> None:
+    """Ask a corpus in SQL, such as for the hours of each player. docs/query.md lists the columns.
+
+    \b
+    Examples:
+      wham-data query corpus "SELECT player, SUM(hours) AS hours FROM episodes GROUP BY player"
+      wham-data query corpus "SELECT AVG(a) AS share FROM steps WHERE split = 'train'"
+      wham-data query corpus "SELECT episode, step, a, left_x FROM steps" --csv steps.csv
+    """
+    from wham_data.corpus import Corpus
+    from wham_data.corpus import query as queries
+
+    if json + (csv is not None) + (parquet is not None) > 1:
+        raise UsageError("--json, --csv and --parquet: give only one of them")
+    opened = Corpus.open(corpus, version)
+    found = queries.query(opened, sql)
+    if csv == Path("-"):
+        queries.write_csv(found, sys.stdout.buffer)
+    elif csv is not None:
+        _write_apart(opened, csv, partial(queries.write_csv, found))
+    elif parquet is not None:
+        _write_apart(opened, parquet, partial(queries.write_parquet, found))
+    elif json:
+        most = queries.first_rows(found, MOST_JSON_ROWS + 1)
+        if len(most) > MOST_JSON_ROWS:
+            raise UsageError(f"--json: more than {MOST_JSON_ROWS} rows; write them with --parquet")
+        types = {name: str(kind) for name, kind in most.schema.items()}
+        emit({"columns": types, "rows": queries.plain_rows(most)}, "", as_json=True)
+    else:
+        _print_rows(queries.first_rows(found, rows + 1), rows)
+
+
+def _write_apart(corpus: Corpus, path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file as a whole, outside the corpus. A file of that name is replaced."""
+    location = corpus.location
+    if "://" not in location and path.resolve().is_relative_to(Path(location).resolve()):
+        raise UsageError(f"{path}: lies inside the corpus; write to another folder")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}; make it first")
+    from wham_data.corpus.storage.contract import one_line
+
+    with one_line(path), written_whole(path) as target:
+        write(target)
+
+
+def _print_rows(found: pl.DataFrame, most: int) -> None:
+    """Print a table that fits the terminal, and say what was left out."""
+    columns, shown = rows_table(found.head(most), get_terminal_size((MOST_WIDTH, 24)).columns)
+    print("\n".join(shown))
+    if columns < found.width:
+        say(f"the first {columns} of {found.width} columns; --csv or --parquet write all")
+    if len(found) > most:
+        say(f"the first {most} rows; --rows prints more, --csv or --parquet write all")
+
+
+def rows_table(found: pl.DataFrame, width: int) -> tuple[int, list[str]]:
+    """A table as lines: as many of its columns as fit into the width, but at least one.
+
+    Args:
+        found: the rows.
+        width: most characters of a line.
+
+    Returns:
+        Count of the columns shown, and the lines.
+    """
+    shown: list[list[str]] = []
+    for name, values in zip(found.columns, found.iter_columns(), strict=True):
+        cells = [_cell(name), *map(_cell, values)]
+        wide = max(map(len, cells))
+        right = values.dtype.is_numeric()
+        column = [cell.rjust(wide) if right else cell.ljust(wide) for cell in cells]
+        if shown and sum(len(each[0]) + 2 for each in shown) + wide > width:
+            break
+        shown.append(column)
+    return len(shown), ["  ".join(cells).rstrip() for cells in zip(*shown, strict=True)]
+
+
+def _cell(value: Any) -> str:
+    """A value on one short line; an unknown one is an empty text."""
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return size_text(len(value))
+    text = f"{value:.6g}" if isinstance(value, float) else value
+    text = str(text.to_list() if hasattr(text, "to_list") else text)[:MOST_CELL]
+    return printable(text if len(text) < MOST_CELL else f"{text[: MOST_CELL - 3]}...")
+
+
 def verify(
     corpus: Location,
     version: AsOf = None,
@@ -163,6 +281,9 @@ def compact(
         report = compact_in_place(opened, target)
     else:
         report = compact_to(opened, out, "cold" if cold else "mapped", target)
+    if report.episodes:
+        account = {"command": "compact", "versions": versions(), "report": asdict(report)}
+        Corpus.open(report.location).record_run({**account, "exit_code": 0})
     text = (
         f"{report.shards_before:,} shards ({size_text(report.bytes_before)}) are now "
         f"{report.shards_after:,} ({size_text(report.bytes_after)}) in {report.location}, "

@@ -60,7 +60,10 @@ def export(
     ],
     to: Annotated[str, typer.Option(help=f"The format: {', '.join(FORMATS)}.")],
     out: Annotated[
-        str, typer.Option(help="Folder to write to. It is created if it does not exist.")
+        str,
+        typer.Option(
+            help="Folder to write to, made if it is missing; or a URL as s3://bucket/folder."
+        ),
     ],
     split: Annotated[
         str, typer.Option(help="Take only these splits: train, or val,test. Default: all.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -14,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from wham_data.cli.options import PANELS
 from wham_data.schemas.errors import UsageError
+from wham_data.schemas.paths import expanded
 
 if TYPE_CHECKING:
     Context = Any  # typer brings its own click or uses the one installed, by its version
@@ -33,9 +35,11 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """As typer does, but a wrong choice is an error of ours: one line, all choices in it."""
         try:
-            return super().parse_args(ctx, args)
+            left: list[str] = super().parse_args(ctx, args)
         except typer.BadParameter as error:
             raise wrong_choice(error) or error from None
+        expand_paths(ctx)
+        return left
 
     def format_options(self, ctx: Context, formatter: Formatter) -> None:
         """Arguments, the options that matter first, then a section for each panel."""
@@ -67,6 +71,12 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """A group whose help lists its commands in panels."""
 
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """As typer does."""
+        left: list[str] = super().parse_args(ctx, args)
+        expand_paths(ctx)
+        return left
+
     def format_options(self, ctx: Context, formatter: Formatter) -> None:
         """The options, without their variables, then the commands."""
         say_less(self.params)
@@ -87,6 +97,19 @@ class Group(TyperGroup):
                         for name, command in commands
                     ]
                 )
+
+
+def expand_paths(ctx: Context) -> None:
+    """Let `~/` mean the home folder in what options and arguments, variables and --config say."""
+    ctx.params = {name: _expanded(value) for name, value in ctx.params.items()}
+
+
+def _expanded(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(map(_expanded, value))
+    if isinstance(value, Path):
+        return Path(expanded(value))
+    return expanded(value) if isinstance(value, str) else value
 
 
 def say_less(params: Sequence[Any]) -> None:

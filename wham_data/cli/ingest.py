@@ -41,6 +41,7 @@ from wham_data.schemas.conversion import load_conversion
 from wham_data.schemas.corpus_info import FrameFormat
 from wham_data.schemas.errors import UsageError, printable
 from wham_data.schemas.mask import parse_masks
+from wham_data.schemas.paths import expanded
 from wham_data.schemas.player_key import read_player_key
 from wham_data.schemas.recording import AxisRule, Fit
 
@@ -339,6 +340,7 @@ def parse_options(pairs: list[str]) -> tuple[tuple[str, str], ...]:
     found: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
+        value = expanded(value)
         if not name or not equals:
             raise UsageError(f"--option {pair!r}: expected NAME=VALUE")
         if found.setdefault(name, value) != value:
@@ -388,9 +390,9 @@ def emit_dry_run(plan: DryRun, *, as_json: bool) -> None:
 def summary(report: IngestReport) -> str:
     """The account of a run, as a person reads it."""
     lines = [
-        f"{report.corpus}: no corpus begun, for no recording could be read"
+        f"{printable(report.corpus)}: no corpus begun, for no recording could be read"
         if report.version is None
-        else f"{report.corpus}: version {report.version}",
+        else f"{printable(report.corpus)}: version {report.version}",
         f"  found {report.found} = ingested {report.ingested} + already there {report.already_there} "
         f"+ duplicates {report.duplicates} + quarantined {report.quarantined}"
         + (f" + forgotten {report.forgotten}" if report.forgotten else "")
@@ -410,7 +412,9 @@ def summary(report: IngestReport) -> str:
         )
     if report.quarantined:
         reasons = ", ".join(f"{n} {reason}" for reason, n in report.reasons.items())
-        lines.append(f"  quarantined: {reasons}; see wham-data quarantine list {report.corpus}")
+        lines.append(
+            f"  quarantined: {reasons}; see wham-data quarantine list {printable(report.corpus)}"
+        )
         lines.append("  wham-data ingest --explain FILE shows how a recording is understood")
     return "\n".join(lines)
 

@@ -54,7 +54,8 @@ COMMANDS: Final[dict[str, tuple[Callable[..., None], ...]]] = {
     "Start here": (start.demo, start.doctor),
     "Make a corpus": (ingest.ingest, inspect.inspect, collect.collect, tokenize.tokenize),
     "Look after a corpus": (
-        *(corpus_commands.info, corpus_commands.stats, corpus_commands.verify),
+        *(corpus_commands.info, corpus_commands.stats, corpus_commands.query),
+        corpus_commands.verify,
         *(corpus_commands.compact, forget.forget, forget.vacuum),
     ),
     "Use a corpus": (dream.dream, export.export, convert.convert),

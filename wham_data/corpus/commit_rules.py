@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from wham_data.corpus.shards import ShardFile
 from wham_data.corpus.splits import TIES, Conflict, Placed, SplitIndex, Ties, tie_name
 from wham_data.corpus.tombstones import Forgotten
-from wham_data.schemas.errors import Reason
+from wham_data.schemas.corpus_info import CorpusInfo
+from wham_data.schemas.errors import Reason, UsageError
 from wham_data.schemas.manifest import UNSETTLED, EpisodeRow, QuarantineRow
 
 LEDGER_COLUMNS: Final = ("recording", "settings", "match", "player", "split")
@@ -87,6 +88,28 @@ class CommitReport:
     version: int
 
 
+def check_rows(rows: Sequence[EpisodeRow], info: CorpusInfo, where: str) -> None:
+    """Check that rows can be committed to a corpus.
+
+    Args:
+        rows: to commit.
+        info: of the corpus.
+        where: location of the corpus, for the message.
+
+    Raises:
+        UsageError: an episode comes twice, or has other settings or another tokenizer.
+    """
+    if len({row.episode for row in rows}) != len(rows):
+        raise UsageError(f"{where}: an episode is in one commit twice")
+    fingerprint = info.tokenizer.fingerprint if info.tokenizer else None
+    for row in rows:
+        if (row.settings, row.tokenizer) != (info.settings_hash, fingerprint):
+            raise UsageError(
+                f"episode {row.episode}: settings {row.settings}, tokenizer {row.tokenizer}, "
+                f"but the corpus has {info.settings_hash} and {fingerprint}"
+            )
+
+
 def decide(
     rows: Sequence[EpisodeRow],
     known: Ledger,
@@ -150,33 +173,41 @@ def quarantine_after(
             too, because a repaired file has another hash.
 
     Returns:
-        The old rows that stay, and the rows to add: inputs that are new or have a new message. A row
-        of a time without settings goes as soon as its input is refused or taken under some.
+        The old rows that stay, and the rows to add: inputs that are new or have a new message or
+        other bytes. A row of a time without settings goes as soon as its input is refused or taken
+        under some.
     """
-    latest = {row.key: row for row in refused if row.key not in resolved}
-    settled = {name for name, _ in resolved}
-    settled |= {name for row in refused if row.settings for name in (row.key[0], row.path)}
+    latest = {row.key: row for row in refused if row.names.isdisjoint(resolved)}
+    paths = {(row.path, row.settings) for row in latest.values()}
+    settled = {name for name, _ in resolved} | {row.path for row in refused if row.settings}
     stays: list[bool] = []
     for record in old.drop_columns(["created"]).to_pylist():
         row = QuarantineRow.from_record(record)
-        in_corpus = row.key in resolved or (row.path, row.settings) in resolved
-        in_corpus |= row.settings == UNSETTLED and not settled.isdisjoint((row.key[0], row.path))
-        stays.append(not in_corpus and latest.get(row.key, row) == row)
+        gone = not row.names.isdisjoint(resolved)
+        gone |= row.settings == UNSETTLED and not settled.isdisjoint((row.sha256, row.path))
+        again = (row.path, row.settings) in paths
+        stays.append(not gone and latest.get(row.key, None if again else row) == row)
         if stays[-1]:
             latest.pop(row.key, None)
     return old.filter(pa.array(stays, pa.bool_())), list(latest.values())
 
 
-def conflict_row(row: EpisodeRow, conflict: Conflict) -> QuarantineRow:
-    """The quarantine's row for a recording that would tie two splits together."""
-    return QuarantineRow(
-        path=row.source,
-        sha256=row.recording,
-        stage="split",
-        reason=Reason.SPLIT_CONFLICT,
-        message=str(conflict),
-        settings=row.settings,
-    )
+def conflict_rows(
+    rows: Sequence[EpisodeRow], conflicts: Mapping[str, Conflict]
+) -> list[QuarantineRow]:
+    """The quarantine's rows for the recordings that would tie two splits together."""
+    return [
+        QuarantineRow(
+            path=row.source,
+            sha256=row.recording,
+            stage="split",
+            reason=Reason.SPLIT_CONFLICT,
+            message=str(conflicts[row.recording]),
+            settings=row.settings,
+        )
+        for row in {row.recording: row for row in rows}.values()
+        if row.recording in conflicts
+    ]
 
 
 def relocated(

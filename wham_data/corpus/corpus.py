@@ -18,25 +18,27 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wham_data.after_fork import check_polars
 from wham_data.corpus.commit_rules import (
     LEDGER_COLUMNS,
     CommitReport,
     Decision,
     Ledger,
-    conflict_row,
+    check_rows,
+    conflict_rows,
     decide,
 )
 from wham_data.corpus.manifest import Change, ManifestTable, Snapshot
 from wham_data.corpus.quarantine import Quarantine, refused_so_far
-from wham_data.corpus.runs import record_run
-from wham_data.corpus.shard_view import ShardView, steps_from
+from wham_data.corpus.runs import problems_of_runs, record_run
+from wham_data.corpus.shard_view import ShardView
 from wham_data.corpus.shards import RowRange, ShardFile, write_shard_to
-from wham_data.corpus.storage.contract import Leased, Storage, publish_again
+from wham_data.corpus.storage.contract import Leased, Storage, all_there, publish_again
 from wham_data.corpus.storage.locations import open_storage
 from wham_data.corpus.tombstones import Forgotten
 from wham_data.corpus.verify import VerifyReport, verify
@@ -82,6 +84,7 @@ class Corpus:
         self._ledger = Ledger()
         self._hashes: dict[str, str] | None = None
         self._frame: pl.DataFrame | None = None
+        self._places: pa.Table | None = None
 
     @classmethod
     def create(cls, location: str | os.PathLike[str], info: CorpusInfo) -> Corpus:
@@ -100,7 +103,6 @@ class Corpus:
     @classmethod
     def open(cls, location: str | os.PathLike[str], version: int | None = None) -> Corpus:
         """Open a corpus at its newest version, or at `version` for reading only.
-
 
         Raises:
             UsageError: there is no corpus, or no such version.
@@ -151,7 +153,8 @@ class Corpus:
 
     def __getstate__(self) -> dict[str, Any]:
         """The state without its caches, so that the copy for a worker process is small."""
-        return {**self.__dict__, "_ledger": Ledger(), "_frame": None, "_hashes": None}
+        empty = {"_ledger": Ledger(), "_frame": None, "_hashes": None, "_places": None}
+        return {**self.__dict__, **empty}
 
     def __repr__(self) -> str:
         return f"Corpus({self.location!r}, version {self.version}, {self._snapshot.rows} episodes)"
@@ -181,6 +184,23 @@ class Corpus:
                 it is missing or damaged.
         """
         return self.shard_file(name).path
+
+    def shard_paths(self, version: int | None = None) -> list[Path]:
+        """The paths on this machine of all shards of a version, sorted, for other tools.
+
+        The folder `shards/` may also have shards of other versions. A shard may have episodes that
+        are not in the manifest; `scan` leaves them out.
+
+        Args:
+            version: of the manifest; None: the version that this object shows.
+
+        Raises:
+            UsageError: there is no such version.
+            IntegrityError: a shard is missing or damaged, or the cache cannot hold all of them.
+        """
+        corpus = self if version in (None, self.version) else Corpus.open(self.location, version)
+        names = corpus.manifest_columns(("shard",)).column("shard").unique().to_pylist()
+        return all_there([corpus.shard_path(name) for name in sorted(names)])
 
     def shard_file(self, name: str) -> Leased:
         """As `shard_path`, but the file stays on this machine as long as the returned object lives."""
@@ -250,11 +270,7 @@ class Corpus:
         decided = Decision()
         if rows:
             decided = self._commit_episodes(rows, tie_to, allow_forgotten=allow_forgotten)
-            refused += [
-                conflict_row(row, decided.conflicts[row.recording])
-                for row in {row.recording: row for row in rows}.values()
-                if row.recording in decided.conflicts
-            ]
+            refused += conflict_rows(rows, decided.conflicts)
         committed = {row.recording for row in decided.rows}
         names = {name for row in decided.rows for name in (row.recording, row.named_source)}
         self.refused.note(refused, {(name, self.info.settings_hash) for name in names})
@@ -305,9 +321,12 @@ class Corpus:
 
     @property
     def episodes(self) -> pl.DataFrame:
-        """The manifest: one row for each episode, sorted by `episode`."""
+        """The manifest: one row per episode, sorted by `episode`. After a fork: `UsageError`."""
+        from wham_data.corpus.scan import sorted_frame
+
+        check_polars("Corpus.episodes")
         if self._frame is None:
-            self._frame = _sorted_frame(self._episodes.read(list(self._snapshot.files)), "episode")
+            self._frame = sorted_frame(self._episodes.read(list(self._snapshot.files)), "episode")
         return self._frame
 
     def manifest_columns(self, names: Sequence[str]) -> pa.Table:
@@ -320,7 +339,10 @@ class Corpus:
     @property
     def quarantine(self) -> pl.DataFrame:
         """The refused inputs, sorted by `path`; always the newest state, whichever version is open."""
-        return _sorted_frame(self.refused.read(), "path")
+        from wham_data.corpus.scan import sorted_frame
+
+        check_polars("Corpus.quarantine")
+        return sorted_frame(self.refused.read(), "path")
 
     def known_recordings(self, settings_hash: str | None = None) -> set[str]:
         """Hashes of the recordings that the corpus holds.
@@ -386,20 +408,13 @@ class Corpus:
             UsageError: the corpus has no such episode.
             IntegrityError: its shard is damaged or contradicts the manifest.
         """
-        import polars as pl
-
-        rows = self.episodes.filter(pl.col("episode") == episode).rows(named=True)
-        if not rows:
+        if self._places is None:
+            self._places = self.manifest_columns(("episode", "shard", "row_start", "n_steps"))
+        row = pc.index(self._places.column("episode"), pa.scalar(episode, pa.string())).as_py()
+        if row < 0:
             raise UsageError(f"{self.location}: no episode {episode!r}")
-        view = self.open_shard(rows[0]["shard"])
-        range_ = RowRange(episode, rows[0]["row_start"], rows[0]["n_steps"])
-        if range_ not in view.episodes:
-            raise IntegrityError(
-                f"{view.where}: the manifest says that episode {episode} is its rows "
-                f"{range_.start} to {range_.start + range_.n_steps}, the shard does not"
-            )
-        pieces = view.read_rows(range_.start, range_.start + range_.n_steps)
-        return steps_from(episode, pa.concat_tables(table for _, table in pieces))
+        name, shard, start, n_steps = (column[row].as_py() for column in self._places.columns)
+        return self.open_shard(shard).read_episode(RowRange(name, start, n_steps))
 
     def open_shard(self, name: str) -> ShardView:
         """Open a shard and check its footer against the settings of the corpus.
@@ -415,8 +430,9 @@ class Corpus:
         return verify(self, hashes=hashes)
 
     def manifest_problems(self) -> list[str]:
-        """The problems in the files of the manifest and the quarantine, one line each."""
-        return [*self._episodes.problems(self._snapshot), *self.refused.table.problems()]
+        """The problems in the files of the manifest, the quarantine and the runs, one line each."""
+        of_tables = *self._episodes.problems(self._snapshot), *self.refused.table.problems()
+        return [*of_tables, *problems_of_runs(self.storage)]
 
     def record_run(self, run: Mapping[str, Any]) -> str:
         """Write the report of a run to `runs/`, for people; returns the name of the file there."""
@@ -424,7 +440,7 @@ class Corpus:
 
     def _see(self, snapshot: Snapshot) -> None:
         if snapshot != self._snapshot:
-            self._snapshot, self._frame, self._hashes = snapshot, None, None
+            self._snapshot, self._frame, self._hashes, self._places = snapshot, None, None, None
 
     def _check_writable(self) -> None:
         if self._pinned:
@@ -434,15 +450,7 @@ class Corpus:
 
     def _check_rows(self, rows: Sequence[EpisodeRow]) -> None:
         self._check_writable()
-        if len({row.episode for row in rows}) != len(rows):
-            raise UsageError(f"{self.location}: an episode is in one commit twice")
-        fingerprint = self.info.tokenizer.fingerprint if self.info.tokenizer else None
-        for row in rows:
-            if (row.settings, row.tokenizer) != (self.info.settings_hash, fingerprint):
-                raise UsageError(
-                    f"episode {row.episode}: settings {row.settings}, tokenizer {row.tokenizer}, "
-                    f"but the corpus has {self.info.settings_hash} and {fingerprint}"
-                )
+        check_rows(rows, self.info, self.location)
         self._check_written({row.shard for row in rows})
 
     def _check_written(self, shards: Iterable[str]) -> None:
@@ -480,12 +488,6 @@ class Corpus:
 
         self._see(self._episodes.transact(self._snapshot, plan))
         return decided
-
-
-def _sorted_frame(rows: pa.Table, by: str) -> pl.DataFrame:
-    import polars as pl
-
-    return cast(pl.DataFrame, pl.from_arrow(rows)).sort(by)
 
 
 def _read_info(storage: Storage) -> CorpusInfo | None:

@@ -16,7 +16,6 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Final
 
 import polars as pl
 import pyarrow as pa
@@ -25,15 +24,14 @@ import pyarrow.compute as pc
 from wham_data.corpus.commit_rules import relocated
 from wham_data.corpus.compact import write_merged
 from wham_data.corpus.corpus import Corpus
+from wham_data.corpus.runs import RUNS, runs
 from wham_data.corpus.shards import ShardFile
 from wham_data.corpus.storage.contract import Storage
 from wham_data.corpus.tombstones import FORGET, KINDS, Forgotten, Kind, remember
-from wham_data.schemas.corpus_info import MOST_BYTES, parse_json
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.manifest import EPISODES_SCHEMA
 from wham_data.schemas.player_key import PSEUDONYM, SETTING, PlayerKey, check_player_key
 
-RUNS: Final = "runs"
 Wanted = Mapping[Kind, Collection[str]]
 Moves = Mapping[tuple[str, str], tuple[ShardFile, int]]
 
@@ -217,10 +215,9 @@ def _without(rows: pa.Table, wanted: Wanted, moves: Moves) -> tuple[pa.Table, pa
 def _forget_sources(storage: Storage, sources: Collection[str]) -> None:
     """Remove the file names of forgotten recordings from the reports in `runs/`."""
     names = {PurePath(source.partition("#")[0]).name for source in sources}
-    for file in storage.list(RUNS):
-        report = parse_json(storage.read(f"{RUNS}/{file}", MOST_BYTES))
-        given = report.get("sources", []) if isinstance(report, dict) else []
+    for file, report in runs(storage):
+        given = report.get("sources", [])
         left = [source for source in given if PurePath(str(source)).name not in names]
-        if isinstance(report, dict) and len(left) < len(given):
+        if len(left) < len(given):
             text = json.dumps({**report, "sources": left}, indent=2, ensure_ascii=False) + "\n"
             storage.replace(f"{RUNS}/{file}", text.encode("utf-8", "backslashreplace"))

@@ -10,9 +10,8 @@ name is visible, and it never replaces a file. We do not use the writer of the `
 because it never calls fsync (observed in release 1.6): after a power cut a committed entry, or the
 data file that it adds, could be missing.
 
-The `deltalake` package reads a table for the first time (on an object store, from a copy of the log);
-later entries are read here one by one. Other tools can read the tables too. The Parquet files are
-never deleted here, so every version stays readable.
+The log is read here too (`delta/log.py` says why). Other tools can read the tables. The Parquet files
+are never deleted here, so every version stays readable.
 """
 
 from __future__ import annotations
@@ -22,10 +21,11 @@ import io
 import json
 import random
 import re
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,27 +33,32 @@ from typing import Any, Final
 import deltalake
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import DeltaError
 
+from wham_data.after_fork import use_deltalake
+from wham_data.corpus.delta.actions import (
+    LAST_CHECKPOINT,
+    LOG,
+    MOST_EXPANSION,
+    Action,
+    checkpoint_name,
+    entry_name,
+    protocol_of,
+    records_in,
+)
+from wham_data.corpus.delta.log import DeltaLog
 from wham_data.corpus.storage.contract import Storage
-from wham_data.schemas.corpus_info import parse_json
 from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError, short_message
 from wham_data.schemas.manifest import with_late_columns
 
-LOG: Final = "_delta_log"
 DATA_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.parquet")
 HASHED_NAME: Final = re.compile(r"part-([0-9a-f]{64})\.parquet")
-ENTRY_NAME: Final = re.compile(r"[0-9]{20}\.(json|checkpoint\.parquet)")
-LAST_CHECKPOINT: Final = "_last_checkpoint"
 TRIES: Final = 50
 LONGEST_WAIT_S: Final = 0.25
 CHECKPOINT_EVERY: Final = 100
 MERGE_AT: Final = 64
 """As soon as there are this many small data files they are merged, to keep reading fast."""
 SMALL_ROWS: Final = 32_768
-MOST_EXPANSION: Final = 1_000
-"""A data file that would need more memory than this many times its own size is refused. So is one
-with more rows than bytes: each row holds a hash, which cannot be compressed below 32 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,11 @@ class ManifestTable:
     folder: str
     schema: pa.Schema
 
+    @property
+    def log(self) -> DeltaLog:
+        """The log of the table."""
+        return DeltaLog(self.storage, self.folder)
+
     def create(self) -> None:
         """Create the empty table at version 0. Nothing happens if the table exists."""
         metadata = {
@@ -124,42 +134,50 @@ class ManifestTable:
             UsageError: there is no such version.
             IntegrityError: the log is damaged, lacks an entry, or needs a newer reader.
         """
-        with self._opened(version) as table:
-            protocol, found = table.protocol(), table.get_add_actions(flatten=True)
-            version = table.version()
-        if protocol.min_reader_version > 1:
-            raise self._bad(
-                f"needs a reader of Delta Lake protocol {protocol.min_reader_version}; "
-                "this release reads 1"
+        files = self.log.files()
+        newest = files.newest
+        if newest < 0:
+            raise self._bad("is missing or has no log")
+        version = newest if version is None else version
+        if not 0 <= version <= newest:
+            raise UsageError(
+                f"{self.storage.where(self.folder)}: there is no version {version}; versions 0 to "
+                f"{newest} can be read"
             )
-        paths = found.column("path").to_pylist()
-        known = "num_records" in found.schema.names
-        counts = found.column("num_records").to_pylist() if known else [None] * len(paths)
-        files: dict[str, int] = {}
-        for path, count in zip(paths, counts, strict=True):
-            if path in files:
-                raise self._bad(f"lists {path} twice (duplicate)")
-            files[path] = self._count(path, count)
-        return Snapshot(version, files)
+        actions = self.log.actions_to(version, files)
+        if not any("protocol" in action for action in actions):
+            raise self._bad("its log is damaged: no entry in it says which reader it needs")
+        return Snapshot(version, self._files_after({}, actions))
 
     def advance(self, snapshot: Snapshot) -> Snapshot:
         """The newest version of the table. Reads only the log entries after `snapshot`."""
-        files, version = dict(snapshot.files), snapshot.version
-        for number, entry in self.entries(snapshot.version):
-            version = number
-            for action in entry:
-                if "protocol" in action or "metaData" in action:
-                    return self.snapshot()
-                if "remove" in action:
-                    files.pop(self._path_in(action["remove"]), None)
-                if "add" in action:
-                    path = self._path_in(action["add"])
-                    files[path] = self._count(path, _records_in(action["add"]))
+        files, version = snapshot.files, snapshot.version
+        for number, actions in self.entries(version):
+            files, version = self._files_after(files, actions), number
         return Snapshot(version, files)
 
-    def entries(self, after: int) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    def _files_after(self, files: Mapping[str, int], actions: Sequence[Action]) -> dict[str, int]:
+        """The data files of the table, with their row counts, after some actions.
+
+        Raises:
+            IntegrityError: the table needs a newer reader, or a data file has an unsafe name.
+        """
+        counts: dict[str, object] = dict(files)
+        for action in actions:
+            reader = protocol_of(action)
+            if reader is not None and reader != 1:
+                raise self._bad(
+                    f"needs a reader of Delta Lake protocol {reader}; this release reads 1"
+                )
+            if "remove" in action:
+                counts.pop(self._path_in(action["remove"]), None)
+            if "add" in action:
+                counts[self._path_in(action["add"])] = records_in(action["add"])
+        return {path: self._count(path, count) for path, count in counts.items()}
+
+    def entries(self, after: int) -> Iterator[tuple[int, list[Action]]]:
         """The log entries after a version: (number, actions) each."""
-        while (entry := self._entry(after + 1)) is not None:
+        while (entry := self.log.entry(after + 1)) is not None:
             after += 1
             yield after, entry
 
@@ -202,17 +220,13 @@ class ManifestTable:
         Args:
             snapshot: whose data files to check; None: of the newest version.
         """
-        entries = [
-            name for name in self.storage.list(f"{self.folder}/{LOG}") if name.endswith(".json")
-        ]
-        for number, name in enumerate(entries):
-            if name != f"{number:020d}.json":
-                yield f"{self.folder}: its log has {name} where entry {number} is missing"
-                break
+        of_log = list(self.log.problems())
+        yield from of_log
         try:
             snapshot = snapshot or self.snapshot()
         except IntegrityError as error:
-            yield str(error)
+            if str(error) not in of_log:
+                yield str(error)
             return
         for name, rows in snapshot.files.items():
             try:
@@ -321,7 +335,8 @@ class ManifestTable:
         Both only make reading faster, so an error here is ignored: the commit before it succeeded.
         """
         with suppress(WhamDataError, OSError, DeltaError):
-            if snapshot.version and snapshot.version % CHECKPOINT_EVERY == 0:
+            due = snapshot.version and snapshot.version % CHECKPOINT_EVERY == 0
+            if due and use_deltalake():  # after a fork, another process will write the next one
                 self.checkpoint(snapshot.version)
             small = [name for name, rows in snapshot.files.items() if rows < SMALL_ROWS]
             if len(small) >= MERGE_AT:
@@ -334,37 +349,19 @@ class ManifestTable:
         `deltalake` makes the file, but does not sync it. So it works in a temporary folder, and the
         file is then put into the corpus like every other file.
         """
-        name = f"{version:020d}.checkpoint.parquet"
-        with self._shadow(self._entries_for(version)) as shadow:
+        since = self.log.files().checkpoint_for(version - 1)
+        names = [entry_name(each) for each in range(since or 0, version + 1)]
+        names += [] if since is None else [checkpoint_name(since)]
+        with tempfile.TemporaryDirectory(prefix="wham-data-") as shadow:
+            log = Path(shadow) / LOG
+            log.mkdir()
+            for name in names:
+                (log / name).write_bytes(self.log.read(name))
             deltalake.DeltaTable(shadow, version=version).create_checkpoint()
-            log = f"{self.folder}/{LOG}"
-            if self.storage.put_if_absent(f"{log}/{name}", (shadow / LOG / name).read_bytes()):
-                hint = (shadow / LOG / LAST_CHECKPOINT).read_bytes()
-                self.storage.replace(f"{log}/{LAST_CHECKPOINT}", hint)
-
-    def _entries_for(self, version: int | None) -> list[str]:
-        """The log files from the last checkpoint before `version` to `version` (None: the newest)."""
-        numbered = {
-            name: int(name[:20])
-            for name in self.storage.list(f"{self.folder}/{LOG}")
-            if ENTRY_NAME.fullmatch(name)
-        }
-        last = max(numbered.values(), default=0) if version is None else version
-        since = max(
-            (n for name, n in numbered.items() if name.endswith("t.parquet") and n < last),
-            default=0,
-        )
-        return [name for name, n in numbered.items() if since <= n <= last]
-
-    @contextmanager
-    def _shadow(self, entries: Sequence[str]) -> Iterator[Path]:
-        """A temporary folder on this machine: the table with these log entries, without data files."""
-        names = [f"{self.folder}/{LOG}/{entry}" for entry in entries]
-        with self.storage.shadow(names) as folder:
-            (folder / LOG).mkdir()
-            for entry in entries:
-                (folder / entry).rename(folder / LOG / entry)
-            yield folder
+            name, folder = checkpoint_name(version), f"{self.folder}/{LOG}"
+            if self.storage.put_if_absent(f"{folder}/{name}", (log / name).read_bytes()):
+                hint = (log / LAST_CHECKPOINT).read_bytes()
+                self.storage.replace(f"{folder}/{LAST_CHECKPOINT}", hint)
 
     def _merge(self, snapshot: Snapshot, small: Sequence[str]) -> Snapshot:
         rows = self.read(small)
@@ -375,46 +372,6 @@ class ManifestTable:
         if after is None:
             self.discard(merged)
         return after or snapshot
-
-    @contextmanager
-    def _opened(self, version: int | None) -> Iterator[deltalake.DeltaTable]:
-        """The table as `deltalake` reads it; its log stays in place until the end of the block."""
-        here = self.storage.folder(self.folder)
-        with nullcontext(here) if here else self._shadow(self._entries_for(version)) as folder:
-            yield self._table(folder, version)
-
-    def _table(self, folder: Path, version: int | None) -> deltalake.DeltaTable:
-        try:
-            return deltalake.DeltaTable(folder, version=version)
-        except TableNotFoundError as error:
-            raise self._bad("is missing or has no log") from error
-        except (DeltaError, ValueError, OverflowError) as error:
-            newest = self._newest_entry()
-            if version is not None and not 0 <= version <= newest:
-                where = self.storage.where(self.folder)
-                raise UsageError(
-                    f"{where}: there is no version {version}; versions 0 to {newest} can be read"
-                ) from error
-            raise self._bad(f"its log is damaged: {short_message(error)}") from error
-
-    def _newest_entry(self) -> int:
-        entries = [n for n in self.storage.list(f"{self.folder}/{LOG}") if ENTRY_NAME.fullmatch(n)]
-        return int(entries[-1][:20]) if entries else -1
-
-    def _entry(self, version: int) -> list[dict[str, Any]] | None:
-        name = f"{self.folder}/{LOG}/{version:020d}.json"
-        try:
-            text = self.storage.read(name)
-        except FileNotFoundError:
-            return None
-        try:
-            actions = [parse_json(line) for line in text.splitlines() if line.strip()]
-        except UsageError as error:
-            raise self._bad(f"its log entry {version} is damaged: {error}") from error
-        found = [action for action in actions if isinstance(action, dict)]
-        if len(found) != len(actions) or not found:
-            raise self._bad(f"its log entry {version} is damaged: not a list of actions")
-        return found
 
     def _put_entry(
         self, version: int, operation: str, actions: Sequence[Mapping[str, Any]]
@@ -428,7 +385,7 @@ class ManifestTable:
         }
         lines = [json.dumps(action) for action in ({"commitInfo": about}, *actions)]
         return self.storage.put_if_absent(
-            f"{self.folder}/{LOG}/{version:020d}.json", ("\n".join(lines) + "\n").encode()
+            f"{self.folder}/{LOG}/{entry_name(version)}", ("\n".join(lines) + "\n").encode()
         )
 
     def _path_in(self, action: object) -> str:
@@ -482,16 +439,6 @@ class ManifestTable:
 
     def _bad(self, what: str) -> IntegrityError:
         return IntegrityError(f"{self.storage.where(self.folder)}: {what}")
-
-
-def _records_in(add: object) -> object:
-    """`numRecords` of an add action; None if the action does not contain it."""
-    stats = add.get("stats") if isinstance(add, dict) else None
-    if isinstance(stats, str):
-        with suppress(UsageError):
-            fields = parse_json(stats)
-            return fields.get("numRecords") if isinstance(fields, dict) else None
-    return None
 
 
 def _now_ms() -> int:

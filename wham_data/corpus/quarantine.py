@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from wham_data.corpus.commit_rules import quarantine_after
-from wham_data.corpus.manifest import LOG, Change, ManifestTable, Snapshot
+from wham_data.corpus.delta.actions import LOG
+from wham_data.corpus.manifest import Change, ManifestTable, Snapshot
 from wham_data.corpus.storage.contract import Storage
 from wham_data.schemas.manifest import QUARANTINE_SCHEMA, QuarantineRow, quarantine_table
 
@@ -83,7 +84,7 @@ class Quarantine:
             QuarantineRow.from_record(row)
             for row in self.read().drop_columns(["created"]).to_pylist()
         )
-        resolved = {row.key for row in rows if row.sha256 in recordings}
+        resolved = {(row.sha256, row.settings) for row in rows if row.sha256 in recordings}
         if resolved:
             self.note((), resolved, operation)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
+
+import pyarrow as pa
 
 from wham_data.corpus.shard_view import ShardView
 from wham_data.corpus.storage.contract import Storage
@@ -26,6 +29,9 @@ class ReadableCorpus(Protocol):
     @property
     def episodes(self) -> pl.DataFrame:
         """See `Corpus.episodes`."""
+
+    def manifest_columns(self, names: Sequence[str]) -> pa.Table:
+        """See `Corpus.manifest_columns`."""
 
     def open_shard(self, name: str) -> ShardView:
         """See `Corpus.open_shard`."""

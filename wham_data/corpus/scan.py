@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, Final, cast
 
 import numpy as np
 import polars as pl
@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from polars.io.plugins import register_io_source
 
+from wham_data.after_fork import check_polars
 from wham_data.corpus.readable import ReadableCorpus
 from wham_data.corpus.shard_view import matrix_of
 from wham_data.schemas.clock import SECOND_NS
@@ -20,13 +21,34 @@ from wham_data.schemas.declarations import nearest
 from wham_data.schemas.errors import IntegrityError, UsageError
 from wham_data.schemas.steps import FLOAT, TOKEN
 
-FROM_MANIFEST = ("episode", "split")
+PLACES: Final = ("episode", "shard", "row_start", "n_steps")
+"""Columns of the manifest that say where the steps of an episode are."""
+
+
+def sorted_frame(rows: pa.Table, by: str) -> pl.DataFrame:
+    """The rows of a table as a frame, sorted by a column."""
+    return cast(pl.DataFrame, pl.from_arrow(rows)).sort(by)
 
 
 def scan_steps(corpus: ReadableCorpus) -> pl.LazyFrame:
     """See `Corpus.scan`. The result stays at the version that the corpus has now."""
-    schema = scan_schema(corpus.info)
-    manifest = corpus.episodes.select("episode", "split", "shard", "row_start", "n_steps")
+    check_polars("Corpus.scan")
+    manifest = corpus.episodes.select("split", *PLACES)
+    return scan_with(corpus, manifest, scan_schema(corpus.info))
+
+
+def scan_with(
+    corpus: ReadableCorpus, manifest: pl.DataFrame, schema: Mapping[str, pl.DataType]
+) -> pl.LazyFrame:
+    """The steps of the episodes in `manifest`, with these columns.
+
+    Args:
+        corpus: the corpus to read.
+        manifest: a row for each episode: the columns of PLACES, and others.
+        schema: columns and their types: those of `scan_schema`, and columns of `manifest`, which
+            have the same value in all steps of an episode. A filter on these alone reads only the
+            shards of the episodes that it leaves.
+    """
 
     def steps(
         with_columns: list[str] | None,
@@ -34,12 +56,15 @@ def scan_steps(corpus: ReadableCorpus) -> pl.LazyFrame:
         n_rows: int | None,
         batch_size: int | None,  # noqa: ARG001  a batch is always a row group: one page holds it
     ) -> Iterator[pl.DataFrame]:
+        check_polars(
+            "Corpus.scan"
+        )  # the query may run in a process forked from the one that made it
         columns = list(schema) if with_columns is None else with_columns
         rows = manifest
         if predicate is not None:
             used = predicate.meta.root_names()
             columns = columns + [name for name in used if name not in columns]
-            if set(used) <= set(FROM_MANIFEST):
+            if set(used) <= set(manifest.columns):
                 rows = rows.filter(predicate)
         for piece in pieces(corpus, rows, columns):
             batch = piece if n_rows is None else piece.head(n_rows)
@@ -51,11 +76,12 @@ def scan_steps(corpus: ReadableCorpus) -> pl.LazyFrame:
             if n_rows == 0:
                 return
 
-    return register_io_source(steps, schema=schema)
+    return register_io_source(steps, schema=dict(schema))
 
 
 def steps_at(corpus: ReadableCorpus, match: str, time_ns: int) -> pl.DataFrame:
     """See `Corpus.at`."""
+    check_polars("Corpus.at")
     episodes = corpus.episodes.filter(pl.col("match") == match)
     if not len(episodes):
         known = sorted(set(corpus.episodes["match"].drop_nulls()))
@@ -111,14 +137,15 @@ def pieces(
 
     Args:
         corpus: the corpus to read.
-        manifest: manifest rows of the episodes: `episode`, `split`, `shard`, `row_start`, `n_steps`.
-        names: columns to read, of `scan_schema`.
+        manifest: a row for each episode, with the columns of PLACES.
+        names: columns to read: of `scan_schema`, or of `manifest`.
 
     Raises:
         IntegrityError: a shard is damaged, or rows of the manifest overlap.
     """
     # `step` is always read, because a table without columns does not know its count of rows.
-    stored = list(dict.fromkeys(["step", *(name for name in names if name != "split")]))
+    told = [name for name in names if name in manifest.columns and name != "episode"]
+    stored = list(dict.fromkeys(["step", *(name for name in names if name not in told)]))
     if "actions" in stored:
         stored.append("action_known")
     for (shard,), episodes in manifest.sort("shard", "row_start").group_by(
@@ -131,7 +158,6 @@ def pieces(
             raise IntegrityError(
                 f"{view.where}: the manifest's rows overlap or reach beyond its {view.rows} rows"
             )
-        splits = episodes["split"].to_numpy()
         for first, table in view.read_rows(int(starts[0]), int(stops[-1]), stored):
             rows = np.arange(first, first + len(table))
             owner = np.searchsorted(starts, rows, side="right") - 1
@@ -139,9 +165,8 @@ def pieces(
             exists = rows < stops[owner]
             if not exists.all():
                 table, owner = table.filter(pa.array(exists)), owner[exists]
-            columns = {name: _column(table, name) for name in names if name != "split"}
-            if "split" in names:
-                columns["split"] = pl.Series(splits[owner], dtype=pl.String)
+            columns = {name: _column(table, name) for name in names if name not in told}
+            columns |= {name: episodes[name].gather(owner) for name in told}
             yield pl.DataFrame(columns).select(names)
 
 

@@ -155,6 +155,23 @@ class ShardView:
                 yield low, self.read_group(group, columns).slice(low - first, high - low)
             first = after
 
+    def read_episode(self, rows: RowRange) -> EpisodeSteps:
+        """All steps of one episode.
+
+        Args:
+            rows: the episode and its rows, as the manifest has them.
+
+        Raises:
+            IntegrityError: a page is damaged, or the shard has other rows for this episode.
+        """
+        if rows not in self.episodes:
+            raise self._bad(
+                f"the manifest says that episode {rows.episode} is its rows {rows.start} to "
+                f"{rows.start + rows.n_steps}, the shard does not"
+            )
+        pieces = self.read_rows(rows.start, rows.start + rows.n_steps)
+        return steps_from(rows.episode, pa.concat_tables(table for _, table in pieces))
+
     def stream_rows(
         self, start: int, stop: int, columns: Sequence[str], block: int = BLOCK_ROWS
     ) -> Iterator[pa.Table]:

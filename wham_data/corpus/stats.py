@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from wham_data.corpus.corpus import Corpus
 from wham_data.corpus.hold_times import Held, count_holds
 from wham_data.corpus.scan import pieces
-from wham_data.schemas.actions import Dimension
+from wham_data.schemas.actions import UNKNOWN_RANGE, Dimension
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.corpus_info import Rate
 from wham_data.schemas.manifest import kind_of_note
@@ -77,9 +77,10 @@ class DirectionUse:
 class AxisUse:
     """How one stick, trigger or motion was used in the steps whose action is known.
 
-    counts    steps per bin; BINS equal bins over [low, high]; values outside count in the
-              outermost bins
-    down, up  its use below and above rest; None if its range has no such side
+    low, high  range of the dimension; for one without limits, what its values reach from 0
+    counts     steps per bin; BINS equal bins over [low, high]; values outside count in the
+               outermost bins
+    down, up   its use below and above rest; None if its range has no such side
     """
 
     name: str
@@ -203,15 +204,15 @@ def corpus_stats(corpus: Corpus) -> CorpusStats:
     """Compute all statistics. Reads every action and token once, one row group at a time."""
     manifest = with_hours(corpus)
     n_steps = int(manifest["n_steps"].sum())
-    space = corpus.info.action_space
-    buttons = [(i, d) for i, d in enumerate(space.dimensions) if d.kind == "button"]
-    axes = [(i, d) for i, d in enumerate(space.dimensions) if d.kind != "button"]
+    dimensions = _reached(corpus.scan(), corpus.info.action_space.dimensions)
+    buttons = [(i, d) for i, d in enumerate(dimensions) if d.kind == "button"]
+    axes = [(i, d) for i, d in enumerate(dimensions) if d.kind != "button"]
     found = _action_use(corpus.scan(), buttons, axes)
     known = int(found["known"] or 0)
     rate = corpus.info.rate
     held = {
         (each.way.index, each.way.sign): each
-        for each in count_holds(_actions_by_episode(corpus), space.dimensions)
+        for each in count_holds(_actions_by_episode(corpus), dimensions)
     }
     return CorpusStats(
         episodes=len(manifest),
@@ -230,6 +231,24 @@ def corpus_stats(corpus: Corpus) -> CorpusStats:
         clock=_clock_use(manifest),
         notes=notes_by_kind(manifest),
     )
+
+
+def _reached(steps: pl.LazyFrame, dimensions: tuple[Dimension, ...]) -> tuple[Dimension, ...]:
+    """The dimensions; one without limits gets the range from 0 that its values reach."""
+    without = [i for i, d in enumerate(dimensions) if max(-d.low, d.high) >= UNKNOWN_RANGE]
+    if not without:
+        return dimensions
+    values = {i: pl.col("actions").list.get(i) for i in without}
+    ends = [values[i].min().alias(f"low {i}") for i in without]
+    ends += [values[i].max().alias(f"high {i}") for i in without]
+    found = steps.select("actions").select(ends).collect(engine="streaming").row(0, named=True)
+    made = list(dimensions)
+    for i in without:
+        each = dimensions[i]
+        low = max(each.low, min(0.0, found[f"low {i}"] or 0.0))
+        high = min(each.high, max(0.0, found[f"high {i}"] or 0.0))
+        made[i] = replace(each, low=low, high=high if high > low else low + 1)
+    return tuple(made)
 
 
 def with_hours(corpus: Corpus) -> pl.DataFrame:

@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from wham_data.corpus.corpus import Corpus
-from wham_data.corpus.manifest import DATA_NAME, LOG, ManifestTable
+from wham_data.corpus.delta.actions import LOG
+from wham_data.corpus.manifest import DATA_NAME, ManifestTable
+from wham_data.corpus.runs import check_runs
 from wham_data.corpus.storage.contract import TEMPORARY, Entry
 from wham_data.corpus.tombstones import FOLDER, FORGET, Forgotten, mark_versions_gone
 from wham_data.schemas.clock import SECOND_NS
@@ -92,9 +94,10 @@ def vacuum(
 
     Raises:
         UsageError: there is no version `drop_before`.
-        IntegrityError: the manifest is damaged, so the needed files are unknown.
+        IntegrityError: the manifest is damaged or lacks a commit, so the needed files are unknown.
     """
     corpus.refresh()
+    check_runs(corpus.storage)
     if drop_before > corpus.version:
         raise UsageError(
             f"{corpus.location}: there is no version {drop_before}, the newest is {corpus.version}"

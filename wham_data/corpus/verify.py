@@ -21,7 +21,7 @@ from wham_data.corpus.storage.contract import hash_file
 from wham_data.schemas.clock import Index, Nanos, steps_ns
 from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.errors import WhamDataError
-from wham_data.schemas.manifest import SHARD_NAME, SPLITS
+from wham_data.schemas.manifest import EPISODES_SCHEMA, SHARD_NAME, SPLITS
 from wham_data.schemas.steps import FLOAT, TOKEN
 
 PICTURE_STARTS: Final = {"jpeg": b"\xff\xd8", "png": b"\x89PNG"}
@@ -72,7 +72,9 @@ def verify(
     """
     found = _Findings(problems=corpus.manifest_problems())
     try:
-        rows: Sequence[ManifestRow] = corpus.episodes.rows(named=True)
+        # Without polars, which does not work in a forked process.
+        manifest = corpus.manifest_columns(EPISODES_SCHEMA.names).sort_by("episode")
+        rows: Sequence[ManifestRow] = manifest.to_pylist()
     except WhamDataError as error:
         problems = found.problems or [str(error)]
         return VerifyReport(0, 0, 0, 0, tuple(problems), ())

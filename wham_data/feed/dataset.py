@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final, Literal, NamedTuple, Self
 
@@ -13,12 +14,12 @@ from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
 from wham_data.feed.batches import Batches, BatchPlan, Place
-from wham_data.feed.loop_state import LoopState
+from wham_data.feed.loop_state import LoopState, Span
 from wham_data.feed.order import EpochDraws, Order
 from wham_data.feed.prefetch import ahead
 from wham_data.feed.remote_shards import announced, with_cache
 from wham_data.feed.selection import Balance, Choice, UnknownActions, select
-from wham_data.feed.tensors import Batch, Stream, this_worker
+from wham_data.feed.tensors import Batch, Stream, WholeBatch, Worker, this_worker
 from wham_data.feed.view import Content, WindowView
 from wham_data.feed.windows import Numbers, Shape
 from wham_data.schemas.errors import MismatchError, UsageError
@@ -85,9 +86,9 @@ class WindowDataset(Stream):
     not depend on the number of ranks or workers, or on restarts.
 
     One loop reads `epochs` epochs. Each epoch has every window once, or as often as its weight says.
-    In one process the next loop reads the next epoch; after an interrupted loop the same epoch begins
-    again. DataLoader workers do not know how often they were started: call `set_epoch` before each
-    loop, as with torch's DistributedSampler, or set `epochs` to the number of epochs that you need.
+    The next loop reads the next epoch. After a loop that was left early the same epoch begins again; but
+    with DataLoader workers, which read in advance, the next epoch begins then too, with a warning.
+    `set_epoch` before a loop chooses its epoch in both cases.
 
     Attributes:
         windows: every window by its number, for random access; see `WindowView`.
@@ -211,6 +212,7 @@ class WindowDataset(Stream):
         self._place: Place | None = None
         self._loop: _Loop | None = None
         self._resumed: _Loop | None = None
+        self._begun = 0  # loops that this process has begun as a worker
 
     @classmethod
     def mix(cls, corpora: Mapping[Any, float], **settings: Any) -> Self:
@@ -231,7 +233,7 @@ class WindowDataset(Stream):
     @property
     def epoch(self) -> int:
         """The epoch of the next batch; batches that worker processes have read are not counted."""
-        return (self._place or self._loop_state.start[0]).epoch
+        return (self._place or (self._loop_state.begun or self._loop_state.following).start).epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Begin the next loop with this epoch, also in workers that are already running."""
@@ -250,15 +252,30 @@ class WindowDataset(Stream):
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches (or single windows) of one loop; the class describes them."""
-        worker = this_worker()
-        number, every = worker or (0, 1)
+        if (worker := this_worker()) is not None:
+            return self._iter_in_worker(worker)
+        self._loop_state.leave_others()
         # Done now, not at the first batch, because `state_dict` may be called before the first batch.
-        loop = self._resumed or self._next_loop()._replace(number=number, every=every)
-        self._loop, self._resumed, self._place = loop, None, None
-        if worker:
-            self._loop_state.begun_in_worker()
-            return self._loop_in_worker(loop)
-        return self._loop_in_main(loop)
+        self._loop, self._place = self._next_loop(), None
+        if self._loop_state.begun:
+            self._loop_state.begin_at(self._loop.start, self._loop.until)
+        return self._loop_in_main(self._loop)
+
+    def _iter_in_worker(self, worker: Worker) -> Iterator[Batch]:
+        """The batches of one loop that this worker makes."""
+        self._begun += 1
+        resumed, self._resumed = self._resumed, None
+        key = hash((worker.seed, self._begun))
+        span = self._loop_state.begin_in_worker(
+            key, worker.main, worker.workers, self._epochs, resumed and Span(*resumed[:2])
+        )
+        self._loop = loop = resumed or _Loop(*span, worker.number, worker.workers)
+        end = partial(self._loop_state.end_in_worker, key, worker.main)
+        total = self._total(loop)
+        if total is None or loop.number < total:
+            return self._loop_in_worker(loop, end)
+        end()  # now: torchdata's StatefulDataLoader may begin the next loop without reading this one
+        return iter(())
 
     def state_dict(self, batch: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The position of this reader, as plain values that JSON can hold.
@@ -275,19 +292,18 @@ class WindowDataset(Stream):
             UsageError: worker processes read the dataset and `batch` is None.
         """
         state: dict[str, Any] = {"version": STATE_VERSION, **self._identity}
-        loop = self._loop or self._next_loop()
+        loop, begun = self._loop or self._next_loop(), self._loop_state.begun
+        place, until = self._place or loop.start, loop.until
         if batch is None and this_worker():
-            place, until = loop.start, loop.until
+            place = loop.start
             state |= {"batches": loop.number, "workers": loop.every, "plan": asdict(self._plan)}
         elif batch is not None:
-            place, until = self._plan.normalized(_position(batch)), loop.until
-        elif self._place is None and self._loop_state.in_workers:
+            place, until = self._plan.normalized(_position(batch)), (begun or loop).until
+        elif self._place is None and begun:
             raise UsageError(
                 "worker processes read this dataset, so only the caller knows which batches were used: "
                 "call state_dict(batch) with the last batch, or use torchdata's StatefulDataLoader"
             )
-        else:
-            place, until = self._place or loop.start, loop.until
         over = until is not None and place.epoch >= until
         return state | {
             "epoch": place.epoch,
@@ -329,14 +345,18 @@ class WindowDataset(Stream):
                 "this state is from single windows that the loader put into batches; "
                 "use the same number of workers, or give batch_size to the dataset"
             )
-        self._begin_at(BatchPlan(**first["plan"]).after(start, min(numbers) + since), until)
+        place = BatchPlan(**first["plan"]).after(start, min(numbers) + since)
+        over = until is not None and place.epoch >= until
+        self._begin_at(place, None if over else until)
 
     def _begin_at(self, place: Place, until: int | None = None) -> None:
+        if not this_worker():
+            self._loop_state.leave_others()
         self._loop_state.begin_at(place, until)
         self._place = self._loop = self._resumed = None
 
     def _next_loop(self) -> _Loop:
-        start, until = self._loop_state.start
+        start, until = self._loop_state.following
         if until is None and self._epochs is not None:
             until = start.epoch + self._epochs
         return _Loop(start, until)
@@ -348,12 +368,12 @@ class WindowDataset(Stream):
         later = loop.until - loop.start.epoch - 1
         return self._plan.batches_left(loop.start.consumed) + later * self._plan.batches_left()
 
-    def _loop_in_worker(self, loop: _Loop) -> Iterator[Batch]:
-        """The batches of a loop that this worker makes."""
+    def _loop_in_worker(self, loop: _Loop, end: Callable[[], None]) -> Iterator[Batch]:
         for batch in self._read_batches(loop):
             self._loop = loop = loop._replace(number=loop.number + loop.every)
             if np.size(batch["window"]):
                 yield batch
+        end()
 
     def _loop_in_main(self, loop: _Loop) -> Iterator[Batch]:
         """All batches of a loop; records the reader's position at each."""
@@ -408,7 +428,7 @@ class WindowDataset(Stream):
             cuts = [0, *ends.tolist()]
             for nth, (rows_read, batch) in enumerate(self.windows.stream(shard, row, cuts)):
                 batch["window"], batch["position"] = windows[rows_read], position[nth]
-                yield batch
+                yield WholeBatch(batch)
             return
         cuts = [*range(0, len(row), SINGLE_WINDOWS), len(row)]
         for (low, high), (rows_read, batch) in zip(

@@ -5,8 +5,10 @@ It can be imported without torch; only `to_torch` then raises an error.
 
 from __future__ import annotations
 
+import multiprocessing
+import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +30,47 @@ Batch = dict[str, NDArray[Any]]
 """Field name -> array; `WindowDataset` describes the fields."""
 
 
-def this_worker() -> tuple[int, int] | None:
-    """Number of this DataLoader worker, and the number of workers; None outside a worker."""
+class WholeBatch(dict[str, Any]):
+    """A batch that the dataset has made. It warns if a loader puts it into a batch once more."""
+
+    def update(self, *values: Any, **more: Any) -> None:
+        """As of a dictionary. torch's collate functions call it on a copy of the first batch."""
+        super().update(*values, **more)
+        if np.ndim(self.get("position", ())) == 2:
+            shape = list(np.shape(self["window"]))
+            warnings.warn(
+                f"the dataset makes batches, and the DataLoader puts {shape[0]} of them into a batch again: "
+                f"its arrays are {shape} windows; give batch_size=None to the DataLoader",
+                stacklevel=2,
+            )
+
+
+class Worker(NamedTuple):
+    """A DataLoader worker.
+
+    number   its number, from 0
+    workers  number of workers
+    main     id of the process that it works for
+    seed     a random number that is the same for all workers that were started together
+    """
+
+    number: int
+    workers: int
+    main: int
+    seed: int
+
+
+def this_worker() -> Worker | None:
+    """The DataLoader worker that this process is; None if it is none."""
     if Stream is object:
         return None
     from torch.utils.data import get_worker_info
 
     info = get_worker_info()
-    return None if info is None else (info.id, info.num_workers)
+    if info is None:
+        return None
+    main = multiprocessing.parent_process()
+    return Worker(info.id, info.num_workers, main.pid or 0 if main else 0, info.seed - info.id)
 
 
 def to_torch(

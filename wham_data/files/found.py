@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, Final, Literal
 
+from wham_data.files.links import follow_below, holds_blobs, target_of
 from wham_data.schemas.errors import Reason, RefusedInput
 
 VIDEO_ENDINGS: Final = frozenset({
@@ -20,6 +21,24 @@ ARCHIVE_ENDINGS: Final = frozenset({
     ".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tzst", ".7z", ".rar", ".gz", ".bz2", ".xz",
     ".zst", ".lz4", ".cab", ".iso",
 })  # fmt: skip
+LINKED_ENDINGS: Final = (
+    VIDEO_ENDINGS
+    | ARCHIVE_ENDINGS
+    | {
+        ".npz",
+        ".csv",
+        ".tsv",
+        ".json",
+        ".jsonl",
+        ".parquet",
+        ".h5",
+        ".hdf5",
+        ".mcap",
+        ".mdb",
+        ".tfrecord",
+    }
+)
+"""A link so named is refused if it is not followed; other such links are ignored."""
 DEEPEST_FOLDER: Final = 32
 HOLLOW_FROM_BYTES: Final = 64 << 20
 HOLLOW_TIMES: Final = 20
@@ -68,13 +87,14 @@ _SERVER_ERRORS: Final = (
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading; never blocks on a FIFO and never follows a symbolic link.
+    """Open a regular file for reading; never blocks on a FIFO. Links are followed as `links` says.
 
     Raises:
         RefusedInput: UNREADABLE or UNSAFE_PATH.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        safe = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        handle = os.open(target_of(path), os.O_RDONLY | safe)
     except OSError as error:
         raise RefusedInput(Reason.UNREADABLE, f"cannot be opened: {error.strerror}") from None
     if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -143,7 +163,7 @@ def stand_in_of(head: bytes) -> str | None:
 def is_pointer(path: Path) -> bool:
     """Whether a file only names another: a pointer of Git LFS, Xet or git-annex."""
     try:
-        small = path.lstat().st_size <= LARGEST_POINTER
+        small = path.stat().st_size <= LARGEST_POINTER
     except OSError:
         return False
     return small and sniff(path) in {kind for _, kind in _POINTERS}
@@ -178,15 +198,16 @@ def _is_video(head: bytes) -> bool:
 def walk(root: Path) -> Iterator[tuple[Path, RefusedInput | None]]:
     """Every file below a folder, sorted by path; for a file that must not be opened, the reason.
 
-    Hidden files and folders are skipped. A symbolic link is never followed: a target inside the
-    folder is listed under its own name, and a target outside is not part of the source. Named
-    pipes, devices and sockets are skipped, or refused if they are named like a video.
+    Hidden files and folders are skipped, and the nameless files of a hub's cache. A link to a file is
+    followed as `links` says, and listed under its own name. Other links to files that are named like
+    data are refused, and links to folders that lead out of this one. Named pipes, devices and sockets
+    are skipped, or refused if they are named like a video.
 
     Args:
         root: absolute path of a folder.
     """
     seen: set[tuple[int, int]] = set()
-    real_root = os.path.realpath(root)
+    follow_below(root)
 
     def below(folder: Path, depth: int) -> Iterator[tuple[Path, RefusedInput | None]]:
         try:
@@ -208,6 +229,8 @@ def walk(root: Path) -> Iterator[tuple[Path, RefusedInput | None]]:
                 yield path, RefusedInput(Reason.UNREADABLE, str(error.strerror))
                 continue
             if stat.S_ISDIR(mode):
+                if holds_blobs(path):
+                    continue
                 if depth >= DEEPEST_FOLDER:
                     yield (
                         path,
@@ -219,10 +242,11 @@ def walk(root: Path) -> Iterator[tuple[Path, RefusedInput | None]]:
                     yield from below(path, depth + 1)
             elif stat.S_ISREG(mode):
                 yield path, hollow(path)
+            elif stat.S_ISLNK(mode):
+                yield from _linked(path)
             elif path.suffix.lower() in VIDEO_ENDINGS:
-                refusal = _refuse_special(path, mode, real_root)
-                if refusal is not None:
-                    yield path, refusal
+                why = "neither a file nor a folder: not opened"
+                yield path, RefusedInput(Reason.UNSAFE_PATH, why)
 
     yield from below(root, 0)
 
@@ -234,7 +258,7 @@ def hollow(path: Path) -> RefusedInput | None:
     """
     if path.suffix.lower() not in VIDEO_ENDINGS | {".npz", ".m4s"}:
         return None
-    found = path.lstat()
+    found = path.stat()
     on_disk = found.st_blocks * 512
     if found.st_size < HOLLOW_FROM_BYTES or on_disk * HOLLOW_TIMES > found.st_size:
         return None
@@ -243,13 +267,13 @@ def hollow(path: Path) -> RefusedInput | None:
     )
 
 
-def _refuse_special(path: Path, mode: int, real_root: str) -> RefusedInput | None:
-    """The refusal of a path that is named like a video but is not a regular file, else None."""
-    if not stat.S_ISLNK(mode):
-        return RefusedInput(Reason.UNSAFE_PATH, "neither a file nor a folder: not opened")
-    target = os.path.realpath(path)
-    if os.path.isfile(target) and target.startswith(real_root + os.sep):  # noqa: PTH113
-        return None
-    return RefusedInput(
-        Reason.UNSAFE_PATH, "a symbolic link that leads out of the folder or nowhere: not followed"
-    )
+def _linked(path: Path) -> Iterator[tuple[Path, RefusedInput | None]]:
+    """What `walk` yields for a symbolic link."""
+    try:
+        mode = target_of(path).lstat().st_mode
+    except RefusedInput as refusal:
+        if path.is_dir() or path.suffix.lower() in LINKED_ENDINGS:
+            yield path, refusal
+        return
+    if stat.S_ISREG(mode):
+        yield path, hollow(path)

@@ -129,6 +129,14 @@ class TensorRecord:
     strides: tuple[int, ...]
 
     @property
+    def span(self) -> int:
+        """How many values the storage must have: the place of the last one, plus one."""
+        if 0 in self.shape:
+            return self.offset
+        ends = zip(self.shape, self.strides, strict=True)
+        return self.offset + 1 + sum((size - 1) * stride for size, stride in ends)
+
+    @property
     def is_contiguous(self) -> bool:
         """Whether the values are in C order without gaps."""
         step = 1

@@ -11,6 +11,7 @@ Sizes are checked against the headers before memory is allocated.
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import struct
@@ -32,6 +33,7 @@ MOST_MEMBERS: Final = 64
 MOST_DIRECTORY_BYTES: Final = 1 << 16
 MOST_COLUMNS: Final = 4096
 MAX_HEADER: Final = 10_000
+MOST_COLUMN_MAJOR: Final = 512 << 20
 
 _HEADER: Final = re.compile(
     r"\{'descr': '(?P<dtype>[<>|=]?(?:f[248]|[iu][1248]|b1|[SU]\d{1,6}))', "
@@ -150,21 +152,57 @@ def member(
 ) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]]:
     """A member's values as a stream (in C order, after the header), its shape and its dtype.
 
+    A column-major array is read as a whole at the first read, and given out row by row.
+
     Raises:
-        RefusedInput: the member is not an array, holds pickled objects, or its size differs from
-            the size in its header.
+        RefusedInput: the member is not an array, holds pickled objects, its size differs from the
+            size in its header, or it is column-major and over `MOST_COLUMN_MAJOR` bytes.
     """
     with archive.open(name) as stream:
         shape, dtype, column_major = array_header(stream, name)
-        if column_major and len(shape) > 1:
-            raise RefusedInput(Reason.FORMAT_NOT_ALLOWED, f"{name} is column-major (Fortran order)")
         count = math.prod(shape) * dtype.itemsize
         there = archive.getinfo(name).file_size - stream.tell()
         if count != there:
             raise RefusedInput(
                 Reason.TRUNCATED, f"{name} claims {count} bytes {shape}, the file holds {there}"
             )
-        yield stream, shape, dtype
+        if not column_major or len(shape) < 2:
+            yield stream, shape, dtype
+            return
+        if count > MOST_COLUMN_MAJOR:
+            raise RefusedInput(
+                Reason.TOO_LARGE,
+                f"{name} is column-major (Fortran order) and has {count} bytes, limit "
+                f"{MOST_COLUMN_MAJOR}: save it again after np.ascontiguousarray",
+            )
+        yield io.BufferedReader(_RowByRow(stream, shape, dtype)), shape, dtype
+
+
+class _RowByRow(io.RawIOBase):
+    """The values of a column-major array in C order."""
+
+    def __init__(self, stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._rows = _rows_of(stream, shape, dtype)
+        self._left = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._left = self._left or next(self._rows, self._left)
+        taken = self._left[: len(buffer)]
+        buffer[: len(taken)] = taken
+        self._left = self._left[len(taken) :]
+        return len(taken)
+
+
+def _rows_of(
+    stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> Iterator[memoryview]:
+    data = read_exactly(stream, math.prod(shape) * dtype.itemsize)
+    stream.read(1)  # the checksum is compared at the end
+    for row in np.frombuffer(data, dtype).reshape(shape, order="F"):
+        yield memoryview(row.tobytes())
 
 
 def array_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any], bool]:

@@ -82,6 +82,25 @@ def read_columns(path: Path, names: Sequence[str]) -> pa.Table:
         return file.read(columns=list(names), use_threads=False).select(list(names))
 
 
+def parquet_batches(path: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Columns of a file as batches of a few rows.
+
+    Raises:
+        RefusedInput: LOG_COLUMN, a column is missing; TOO_LARGE, a row group has over 512 MB
+            unpacked.
+    """
+    with opened_parquet(path) as file:
+        _check_columns(file, names, path)
+        for group in range(file.num_row_groups):
+            _check_group(file, group, names, path)
+            yield from file.iter_batches(ROWS_AT_A_TIME, [group], list(names), use_threads=False)
+
+
+def _check_group(file: pq.ParquetFile, group: int, names: Sequence[str], path: Path) -> None:
+    if (size := _unpacked(file, group, names)) > MOST_GROUP_BYTES:
+        raise RefusedInput(Reason.TOO_LARGE, f"{path.name}: a row group unpacks to {size} bytes")
+
+
 def stream_column(path: Path, name: str, picks: Index) -> Iterator[Any]:
     """Rows of a column as Python values (bytes, dict, list, number), read a few rows at a time.
 
@@ -104,10 +123,7 @@ def stream_column(path: Path, name: str, picks: Index) -> Iterator[Any]:
             if pick is None:
                 return
             if pick < stop:
-                if (size := _unpacked(file, group, [name])) > MOST_GROUP_BYTES:
-                    raise RefusedInput(
-                        Reason.TOO_LARGE, f"{path.name}: a row group unpacks to {size} bytes"
-                    )
+                _check_group(file, group, [name], path)
                 at = start
                 for batch in file.iter_batches(ROWS_AT_A_TIME, [group], [name], use_threads=False):
                     while pick is not None and pick < at + len(batch):
@@ -187,7 +203,7 @@ def numbers_of(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
     """
     values, rows = column.combine_chunks(), len(column)
     while pa.types.is_nested(values.type) and hasattr(values, "flatten"):
-        if pa.types.is_struct(values.type) or values.null_count:
+        if pa.types.is_struct(values.type) or values.null_count or _is_ragged(values):
             break
         values = values.flatten()
     size = len(values) // max(1, rows)
@@ -198,6 +214,13 @@ def numbers_of(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
         )
     array: NDArray[Any] = values.to_numpy(zero_copy_only=False)
     return array.reshape(rows, size)
+
+
+def _is_ragged(lists: pa.Array) -> bool:
+    """Whether lists differ in length."""
+    if not (pa.types.is_list(lists.type) or pa.types.is_large_list(lists.type)):
+        return False
+    return len(lists.value_lengths().unique()) > 1
 
 
 def _may_have(file: pq.ParquetFile, group: int, column: str, value: int) -> bool:

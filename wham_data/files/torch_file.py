@@ -63,7 +63,9 @@ class TorchFile:
         return cls(archive.content, archive)
 
     def array(self, value: object, name: str) -> NDArray[Any]:
-        """The numbers of a tensor or a numpy array. A large tensor is a view of the mapped file.
+        """The numbers of a tensor or a numpy array. A tensor is a view of the mapped file.
+
+        A tensor that was permuted before it was saved has its numbers in another order in the file.
 
         Args:
             value: a part of `content`.
@@ -83,24 +85,33 @@ class TorchFile:
 
     def _tensor(self, tensor: TensorRecord, name: str) -> NDArray[Any]:
         dtype = DTYPES.get(tensor.storage.kind)
-        if dtype is None or not tensor.is_contiguous or len(tensor.shape) > MOST_DIMENSIONS:
+        if dtype is None or len(tensor.shape) > MOST_DIMENSIONS:
             raise RefusedInput(
                 Reason.LOG_TYPE,
-                f"{name} is a {tensor.storage.kind} of shape {tensor.shape} and strides "
-                f"{tensor.strides}, expected plain numbers in one run",
+                f"{name} is a {tensor.storage.kind} of shape {tensor.shape}, expected plain numbers",
             )
         try:
             values = self._archive.member(f"data/{tensor.storage.key}")
         except IntegrityError as error:
             raise _refusal(self._archive.path, error) from None
-        start = tensor.offset * dtype.itemsize
-        stop = start + math.prod(tensor.shape) * dtype.itemsize
-        if min(*tensor.shape, tensor.offset, 0) < 0 or stop > len(values):
+        stored: NDArray[Any] = np.frombuffer(values, dtype, len(values) // dtype.itemsize)
+        steps = [n for size, n in zip(tensor.shape, tensor.strides, strict=True) if size != 1]
+        if min(*tensor.shape, *steps, tensor.offset, 0) < 0 or tensor.span > len(stored):
             raise RefusedInput(
                 Reason.CORRUPT, f"{name} of shape {tensor.shape} is larger than its storage"
             )
-        array: NDArray[Any] = np.frombuffer(values[start:stop], dtype)
-        return array.reshape(tensor.shape)
+        if math.prod(tensor.shape) > tensor.span - tensor.offset:
+            raise RefusedInput(
+                Reason.LOG_TYPE,
+                f"{name} of shape {tensor.shape} and strides {tensor.strides} repeats its numbers: "
+                "save it again after .contiguous()",
+            )
+        if 0 in tensor.shape:
+            return np.zeros(tensor.shape, dtype)
+        strides = [n * dtype.itemsize for n in tensor.strides]
+        return np.lib.stride_tricks.as_strided(
+            stored[tensor.offset :], tensor.shape, strides, writeable=False
+        )
 
 
 def looks_saved_by_torch(path: Path) -> bool:

@@ -180,9 +180,14 @@ class QuarantineRow:
         return cls(**{**record, "reason": reason_of(record["reason"]), "notes": notes})
 
     @property
-    def key(self) -> tuple[str, str]:
-        """(SHA-256, or the path if there is none; settings): at most one row has this key."""
-        return self.sha256 or self.path, self.settings
+    def key(self) -> tuple[str, str, str]:
+        """(path, SHA-256, settings): at most one row has this key. Equal files have a row each."""
+        return self.path, self.sha256, self.settings
+
+    @property
+    def names(self) -> frozenset[tuple[str, str]]:
+        """(SHA-256, settings) and (path, settings): if one of them is in the corpus, the input is."""
+        return frozenset((name, self.settings) for name in (self.sha256, self.path) if name)
 
 
 def reason_of(code: str) -> Reason | str:

@@ -43,6 +43,7 @@ class Recording:
               its identity
     part      which stretch of the files it is, where several recordings share them (an episode, a
               player); part of its identity. "": the whole of them
+    root      the folder that was given, where some of the files are links; None: none is
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Recording:
     provenance: Provenance = field(default_factory=Provenance)
     companions: tuple[Path, ...] = ()
     part: str = ""
+    root: Path | None = None
 
     @property
     def source(self) -> str:

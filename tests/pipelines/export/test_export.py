@@ -254,8 +254,8 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> Non
 
     with pytest.raises(UsageError, match=r"holds thesis\.doc and no export"):
         wham_data.export(tmp_path / "corpus", to="wham-npz", out=tmp_path / "out")
-    with pytest.raises(UsageError, match="exports are written to a local folder"):
-        wham_data.export(tmp_path / "corpus", to="wham-npz", out="s3://bucket/out")
+    with pytest.raises(UsageError, match="expected a path, s3://bucket/folder or gs://"):
+        wham_data.export(tmp_path / "corpus", to="wham-npz", out="ftp://bucket/out")
     with pytest.raises(UsageError, match="this is the folder of the corpus"):
         wham_data.export(tmp_path / "corpus", to="wham-npz", out=tmp_path / "corpus/out")
 

@@ -17,7 +17,8 @@ from makers.video_clips import read_stamp
 import wham_data
 from wham_data.pipelines.readers import discover
 from wham_data.pipelines.writers.oasis import one_hot_rows
-from wham_data.schemas.actions import load_space
+from wham_data.pipelines.writers.parts import is_numbered
+from wham_data.schemas.actions import ActionSpace, Dimension, load_space
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.recording import OpenRecording
 from wham_data.schemas.wham_tokens import bins_from_measured
@@ -130,6 +131,25 @@ def test_lerobot_says_splits_as_ranges_and_figures_over_all_episodes(tmp_path: P
     assert np.allclose(np.ravel(figures["mean"]), pictures.mean(axis=(0, 1, 2)))
     assert np.allclose(np.ravel(figures["std"]), pictures.std(axis=(0, 1, 2)), atol=1e-2)
     assert np.shape(figures["max"]) == (3, 1, 1)
+
+
+@pytest.mark.parametrize("space", ["vector2", "discrete4", "numbers3", "own"])
+@pytest.mark.parametrize("version", ["3.0", "2.1"])
+def test_lerobot_keeps_the_action_space(tmp_path: Path, space: str, version: str) -> None:
+    if space == "own":
+        space = str(tmp_path / "own.toml")
+        (tmp_path / "own.toml").write_text(
+            'name = "own"\n[[dimensions]]\nnames = ["lift.pos", "grip.pos"]\nkind = "axis"\n'
+            'low = -90\nhigh = 90\nunit = "degree"\n'
+        )
+    picture_corpus(tmp_path / "corpus", space)
+
+    options = {"version": version, "pictures": "none"}
+    wham_data.export(tmp_path / "corpus", to="lerobot", out=tmp_path / "out", options=options)
+
+    for opened in read_back(tmp_path / "out", "lerobot").values():
+        assert opened.actions is not None
+        assert opened.actions.space == load_space(space)
 
 
 def test_lerobot_of_the_real_package(tmp_path: Path) -> None:
@@ -253,6 +273,31 @@ def test_diamond_of_csgo_is_read_back_equal_and_names_the_file_of_full_resolutio
         "test/hdf5_a-0_1000.hdf5",
         "train/hdf5_dm_july2021_3.hdf5",
     ]
+
+
+@pytest.mark.parametrize("names", [["move_is_0", "move_is_1"], ["a_is_minus1", "a_is_0", "a_is_1"]])
+def test_diamond_gets_one_choice_with_a_name_as_whole_numbers(
+    tmp_path: Path, names: list[str]
+) -> None:
+    space = ActionSpace("toy", tuple(Dimension(name, "button", 0.0, 1.0) for name in names))
+    assert is_numbered(space)
+    picture_corpus(tmp_path / "corpus", space, 1)
+
+    wham_data.export(tmp_path / "corpus", to="diamond", out=tmp_path / "out")
+
+    act = torch.load(tmp_path / "out/train/000/00/0/0.pt", weights_only=False)["act"]
+    wanted = actions_of(space, 0, 6).argmax(axis=1)
+    assert act.dtype == torch.int64
+    assert act.tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize(
+    "names", [["move_is_0", "jump_is_0"], ["left", "right"], ["is_0", "x_is_1"]]
+)
+def test_buttons_of_several_choices_are_no_numbered_actions(names: list[str]) -> None:
+    buttons = tuple(Dimension(name, "button", 0.0, 1.0) for name in names)
+
+    assert not is_numbered(ActionSpace("toy", buttons))
 
 
 def test_a_step_of_two_numbered_actions_has_no_place_in_diamond(tmp_path: Path) -> None:

@@ -60,6 +60,20 @@ def test_a_recording_that_is_taken_is_shown_from_container_to_rows(cli: Run, vid
         assert line in run.stdout, line
 
 
+def test_a_column_of_vectors_is_explained_as_its_numbers(cli: Run, video: Path) -> None:
+    rows = [f'{k},"[{k / 4}, -3]"' for k in range(30)]
+    video.with_suffix(".csv").write_text("\n".join(["frame,action", *rows]))
+    run = cli("ingest", "--explain", video, "--write-metadata")
+
+    for line in (
+        "  column action holds all numbers of an action",
+        "  by their own names: action_0, action_1",
+        "actions in numbers2, on the video's clock",
+    ):
+        assert line in run.stdout, line
+    assert tomllib.loads(video.with_suffix(".toml").read_text()) == {"actions": "numbers2"}
+
+
 def test_a_file_beside_the_video_stands_for_the_recording(cli: Run, video: Path) -> None:
     by_log = cli("ingest", "--explain", video.with_suffix(".csv"))
 

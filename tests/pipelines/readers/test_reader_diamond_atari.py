@@ -43,8 +43,13 @@ def saved(content: object, path: Path) -> Path:
     return path
 
 
-def test_frames_actions_and_rewards_come_out_as_saved(tmp_path: Path) -> None:
-    saved(episode(), tmp_path / "000/00/0/0.pt")
+@pytest.mark.parametrize("permuted", [False, True])
+def test_frames_actions_and_rewards_come_out_as_saved(tmp_path: Path, permuted: bool) -> None:
+    made = episode()
+    if permuted:  # saved as a view of pictures whose channels are last
+        made["obs"] = made["obs"].permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+        assert not made["obs"].is_contiguous()
+    saved(made, tmp_path / "000/00/0/0.pt")
 
     opened = the_recording(tmp_path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +89,15 @@ def test_a_reward_is_counted_to_the_action_that_earned_it(tmp_path: Path) -> Non
 
 
 def test_actions_that_are_no_choice_of_one_are_a_vector(tmp_path: Path) -> None:
-    moves = np.linspace(-1, 1, 8, dtype=np.float32).reshape(4, 2)
+    moves = np.linspace(-1.5, 30, 8, dtype=np.float32).reshape(4, 2)
     write(tmp_path, stream([4], moves))
 
     opened = the_recording(tmp_path, frame_rate="20")
 
     assert opened.actions is not None
-    assert opened.actions.space.name == "vector2"
+    assert opened.actions.space.name == "numbers2"
     assert opened.actions.values[:3].tolist() == moves[:3].tolist()
+    assert opened.actions.clamped == 0
     assert opened.frame_times_ns.tolist() == [0, 50_000_000, 100_000_000, 150_000_000]
 
 
@@ -132,16 +134,17 @@ def test_every_episode_is_in_the_corpus_once_and_a_second_run_is_free(tmp_path: 
 
 
 def test_one_bad_episode_leaves_its_neighbours_in_the_file_alone(tmp_path: Path) -> None:
-    moves = np.full((8, 2), 0.5, np.float32)
-    moves[6] = 1e9
+    moves = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2, 0, 1]]
+    moves[6] = 0.5
     write(tmp_path / "in", stream([4, 4], moves))
 
-    report = ingest_here(tmp_path / "in", tmp_path / "corpus", NATIVE)
+    settings = replace(NATIVE, actions="discrete3")
+    report = ingest_here(tmp_path / "in", tmp_path / "corpus", settings)
 
     assert (report.ingested, report.quarantined) == (1, 1)
     ((path, reason),) = Corpus.open(tmp_path / "corpus").quarantine.select("path", "reason").rows()
     assert path.endswith("-8.npz#row_4")
-    assert reason == Reason.LOG_RANGE
+    assert reason == Reason.SPACE_MISMATCH
 
 
 def test_other_npz_files_are_left_alone(tmp_path: Path) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from makers.readings import the_recording
 from makers.video_clips import write_clip
 
 from wham_data.pipelines.readers import discover, open_recording
 from wham_data.pipelines.readers.video_log.frame_numbers import frames_at_tics, rows_by_frame
+from wham_data.pipelines.readers.video_log.log_metadata import LogMetadata
+from wham_data.pipelines.readers.video_log.log_rows import open_log, with_vector
+from wham_data.pipelines.readers.video_log.log_table import WantedColumns
+from wham_data.schemas.actions import ActionSpace, Dimension, load_space
 from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.recording import ActionTrack, OpenRecording
 
@@ -159,6 +166,80 @@ def test_a_number_that_is_no_action_of_the_space_is_refused(clip: Path, wrong: s
     (clip / "a.csv").write_text("\n".join(lines))
     (clip / "a.toml").write_text('actions = "discrete4"\n')
     assert refusal(clip).reason in (Reason.LOG_RANGE, Reason.LOG_TYPE)
+
+
+VECTORS = [[k / 4, -30.5 + k, 1e-3] for k in range(10)]
+CELLS = {
+    "JSON": "[{}, {}, {}]",
+    "numpy": "[ {}  {}\n {}]",
+    "tuple": "({}, {}, {})",
+    "bare": "{} {} {}",
+    "nested": "[[{}, {}, {}]]",
+}
+
+
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+@pytest.mark.parametrize("declared", ["numbers3", ""])
+def test_a_column_may_hold_all_numbers_of_an_action(clip: Path, cell: str, declared: str) -> None:
+    rows = [f'{k},"{cell.format(*vector)}"' for k, vector in enumerate(VECTORS)]
+    (clip / "a.csv").write_text("\n".join(["step,action", *rows]))
+    if declared or cell == CELLS["bare"]:
+        (clip / "a.toml").write_text('actions = "numbers3"\n')
+
+    track = track_of(the_recording(clip))
+
+    assert track.space.name == "numbers3"
+    assert track.values[: len(VECTORS)].tolist() == VECTORS
+
+
+def test_lists_of_json_and_parquet_are_vectors_too(clip: Path) -> None:
+    rows = [{"step": k, "action": vector, "reward": 0} for k, vector in enumerate(VECTORS)]
+    (clip / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert track_of(the_recording(clip)).values[: len(VECTORS)].tolist() == VECTORS
+
+    (clip / "a.jsonl").unlink()
+    pq.write_table(pa.Table.from_pylist(rows), clip / "a.parquet")
+    assert track_of(the_recording(clip)).values[: len(VECTORS)].tolist() == VECTORS
+
+
+def test_a_declared_space_names_the_numbers_of_a_vector(clip: Path) -> None:
+    (clip / "a.csv").write_text("\n".join(["step,action", *(f"{k},[{k / 10}]" for k in range(10))]))
+    (clip / "a.toml").write_text('actions = "vector1"\n')
+
+    assert track_of(the_recording(clip)).values[:10, 0].tolist() == [k / 10 for k in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [("[1, 2]", Reason.LOG_COLUMN), ("[1, 2, ...]", Reason.LOG_TYPE), ("left", Reason.LOG_COLUMN)],
+)
+def test_a_cell_that_is_no_such_vector_is_refused(clip: Path, wrong: str, reason: Reason) -> None:
+    rows = [f'{k},"{[1, 2, 3] if k != 4 else wrong}"' for k in range(10)]
+    (clip / "a.csv").write_text("\n".join(["step,action", *rows]))
+    assert refusal(clip).reason is reason
+
+
+def test_an_empty_cell_is_an_action_that_is_not_known(clip: Path) -> None:
+    rows = [f'{k},"{[1, 2] if k != 4 else ""}"' for k in range(10)]
+    (clip / "a.csv").write_text("\n".join(["step,action", *rows]))
+    file, _ = with_vector(open_log(clip / "a.csv", LogMetadata()), {}, load_space("numbers2"))
+    table = file.read(WantedColumns("step", "time_ns", ("action_0", "action_1")))
+    assert np.isnan(table.numbers[4]).all()
+    assert table.numbers[5].tolist() == [1, 2]
+
+
+def test_logs_of_keys_and_logs_with_their_own_columns_have_no_vector(tmp_path: Path) -> None:
+    for head, rows in (
+        ("time_s,key,action", "0,w,press"),
+        ("time_s,MOVE_X,MOVE_Y,action", '0,1,1,"[3, 4]"'),
+        ("step,action", "0,1"),
+    ):
+        (tmp_path / "a.csv").write_text(f"{head}\n{rows}\n")
+        file = open_log(tmp_path / "a.csv", LogMetadata())
+        space = ActionSpace(
+            "moves", tuple(Dimension(f"MOVE_{name}", "axis", -1.0, 1.0) for name in "XY")
+        )
+        assert with_vector(file, {}, space)[0] is file
 
 
 def test_rows_in_any_order_and_beyond_the_last_frame_are_brought_to_the_frames() -> None:

@@ -115,7 +115,7 @@ def test_episodes_of_a_shared_video_begin_at_their_own_first_frame(tmp_path: Pat
     assert second.frame_times_ns.tolist() == [0, 50_000_000, 100_000_000]
     assert second.frame_end_ns == 150_000_000
     assert second.actions is not None
-    assert second.actions.space.name == "vector2"
+    assert second.actions.space.names == ("MOVE_X", "MOVE_Y")
     assert second.actions.values.tolist() == [[n / 16, -n / 16] for n in (4, 5, 6)]
     assert second.states is not None
     assert second.states.tolist() == [[4.0], [5.0], [6.0]]

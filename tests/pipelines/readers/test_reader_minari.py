@@ -240,17 +240,6 @@ def test_a_picture_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
     assert refused(tmp_path, picture="eye") is Reason.METADATA
 
 
-def test_the_arrow_form_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    (tmp_path / "0").mkdir()
-    (tmp_path / "0/part-0.arrow").write_bytes(b"ARROW1")
-    (tmp_path / "metadata.json").write_text("{}")
-
-    ((_, why),) = discover([tmp_path]).refused
-
-    assert why.reason is Reason.FORMAT_NOT_ALLOWED
-    assert "data_format='hdf5'" in why.message
-
-
 def pixels(channels: int, dtype: str = "uint8") -> dict[str, Any]:
     shape = [64, 96, channels] if channels else [64, 96]
     return {"type": "Box", "dtype": dtype, "shape": shape, "low": 0, "high": 255}

@@ -26,6 +26,7 @@ from typing import Final
 
 from wham_data.corpus.storage.contract import Leased, one_line
 from wham_data.schemas.errors import UsageError
+from wham_data.schemas.paths import expanded
 
 FOLDER: Final = "WHAM_DATA_CACHE_DIR"
 MOST_BYTES: Final = "WHAM_DATA_CACHE_BYTES"
@@ -63,7 +64,7 @@ class Cache:
         most = n if n is not None else _bytes_in(os.environ.get(MOST_BYTES) or str(DEFAULT_BYTES))
         if most < 0:
             raise UsageError(f"cache_bytes {most}: expected a number of bytes")
-        return cls(Path(place).absolute(), most)
+        return cls(Path(expanded(place)).absolute(), most)
 
     def __contains__(self, sha256: str) -> bool:
         return (self.folder / sha256).exists()

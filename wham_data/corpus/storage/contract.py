@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,9 +150,6 @@ class Storage(Protocol):
             UsageError: it does not.
         """
 
-    def folder(self, name: str) -> Path | None:
-        """Path of a folder of the corpus; None if it is not on this machine."""
-
     def file(self, name: str, sha256: Callable[[], str]) -> Leased:
         """The file `name`, or a copy of it, on this machine; it can be read or memory-mapped.
 
@@ -163,12 +160,6 @@ class Storage(Protocol):
 
     def fresh(self, name: str) -> AbstractContextManager[Path]:
         """The file `name` in its present state, on this machine; never an earlier copy."""
-
-    def shadow(self, names: Sequence[str]) -> AbstractContextManager[Path]:
-        """A temporary folder on this machine that contains the files `names` side by side.
-
-        The folder is removed at the end; a file written to it is lost.
-        """
 
 
 def publish_again(storage: Storage, temporary: Path, name: str, sha256: str) -> None:
@@ -189,6 +180,21 @@ def publish_again(storage: Storage, temporary: Path, name: str, sha256: str) -> 
                 "file is damaged"
             )
         return
+
+
+def all_there(paths: list[Path]) -> list[Path]:
+    """Return `paths` if there is a file at each of them.
+
+    Raises:
+        IntegrityError: a file is missing; a copy may have been removed to make room for the next.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise IntegrityError(
+                f"{path}: the shard is missing. If it is a copy in a cache, the cache cannot hold all "
+                f"{len(paths)} shards: set WHAM_DATA_CACHE_BYTES"
+            )
+    return paths
 
 
 def check_name(location: str, name: str) -> str:

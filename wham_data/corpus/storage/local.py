@@ -17,9 +17,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,8 +99,8 @@ class LocalStorage:
             for entry in entries:
                 with suppress(FileNotFoundError):  # a writer has just published or removed it
                     leftover = entry.name.startswith(TEMPORARY)
-                    if leftover or entry.is_file(follow_symlinks=False):
-                        about = entry.stat(follow_symlinks=False)
+                    if leftover or entry.is_file():
+                        about = entry.stat(follow_symlinks=not leftover)
                         found.append(Entry(entry.name, about.st_size, about.st_mtime_ns))
         return found
 
@@ -114,7 +113,7 @@ class LocalStorage:
             return sorted(
                 entry.name
                 for entry in entries
-                if not entry.name.startswith(TEMPORARY) and entry.is_file(follow_symlinks=False)
+                if not entry.name.startswith(TEMPORARY) and entry.is_file()
             )
 
     def put_if_absent(self, name: str, content: bytes) -> bool:
@@ -209,10 +208,6 @@ class LocalStorage:
     def probe(self) -> None:
         """Does nothing: `publish` raises an error on a file system without hard links."""
 
-    def folder(self, name: str) -> Path:
-        """See `Storage.folder`."""
-        return self.path(name)
-
     def file(self, name: str, sha256: Callable[[], str]) -> Leased:  # noqa: ARG002  not a copy
         """The file itself. See `Storage.file`."""
         return Leased(self.path(name))
@@ -221,15 +216,6 @@ class LocalStorage:
     def fresh(self, name: str) -> Iterator[Path]:
         """The file itself. See `Storage.fresh`."""
         yield self.path(name)
-
-    @contextmanager
-    def shadow(self, names: Sequence[str]) -> Iterator[Path]:
-        """A folder of hard links. See `Storage.shadow`."""
-        with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=self.root) as beside:
-            for name in names:
-                with one_line(self.path(name)):
-                    os.link(self.path(name), Path(beside) / Path(name).name)
-            yield Path(beside)
 
     def _make_folder(self, folder: Path) -> None:
         """Make a folder if it is missing, and make its name durable."""

@@ -11,6 +11,7 @@ from wham_data.corpus.storage.contract import Storage
 from wham_data.corpus.storage.local import LocalStorage
 from wham_data.corpus.storage.object_store import ObjectStorage
 from wham_data.schemas.errors import UsageError
+from wham_data.schemas.paths import expanded
 
 OBJECT_STORES: Final = ("s3", "gs")
 SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
@@ -20,13 +21,13 @@ def open_storage(location: str | os.PathLike[str]) -> Storage:
     """The storage at a location. The location need not exist yet.
 
     Args:
-        location: a path, or `s3://bucket/folder` or `gs://bucket/folder`. `s3:/bucket/folder` with
-            one slash, which `pathlib` makes of a URL, is understood too.
+        location: a path, which may start with `~/`, or `s3://bucket/folder` or `gs://bucket/folder`.
+            `s3:/bucket/folder` with one slash, which `pathlib` makes of a URL, is understood too.
 
     Raises:
         UsageError: the URL has another scheme, or no bucket.
     """
-    text = os.fspath(location)
+    text = expanded(location)
     scheme = SCHEME.match(text)
     if scheme is None or scheme[1] == "file":
         return LocalStorage(Path(text[scheme.end() - 1 :] if scheme else text).absolute())

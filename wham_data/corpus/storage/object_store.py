@@ -25,7 +25,7 @@ import os
 import random
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -131,6 +131,11 @@ class ObjectStorage:
             for each in found["objects"]
         ]
 
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders directly in `folder`: those that an object lies in."""
+        found = self._ask(folder, lambda api, store: api.list_with_delimiter(store, folder))
+        return [prefix.rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"]]
+
     def list(self, folder: str) -> list[str]:
         """See `Storage.list`."""
         names = (entry.name for entry in self.entries(folder))
@@ -230,10 +235,6 @@ class ObjectStorage:
                 f"{len(first)} that were written; put the corpus on another store"
             )
 
-    def folder(self, name: str) -> None:  # noqa: ARG002  no folder of it is on this machine
-        """See `Storage.folder`."""
-        return
-
     def file(self, name: str, sha256: Callable[[], str]) -> Leased:
         """A copy in the cache, fetched and checked if it is not there yet. See `Storage.file`.
 
@@ -267,20 +268,6 @@ class ObjectStorage:
             with one_line(path), path.open("w+b") as file:
                 self._download(name, file.fileno(), self._size_there(name))
             yield path
-
-    @contextmanager
-    def shadow(self, names: Sequence[str]) -> Iterator[Path]:
-        """A folder of copies. See `Storage.shadow`."""
-
-        def copy(name: str) -> None:
-            content = self.read(name)
-            with one_line(folder):
-                (folder / Path(name).name).write_bytes(content)
-
-        with _scratch() as folder:
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                list(pool.map(copy, names))
-            yield folder
 
     def _upload(self, descriptor: int, name: str, mode: str = "create") -> bool:
         """Put a file. The file is memory-mapped, so it is never held in memory as a whole.

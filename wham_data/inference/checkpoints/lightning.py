@@ -84,8 +84,8 @@ class ModelTokenizerFiles:
 
     @property
     def name(self) -> str:
-        """The file's or folder's name."""
-        return self.path.resolve().name
+        """The file's or folder's name, of a link its own: in a hub's cache the target has none."""
+        return (self.path if self.path.is_symlink() else self.path.resolve()).name
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Final
 from wham_data.inference.checkpoints.file_names import CONFIG_FILE, WEIGHTS_FILE
 from wham_data.inference.checkpoints.shards import INDEX, is_there
 from wham_data.schemas.errors import UsageError, printable
+from wham_data.schemas.paths import expanded
 
 CHECKPOINT_ENDING: Final = ".ckpt"
 MOST_NAMED: Final = 4
@@ -50,7 +51,7 @@ def locate_model(ref: str | Path) -> Located:
         UsageError: `ref` is an address or the name of a repository; or the folder has several models
             in it, or only one of another kind.
     """
-    text, path = str(ref), Path(ref)
+    text, path = str(ref), Path(expanded(ref))
     if path.is_dir() and not _is_model_folder(path):
         return _within(path)
     if not path.exists():

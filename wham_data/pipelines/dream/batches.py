@@ -247,6 +247,7 @@ class _BatchRun:
         future = settings.actions.future(settings.steps, chance_index(episode.title))
         if settings.actions == RECORDED:  # equal, not the same: it has travelled
             future = window.actions[taken:]
+        self.notes += window.notes
         if window.size not in (None, self.tokenizer.frame_size):
             (width, height), (to_width, to_height) = window.size, self.tokenizer.frame_size
             self.notes.append(f"pictures of {width}x{height} are brought to {to_width}x{to_height}")

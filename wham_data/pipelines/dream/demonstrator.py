@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.files.found import read_whole
+from wham_data.files.links import follow_below
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.pipelines.dream.inputs import RefusedEpisode, safe_name
+from wham_data.pipelines.dream.prompt_pictures import decoded
 from wham_data.pipelines.dream.window import Need, Window, place, read_window
 from wham_data.pipelines.readers import discover
 from wham_data.pipelines.readers.demonstrator import (
@@ -20,11 +22,11 @@ from wham_data.pipelines.readers.demonstrator import (
     MOST_PICTURE_BYTES,
     open_demonstrator,
 )
-from wham_data.pipelines.video import VideoLimits, decode_image
+from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import ActionSpace, load_space
 from wham_data.schemas.conversion import find_conversion
-from wham_data.schemas.errors import RefusedInput, UsageError
-from wham_data.schemas.recording import Frames, Recording
+from wham_data.schemas.errors import UsageError
+from wham_data.schemas.recording import Recording
 from wham_data.schemas.wham_tokens import ACTION_SPACE
 
 
@@ -59,6 +61,8 @@ class DemonstratorEpisode:
 
     def read(self, need: Need, tokenizer: Tokenizer, space: ActionSpace) -> Window:
         """Encode the last C pictures; or from a start, or with K more steps, if these are needed."""
+        if self.recording.root is not None:
+            follow_below(self.recording.root)
         opened = open_demonstrator(self.recording, self.limits)
         assert opened.actions is not None
         recorded = opened.actions.values.astype(np.float32)
@@ -70,20 +74,15 @@ class DemonstratorEpisode:
             start = len(known) - need.context
         rows = need.picture_steps(start, len(known))
         acted = need.action_steps(start, len(known))
-        return read_window(
+        notes: dict[str, None] = {}
+        window = read_window(
             start,
-            self._read(rows),
+            decoded(self.pictures[rows.start : rows.stop], notes),
             actions[acted.start : acted.stop],
             need.context,
             tokenizer,
         )
-
-    def _read(self, rows: range) -> Iterator[Frames]:
-        for path in self.pictures[rows.start : rows.stop]:
-            try:
-                yield decode_image(read_whole(path, MOST_PICTURE_BYTES))
-            except RefusedInput as why:
-                raise RefusedInput(why.reason, f"{path.name}: {why.message}") from None
+        return replace(window, notes=tuple(notes))
 
 
 def demonstrator_episodes(paths: Sequence[Path]) -> list[DemonstratorEpisode | RefusedEpisode]:

@@ -342,7 +342,8 @@ def _check_apart(source: DreamSource, folder: DreamFolder) -> None:
             f"--out {out}: is inside {source.root}, the source of the dreams. Use another --out"
         )
     for episode in source.episodes:
-        if os.path.realpath(folder.path(episode.name, "npz")) == episode.source:
+        made = folder.path(episode.name, "npz")
+        if os.path.realpath(made) == os.path.realpath(episode.source):
             raise UsageError(
                 f"--out {out}: {episode.source} would be overwritten. Use another --out"
             )

@@ -6,14 +6,11 @@ Only a window of an episode is read: the context, and at most as many steps afte
 from __future__ import annotations
 
 import hashlib
-import itertools
-import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import polars as pl
@@ -24,11 +21,17 @@ from wham_data.corpus import Corpus
 from wham_data.corpus.shard_view import ShardView, matrix_of
 from wham_data.corpus.shards import RowRange
 from wham_data.corpus.storage.locations import is_url
-from wham_data.files.found import SNIFFED_BYTES, read_whole, stand_in_of, walk
+from wham_data.files.links import input_path
 from wham_data.files.marks import model_of_file, refuse_synthetic
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.pipelines.dream.demonstrator import demonstrator_episodes, pictures_in
 from wham_data.pipelines.dream.inputs import RefusedEpisode, relative_parts, safe_name
+from wham_data.pipelines.dream.prompt_pictures import (
+    decoded,
+    is_picture,
+    picture_bytes,
+    pictures_at,
+)
 from wham_data.pipelines.dream.window import Need, Window, place, read_window
 from wham_data.pipelines.readers import discover
 from wham_data.pipelines.readers.kit.resize import resize
@@ -50,9 +53,6 @@ from wham_data.schemas.steps import FLOAT, TOKEN
 from wham_data.schemas.wham_tokens import ACTION_SPACE
 
 SourceKind = Literal["corpus", "wham-npz", "demonstrator", "pictures"]
-
-PICTURE_ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg"})
-MOST_PICTURE_BYTES: Final = 64 << 20
 
 
 class Episode(Protocol):
@@ -101,6 +101,7 @@ class DreamSource:
     episodes     the episodes; their names differ
     pictures     count of pictures of the shortest episode, if the episodes are pictures
     corpus       the corpus; None: the inputs are files
+    notes        what to say of the inputs, one line each
     """
 
     kind: SourceKind
@@ -109,6 +110,7 @@ class DreamSource:
     episodes: tuple[Episode, ...]
     pictures: int = 0
     corpus: Corpus | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def space(self) -> ActionSpace | None:
@@ -125,13 +127,13 @@ class DreamSource:
             space: of the model's actions.
 
         Returns:
-            Notes, one line for each conversion that is needed.
+            `notes`, and one line for each conversion that is needed.
 
         Raises:
             MismatchError: no conversion to the model's space is declared, or the corpus has other
                 tokens and no pictures.
         """
-        notes = self._check_space(space)
+        notes = [*self.notes, *self._check_space(space)]
         if self.corpus is None:
             return notes
         needed, stored = tokenizer.info, self.corpus.info.tokenizer
@@ -190,7 +192,7 @@ def open_dream_source(
         UsageError: a source does not exist, or the sources are of different kinds.
         NoInputsError: there is nothing to dream from.
     """
-    paths = [Path(os.path.realpath(source)) for source in sources]
+    paths = [input_path(source) for source in sources]
     description = ", ".join(map(str, sources))
     remote = any(map(is_url, sources))
     if remote or any((path / "corpus.json").is_file() for path in paths):
@@ -200,7 +202,7 @@ def open_dream_source(
         return _corpus_source(corpus, str(sources[0]), split, limit)
     if split:
         raise UsageError("--split: only a corpus has splits")
-    given = {path for path in paths if path.suffix.lower() in PICTURE_ENDINGS}
+    given = {path for path in paths if not path.is_dir() and is_picture(path)}
     found = _npz_episodes([path for path in paths if path not in given])
     if found and given:
         raise UsageError(
@@ -216,16 +218,19 @@ def open_dream_source(
         _refuse_dreams([Path(each.source) for each in found[:limit]])
     if found:
         return DreamSource("wham-npz", description, root, tuple(found[:limit]))
-    pictures = list(itertools.chain.from_iterable(map(_pictures_at, paths)))
+    found_in = [pictures_at(path) for path in paths]
+    pictures = [picture for found_here, _ in found_in for picture in found_here]
     if not pictures:
         raise NoInputsError(
-            f"{description}: no corpus, no .npz of images and actions, and no PNG or JPEG pictures"
+            f"{description}: no corpus, no .npz of images and actions, and no pictures (PNG, JPEG, WebP, "
+            "BMP, TIFF)"
         )
     title = pictures[0].stem if root is None else root.name
     if not allow_synthetic:
         _refuse_dreams(pictures)
     episode = PictureEpisode(safe_name((title,)), title, tuple(pictures))
-    return DreamSource("pictures", description, root, (episode,), len(pictures))
+    notes = tuple(note for _, told in found_in for note in told)
+    return DreamSource("pictures", description, root, (episode,), len(pictures), notes=notes)
 
 
 def _refuse_dreams(paths: Sequence[Path]) -> None:
@@ -363,7 +368,7 @@ class PictureEpisode:
 
     def identity(self) -> str:
         """A hash over all pictures."""
-        digests = [hashlib.sha256(_picture_bytes(path)).digest() for path in self.files]
+        digests = [hashlib.sha256(picture_bytes(path)).digest() for path in self.files]
         return hashlib.sha256(b"".join(digests)).hexdigest()
 
     def read(self, need: Need, tokenizer: Tokenizer, space: ActionSpace) -> Window:
@@ -374,9 +379,11 @@ class PictureEpisode:
         else:
             start = len(self.files) - need.context
             files = self.files[start:]
-        pictures = (decode_image(_picture_bytes(path)) for path in files)
+        notes: dict[str, None] = {}
         unknown = np.full((len(files), space.size), np.nan, np.float32)
-        return read_window(start, pictures, unknown, need.context, tokenizer)
+        pictures = decoded(files, notes)
+        window = read_window(start, pictures, unknown, need.context, tokenizer)
+        return replace(window, notes=tuple(notes))
 
 
 def _corpus_source(
@@ -428,31 +435,6 @@ def _npz_episodes(paths: Sequence[Path]) -> list[Episode]:
             else RefusedEpisode(name, str(path), path.stem, refusal)
         )
     return list(episodes.values())
-
-
-def _pictures_at(path: Path) -> Iterator[Path]:
-    """A picture, or those directly in a folder, in the order of the numbers in their names."""
-    if path.is_dir():
-        files = [file for file, refusal in walk(path) if refusal is None and file.parent == path]
-        pictures = [file for file in files if file.suffix.lower() in PICTURE_ENDINGS]
-        yield from sorted(pictures, key=lambda file: _by_number(file.name))
-    elif path.suffix.lower() in PICTURE_ENDINGS:
-        if not path.is_file():
-            raise UsageError(f"{path}: no such file")
-        yield path
-
-
-def _by_number(name: str) -> list[tuple[int, str]]:
-    """picture9 before picture10."""
-    return [(int(part), "") if part.isascii() and part.isdigit() else (0, part)
-            for part in re.split(r"(\d+)", name)]  # fmt: skip
-
-
-def _picture_bytes(path: Path) -> bytes:
-    data = read_whole(path, MOST_PICTURE_BYTES)
-    if (why := stand_in_of(data[:SNIFFED_BYTES])) is not None:
-        raise RefusedInput(Reason.NOT_DOWNLOADED, f"{path.name}: {why}")
-    return data
 
 
 def _matrix(view: ShardView, rows: range, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:

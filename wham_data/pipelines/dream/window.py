@@ -62,7 +62,8 @@ class Window:
     actions   float32 [C + A, D] in the model's space of D numbers; NaN if not known; A <= K
     pictures  uint8 [C, H, W, 3], the recorded ones; None: the source has only tokens
     encoded   whether the tokens were made here, from the source's pictures
-    size      (width, height) of the source's pictures, before scaling to the model's size
+    size      (width, height) of the source's first picture, before scaling to the model's size
+    notes     what was done to the pictures, one line each
     """
 
     start: int
@@ -71,6 +72,7 @@ class Window:
     pictures: Frames | None
     encoded: bool
     size: tuple[int, int] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def place(good: NDArray[np.bool_], need: Need) -> int:

@@ -18,10 +18,11 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 from wham_data.corpus import Corpus
+from wham_data.corpus.storage.locations import is_url, open_storage
 from wham_data.pipelines.export.contents import (
     agreed_by,
     chosen_rows,
@@ -30,7 +31,7 @@ from wham_data.pipelines.export.contents import (
     decoder_for,
     notes_on,
 )
-from wham_data.pipelines.export.folder import ExportFolder, PartRecord
+from wham_data.pipelines.export.folder import ExportFolder, PartRecord, export_folder
 from wham_data.pipelines.export.licences import attribution, check_licences, licences_of
 from wham_data.pipelines.export.parts import (
     PartToWrite,
@@ -65,6 +66,7 @@ from wham_data.schemas.errors import (
     UsageError,
 )
 from wham_data.schemas.manifest import SPLITS, EpisodeRow
+from wham_data.schemas.paths import expanded
 
 NO_OPTIONS: Final[Mapping[str, str]] = {}
 
@@ -91,7 +93,7 @@ def export(
     Args:
         corpus: an open corpus, or its path or URL.
         to: name of the format, see `writers.WRITERS`.
-        out: folder for the data set; made if it is missing.
+        out: folder for the data set, made if it is missing; or a URL as s3://bucket/folder.
         split: export only these splits; empty: all.
         episodes: export at most this many episodes, the first by name.
         version: version of the corpus; None: the version at which it is open, or the newest.
@@ -113,7 +115,7 @@ def export(
             not the one that made the tokens.
         WhamDataError: the disk fails.
     """
-    started = time.monotonic()
+    started, out = time.monotonic(), expanded(out)
     watch = watch or Silent()
     runner = choose_workers(workers, ray_address)
     writer = chosen_writer(to, options)
@@ -121,21 +123,24 @@ def export(
         corpus = Corpus.open(corpus, version)
     elif version is not None:
         corpus = Corpus.open(corpus.location, version)
-    _check_apart(corpus, os.fspath(out))
+    _check_apart(corpus, os.fspath(out), ray_address)
     rows = chosen_rows(corpus, split, episodes)
     check_licences(rows, acknowledged=acknowledge_licence)
-    conversion = conversion_for(corpus, writer, None if mapping is None else Path(mapping))
+    conversion = conversion_for(
+        corpus, writer, None if mapping is None else Path(expanded(mapping))
+    )
     content = content_of(corpus, rows, conversion, tokenizer, pictured=writer.demands.pictures)
     notes = [*notes_on(writer, content, licences_of(rows)), *writer.check(content)]
     for note in notes:
         watch.message(note, warning=True)
     decoder = decoder_for(corpus, tokenizer, device) if content.pictures == "decoded" else None
-    source, folder = ExportSource(corpus, conversion), ExportFolder(Path(out))
-    run = _Run(rows, source, writer, content, folder, decoder, watch)
-    with run.folder.opened(agreed_by(corpus, rows, writer, conversion, content)):
-        run.cut()
-        run.write_all(runner or LocalRunner())
-        run.describe()
+    source = ExportSource(corpus, conversion)
+    with export_folder(os.fspath(out)) as folder:
+        run = _Run(rows, source, writer, content, folder, decoder, watch)
+        with run.folder.opened(agreed_by(corpus, rows, writer, conversion, content)):
+            run.cut()
+            run.write_all(runner or LocalRunner())
+            run.describe()
     return run.report(str(out), notes, started)
 
 
@@ -392,13 +397,16 @@ def in_order(
         yield ready.pop(item.part.name)
 
 
-def _check_apart(corpus: Corpus, out: str) -> None:
-    if "://" in out:
+def _check_apart(corpus: Corpus, out: str, ray_address: str | None) -> None:
+    stored = is_url(out)
+    if stored and ray_address is not None:
         raise UsageError(
-            f"--out {out}: exports are written to a local folder; copy the folder there afterwards"
+            f"--out {out}: the machines of a cluster put their files together in a folder that they "
+            "share; export to such a folder and copy it, or leave out --ray-address"
         )
-    if "://" in corpus.location:
+    if stored != is_url(corpus.location):
         return
-    real, location = Path(os.path.realpath(out)), Path(os.path.realpath(corpus.location))
+    places = (open_storage(each).location for each in (out, corpus.location))
+    real, location = (PurePath(each if stored else os.path.realpath(each)) for each in places)
     if real.is_relative_to(location) or location.is_relative_to(real):
         raise UsageError(f"--out {out}: this is the folder of the corpus. Use another --out")

@@ -15,6 +15,7 @@ FORMATS: Final = (
     "hdf5-csgo",
     "diamond",
     "oasis",
+    "parquet",
     "webdataset",
     "mds",
     "minari",

@@ -49,7 +49,8 @@ def corpus_info(
         columns = columns_held(plan, settings)
     space = settings.space or columns.space
     if space is None:
-        return NoneRead((*plan.refused, *columns.refused), columns.opened)
+        opened = (each for one in columns.refused for each in one.with_copies(plan.copies))
+        return NoneRead((*plan.refused, *opened), columns.opened, columns.notes)
     readers = chosen_readers(reader, dict(settings.options))
     return CorpusInfo(
         action_space=space,
@@ -85,6 +86,7 @@ class Columns:
     text        whether there is a column of texts
     refused     recordings that could not be opened
     opened      count of recordings that were opened
+    notes       what the reader said of the first of them
     """
 
     space: ActionSpace | None
@@ -93,6 +95,7 @@ class Columns:
     text: bool = False
     refused: tuple[Refusal, ...] = ()
     opened: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +104,12 @@ class NoneRead:
 
     refused      every input that was refused
     without_log  recordings that open, and have no log
+    notes        of the first of those
     """
 
     refused: tuple[Refusal, ...]
     without_log: int
+    notes: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Say what is missing if recordings open, so that the action space is what is missing.
@@ -114,9 +119,10 @@ class NoneRead:
         """
         if self.without_log:
             others = f" ({len(self.refused)} other inputs are refused)" if self.refused else ""
+            notes = f" Notes on the first: {'; '.join(self.notes)}." if self.notes else ""
             raise NoInputsError(
                 f"{self.without_log} recordings were opened and none has a log of actions{others}, so "
-                "there is no action space to take. Say which with --actions"
+                f"there is no action space to take.{notes} Say which with --actions"
             )
 
 
@@ -155,6 +161,7 @@ def columns_held(plan: IngestPlan, settings: IngestSettings) -> Columns:
         text=any(source.texts is not None for source in sources),
         refused=tuple(refused),
         opened=opened,
+        notes=sources[0].notes if sources else (),
     )
 
 

@@ -47,13 +47,14 @@ def dry_run(
     refused = {refusal.path: str(refusal.why) for refusal in plan.refused}
     readers: Counter[str] = Counter()
     notes: dict[str, tuple[str, ...]] = {}
-    steps, source_ns = 0, 0
+    steps, source_ns, copies = 0, 0, plan.copies
     for found in plan.to_do:
         try:
             source = open_found(found, settings)
             log = project(source.actions, info.action_space, settings)
         except RefusedInput as refusal:
-            refused[found.recording.source] = str(refusal)
+            for each in (found, *copies.get(found.key, ())):
+                refused[each.recording.source] = str(refusal)
             continue
         readers[found.recording.format] += 1
         span = None if log is None else (int(log.track.times_ns[0]), log.track.end_ns)
@@ -89,7 +90,7 @@ def _dry_run_of(
         steps=steps,
         estimated_bytes=round(steps * bytes_each),
         already_there=len(plan.already),
-        duplicates=len(plan.duplicates),
+        duplicates=sum(copy.recording.source not in refused for copy, _ in plan.duplicates),
         in_quarantine=len(plan.in_quarantine),
         forgotten=len(plan.forgotten),
         refused=refused,

@@ -24,7 +24,12 @@ from wham_data.pipelines.readers.video_log.column_roles import (
 )
 from wham_data.pipelines.readers.video_log.log_format import UNIT_NAMES, LogFormat
 from wham_data.pipelines.readers.video_log.log_metadata import LogMetadata
-from wham_data.pipelines.readers.video_log.log_rows import in_nanoseconds, open_log, ticking
+from wham_data.pipelines.readers.video_log.log_rows import (
+    in_nanoseconds,
+    open_log,
+    ticking,
+    with_vector,
+)
 from wham_data.pipelines.readers.video_log.log_table import LogFile, WantedColumns
 from wham_data.pipelines.readers.video_log.log_words import listed
 from wham_data.pipelines.readers.video_log.time_column import found_unit, unit_in_row
@@ -79,7 +84,11 @@ def explained_log(
         file = open_log(path, metadata)
         found.lines.append(file.format.summary)
         found.lines.append(f"columns: {_all_listed(file.columns)}")
-        _explain_columns(found, file, metadata, space, video_ns)
+        whole, space = with_vector(file, metadata.columns, space)
+        if whole is not file:
+            vector = next(name for name in file.columns if name not in whole.columns)
+            found.lines.append(f"column {listed([vector])} holds all numbers of an action")
+        _explain_columns(found, whole, metadata, space, video_ns)
     except RefusedInput as why:
         found.lines.append(f"stops here [{why.reason}]: {why.message[:LINE_WIDTH]}")
     except OSError as error:

@@ -249,7 +249,7 @@ def _film(
         told = ", ".join(map(str, sources))
         why = "".join(f"; {path.name}: {refusal}" for path, refusal in found.refused[:1])
         raise NoInputsError(f"{told}: no recording and no corpus{why}")
-    if any(out.resolve() in recording.files for recording in found.recordings):
+    if any(out.resolve() in map(Path.resolve, each.files) for each in found.recordings):
         raise UsageError(f"--out {out}: is a file of a recording; choose another name")
     recording = found.recordings[_chosen(names, stretch.episode)]
     try:

@@ -33,7 +33,15 @@ from wham_data.pipelines.ingest.corpus_settings import NoneRead, corpus_info
 from wham_data.pipelines.ingest.decoder_process import DecoderDied
 from wham_data.pipelines.ingest.encoder import Encoder, encoder_service
 from wham_data.pipelines.ingest.none_read import keep_refusals
-from wham_data.pipelines.ingest.plan import Found, IngestPlan, Refusal, planned, refusal_of
+from wham_data.pipelines.ingest.plan import (
+    Copies,
+    Found,
+    IngestPlan,
+    Refusal,
+    planned,
+    refusal_of,
+    refused_in,
+)
 from wham_data.pipelines.ingest.pseudonyms import Naming
 from wham_data.pipelines.ingest.report import IngestProgress, IngestReport
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
@@ -53,7 +61,8 @@ from wham_data.schemas.errors import (
     RefusedInput,
     WhamDataError,
 )
-from wham_data.schemas.manifest import EpisodeRow
+from wham_data.schemas.manifest import EpisodeRow, QuarantineRow, printable_unicode
+from wham_data.schemas.paths import expanded
 from wham_data.schemas.player_key import read_player_key
 from wham_data.versions import versions
 
@@ -116,16 +125,17 @@ def ingest(
         MismatchError: the corpus was made with other settings.
         NoInputsError: no recording was found.
     """
+    out = expanded(out)
     if settings is None:
         settings = IngestSettings(
             rate=None if rate is None else Fraction(rate),
             size=size,
-            actions=actions,
-            tokenizer=tokenizer,
+            actions=None if actions is None else expanded(actions),
+            tokenizer=None if tokenizer is None else expanded(tokenizer),
             frames=frames,  # type: ignore[arg-type]  # checked by CorpusInfo
         )
     return run_ingest(
-        sources,
+        [expanded(source) for source in sources],
         out,
         settings,
         choose_runner(workers, ray_address),
@@ -134,7 +144,9 @@ def ingest(
             limit=limit,
             retry_quarantined=retry_quarantined,
             license=license,
-            player_key=None if player_key is None else read_player_key(Path(player_key), out),
+            player_key=None
+            if player_key is None
+            else read_player_key(Path(expanded(player_key)), out),
             allow_forgotten=allow_forgotten,
         ),
         device=device,
@@ -171,6 +183,7 @@ def run_ingest(
         kind = barred[each.key]
         line = f"{each.recording.source}: left out, this {kind} was forgotten (--allow-forgotten takes it)"
         watch.message(line, warning=True)
+    corpus.refused.note(*renamed(plan, corpus, naming))
     run = _Run(corpus, plan, settings, choices, naming, watch)
     stage = Stage(
         "ingest",
@@ -191,6 +204,29 @@ def run_ingest(
         given = named_sources(sources, naming, plan)
         corpus.record_run(run_record(given, plan, corpus.info, report, ended))
     return report
+
+
+def renamed(
+    plan: IngestPlan, corpus: Corpus, naming: Naming
+) -> tuple[list[QuarantineRow], set[tuple[str, str]]]:
+    """How the quarantine follows files that were copied or moved since an earlier run refused them.
+
+    Returns:
+        The rows to add for copies, and (path, settings) of the rows whose file is gone.
+    """
+    before = refused_in(corpus)
+    added: list[QuarantineRow] = []
+    gone: set[tuple[str, str]] = set()
+    for found in plan.in_quarantine:
+        rows, who = before[found.key], found.recording.provenance.player
+        path = printable_unicode(naming.text(found.recording.source, who))
+        if path in {row.path for row in rows}:
+            continue
+        added.append(replace(rows[0], path=path))
+        if naming.key is None:  # else the rows hold no real paths
+            files = ((row.path.partition("#")[0], row) for row in rows)
+            gone |= {(row.path, row.settings) for file, row in files if not os.path.lexists(file)}
+    return added, gone
 
 
 def named_sources(sources: Sequence[str | Path], naming: Naming, plan: IngestPlan) -> list[str]:
@@ -274,6 +310,7 @@ class _Run:
     naming: Naming
     watch: ProgressListener
     splits: dict[str, str | Conflict] = field(init=False)
+    copies: Copies = field(init=False)
     progress: IngestProgress = field(init=False)
     rows: list[EpisodeRow] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
@@ -281,6 +318,7 @@ class _Run:
     reasons: Counter[str] = field(default_factory=Counter)
     committed: set[str] = field(default_factory=set)
     came_first: int = 0
+    refused_copies: int = 0
     left_out: int = 0
     last_commit: float = field(default_factory=time.monotonic)
 
@@ -298,6 +336,7 @@ class _Run:
             rate=float(self.settings.rate or 0),
             tokens_per_frame=self.corpus.info.n_tokens,
         )
+        self.copies = self.plan.copies
         for refusal in self.plan.refused:
             self._refuse(refusal)
         for copy, original in self.plan.duplicates:
@@ -315,10 +354,10 @@ class _Run:
         self.progress.bytes_done += found.bytes
         split = self.splits[found.key]
         if isinstance(result, RefusedInput):
-            self._refuse(refusal_of(found, "ingest", result))
+            self._refuse_all(refusal_of(found, "ingest", result))
         elif isinstance(split, Conflict):
             why = RefusedInput(Reason.SPLIT_CONFLICT, str(split))
-            self._refuse(refusal_of(found, "split", why))
+            self._refuse_all(refusal_of(found, "split", why))
         else:
             self.results[found.key] = result
             self.rows += [self.naming.row(replace(row, split=split)) for row in result.episodes]
@@ -348,6 +387,12 @@ class _Run:
         self.progress.quarantined += len(report.split_conflicts)
         self.last_commit = time.monotonic()
 
+    def _refuse_all(self, refusal: Refusal) -> None:
+        """Refuse a recording and its copies, which would be refused for the same reason."""
+        for each in refusal.with_copies(self.copies):
+            self._refuse(each)
+        self.refused_copies += len(self.copies.get(refusal.key, ()))
+
     def _refuse(self, refusal: Refusal) -> None:
         self.refused.append(refusal)
         self.reasons[str(refusal.why.reason)] += 1
@@ -368,7 +413,7 @@ class _Run:
             version=corpus.version,
             found=plan.found,
             ingested=len(results),
-            duplicates=len(plan.duplicates),
+            duplicates=len(plan.duplicates) - self.refused_copies,
             quarantined=self.progress.quarantined + len(plan.in_quarantine),
             already_there=len(plan.already) + self.came_first,
             not_reached=len(plan.to_do) - self.progress.done,

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Final
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from wham_data.pipelines.align import StepActions, resample_actions
 from wham_data.pipelines.ingest.settings import IngestSettings
-from wham_data.schemas.actions import ActionSpace
+from wham_data.schemas.actions import ActionSpace, Dimension
 from wham_data.schemas.clock import SECOND_NS, Nanos
 from wham_data.schemas.conversion import (
     Conversion,
@@ -128,14 +129,7 @@ def project(
     if track is None or track.space == space:
         return None if track is None else ProjectedLog(track)
     if settings.space is None:
-        by_mapping = mapping_hint(track.space.name, space.name)
-        converts = space.name in converts_to(track.space.name) or not by_mapping
-        how = f"--actions {space.name}" if converts else by_mapping
-        raise RefusedInput(
-            Reason.SPACE_MISMATCH,
-            f"its log has the action space {track.space.name}, but the corpus has {space.name}; "
-            f"convert it with {how}",
-        )
+        raise RefusedInput(Reason.SPACE_MISMATCH, _difference(track.space, space))
     try:
         mapping = settings.mapping
         if mapping is None or not _leads_to(track.space, mapping.source):
@@ -158,6 +152,27 @@ def _cut_note(name: str, count: int, total: int, what: str) -> str:
     if what == "steps" and count >= MOSTLY * total:
         return f"suspicious: {note}: is full_at too low, or is the motion no motion?"
     return note
+
+
+def _difference(found: ActionSpace, wanted: ActionSpace) -> str:
+    """What is wrong with a log of another space, and what to do."""
+    said = f"its log has the action space {found.name}, but the corpus has {wanted.name}"
+    if wanted.name in converts_to(found.name):
+        return f"{said}; convert it with --actions {wanted.name}"
+    if by_mapping := mapping_hint(found.name, wanted.name):
+        return f"{said}; convert it with {by_mapping}"
+    pairs = zip_longest(found.dimensions, wanted.dimensions)
+    first = next(((a, b) for a, b in pairs if a != b), None)
+    if found.name == wanted.name and first is not None:
+        ends = ["none" if each is None else _described(each) for each in first]
+        said += f" (of other dimensions: {ends[0]}, not {ends[1]})"
+    return (
+        f"{said}, and no conversion is known: put it in a corpus of its own, or write a --mapping"
+    )
+
+
+def _described(dimension: Dimension) -> str:
+    return f"{dimension.kind} {dimension.name} of {dimension.low:g} to {dimension.high:g}"
 
 
 def _leads_to(space: ActionSpace, other: ActionSpace) -> bool:

@@ -33,7 +33,9 @@ def keep_refusals(
     quarantine.begin()
     for refusal in none_read.refused:
         watch.message(refusal.line, warning=True)
-    for copy, original in plan.duplicates:
+    keys = {refusal.key for refusal in none_read.refused}
+    duplicates = [each for each in plan.duplicates if each[1].key not in keys]
+    for copy, original in duplicates:
         line = f"{copy.recording.source}: duplicate of {original.recording.source}"
         watch.message(line, warning=True)
     quarantine.note([naming.refused(each, UNSETTLED) for each in none_read.refused], ())
@@ -44,10 +46,10 @@ def keep_refusals(
         version=None,
         found=plan.found,
         ingested=0,
-        duplicates=len(plan.duplicates),
+        duplicates=len(duplicates),
         quarantined=quarantined,
         already_there=0,
-        not_reached=plan.found - quarantined - len(plan.duplicates),
+        not_reached=plan.found - quarantined - len(duplicates),
         forgotten=0,
         ignored_files=len(plan.ignored),
         episodes=0,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from wham_data.corpus import Corpus
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.readers import NO_OPTIONS, discover
 from wham_data.schemas.errors import NoInputsError, Reason, RefusedInput
-from wham_data.schemas.manifest import printable_unicode
+from wham_data.schemas.manifest import QuarantineRow, printable_unicode
 from wham_data.schemas.recording import Recording
 
 HASH_THREADS = 4
@@ -55,11 +56,22 @@ class Refusal:
         """The input and why it is refused, for a person."""
         return f"{self.path}: {self.why} [{self.why.reason}]"
 
+    def with_copies(self, copies: Copies) -> Iterator[Refusal]:
+        """This refusal, and one for each copy of the recording, which is no better."""
+        yield self
+        for copy in copies.get(self.key, ()) if self.stage != "find" else ():
+            player = copy.recording.provenance.player
+            yield replace(self, path=copy.recording.source, player=player)
+
 
 def refusal_of(found: Found, stage: str, why: RefusedInput) -> Refusal:
     """The refusal of a recording that was found."""
     recording = found.recording
     return Refusal(recording.source, found.key, stage, why, recording.provenance.player)
+
+
+Copies = Mapping[str, Sequence[Found]]
+"""Key of a recording -> its copies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,7 @@ class IngestPlan:
     already      in the corpus
     duplicates   (the copy, the recording it is a copy of)
     refused      refused before anything was opened
-    in_quarantine  refused by an earlier run; not tried again unless asked for
+    in_quarantine  refused by an earlier run, with their copies; not tried again unless asked for
     forgotten    left out, for its player, its match or itself was forgotten
     ignored      files that are no recordings and belong to none
     """
@@ -99,7 +111,15 @@ class IngestPlan:
     def recordings(self) -> tuple[Found, ...]:
         """Every distinct recording that was recognised, whatever becomes of it, by key."""
         every = (*self.to_do, *self.already, *self.in_quarantine, *self.forgotten)
-        return tuple(sorted(every, key=_in_order))
+        return tuple(sorted({found.key: found for found in every}.values(), key=_in_order))
+
+    @property
+    def copies(self) -> Copies:
+        """The duplicates of each recording that has some."""
+        found: defaultdict[str, list[Found]] = defaultdict(list)
+        for copy, original in self.duplicates:
+            found[original.key].append(copy)
+        return found
 
     def against(
         self,
@@ -117,14 +137,20 @@ class IngestPlan:
         """
         there = corpus.known_recordings()
         left_out = set(barred) - there
-        refused = set() if retry_quarantined else refused_in(corpus)
+        refused = set() if retry_quarantined else {*refused_in(corpus)}
         set_aside = refused - there - left_out
-        ruled_out = there | left_out | set_aside
+        ruled_out, copies = there | left_out | set_aside, self.copies
         return replace(
             self,
             to_do=tuple(f for f in self.to_do if f.key not in ruled_out),
             already=tuple(f for f in self.to_do if f.key in there),
-            in_quarantine=tuple(f for f in self.to_do if f.key in set_aside),
+            duplicates=tuple(d for d in self.duplicates if d[1].key not in set_aside),
+            in_quarantine=tuple(
+                each
+                for found in self.to_do
+                if found.key in set_aside
+                for each in (found, *copies.get(found.key, ()))
+            ),
             forgotten=tuple(f for f in self.to_do if f.key in left_out),
         )
 
@@ -219,10 +245,13 @@ def _in_order(found: Found) -> tuple[str, str]:
     return found.content, found.key
 
 
-def refused_in(corpus: Corpus) -> set[str]:
-    """Keys of the recordings in the corpus' quarantine under its settings."""
-    table = corpus.quarantine
-    return set(table.filter(table["settings"] == corpus.info.settings_hash)["sha256"])
+def refused_in(corpus: Corpus) -> dict[str, list[QuarantineRow]]:
+    """The rows in the corpus' quarantine under its settings, by the key of the recording."""
+    table = corpus.quarantine.drop("created")
+    rows: defaultdict[str, list[QuarantineRow]] = defaultdict(list)
+    for record in table.filter(table["settings"] == corpus.info.settings_hash).rows(named=True):
+        rows[record["sha256"]].append(QuarantineRow.from_record(record))
+    return rows
 
 
 @dataclass(frozen=True, slots=True)

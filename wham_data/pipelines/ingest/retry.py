@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
 
 from wham_data.corpus import Corpus
+from wham_data.corpus.runs import runs
 from wham_data.pipelines.ingest.decoder_process import DecodeLimits
 from wham_data.pipelines.ingest.job import run_ingest
 from wham_data.pipelines.ingest.report import IngestReport
@@ -16,13 +16,11 @@ from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.run.progress import ProgressListener
 from wham_data.pipelines.run.runner import Runner
 from wham_data.pipelines.video import VideoLimits
-from wham_data.schemas.corpus_info import CorpusInfo, parse_json
+from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.errors import NoInputsError
 from wham_data.schemas.manifest import UNSETTLED
 from wham_data.schemas.mask import parse_masks
 from wham_data.schemas.player_key import PlayerKey
-
-MOST_RUN_BYTES: Final = 1 << 24
 
 
 def retry(
@@ -121,9 +119,8 @@ def _roots_of(paths: set[str], corpus: Corpus) -> list[str]:
 
 
 def _sources_of_runs(corpus: Corpus) -> Iterator[str]:
-    for name in corpus.storage.list("runs"):
-        run = parse_json(corpus.storage.read(f"runs/{name}", MOST_RUN_BYTES))
-        given = run.get("sources") if isinstance(run, dict) else None
+    for _, run in runs(corpus.storage):
+        given = run.get("sources")
         for source in given if isinstance(given, list) else ():
             if isinstance(source, str) and Path(source).is_absolute():
                 yield source

@@ -119,7 +119,7 @@ def _ingest_open(
     account = account_frames(times_ns, end_ns, span, plans, settings.max_gap_ns, lost, source.cuts)
     shown = not source.pictureless
     cut = [] if log is None else log.cut_notes([plan.edges_ns for plan in plans])
-    notes = (*source.notes, *not_kept(source, corpus.info), *cut)
+    notes = (*source.notes, *_clamped(source.actions), *not_kept(source, corpus.info), *cut)
     rows = episode_rows(found, source, track, plans, actions, shard, corpus.info, len(lost))
     return Ingested(
         episodes=tuple(replace(row, notes=notes) for row in rows),
@@ -285,6 +285,13 @@ def step_facts(source: OpenRecording, plan: EpisodePlan, info: CorpusInfo) -> St
         if texts is None or not info.text
         else [texts[pick] for pick in plan.picks.tolist()],
     )
+
+
+def _clamped(track: ActionTrack | None) -> tuple[str, ...]:
+    """A note on values that were moved into their range."""
+    if track is None or not track.clamped:
+        return ()
+    return (f"{track.clamped} values of actions were out of their range and moved to its edge",)
 
 
 def not_kept(source: OpenRecording, info: CorpusInfo) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ from wham_data.pipelines.video import decode_image
 from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
 from wham_data.schemas.errors import IntegrityError, RefusedInput, UsageError, WhamDataError
 from wham_data.schemas.manifest import EpisodeRow, QuarantineRow
+from wham_data.schemas.paths import expanded
 from wham_data.schemas.recording import Frames
 from wham_data.schemas.steps import EpisodeSteps
 from wham_data.versions import versions
@@ -115,6 +116,7 @@ def tokenize(
     """
     from wham_data.inference.tokenizer import tokenizer_info
 
+    tokenizer = expanded(tokenizer)
     source = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     agreed = tokenized(source.info, tokenizer_info(tokenizer), keep_frames, source.location)
     target = Corpus.open_or_create(out, agreed)

@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Protocol, runtime_checkable
 
 from wham_data.files.archives import refuse_archive
 from wham_data.files.found import ARCHIVE_ENDINGS, VIDEO_ENDINGS, hollow, open_regular, sniff, walk
+from wham_data.files.links import follow_below, input_path, is_plain_file, target_of
 from wham_data.files.marks import model_of_file, refuse_synthetic
 from wham_data.files.npz import array_shapes
 from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS
@@ -167,6 +168,8 @@ def open_recording(
     mine = {name: options[name] for name in options if name in options_of(reader)}
     (reader,) = configured((reader,), mine)
     limits = limits or VideoLimits()
+    if recording.root is not None:
+        follow_below(recording.root)
     synthetic = _dreamt(recording, limits)
     try:
         opened = reader.open(recording, limits)
@@ -234,11 +237,30 @@ def discover(
         else:
             refused[path] = refusal
     refused = {path: among_pointers(path, why, pointers) for path, why in refused.items()}
+    taken = {path for recording in recordings for path in recording.files}
+    needless = set(_needless(files, taken))
+    roots = [path for path in map(input_path, sources) if path.is_dir()]
     return Discovery(
-        tuple(sorted(recordings, key=lambda recording: recording.path)),
-        tuple(sorted(refused.items())),
-        tuple(sorted(ignored)),
+        tuple(sorted((_rooted(each, roots) for each in recordings), key=lambda each: each.path)),
+        tuple(sorted((path, why) for path, why in refused.items() if path not in needless)),
+        tuple(sorted(path for path in ignored if path not in needless)),
     )
+
+
+def _needless(files: Collection[Path], taken: Collection[Path]) -> Iterator[Path]:
+    """Of each link and its target of which one is in a recording: the other."""
+    for link in files:
+        if link.is_symlink():
+            target = target_of(link)
+            if (link in taken) != (target in taken):
+                yield target if link in taken else link
+
+
+def _rooted(recording: Recording, roots: Sequence[Path]) -> Recording:
+    """The recording with the folder below which links of it are followed, if it has links."""
+    links = [path for path in recording.files if path.is_symlink()]
+    above = (root for root in roots for link in links if link.is_relative_to(root))
+    return replace(recording, root=next(above, None)) if links else recording
 
 
 def _listed(
@@ -249,9 +271,12 @@ def _listed(
     refused: dict[Path, RefusedInput] = {}
     neighbours: set[Path] = set()
     for source in sources:
-        path = Path(os.path.realpath(source))
+        path = input_path(source)
         try:
-            mode = path.lstat().st_mode
+            mode = target_of(path).lstat().st_mode
+        except RefusedInput as why:
+            refused[path] = why
+            continue
         except (OSError, ValueError):
             raise UsageError(f"{ascii(str(source))[1:-1]}: no such file or folder") from None
         if stat.S_ISDIR(mode):
@@ -273,7 +298,7 @@ def _listed(
 
 
 def _regular_beside(path: Path) -> Iterator[Path]:
-    """Regular files in the folder of `path` that may belong to it.
+    """Files in the folder of `path` that may belong to it.
 
     They are those whose names start with its stem, with what a series of files has in common, or with
     `actions.`; the other videos, which decide whose log `actions.*` is; all, beside a playlist.
@@ -283,7 +308,7 @@ def _regular_beside(path: Path) -> Iterator[Path]:
     with os.scandir(path.parent) as entries:
         for entry in entries:
             named = entry.name.startswith(starts) or entry.name.lower().endswith(endings)
-            if named and entry.is_file(follow_symlinks=False):
+            if named and is_plain_file(Path(entry.path)):
                 yield Path(entry.path)
 
 

@@ -131,7 +131,7 @@ class DreamerReplay:
         check_pixels(width, height, limits)
 
         numbered = bool((_is_one_hot(actions) | last).all())
-        space = load_space(f"{'discrete' if numbered else 'vector'}{actions.shape[1]}")
+        space = load_space(f"{'discrete' if numbered else 'numbers'}{actions.shape[1]}")
         values = actions.astype(np.float64)
         values[last] = np.nan
         notes = [f"no clock in the files: taken as {float(self.frame_rate):g} frames/s"]

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from wham_data.files.found import open_regular
 from wham_data.files.json_lines import read_json
+from wham_data.files.links import is_plain_file
 from wham_data.files.tfrecord import (
     Column,
     check_record,
@@ -50,6 +51,7 @@ from wham_data.schemas.recording import FrameData, OpenRecording, Provenance, Re
 FEATURES: Final = "features.json"
 STEPS: Final = "steps/"
 ACTION: Final = "action"
+MOST_LISTED: Final = 12
 MOST_STATE: Final = 4096
 MOST_TEXT_BYTES: Final = 10_000
 MOST_PICTURE_BYTES: Final = 64 << 20
@@ -94,7 +96,7 @@ class Rlds:
                 yield RefusedFile(path, why)
                 continue
             beside = path.with_name(FEATURES)
-            there = beside.is_file() and not beside.is_symlink()
+            there = is_plain_file(beside)
             for number in range(count):
                 yield Recording(
                     path=path,
@@ -113,6 +115,11 @@ class Rlds:
         if not self.picture:
             picture = first_picture(images, lambda leaf: leaf.is_colour, lambda leaf: leaf.dtype)
         action_leaves = [leaf for leaf in leaves if leaf.path.split("/")[0] == ACTION]
+        if not action_leaves:
+            there = ", ".join(leaf.path for leaf in leaves[:MOST_LISTED])
+            raise RefusedInput(
+                Reason.METADATA, f"{FEATURES} declares no {ACTION}; a step has: {there[:400]}"
+            )
         parts = {leaf.path: self._action_part(leaf) for leaf in action_leaves}
         records = records_in(path)
         number = int(recording.part.removeprefix("record_"))
@@ -205,10 +212,8 @@ class _Episode:
         """The episode in a record, as long as its actions.
 
         Raises:
-            RefusedInput: METADATA, no action is declared; or as `column`.
+            RefusedInput: as `column`.
         """
-        if not action_leaves:
-            raise RefusedInput(Reason.METADATA, f"{FEATURES} declares no {ACTION}")
         first = columns.get(STEPS + action_leaves[0].path)
         return cls(columns, len(first) // action_leaves[0].width if first is not None else 0)
 

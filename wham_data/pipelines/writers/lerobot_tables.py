@@ -55,7 +55,8 @@ def features_of(content: Content, pictures: Pictures) -> dict[str, dict[str, Any
     if content.state_size:
         names = [f"state_{place}" for place in range(content.state_size)]
         features["observation.state"] = _vector(names)
-    features["action"] = _vector(content.space.names)
+    space = content.space
+    features["action"] = {**_vector(space.names), "info": {"action_space": space.to_dict()}}
     if content.reward:
         features["next.reward"] = {"dtype": "float32", "shape": [1], "names": None}
     for name, dtype in COUNTERS.items():

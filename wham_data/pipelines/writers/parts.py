@@ -9,6 +9,7 @@ Written    the result of a part, for the files that describe the whole export
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -27,6 +28,7 @@ from wham_data.schemas.manifest import SPLITS
 Pictures = Literal["stored", "decoded"]
 NUMBERED: Final = frozenset({"atari18", "meltingpot9", "procgen15"})
 """Bundled spaces in which exactly one button is down in each frame, as in `discreteN`."""
+_CHOICE: Final = re.compile(r"(.+)_is_(?:minus)?\d+", re.ASCII)
 MOST_PART_STEPS: Final = 10_000
 """Most steps of a part. An episode with more steps is a part of its own."""
 
@@ -178,8 +180,15 @@ def by_split(stretches: Sequence[Stretch]) -> Iterator[tuple[str, list[Stretch]]
 
 
 def is_numbered(space: ActionSpace) -> bool:
-    """Whether an action of this space is one of N numbered actions: N buttons, exactly one down."""
-    return space.name in NUMBERED or space == generic_space(f"discrete{space.size}")
+    """Whether an action of this space is one of N numbered actions: N buttons, exactly one down.
+
+    So are the spaces of one choice that a data set declares by name: `move_is_0`, `move_is_1`, ...
+    """
+    if space.name in NUMBERED or space == generic_space(f"discrete{space.size}"):
+        return True
+    choices = [_CHOICE.fullmatch(name) for name in space.names]
+    stems = {choice and choice[1] for choice in choices}
+    return len(space.of_kind("button")) == space.size and len(stems) == 1 and None not in stems
 
 
 def action_numbers(stretch: Stretch, actions: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -14,14 +14,13 @@ import pyarrow as pa
 
 from wham_data.files.json_lines import json_lines, read_json
 from wham_data.files.parquet import columns_of, read_columns, read_where
+from wham_data.pipelines.readers.lerobot.layout import DEFAULTS, filled
 from wham_data.schemas.declarations import is_number
 from wham_data.schemas.errors import Reason, RefusedInput
 
 SMALLEST_RATE: Final = 0.1
 MOST_RATE: Final = 1000
-MOST_TEMPLATE: Final = 1000
 _VERSION: Final = re.compile(r"v([23])\.\d{1,2}", re.ASCII)
-_SLOT: Final = re.compile(r"\{(\w+)(?::0?(\d)d)?\}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,23 +104,21 @@ class Dataset:
         """Features that are pictures in colour, as videos or in the rows."""
         return tuple(
             name
-            for name, each in self.content["features"].items()
+            for name, each in self.features.items()
             if each.get("dtype") in ("video", "image") and not _is_depth(each)
         )
 
     @property
     def videos(self) -> tuple[str, ...]:
         """Features that are videos, depth maps among them."""
-        features = self.content["features"].items()
+        features = self.features.items()
         return tuple(name for name, each in features if each.get("dtype") == "video")
 
     @property
-    def action_names(self) -> tuple[str, ...]:
-        """Names of the numbers of an action; () where the dataset does not say."""
-        names = self.content["features"].get("action", {}).get("names")
-        if isinstance(names, dict) and len(names) == 1:
-            (names,) = names.values()
-        return tuple(map(str, names)) if isinstance(names, list) else ()
+    def features(self) -> Mapping[str, Mapping[str, Any]]:
+        """What each column and video is, by name."""
+        features: Mapping[str, Mapping[str, Any]] = self.content["features"]
+        return features
 
     def episodes(self, meta: Sequence[Path]) -> Iterator[Episode]:
         """Every episode, in the order of the lists.
@@ -188,12 +185,12 @@ class Dataset:
         return {k: v for k, v in pairs if isinstance(k, int) and isinstance(v, str)}
 
     def data_of(self, episode: Episode) -> Path:
-        """Where its rows lie."""
+        """Where its rows are said to lie."""
         places = {"chunk_index": episode.chunk, "file_index": episode.file}
         return self._place("data_path", episode, places)
 
     def video_of(self, episode: Episode, camera: str | None) -> Path:
-        """Where what a camera saw lies; `info.json` for what is no video."""
+        """Where what a camera saw is said to lie; `info.json` for what is no video."""
         if camera not in self.videos:
             return self.info
         span = episode.videos.get(camera, VideoSpan())
@@ -204,16 +201,14 @@ class Dataset:
         }
         return self._place("video_path", episode, places)
 
-    def _place(self, template: str, episode: Episode, places: Mapping[str, int | str]) -> Path:
-        """A path of `info.json` with its `{slots}` filled, never by `str.format`: it is not ours."""
+    def _place(self, name: str, episode: Episode, places: Mapping[str, int | str]) -> Path:
+        """Where a template of `info.json` says that a file lies."""
+        template = self.content.get(name)
         per_chunk = self.content.get("chunks_size")
         chunk = episode.number // per_chunk if isinstance(per_chunk, int) and per_chunk > 0 else 0
-        known = {"episode_index": episode.number, "episode_chunk": chunk, **places}
-
-        def filled(slot: re.Match[str]) -> str:
-            return str(known.get(slot[1], slot[0])).zfill(int(slot[2] or 0))
-
-        return self.root / _SLOT.sub(filled, str(self.content.get(template))[:MOST_TEMPLATE])
+        slots = {"episode_index": episode.number, "episode_chunk": chunk, **places}
+        text = template if isinstance(template, str) else DEFAULTS[name, self.joint]
+        return self.root / filled(text, slots)
 
     @property
     def _columns(self) -> list[str]:

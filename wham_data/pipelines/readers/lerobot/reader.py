@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -45,14 +45,22 @@ from wham_data.pipelines.readers.kit.open_recordings import (
 from wham_data.pipelines.readers.kit.options import names_option, option
 from wham_data.pipelines.readers.lerobot.clock import nearest_frames, retimed, row_times
 from wham_data.pipelines.readers.lerobot.dataset import Dataset, Episode, VideoSpan
+from wham_data.pipelines.readers.lerobot.features import (
+    STAMP,
+    TASK,
+    Roles,
+    Vector,
+    roles_of,
+    space_of,
+)
+from wham_data.pipelines.readers.lerobot.layout import Layout
 from wham_data.pipelines.video import VideoIndex, VideoLimits
-from wham_data.schemas.actions import ActionSpace, load_space, space_names
+from wham_data.schemas.actions import ActionSpace, load_space
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos, steps_ns
 from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.recording import FrameData, Provenance, Recording, RefusedFile
 
 F = TypeVar("F", bound=np.floating[Any])
-ACTION, STATE, REWARD, STAMP = "action", "observation.state", "next.reward", "timestamp"
 MOST_FRAMES: Final = 1 << 23
 MIN_COVERAGE: Final = 0.5
 """Share of an episode's rows that must have their frame in the video."""
@@ -74,6 +82,12 @@ class LeRobot:
         about="what the numbers of an action are, where their names are no bundled space's",
         expects="the name of an action space, or the path of its .toml file",
         parse=load_space,
+    )
+    action: tuple[str, ...] = names_option(
+        about="features that are the action, side by side; by default action, or actions"
+    )
+    state: tuple[str, ...] = names_option(
+        about="features that are the state, side by side; by default observation.state, or state"
     )
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
@@ -97,12 +111,12 @@ class LeRobot:
                 f"no camera {', '.join(self.cameras)}; there are {', '.join(dataset.cameras)}",
             )
         meta = tuple(path for path in present if path.is_relative_to(dataset.info.parent))
+        layout = Layout.of(dataset.root, present)
         for episode in dataset.episodes(sorted(meta)):
             for camera in cameras or (None,):
-                video = dataset.video_of(episode, camera)
-                data = dataset.data_of(episode)
-                found = [path for path in (video, data) if path in present]
-                others = (dataset.video_of(episode, each) for each in dataset.videos)
+                pair = (dataset.video_of(episode, camera), dataset.data_of(episode))
+                found = [path for path in map(layout.find, pair) if path is not None]
+                others = (layout.find(dataset.video_of(episode, v)) for v in dataset.videos)
                 several = len(cameras) > 1
                 match = f"{dataset.name}/episode_{episode.number}"
                 yield Recording(
@@ -112,7 +126,7 @@ class LeRobot:
                     provenance=Provenance(
                         match=match if several else None, subject=camera if several else None
                     ),
-                    companions=(*meta, *(path for path in others if path in present)),
+                    companions=(*meta, *(path for path in others if path is not None)),
                     part=f"episode_{episode.number}" + (f"/{camera}" if several else ""),
                 )
                 meta = ()
@@ -131,18 +145,30 @@ class LeRobot:
         assert dataset is not None
         assert named is not None
         episode = dataset.episode(int(named[1]), recording.files)
-        table = dataset.data_of(episode)
-        if table not in recording.files:
-            raise RefusedInput(Reason.LOG_MISSING, f"its rows are not there: no {table.name}")
-        rows = _Rows.read(dataset, table, episode)
-        space, actions = self._actions(dataset, rows)
+        layout = Layout.of(dataset.root, recording.files)
+        expected = dataset.data_of(episode)
+        table = layout.find(expected)
+        if table is None:
+            raise RefusedInput(
+                Reason.LOG_MISSING,
+                f"its rows are not there: no {layout.below(expected)}, as info.json says",
+            )
+        roles = roles_of(dataset.features, columns_of(table), self.action, self.state)
+        rows = _Rows.read(dataset, table, episode, roles)
+        space, actions, named_notes = self._actions(dataset, rows)
+        told = (*layout.note(table, expected), *roles.notes, *named_notes, *rows.clock_notes)
         camera = named[2]
         if camera is None:
             camera = next(filter(self._wants, dataset.cameras), None)
         if camera in dataset.videos:
-            video = dataset.video_of(episode, camera)
-            if video not in recording.files:
-                raise RefusedInput(Reason.NO_FRAMES, f"no video of {camera} for this episode")
+            expected = dataset.video_of(episode, camera)
+            video = layout.find(expected)
+            if video is None:
+                raise RefusedInput(
+                    Reason.NO_FRAMES,
+                    f"no video of {camera} for this episode: no {layout.below(expected)}, as "
+                    "info.json says",
+                )
             span = episode.videos.get(camera, VideoSpan())
             clip = _clip(read_video(video, limits), span, dataset.rate)
             places, notes = _frames_of(rows, clip, dataset.rate)
@@ -161,7 +187,7 @@ class LeRobot:
                     rewards=None if rows.rewards is None else _spread(rows.rewards, places, count),
                     texts=rows.texts_at(places, count),
                 ),
-                notes=(*rows.clock_notes, *notes),
+                notes=(*layout.note(video, expected), *told, *notes),
             )
 
         if not np.array_equal(rows.frames, np.arange(rows.count)):
@@ -182,7 +208,7 @@ class LeRobot:
                 frame_end_ns=end_ns,
                 clock=clock,
                 data=data,
-                notes=rows.clock_notes,
+                notes=told,
             )
 
         def pictures(picks: Index) -> Iterator[Picture | None]:
@@ -193,29 +219,35 @@ class LeRobot:
             frame_end_ns=end_ns,
             clock=clock,
             data=data,
-            notes=rows.clock_notes,
+            notes=told,
             pictures=pictures,
             limits=limits,
         )
 
     def _actions(
         self, dataset: Dataset, rows: _Rows
-    ) -> tuple[ActionSpace | None, NDArray[np.float64]]:
-        """What the numbers of an action are, and the actions, float64 [N, A]."""
-        if rows.actions is None:
-            return None, np.zeros((rows.count, 0))
-        size = rows.actions.shape[1]
-        numbered = rows.actions.dtype.kind in "iu" and size == 1
+    ) -> tuple[ActionSpace | None, NDArray[np.float64], tuple[str, ...]]:
+        """What the numbers of an action are; the actions, float64 [N, A]; and notes."""
+        if not rows.actions:
+            return None, np.zeros((rows.count, 0)), ()
+        table = np.concatenate(list(rows.actions.values()), axis=1)
+        numbered = table.dtype.kind in "iu" and table.shape[1] == 1
         if numbered and self.space is None:
             raise RefusedInput(
                 Reason.LOG_TYPE,
                 "actions are numbers of actions: say how many there are, such as "
                 "--option space=discrete18",
             )
-        space = self.space or _named_space(dataset.action_names) or load_space(f"vector{size}")
+        space, notes = self.space, tuple[str, ...]()
+        if space is None:
+            vectors = [
+                Vector.of(name, dataset.features.get(name, {}), values.shape[1])
+                for name, values in rows.actions.items()
+            ]
+            space, notes = space_of(vectors, dataset.content.get("robot_type"))
         if numbered and space.size > 1:
-            return space, one_hot(rows.actions[:, 0].astype(np.int64), space.size)
-        return space, rows.actions.astype(np.float64)
+            return space, one_hot(table[:, 0].astype(np.int64), space.size), notes
+        return space, table.astype(np.float64), notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,14 +257,14 @@ class _Rows:
     numbers  int64 [N]  in their file
     frames   int64 [N]  `frame_index`, strictly increasing
     times_ns  int64 [N]  when each was, and clock_notes where that is not frame_index / fps
-    actions  numbers [N, A], or None; states float32 [N, S], rewards float32 [N] and texts likewise
+    actions  numbers [N, A] by feature; states float32 [N, S], rewards float32 [N], texts: or None
     """
 
     numbers: Index
     frames: Index
     times_ns: Nanos
     clock_notes: tuple[str, ...]
-    actions: NDArray[Any] | None
+    actions: Mapping[str, NDArray[Any]]
     states: NDArray[np.float32] | None
     rewards: NDArray[np.float32] | None
     texts: tuple[str | None, ...] | None
@@ -242,14 +274,14 @@ class _Rows:
         return len(self.numbers)
 
     @classmethod
-    def read(cls, dataset: Dataset, data: Path, episode: Episode) -> _Rows:
+    def read(cls, dataset: Dataset, data: Path, episode: Episode, roles: Roles) -> _Rows:
         """The rows, in the order of the file.
 
         Raises:
             RefusedInput: LOG_EMPTY, LOG_CLOCK, and as `read_where` and `numbers_of`.
         """
         there = columns_of(data)
-        optional = [name for name in (ACTION, STATE, REWARD, "task_index", STAMP) if name in there]
+        optional = [*roles.all, *(name for name in (TASK, STAMP) if name in there)]
         table, numbers = read_where(
             data, ["frame_index", *optional], "episode_index", episode.number
         )
@@ -264,7 +296,8 @@ class _Rows:
                 Reason.LOG_CLOCK,
                 f"{data.name}: frame_index does not increase between 0 and {MOST_FRAMES}",
             )
-        states, rewards, tasks = (columns.get(name) for name in (STATE, REWARD, "task_index"))
+        states = [columns[name].astype(np.float32) for name in roles.states]
+        rewards, tasks = columns.get(roles.reward or ""), columns.get(TASK)
         texts = dataset.tasks() if tasks is not None else {}
         stamps = columns[STAMP][:, 0] if STAMP in columns else None
         times_ns, clock_notes = row_times(frames, stamps, dataset.rate)
@@ -273,8 +306,8 @@ class _Rows:
             frames,
             times_ns,
             clock_notes,
-            columns.get(ACTION),
-            states.astype(np.float32) if states is not None else None,
+            {name: columns[name] for name in roles.actions},
+            np.concatenate(states, axis=1) if states else None,
             rewards[:, 0].astype(np.float32) if rewards is not None else None,
             tuple(texts.get(int(n)) for n in tasks[:, 0]) if tasks is not None and texts else None,
         )
@@ -329,11 +362,3 @@ def _spread(values: NDArray[F], places: Index, count: int) -> NDArray[F]:
     table = np.full((count, *values.shape[1:]), np.nan, values.dtype)
     table[places[places >= 0]] = values[places >= 0]
     return table
-
-
-def _named_space(names: Sequence[str]) -> ActionSpace | None:
-    """The bundled space that has just these names, in this order."""
-    for space in map(load_space, space_names()):
-        if space.names == tuple(names):
-            return space
-    return None

@@ -47,6 +47,7 @@ from wham_data.pipelines.readers.video_log.log_rows import (
     spread_hat,
     ticking,
     with_rest,
+    with_vector,
     without_absent,
 )
 from wham_data.pipelines.readers.video_log.log_table import (
@@ -116,9 +117,8 @@ def read_controller_log(
     Raises:
         RefusedInput: the log cannot be read as one, or is not to be trusted.
     """
-    file: LogFile = one_device(
-        open_log(path, metadata), metadata.columns, metadata.ignore, metadata.only, part
-    )
+    opened, space = with_vector(open_log(path, metadata), metadata.columns, space)
+    file: LogFile = one_device(opened, metadata.columns, metadata.ignore, metadata.only, part)
     mapping = metadata.columns
     if metadata.tick_rate is not None:
         mapping = ticking(file.columns, mapping)

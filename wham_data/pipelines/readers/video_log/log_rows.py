@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,14 +21,26 @@ from wham_data.pipelines.readers.kit.hats import (
     hat_buttons,
     hat_form,
 )
-from wham_data.pipelines.readers.video_log.column_roles import HAT, ColumnRoles, way_of
+from wham_data.pipelines.readers.video_log.column_roles import (
+    ACTION_COLUMNS,
+    HAT,
+    ColumnRoles,
+    way_of,
+)
+from wham_data.pipelines.readers.video_log.log_cells import number_of
+from wham_data.pipelines.readers.video_log.log_format import LogFormat
 from wham_data.pipelines.readers.video_log.log_metadata import LogMetadata
 from wham_data.pipelines.readers.video_log.log_parquet import ParquetLog
-from wham_data.pipelines.readers.video_log.log_table import LogFile, LogTable
+from wham_data.pipelines.readers.video_log.log_table import (
+    LogFile,
+    LogTable,
+    WantedColumns,
+    check_room,
+)
 from wham_data.pipelines.readers.video_log.log_text import open_text_log
-from wham_data.pipelines.readers.video_log.log_words import listed
+from wham_data.pipelines.readers.video_log.log_words import KEY_COLUMNS, listed, named_like
 from wham_data.pipelines.readers.video_log.scales import Scale
-from wham_data.schemas.actions import ActionSpace
+from wham_data.schemas.actions import ActionSpace, generic_space
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput
 
@@ -37,6 +49,9 @@ TICK_COLUMNS: Final = ("time_ticks", "qpc", "ticks", "timestamp", "time")
 UNEVEN: Final = 1.5
 UNEVEN_SHARE: Final = 0.2
 MANY_SILENCES: Final = 5
+_EXACT: Final = re.compile(r"Decimal\('([^']*)'\)")
+"""How a number of a JSON list is shown as a label."""
+_NUMBERS: Final = re.compile(r"\s*[\s,;]\s*")
 
 
 def open_log(path: Path, metadata: LogMetadata) -> LogFile:
@@ -128,6 +143,105 @@ def one_button_each(numbers: NDArray[np.float64], size: int) -> NDArray[np.float
         )
     codes = np.where(np.isfinite(action), action, -1).astype(np.int64)
     return np.hstack([one_hot(codes, size), numbers[:, 1:]])
+
+
+@dataclass(frozen=True, slots=True)
+class VectorLog:
+    """A log whose column `column` holds all numbers of an action: a column for each of `names`."""
+
+    file: LogFile
+    column: str
+    names: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return (*(name for name in self.file.columns if name != self.column), *self.names)
+
+    @property
+    def format(self) -> LogFormat:
+        """See `LogFile.format`."""
+        return self.file.format
+
+    def labels(self, column: str) -> tuple[tuple[str, ...], Index]:
+        """See `LogFile.labels`."""
+        return self.file.labels(column)
+
+    def read(self, wanted: WantedColumns) -> LogTable:
+        """See `LogFile.read`.
+
+        Raises:
+            RefusedInput: LOG_COLUMN, a row has another count of numbers.
+        """
+        others = tuple(name for name in wanted.numbers if name not in self.names)
+        table = self.file.read(replace(wanted, numbers=others))
+        if len(others) == len(wanted.numbers):
+            return table
+        texts, codes = self.file.labels(self.column)
+        check_room(len(codes), len(self.names))
+        vectors = np.array([vector_in(text, self.column, len(self.names)) for text in texts])[codes]
+        columns = dict(zip(others, table.numbers.T, strict=True))
+        columns |= dict(zip(self.names, vectors.T, strict=True))
+        numbers = np.stack([columns[name] for name in wanted.numbers], axis=1)
+        return replace(table, numbers=numbers, words=np.zeros((0, 0), np.bool_))
+
+
+def vector_in(text: str, column: str, size: int | None) -> NDArray[np.float64]:
+    """The numbers of a cell such as "[0.5, -1]" or "0.5 -1", float64 [size]; NaN for an empty cell.
+
+    Args:
+        text: the cell.
+        column: its column, for messages.
+        size: how many numbers there must be; None: any count from 1.
+
+    Raises:
+        RefusedInput: LOG_TYPE, it is none; LOG_COLUMN, it has another count of numbers.
+    """
+    if text.lower() in ("", "none", "null", "nan"):
+        return np.full(size or 1, np.nan)
+    cells = _NUMBERS.split(_EXACT.sub(r"\1", text).strip("[]() \n"))
+    if size not in (None, len(cells)):
+        raise RefusedInput(
+            Reason.LOG_COLUMN,
+            f"column {listed([column])} holds {len(cells)} numbers ({ascii(text)[:40]}), "
+            f"expected {size}",
+        )
+    return np.array([number_of(cell, column, "a row") for cell in cells])
+
+
+def with_vector(
+    file: LogFile, mapping: Mapping[str, str], space: ActionSpace | None
+) -> tuple[LogFile, ActionSpace | None]:
+    """A log with a column for each number of an action that it has in one column, and its space.
+
+    Without a space it is `numbersN` where the column `action` holds lists of N numbers.
+
+    Args:
+        file: the log.
+        mapping: the pairs of [columns].
+        space: the action space; None: it is not declared.
+    """
+    column = next((name for name in ACTION_COLUMNS if name in file.columns), None)
+    paired = {*mapping, *mapping.values()}
+    events = named_like(file.columns, (*KEY_COLUMNS, "control")) or "control" in paired
+    own = {name.rpartition(".")[2] for name in file.columns}
+    numbered = space is not None and space == generic_space(f"discrete{space.size}")
+    if column is None or events or column in paired or numbered:
+        return file, space
+    if space is not None and not own.isdisjoint(space.names):
+        return file, space
+    texts, _ = file.labels(column)
+    first = next((text for text in texts if text[:1] in ("[", "(")), None)
+    if first is None and (space is None or not _has(texts, space.size)):
+        return file, space
+    if space is None and first is not None:
+        space = generic_space(f"numbers{len(vector_in(first, column, None))}")
+    return (file, None) if space is None else (VectorLog(file, column, space.names), space)
+
+
+def _has(texts: tuple[str, ...], size: int) -> bool:
+    """Whether a cell has so many numbers, without brackets."""
+    return any(len(_NUMBERS.split(text)) == size for text in texts[:2])
 
 
 def spread_hat(

@@ -102,7 +102,7 @@ def _likely_in(folder: Path, _: int) -> tuple[list[str], frozenset[str]]:
     Remembered until the folder's time of change is another: many videos of one folder ask for it.
     """
     with os.scandir(folder) as entries:
-        names = [e.name for e in islice(entries, MOST_LISTED) if e.is_file(follow_symlinks=False)]
+        names = [e.name for e in islice(entries, MOST_LISTED) if e.is_file()]
     logs = [name for name in names if name.lower().endswith(LOG_ENDINGS + LOG_LIKE_ENDINGS)]
     videos = frozenset(Path(n).stem for n in names if Path(n).suffix.lower() in VIDEO_ENDINGS)
     return sorted(logs, key=lambda name: (not name.lower().endswith(LOG_ENDINGS), name)), videos

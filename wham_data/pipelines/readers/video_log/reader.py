@@ -19,6 +19,7 @@ from typing import ClassVar, Final
 import numpy as np
 
 from wham_data.files.found import VIDEO_ENDINGS, sniff
+from wham_data.files.links import is_plain_file
 from wham_data.files.npz import array_shapes
 from wham_data.pipelines.align import typical_interval
 from wham_data.pipelines.readers.kit.gaps import seconds_text
@@ -325,7 +326,7 @@ def _space_file_or_nothing(metadata_file: Path, metadata: LogMetadata) -> Path |
         path = space_file(metadata_file, metadata.actions)
     except RefusedInput:
         return None
-    return path if path is not None and path.is_file() and not path.is_symlink() else None
+    return path if path is not None and is_plain_file(path) else None
 
 
 def _unread_log(path: Path) -> RefusedInput:

@@ -1,0 +1,1 @@
+"""The files of a Delta Lake table, read without the `deltalake` package."""

@@ -1,0 +1,87 @@
+"""Symbolic links among inputs: which are followed, and why the others are not.
+
+A link is followed if its target is a file below a folder that was given as an input, or in the same
+repository of a model hub's cache:
+
+    REPO/snapshots/REVISION/data/x.mp4 -> REPO/blobs/HASH
+
+The name of the link is the name of the file; the target is not an input of its own. All other links
+are refused, so that a data set from a stranger cannot bring in files of this machine. A path that the
+user names may be a link to anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from wham_data.schemas.errors import Reason, RefusedInput
+
+BLOBS: Final = "blobs"
+SNAPSHOTS: Final = "snapshots"
+_given: Final[set[Path]] = set()
+"""Folders that were given as inputs, without links in them. Each process is told those it needs."""
+
+
+def follow_below(folder: Path) -> None:
+    """Follow links from here on that lie, and end, below a folder."""
+    _given.add(Path(os.path.realpath(folder)))
+
+
+def input_path(source: str | os.PathLike[str]) -> Path:
+    """The absolute path of an input that the user names.
+
+    Links in it are resolved, but not a link into the cache of a hub: there the target has no name.
+    """
+    path = Path(source).absolute()
+    if path.is_symlink() and _in_repository(path) is not None:
+        return Path(os.path.realpath(path.parent)) / path.name
+    return Path(os.path.realpath(source))
+
+
+def is_plain_file(path: Path) -> bool:
+    """Whether this is a regular file, or a link to one that is followed."""
+    try:
+        return stat.S_ISREG(target_of(path).lstat().st_mode)
+    except (RefusedInput, OSError):
+        return False
+
+
+def target_of(path: Path) -> Path:
+    """The path to open for a file: itself, or where a link leads that is followed.
+
+    Raises:
+        RefusedInput: UNSAFE_PATH, a link that is not followed.
+    """
+    if not path.is_symlink():
+        return path
+    target = Path(os.path.realpath(path))
+    if not target.exists():
+        raise RefusedInput(
+            Reason.UNSAFE_PATH, f"a symbolic link that leads nowhere: {target} is not there"
+        )
+    here = Path(os.path.realpath(path.parent))
+    below = any(here.is_relative_to(root) and target.is_relative_to(root) for root in _given)
+    if below or _in_repository(path) is not None:
+        return target
+    raise RefusedInput(
+        Reason.UNSAFE_PATH,
+        f"a symbolic link that leads out of the folder, to {target}: not followed. Put a copy here "
+        "instead of the link",
+    )
+
+
+def holds_blobs(folder: Path) -> bool:
+    """Whether a folder is `blobs/` of a hub's cache, whose files have their names in `snapshots/`."""
+    return folder.name == BLOBS and (folder.parent / SNAPSHOTS).is_dir()
+
+
+def _in_repository(link: Path) -> Path | None:
+    """The file in `blobs/` to which a link in `snapshots/` of the same repository leads, else None."""
+    target = Path(os.path.realpath(link))
+    for above in Path(os.path.realpath(link.parent)).parents:
+        if (above / SNAPSHOTS).is_dir() and target.is_relative_to(above / BLOBS):
+            return target
+    return None

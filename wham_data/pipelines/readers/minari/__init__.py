@@ -1,0 +1,1 @@
+"""Minari's data sets, in each of the forms that Minari writes."""
