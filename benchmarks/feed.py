@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from wham_data.corpus import Corpus, shard_id
-from wham_data.corpus.manifest import ManifestTable
+from wham_data.corpus.delta.table import ManifestTable
 from wham_data.feed import WindowDataset
 from wham_data.feed.bench import OURS, FeedFigures, Task, installed, measure
 from wham_data.feed.order import Order

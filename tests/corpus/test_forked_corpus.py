@@ -18,7 +18,7 @@ import pytest
 from makers.corpora import add_shard, info, small_corpus, steps
 
 from wham_data.corpus import Corpus
-from wham_data.corpus.manifest import CHECKPOINT_EVERY, LOG
+from wham_data.corpus.delta.table import CHECKPOINT_EVERY, LOG
 from wham_data.feed import WindowDataset
 from wham_data.schemas.errors import UsageError
 

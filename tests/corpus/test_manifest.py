@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from wham_data.corpus.manifest import Change, ManifestTable, Snapshot
+from wham_data.corpus.delta.table import Change, ManifestTable, Snapshot
 from wham_data.corpus.storage.local import LocalStorage
 from wham_data.schemas.errors import IntegrityError, UsageError
 from wham_data.schemas.manifest import (

@@ -17,7 +17,7 @@ import pytest
 from makers.corpora import TOKENIZER, add_shard, info, small_corpus
 
 from wham_data.corpus.corpus import Corpus
-from wham_data.corpus.manifest import Change, ManifestTable, Snapshot
+from wham_data.corpus.delta.table import Change, ManifestTable, Snapshot
 from wham_data.corpus.shards import CORPUS_KEY
 from wham_data.corpus.storage.contract import hash_file
 from wham_data.corpus.storage.local import LocalStorage

@@ -21,6 +21,7 @@ import test_reader_lerobot as lerobot
 import test_reader_matrix_game as matrix
 import test_reader_melting_pot_lmdb as melting_pot
 import test_reader_minari as minari
+import test_reader_minari_tables as minari_tables
 import test_reader_mineworld as mineworld
 import test_reader_multi_agent_jsonl as agents
 import test_reader_nitrogen as nitrogen
@@ -179,6 +180,12 @@ RECORDINGS: dict[str, Callable[[Path], object]] = {
     "matrix-game-npz": matrix.conditioned,
     "melting-pot-lmdb": melting_pot.shard,
     "minari": lambda folder: minari.write(folder, {"episode_0": minari.episode([0, 1, 2])}),
+    "minari-arrow": lambda folder: minari_tables.write(
+        folder, {0: ([1, 2], minari.images(3))}, "arrow"
+    ),
+    "minari-parquet": lambda folder: minari_tables.write(
+        folder, {0: ([1, 2], minari.images(3))}, "parquet"
+    ),
     "mineworld": lambda folder: mineworld.written(folder, mineworld.LINES),
     "multi-agent-jsonl": lambda folder: agents.write(folder, "video", [agents.both(1, 0)] * 6),
     "nitrogen": nitrogen.chunk,

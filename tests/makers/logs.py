@@ -39,6 +39,7 @@ def read_log(
     part: str = "",
     name: str = "log.csv",
     space: ActionSpace | None = SPACE,
+    target: ActionSpace | None = None,
 ) -> ControllerLog:
     """What the reader of logs makes of a text and of its metadata."""
     (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -46,7 +47,9 @@ def read_log(
     if toml:
         (folder / "log.toml").write_text(toml)
         metadata = read_metadata(folder / "log.toml")
-    return read_controller_log(folder / name, metadata, space, FRAME_TIMES_NS, 4_000_000_000, part)
+    return read_controller_log(
+        folder / name, metadata, space, FRAME_TIMES_NS, 4_000_000_000, part, target
+    )
 
 
 def column(log: ControllerLog, name: str) -> NDArray[np.float64]:

@@ -33,7 +33,7 @@ from wham_data.corpus.commit_rules import (
     conflict_rows,
     decide,
 )
-from wham_data.corpus.manifest import Change, ManifestTable, Snapshot
+from wham_data.corpus.delta.table import Change, ManifestTable, Snapshot
 from wham_data.corpus.quarantine import Quarantine, refused_so_far
 from wham_data.corpus.runs import problems_of_runs, record_run
 from wham_data.corpus.shard_view import ShardView

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from wham_data.corpus.commit_rules import quarantine_after
 from wham_data.corpus.delta.actions import LOG
-from wham_data.corpus.manifest import Change, ManifestTable, Snapshot
+from wham_data.corpus.delta.table import Change, ManifestTable, Snapshot
 from wham_data.corpus.storage.contract import Storage
 from wham_data.schemas.manifest import QUARANTINE_SCHEMA, QuarantineRow, quarantine_table
 

@@ -20,7 +20,7 @@ from typing import Final, Literal
 
 from wham_data.corpus.corpus import Corpus
 from wham_data.corpus.delta.actions import LOG
-from wham_data.corpus.manifest import DATA_NAME, ManifestTable
+from wham_data.corpus.delta.table import DATA_NAME, ManifestTable
 from wham_data.corpus.runs import check_runs
 from wham_data.corpus.storage.contract import TEMPORARY, Entry
 from wham_data.corpus.tombstones import FOLDER, FORGET, Forgotten, mark_versions_gone

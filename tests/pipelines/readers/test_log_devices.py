@@ -177,7 +177,10 @@ def test_a_pad_at_rest_that_is_replaced_leaves_nothing_unknown(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("gone", "back"),
     [("disconnected,1", "connected,1"), ("JOYDEVICEREMOVED,0", "JOYDEVICEADDED,1"),
-     ("connected,0", "connected,1"), ("unplugged,1", "left_stick_x,0")],
+     ("connected,0", "connected,1"), ("unplugged,1", "left_stick_x,0"),
+     ("SDL_EVENT_GAMEPAD_REMOVED,0", "SDL_EVENT_GAMEPAD_ADDED,0"), ("pad1_lost,1", "pad1_attached,0"),
+     ("SDL_CONTROLLERDEVICEREMOVED,0", "SDL_CONTROLLERDEVICEADDED,0"),
+     ("joystick removed,1", "joystick_plugged_in,1"), ("controller_connected,0", "controller_connected,1")],
 )  # fmt: skip
 def test_an_unplugged_pad_holds_nothing(tmp_path: Path, gone: str, back: str) -> None:
     log = read_log(tmp_path, events(

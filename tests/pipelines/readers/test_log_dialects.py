@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from makers.logs import SPACE, by_ms, column, read_log
+from makers.logs import SPACE, by_ms, column, read_log, sampled
 
 from wham_data.pipelines.readers.video_log.log_dialect import dialect_of
 from wham_data.pipelines.readers.video_log.log_table import LogTable, WantedColumns
@@ -258,3 +258,36 @@ def test_a_sampled_log_says_how_it_was_understood(tmp_path: Path) -> None:
     assert (shown.form, shown.delimiter, shown.decimal, shown.rows) == ("CSV", ";", ",", 40)
     assert (shown.time_column, shown.time_kind) == ("time_ms", "time_ms")
     assert [note for note in log.notes if "semicolons" in note]
+
+
+@pytest.mark.parametrize("space", [" ", "  "])
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_spaces_may_stand_before_quotation_marks(
+    tmp_path: Path, space: str, delimiter: str
+) -> None:
+    rows = [["time_ms", "control", "value"], ["0", "button_A", "1"], ["3000", "button_A", "0"]]
+    text = "".join((delimiter + space).join(f'"{cell}"' for cell in row) + "\n" for row in rows)
+    log = read_log(tmp_path, text)
+    assert by_ms(log, "button_A") == {0: 1, 3000: 0}
+
+
+@pytest.mark.parametrize(
+    ("half", "decimal"), [("0,5", ""), (",5", ""), ("0,500", ""), ("-0,5", ""), ("1,000", ",")]
+)
+def test_decimal_commas_within_quotation_marks(tmp_path: Path, half: str, decimal: str) -> None:
+    toml = f'decimal = "{decimal}"\n' if decimal else ""
+    text = sampled([0, 1000, 2000], left_stick_x=[0, f'"{half}"', 1])
+    log = read_log(tmp_path, text, toml)
+    assert column(log, "left_stick_x")[1] == pytest.approx(float(half.replace(",", ".")))
+
+
+@pytest.mark.parametrize("cell", ['"1,000"', '"12,345"'])
+def test_what_may_be_thousands_names_the_line_to_write(tmp_path: Path, cell: str) -> None:
+    with pytest.raises(RefusedInput, match='decimal = ","'):
+        read_log(tmp_path, sampled([0, 1000, 2000], left_stick_x=[0, cell, 1]))
+
+
+def test_a_decimal_point_elsewhere_makes_no_decimal_commas(tmp_path: Path) -> None:
+    text = sampled([0, 1000.5, 2000], left_stick_x=[0, '"0,5"', 1])
+    with pytest.raises(RefusedInput, match='decimal = ","'):
+        read_log(tmp_path, text)

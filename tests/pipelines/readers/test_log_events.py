@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from makers.logs import SPACE, by_ms, column, events, read_log, sampled
+from makers.video_clips import write_clip
 
 from wham_data.pipelines.align import resample_actions
+from wham_data.pipelines.readers import discover, open_recording
 from wham_data.pipelines.readers.video_log.event_states import Events, states_of
 from wham_data.schemas.clock import Grid
 from wham_data.schemas.errors import Reason, RefusedInput
@@ -141,3 +143,31 @@ def test_a_word_for_a_stick_is_no_number(tmp_path: Path, control: str) -> None:
         with pytest.raises(RefusedInput) as caught:
             read_log(tmp_path, text)
         assert (caught.value.reason, control in caught.value.message) == (Reason.LOG_TYPE, True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (["time_ms,control,value", "0,left_stick_x,0", "2000,trigger_LT,0", "3000,left_stick_x,0"],
+         "trigger_LT: the first event is a return to rest"),
+        (["time_ms,slot,control,value", "0,1,left_stick_x,0", "500,1,button_A,1", "2600,0,button_B,1",
+          "3000,0,button_B,0"], r"column slot says that the device is replaced.*ignore = \[.slot.\]"),
+        (["time_s,key,event", "1.9,w,press", "2.1,w,release"], r"first row \(1.9 s\) to its last \(2.1 s\)"),
+        (["time_s,key,event", "0,w,press", "0.3,w,release"], "write a row when the recording starts"),
+    ],
+)  # fmt: skip
+def test_a_log_that_covers_too_little_says_why(tmp_path: Path, rows: list[str], words: str) -> None:
+    write_clip(tmp_path / "a.mp4", range(0, 3000, 200))
+    (tmp_path / "a.csv").write_text("\n".join(rows) + "\n")
+    with pytest.raises(RefusedInput, match=f"too short.*{words}"):
+        open_recording(discover([tmp_path]).recordings[0], target=SPACE)
+
+
+def test_rows_that_leave_values_out_are_named(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4", range(0, 3000, 200))
+    rows = [f'{{"time_ms": {ms}}}' for ms in range(0, 3000, 10)]
+    all_named = ", ".join(f'"{name}": 0' for name in SPACE.names)
+    rows.append(f'{{"time_ms": 3000, {all_named}}}')
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    with pytest.raises(RefusedInput, match=r"300 rows with missing values.*also where it is 0"):
+        open_recording(discover([tmp_path]).recordings[0])

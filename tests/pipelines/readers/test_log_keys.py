@@ -231,3 +231,202 @@ def test_a_json_of_settings_is_no_log_and_named(tmp_path: Path) -> None:
     ((path, why),) = discover([tmp_path]).refused
     assert (path.name, why.reason) == ("a.mp4", Reason.LOG_MISSING)
     assert "a.json holds no list of rows" in why.message
+
+
+def key_rows(*rows: tuple[int, str, int]) -> str:
+    """A log of keys in pynput's form: ms, name, whether it goes down."""
+    made = [[ms, name, "press" if down else "release"] for ms, name, down in rows]
+    return json.dumps([dict(zip(("time_ms", "key", "event"), row, strict=True)) for row in made])
+
+
+@pytest.mark.parametrize(
+    ("pressed", "modifier", "released"),
+    [
+        ("'1'", "Key.shift", "'!'"),  # US
+        ("2", "Shift", "@"),
+        ("/", "ShiftLeft", "?"),
+        ("'2'", "Key.shift_r", "'\"'"),  # German
+        ("'7'", "Key.shift", "'/'"),
+        ("'q'", "Key.alt_gr", "'@'"),
+        ("'&'", "Key.shift", "'1'"),  # French
+        ("'\u00e9'", "Key.shift", "'2'"),
+        ("'3'", "Key.shift", "'\u00a7'"),
+    ],
+)
+def test_a_key_comes_up_under_the_sign_that_shift_made_of_it(
+    tmp_path: Path, pressed: str, modifier: str, released: str
+) -> None:
+    rows = key_rows(
+        (0, "w", 1), (100, "w", 0), (300, pressed, 1), (500, modifier, 1), (700, released, 0),
+        (900, modifier, 0), (2900, "w", 1), (3000, "w", 0),
+    )  # fmt: skip
+    log = read_log(tmp_path, rows, name="log.json", space=load_space("desktop"))
+    assert held_names(log, 800) <= shift_names()
+    assert held_names(log, 950) == set()
+
+
+def held_names(log: ControllerLog, ms: int) -> set[str]:
+    row = int(np.flatnonzero(log.track.times_ns <= ms * 10**6)[-1])
+    names = np.array(log.track.space.names)
+    return set(names[log.track.values[row] == 1].tolist())
+
+
+def shift_names() -> set[str]:
+    return {"key_left_shift", "key_right_shift", "key_right_alt"}
+
+
+@pytest.mark.parametrize("first", [("'1'", "'2'"), ("'7'", "'8'")])
+def test_a_sign_that_may_be_of_two_keys_is_refused(tmp_path: Path, first: tuple[str, str]) -> None:
+    a, b = first
+    rows = key_rows(
+        (0, a, 1), (10, b, 1), (20, "Key.shift", 1), (700, "'\u00a7'", 0), (2900, "Key.shift", 0)
+    )
+    with pytest.raises(RefusedInput, match="Shift may have changed the sign") as caught:
+        read_log(tmp_path, rows, name="log.json", space=KEYS)
+    assert caught.value.reason is Reason.LOG_COLUMN
+
+
+def test_letters_and_keys_that_come_up_by_their_own_name_are_left_alone(tmp_path: Path) -> None:
+    rows = key_rows(
+        (0, "w", 1), (100, "Key.shift", 1), (200, "e", 0), (300, "W", 0), (400, "1", 1),
+        (500, "Key.shift", 0), (3000, "1", 0),
+    )  # fmt: skip
+    log = read_log(tmp_path, rows, name="log.json", space=KEYS)
+    assert held_names(log, 150) == {"key_w", "key_e", "key_left_shift"}
+    assert held_names(log, 350) == {"key_left_shift"}
+    assert held_names(log, 600) == {"key_1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "button"),
+    [
+        ("KEY_LEFTSHIFT", "key_left_shift"), ("KEY_KP1", "key_numpad_1"),
+        ("KEY_LEFTBRACE", "key_left_bracket"), ("BTN_SIDE", "mouse_back"), ("BTN_A", None),
+        ("VK_LSHIFT", "key_left_shift"), ("VK_MENU", "key_left_alt"), ("VK_OEM_4", "key_left_bracket"),
+        ("LSHIFT", "key_left_shift"), ("LShiftKey", "key_left_shift"), ("LMenu", "key_left_alt"),
+        ("OemMinus", "key_minus"), ("D0", "key_0"), ("Back", "key_backspace"), ("Next", "key_page_down"),
+        ("Alpha0", "key_0"), ("Keypad1", "key_numpad_1"), ("LeftMouseButton", "mouse_left"),
+        ("XButton2", "mouse_forward"), ("PgUp", "key_page_up"), ("NumpadAdd", "key_numpad_add"),
+        ("GLFW_KEY_LEFT_CONTROL", "key_left_ctrl"), ("SDL_SCANCODE_LGUI", "key_left_super"),
+        ("SDLK_w", "key_w"), ("K_SPACE", "key_space"), ("DIK_RMENU", "key_right_alt"),
+        ("Qt.Key_PageUp", "key_page_up"), ("key.keyboard.left.shift", "key_left_shift"),
+        ("key.mouse.middle", "mouse_middle"), ("Left GUI", "key_left_super"), ("Super_L", "key_left_super"),
+        ("ISO_Level3_Shift", "key_right_alt"), ("KP_Add", "key_numpad_add"), ("!", "key_1"),
+        ("'\\\\'", "key_backslash"), ("Open Bracket", "key_left_bracket"), ("right shift", "key_right_shift"),
+    ],
+)  # fmt: skip
+def test_keys_are_known_by_the_names_of_systems_and_engines(name: str, button: str | None) -> None:
+    assert key_in_log(name) == button
+
+
+@pytest.mark.parametrize("name", ["TurboKey", "Macro 1", "GLFW_MOUSE_BUTTON_7", "WheelUp"])
+def test_a_key_that_nobody_knows_refuses_the_log_until_it_is_ignored(
+    tmp_path: Path, name: str
+) -> None:
+    rows = key_rows((0, "w", 1), (100, name, 1), (200, name, 0), (3000, "w", 0))
+    with pytest.raises(RefusedInput, match=rf'no key is known as {name}.*ignore = \["{name}"\]'):
+        read_log(tmp_path, rows, name="log.json", space=KEYS)
+    log = read_log(tmp_path, rows, f'ignore = ["{name}"]\n', name="log.json", space=KEYS)
+    assert held_ms(log, "key_w")[0] == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["Key.media_next", "None", "F13", "\u00fc", "AudioVolumeUp", "KEY_102ND"]
+)
+def test_keys_that_no_space_has_are_left_out_with_a_note(tmp_path: Path, name: str) -> None:
+    rows = key_rows((0, "w", 1), (100, name, 1), (200, name, 0), (3000, "w", 0))
+    notes = read_log(tmp_path, rows, name="log.json", space=KEYS).notes
+    assert [note for note in notes if f"ignored: {name}" in note]
+
+
+@pytest.mark.parametrize(
+    ("column", "codes", "buttons"),
+    [
+        ("vk", ("1", "2"), ("mouse_left", "mouse_right")),
+        ("keyCode", ("9", "8"), ("key_tab", "key_backspace")),
+        ("key", ("87", "1"), ("key_w", "mouse_left")),
+        ("key", ("1", "2"), ("key_1", "key_2")),
+        ("key", ("w", "1"), ("key_w", "key_1")),
+        ("key", ("119", "1073742049"), ("key_w", "key_left_shift")),
+        ("key", ("9", "1073741906"), ("key_tab", "key_up")),
+        ("vk", ("112", "113"), ("key_f1", "key_f2")),
+        ("vk", ("13", "49"), ("key_enter", "key_1")),
+        ("keyCode", ("97", "13"), ("key_numpad_1", "key_enter")),
+        ("key", ("32", "27"), ("key_space", "key_escape")),
+        ("key", ("13", "38"), ("key_enter", "key_up")),
+        ("key", ("112", "160"), ("key_f1", "key_left_shift")),
+        ("key", ("Mouse0", "Mouse1"), ("mouse_left", "mouse_right")),
+    ],
+)
+def test_numbers_mean_what_all_of_them_can_mean(
+    tmp_path: Path, column: str, codes: tuple[str, str], buttons: tuple[str, str]
+) -> None:
+    rows = [f"{k * 1000},{code},{word}" for k, code in enumerate(codes) for word in ("press",)]
+    text = "\n".join([f"time_ms,{column},event", *rows, f"3000,{codes[0]},release"])
+    log = read_log(tmp_path, text, space=load_space("desktop"))
+    assert held_names(log, 500) == {buttons[0]}
+    assert held_names(log, 1500) == set(buttons)
+
+
+@pytest.mark.parametrize(
+    ("codes", "words"),
+    [
+        (("119", "32"), "may be Windows virtual-key codes"),
+        (("97", "100"), "may be Windows virtual-key codes"),
+        (("13", "49"), "or those of another system"),  # W and the space bar of macOS
+        (("17", "57"), "or those of another system"),  # the same of Linux
+        (("17", "32"), "or those of another system"),  # W and D of Linux
+        (("87", "16777217"), "no Windows virtual-key codes"),
+        (("87", "3"), "no Windows virtual-key codes"),
+        (("w", "300"), "no Windows virtual-key codes"),
+        (("Mouse1", "Mouse2"), "no key is known as Mouse1"),
+    ],
+)
+def test_numbers_that_may_mean_two_keys_are_refused(
+    tmp_path: Path, codes: tuple[str, str], words: str
+) -> None:
+    text = "time_ms,key,event\n" + "".join(f"{k * 3000},{c},press\n" for k, c in enumerate(codes))
+    with pytest.raises(RefusedInput, match=words) as caught:
+        read_log(tmp_path, text, space=KEYS)
+    assert caught.value.reason is Reason.LOG_COLUMN
+
+
+@pytest.mark.parametrize(
+    ("controls", "target"),
+    [
+        (("key_w", "mouse_dx"), "keyboard_mouse"), (("key_w", "mouse_dx"), "desktop"),
+        (("key_w", "KeyA", "Key.space"), "keyboard_mouse"), (("key_a", "VK_LSHIFT"), "desktop"),
+        (("button_A", "JOYDEVICEREMOVED"), "xinput16"), (("button_A", "pad_lost"), "xinput16"),
+    ],
+)  # fmt: skip
+def test_events_that_fit_several_spaces_are_read_in_the_one_asked_for(
+    tmp_path: Path, controls: tuple[str, ...], target: str
+) -> None:
+    rows = [f"{k * 100},{name},1" for k, name in enumerate(controls)]
+    text = "\n".join(["time_ms,control,value", *rows, f"3000,{controls[0]},0"])
+    log = read_log(tmp_path, text, space=None, target=load_space(target))
+    assert log.track.space.name == target
+    assert not [note for note in log.notes if "ignored" in note]
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [("desktop", "desktop"), ("keyboard_mouse", "keyboard_mouse"), ("xinput16", "keyboard_mouse")],
+)
+def test_keys_are_read_in_the_space_asked_for_if_it_has_them(
+    tmp_path: Path, target: str, found: str
+) -> None:
+    write_clip(tmp_path / "a.mp4", range(0, 3000, 200))
+    (tmp_path / "a.json").write_text(key_rows((0, "w", 1), (2900, "w", 0)))
+    opened = open_recording(discover([tmp_path]).recordings[0], target=load_space(target))
+    assert opened.actions is not None
+    assert opened.actions.space.name == found
+
+
+@pytest.mark.parametrize("column", ["scancode", "scan_code"])
+def test_scan_codes_are_read_in_pairs_only(tmp_path: Path, column: str) -> None:
+    text = f"time_ms,{column},event\n0,0x11,press\n3000,0x11,release\n"
+    with pytest.raises(RefusedInput, match='"0x11" = "key_w"'):
+        read_log(tmp_path, text, space=None)
+    log = read_log(tmp_path, text, '[columns]\n"0x11" = "key_w"\n', space=None)
+    assert held_names(log, 10) == {"key_w"}

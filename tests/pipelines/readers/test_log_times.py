@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from makers.logs import by_ms, read_log
+from makers.logs import by_ms, read_log, sampled
 from makers.video_clips import write_clip
 
 from wham_data.pipelines.readers import discover, open_recording
@@ -272,3 +272,36 @@ def test_the_words_of_an_offset_give_numbers_and_how_sure_they_are(
 ) -> None:
     said = offset_words(first_ns, start_ns, "dates", created_ns)
     assert [word for word in words if word not in said] == []
+
+
+@pytest.mark.parametrize("name", ["TIME_MS", "Time_ms", "time_MS"])
+def test_the_time_column_may_have_capitals(tmp_path: Path, name: str) -> None:
+    text = sampled([0, 1000, 2000]).replace("time_ms", name)
+    assert read_log(tmp_path, text).track.times_ns.tolist() == [0, 10**9, 2 * 10**9]
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("elapsed_ms", 'columns = { elapsed_ms = "time_ms" }'),
+        ("elapsedMs", 'columns = { elapsedMs = "time_ms" }'),
+        ("game clock (s)", 'columns = { "game clock (s)" = "time_s" }'),
+        ("since_start_us", 'columns = { since_start_us = "time_us" }'),
+        ("qpc", 'tick_rate = 10000000 .* columns = { qpc = "time_ticks" }'),
+        ("QpcTicks", 'tick_rate = 10000000 .* columns = { QpcTicks = "time_ticks" }'),
+        ("u", "map the one that holds the time"),
+    ],
+)
+def test_a_log_without_a_time_column_is_refused_with_the_line_to_write(
+    tmp_path: Path, name: str, line: str
+) -> None:
+    pattern = line.replace("{", "[{]").replace("(", "[(]").replace(")", "[)]")
+    with pytest.raises(RefusedInput, match=f"no time column.*{pattern}"):
+        read_log(tmp_path, sampled([0, 1000, 2000]).replace("time_ms", name))
+
+
+@pytest.mark.parametrize("name", ["timestamp", "t"])
+def test_a_time_in_no_unit_names_ticks(tmp_path: Path, name: str) -> None:
+    text = sampled([884213377123, 884223377123, 884243377123]).replace("time_ms", name)
+    with pytest.raises(RefusedInput, match="tick_rate = 10000000"):
+        read_log(tmp_path, text)

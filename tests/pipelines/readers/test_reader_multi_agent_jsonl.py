@@ -38,6 +38,14 @@ def both(move: int, turn: int) -> dict[str, Any]:
     }
 
 
+def test_an_agent_that_is_never_there_has_no_known_action(tmp_path: Path) -> None:
+    write(tmp_path, "video", [both(1, 0) | {"alive": {"1": False, "2": False}}] * COUNT)
+
+    for opened in recordings_in(tmp_path).values():
+        assert opened.actions is not None
+        assert np.isnan(opened.actions.values).all()
+
+
 def test_players_are_recordings_of_one_match_with_the_same_frames(tmp_path: Path) -> None:
     write(tmp_path / "run", "episode_0", [both(k % 5, k % 3 - 1) for k in range(COUNT)])
 

@@ -1,1 +1,1 @@
-"""The files of a Delta Lake table, read without the `deltalake` package."""
+"""A Delta Lake table on disk or on an object store: its log, its data files, its commits."""

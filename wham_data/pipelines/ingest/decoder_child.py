@@ -92,6 +92,7 @@ def serve(connection: Connection) -> None:
                         request.max_gap_ns,
                         dict(request.options),
                         request.masks,
+                        request.target,
                     )
                 answer = facts_of(source)
             else:

@@ -37,6 +37,7 @@ import numpy as np
 import wham_data
 from wham_data.pipelines.readers.kit.open_recordings import OpenedRecording
 from wham_data.pipelines.video import VideoLimits
+from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import SECOND_NS, Index
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError, WhamDataError
 from wham_data.schemas.mask import Mask
@@ -119,6 +120,7 @@ class OpenRequest:
     masks: tuple[Mask, ...]
     decoding: DecodeLimits
     files: tuple[FileState, ...]
+    target: ActionSpace | None = None
 
     @property
     def seconds(self) -> float:
@@ -159,6 +161,7 @@ def open_isolated(
     options: tuple[tuple[str, str], ...],
     masks: tuple[Mask, ...],
     decoding: DecodeLimits,
+    target: ActionSpace | None = None,
 ) -> IsolatedRecording:
     """Open a recording in a decoder process. See `readers.open_recording`.
 
@@ -168,7 +171,7 @@ def open_isolated(
         WhamDataError: no decoder process starts, or the reader misses an optional part.
     """
     files = FileState.of(recording)
-    request = OpenRequest(recording, limits, max_gap_ns, options, masks, decoding, files)
+    request = OpenRequest(recording, limits, max_gap_ns, options, masks, decoding, files, target)
     with _borrowed() as decoder:
         return IsolatedRecording(**decoder.open(request), request=request)
 

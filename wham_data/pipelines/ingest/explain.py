@@ -220,10 +220,9 @@ def _log_of(found: Found, settings: IngestSettings, video_ns: int | None) -> Log
         space = load_named_space(others[0] if others else None, named) if named else None
     except RefusedInput as why:
         return LogExplained([f"stops here: {why}"])
-    by_columns = explained_log(log, metadata, space, video_ns)
+    by_columns = explained_log(log, metadata, space, video_ns, settings.log_space)
     if space is None and settings.space is not None and not by_columns.sure:
-        asked = settings.mapping.source if settings.mapping else settings.space
-        return explained_log(log, metadata, asked, video_ns)
+        return explained_log(log, metadata, settings.log_space, video_ns)
     return by_columns
 
 

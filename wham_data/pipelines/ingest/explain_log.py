@@ -68,7 +68,11 @@ class LogExplained:
 
 
 def explained_log(
-    path: Path, metadata: LogMetadata, space: ActionSpace | None, video_ns: int | None
+    path: Path,
+    metadata: LogMetadata,
+    space: ActionSpace | None,
+    video_ns: int | None,
+    target: ActionSpace | None = None,
 ) -> LogExplained:
     """What is made of a log: its first lines, columns, clock and controls.
 
@@ -77,6 +81,7 @@ def explained_log(
         metadata: of it.
         space: the action space that somebody asked for; None: by the columns.
         video_ns: how long the video is, which may tell the unit of the clock; None: not known.
+        target: the space that is taken where the log fits several; None: not known.
     """
     found = LogExplained()
     found.lines += [f"line {n}: {line}" for n, line in enumerate(head_lines(path), 1)]
@@ -88,7 +93,7 @@ def explained_log(
         if whole is not file:
             vector = next(name for name in file.columns if name not in whole.columns)
             found.lines.append(f"column {listed([vector])} holds all numbers of an action")
-        _explain_columns(found, whole, metadata, space, video_ns)
+        _explain_columns(found, whole, metadata, space, video_ns, target)
     except RefusedInput as why:
         found.lines.append(f"stops here [{why.reason}]: {why.message[:LINE_WIDTH]}")
     except OSError as error:
@@ -102,6 +107,7 @@ def _explain_columns(
     metadata: LogMetadata,
     asked: ActionSpace | None,
     video_ns: int | None,
+    target: ActionSpace | None,
 ) -> None:
     mapping = metadata.columns
     if metadata.tick_rate is not None:
@@ -109,7 +115,7 @@ def _explain_columns(
     spaces = [load_space(name) for name in space_names()] if asked is None else [asked]
     try:
         roles, space = assign_columns(
-            file.columns, mapping, asked, file.format.time_column, metadata.at_rest
+            file.columns, mapping, asked, file.format.time_column, metadata.at_rest, target
         )
     except RefusedInput:
         found.space, found.pairs = nearest_space(file.columns, spaces)
@@ -136,7 +142,9 @@ def _explain_columns(
     found.lines.append(_rows_line(table.times_ns, counts=roles.numbered))
     if events:
         found.lines.append(f"a log of events: {roles.control} names what {roles.value} is of")
-        _explain_controls(found, table.control_names, roles, mapping, asked, spaces)
+        _explain_controls(
+            found, table.control_names, roles, mapping, asked, spaces, metadata.ignore, target
+        )
     elif space is not None:
         found.pairs, found.space = dict(roles.dimensions), space
     found.sure = True
@@ -156,11 +164,15 @@ def _explain_controls(
     mapping: Mapping[str, str],
     asked: ActionSpace | None,
     spaces: Sequence[ActionSpace],
+    ignore: Sequence[str],
+    target: ActionSpace | None,
 ) -> None:
     found.space, found.pairs = nearest_space(names, spaces)
     found.lines.append(f"controls: {_all_listed(names)}")
-    places, _, found.space = match_controls(names, mapping, asked, roles.keys)
-    pairs = zip(names, places, strict=True)
+    column = roles.control if roles.keys else None
+    meant = match_controls(names, mapping, asked, column, ignore, target)
+    found.space = meant.space
+    pairs = zip(names, meant.places, strict=True)
     found.pairs = {found.space.names[place]: name for name, place in pairs if place >= 0}
 
 

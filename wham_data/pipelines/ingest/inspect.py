@@ -288,6 +288,7 @@ def _recorded(
         settings.options,
         settings.masks,
         settings.decoding,
+        settings.log_space,
     )
     if source.pictureless or source.actions is None:
         what = "pictures" if source.pictureless else "actions"

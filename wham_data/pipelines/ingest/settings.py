@@ -77,6 +77,11 @@ class IngestSettings:
             return load_space(self.actions)
         return None if self.mapping is None else self.mapping.target
 
+    @property
+    def log_space(self) -> ActionSpace | None:
+        """The action space in which logs are best read: no conversion is needed from it."""
+        return self.space if self.mapping is None else self.mapping.source
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestChoices:

@@ -152,6 +152,7 @@ def open_found(found: Found, settings: IngestSettings) -> OpenRecording:
         settings.options,
         settings.masks,
         settings.decoding,
+        settings.log_space,
     )
     if source.pictureless and (settings.tokenizer is not None or settings.frames != "none"):
         raise RefusedInput(

@@ -49,6 +49,7 @@ from wham_data.pipelines.readers.video_log.reader import (
 )
 from wham_data.pipelines.readers.wham_npz import WhamNpz
 from wham_data.pipelines.video import HEAD_BYTES, VideoLimits, refuse_by_content
+from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
 from wham_data.schemas.mask import Mask
 from wham_data.schemas.recording import OpenRecording, Recording, RefusedFile
@@ -150,6 +151,7 @@ def open_recording(
     max_gap_ns: int = DEFAULT_MAX_GAP_NS,
     options: Mapping[str, str] = NO_OPTIONS,
     masks: tuple[Mask, ...] = (),
+    target: ActionSpace | None = None,
 ) -> OpenRecording:
     """Open a recording with the reader that recognised it.
 
@@ -160,6 +162,8 @@ def open_recording(
             longer than this.
         options: values of readers' options; those of other readers are ignored.
         masks: rectangles to blacken in every picture, besides those of the recording itself.
+        target: the space that actions are wanted in, which decides where a log fits several spaces
+            alike. The actions may still be in another one.
 
     Raises:
         RefusedInput: the recording goes to quarantine for this reason.
@@ -167,6 +171,8 @@ def open_recording(
     reader = reader_named(recording.format)
     mine = {name: options[name] for name in options if name in options_of(reader)}
     (reader,) = configured((reader,), mine)
+    if isinstance(reader, VideoLog):
+        reader = replace(reader, target=target)
     limits = limits or VideoLimits()
     if recording.root is not None:
         follow_below(recording.root)

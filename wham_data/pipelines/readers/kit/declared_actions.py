@@ -10,6 +10,7 @@ action of several parts gets a space of its own, in which each number is named a
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -157,7 +158,10 @@ def values_of(parts: Sequence[ActionPart], arrays: Mapping[str, NDArray[Any]]) -
     """
     columns: list[Numbers] = []
     for part in parts:
-        values = arrays[part.path].reshape(len(arrays[part.path]), -1)
+        values = arrays[part.path]
+        if not len(values):  # of which the type says nothing
+            values = np.zeros((0, part.width), np.int64)
+        values = values.reshape(len(values), math.prod(values.shape[1:]))
         if values.shape[1] != part.width:
             raise RefusedInput(
                 Reason.LOG_COLUMN,

@@ -6,6 +6,8 @@ before the silence is a gap. This setting is needed only here, after the reader 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -18,6 +20,8 @@ from wham_data.schemas.recording import ActionTrack, OpenRecording
 
 MENTIONED_NS: Final = SECOND_NS // 10
 """If the log misses less time than this, there is no note about it, in nanoseconds."""
+UNKNOWN: Final = re.compile(r"\b(?:not known|unknown before)\b")
+"""Notes of readers that say why actions are not known."""
 MENTIONED_GAPS: Final = 3
 """This many gaps of a log get a note each; the others are only counted."""
 
@@ -45,11 +49,19 @@ def apply_max_gap(opened: OpenRecording, max_gap_ns: int) -> None:
         track = replace(track, max_hold_ns=max_gap_ns)
         opened.data = replace(opened.data, actions=track)
     if opened.min_coverage is not None:
-        opened.notes += check_coverage(track, times_ns, end_ns, max_gap_ns, opened.min_coverage)
+        causes = [note for note in opened.notes if UNKNOWN.search(note)]
+        opened.notes += check_coverage(
+            track, times_ns, end_ns, max_gap_ns, opened.min_coverage, causes
+        )
 
 
 def check_coverage(
-    track: ActionTrack, frame_times_ns: Nanos, end_ns: int, max_gap_ns: int, min_coverage: float
+    track: ActionTrack,
+    frame_times_ns: Nanos,
+    end_ns: int,
+    max_gap_ns: int,
+    min_coverage: float,
+    causes: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Refuse a log that covers too little of the video; return notes about smaller gaps.
 
@@ -59,6 +71,7 @@ def check_coverage(
         end_ns: the video covers [frame_times_ns[0], end_ns).
         max_gap_ns: a longer time without a new frame is a gap, for which no log is needed.
         min_coverage: least share of the video, without its gaps, that the log must cover.
+        causes: why something is not known, as far as readers have said it.
 
     Returns:
         Notes on the parts that the log does not cover.
@@ -76,7 +89,8 @@ def check_coverage(
     if covered_ns < min_coverage * video_ns:
         raise RefusedInput(
             Reason.LOG_COVERAGE,
-            f"{covers} of the video, less than {min_coverage:.0%}: too short{_if_on_change(track)}",
+            f"{covers} of the video, less than {min_coverage:.0%}: too short"
+            f"{'; '.join(('', *causes, *_what_to_do(track, causes)))}",
         )
     notes = []
     first_ns, last_ns = int(track.times_ns[0]), track.end_ns
@@ -98,11 +112,19 @@ def check_coverage(
     return tuple(notes)
 
 
-def _if_on_change(track: ActionTrack) -> str:
-    """What to try where a sampled log is silent for long."""
-    if not (held_until(track)[:-1] < track.times_ns[1:]).any():
-        return ""
-    return "; if a row is written only when something changes, set hold = true beside the log"
+def _what_to_do(track: ActionTrack, causes: Sequence[str]) -> Iterator[str]:
+    """What to try where a log is silent for long, or values are missing."""
+    known = np.isfinite(track.values).all(axis=1)
+    if (held_until(track)[:-1] < track.times_ns[1:]).any():
+        yield "if a row is written only when something changes, set hold = true beside the log"
+    elif track.sampled and not known.all():
+        yield "a row needs a value for each control, also where it is 0"
+    elif not track.sampled and known.any() and not causes:
+        first, last = (seconds_text(ns) for ns in (int(track.times_ns[known][0]), track.end_ns))
+        yield (
+            f"a log of events is known from its first row ({first} s) to its last ({last} s): write a row "
+            "when the recording starts, and one when it stops"
+        )
 
 
 def seconds_text(ns: int) -> str:

@@ -6,6 +6,14 @@ import re
 import string
 from typing import Final
 
+from wham_data.pipelines.readers.kit.key_spellings import (
+    MICE,
+    OTHER_KEYS,
+    PREFIX,
+    SPELLINGS,
+    US_SHIFTED,
+)
+
 _SAME: Final = {
     "ctrl": "left_ctrl", "control": "left_ctrl", "shift": "left_shift", "alt": "left_alt",
     "option": "left_alt", "super": "left_super", "win": "left_super", "cmd": "left_super",
@@ -36,11 +44,9 @@ _CODES: Final = {
 }  # fmt: skip
 _WORDS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\w\s]", re.ASCII)
 _CONTROL: Final = re.compile(r"\\x(0[1-9a-f]|1[0-9a])", re.ASCII | re.IGNORECASE)
-_NUMBER: Final = re.compile(r"[1-9]\d{1,3}|0x[\da-f]{1,4}|<[1-9]\d{0,3}>", re.ASCII | re.IGNORECASE)
-_BUTTONS: Final = {
-    "left": "mouse_left", "right": "mouse_right", "middle": "mouse_middle",
-    "x1": "mouse_back", "x2": "mouse_forward", "button8": "mouse_back", "button9": "mouse_forward",
-}  # fmt: skip
+_NUMBER: Final = re.compile(r"[1-9]\d{1,9}|0x[\da-f]{1,8}|<[1-9]\d{0,9}>", re.ASCII | re.IGNORECASE)
+_MOUSE: Final = re.compile(r"btn_|button\.|sdl_button_|key\.mouse\.", re.ASCII | re.IGNORECASE)
+_PARTS: Final = re.compile(r"[\s_.\-]+(?=.)")
 _KNOWN: Final = frozenset(_CODES.values())
 
 
@@ -69,18 +75,48 @@ def key_in_log(text: str) -> str | None:
     """The button that a key log means; None for an unknown key.
 
     Besides the names of `key_named`: pynput's (`Key.space`, `'w'`, `<87>`, `'\\x17'` for W beside
-    Ctrl, `Button.left`) and Windows virtual-key codes of two digits or more (`87`, `0x57`).
+    Ctrl, `Button.left`), those of `SPELLINGS` (`KEY_LEFTSHIFT`, `VK_LSHIFT`, `LShiftKey`, `Alpha1`,
+    `LeftMouseButton`), the signs of US_SHIFTED, and Windows virtual-key codes of two digits or more
+    (`87`, `0x57`).
     """
-    if len(text) >= 3 and text[0] == text[-1] and text[0] in "'\"":
-        text = text[1:-1]
+    text = _unquoted(text).replace("\\\\", "\\")
     control = _CONTROL.fullmatch(text)
     if control is not None:
         return f"key_{chr(int(control[1], 16) + 96)}"
     if is_key_code(text):
         return key_of_code(int(text.strip("<>"), 0))
-    if text.startswith("Button."):
-        return _BUTTONS.get(text.removeprefix("Button."))
-    return key_named(text.removeprefix("Key.").removeprefix("keyboard."))
+    if len(text) > 64:
+        return None
+    bare = _bare(text)
+    if _MOUSE.match(text):
+        return MICE.get(bare)
+    if text.upper() == "VK_MENU":
+        return "key_left_alt"
+    name = SPELLINGS.get(bare)
+    if name is not None and (len(bare) > 1 or len(text) == 1 or PREFIX.match(text)):
+        return name if name.startswith("mouse_") else f"key_{name}"
+    return key_named(US_SHIFTED.get(text, text).removeprefix("Key.").removeprefix("keyboard."))
+
+
+def is_other_key(text: str) -> bool:
+    """Whether this names a key that no space has, or a sign of another layout: `Key.media_next`, `\u00e4`."""
+    text = _unquoted(text)
+    return len(text) == 1 or bool(OTHER_KEYS.fullmatch(_bare(text[:64])))
+
+
+def is_sign(text: str) -> bool:
+    """Whether this is what a key writes, which Shift changes: `1`, `'!'`, `w`, `\u00e4`."""
+    return len(_unquoted(text)) == 1
+
+
+def _unquoted(text: str) -> str:
+    quoted = len(text) >= 3 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if quoted else text
+
+
+def _bare(text: str) -> str:
+    """A name in lower case, without its prefix and what stands between its words."""
+    return _PARTS.sub("", PREFIX.sub("", text, count=1).lower())
 
 
 def is_key_code(text: str) -> bool:

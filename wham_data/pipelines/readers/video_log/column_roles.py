@@ -12,9 +12,12 @@ from wham_data.pipelines.readers.kit.column_guesses import (
     control_of,
     guessed_columns,
     nearest_space,
+    text,
 )
 from wham_data.pipelines.readers.kit.hats import DIRECTIONS
-from wham_data.pipelines.readers.kit.key_names import is_key_code, key_in_log
+from wham_data.pipelines.readers.kit.key_log import keys_meant
+from wham_data.pipelines.readers.kit.key_spellings import PREFIX
+from wham_data.pipelines.readers.video_log.event_states import device_word
 from wham_data.pipelines.readers.video_log.log_table import TIME_DIGITS, TimeUnit
 from wham_data.pipelines.readers.video_log.log_words import (
     KEY_COLUMNS,
@@ -35,6 +38,7 @@ HAT: Final = "hat"
 EVERY_OTHER: Final = ("*",)
 """In place of names: all dimensions without a column."""
 FEWEST: Final = 2
+MOST_ODD: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ def assign_columns(
     space: ActionSpace | None,
     stamps: str = "",
     at_rest: Sequence[str] = (),
+    target: ActionSpace | None = None,
 ) -> tuple[ColumnRoles, ActionSpace | None]:
     """Decide what every column of a log means.
 
@@ -96,6 +101,7 @@ def assign_columns(
             columns (the largest of several). An event log needs its controls for that: None stays.
         stamps: the only column whose type says that it holds time stamps; "": there is none.
         at_rest: dimensions that need no column; EVERY_OTHER: all, if there is a column for one.
+        target: the space of the corpus, taken where several fit alike; None: not known.
 
     Raises:
         RefusedInput: LOG_COLUMN, when a column is missing, ambiguous or there twice.
@@ -134,7 +140,7 @@ def assign_columns(
         _refuse_unused(unused, columns, meanings, space)
     if space is None:
         present = {m: column for m in meanings if (column := column_of(m)) is not None}
-        space = _space_of_columns(spaces, present, columns)
+        space = _space_of_columns(spaces, present, columns, target)
     found = {name: column_of(name) for name in space.names}
     dimensions = {name: column for name, column in found.items() if column is not None}
     action = None if dimensions else _action_column(columns, space)
@@ -189,39 +195,67 @@ def _action_column(columns: tuple[str, ...], space: ActionSpace) -> str | None:
     return next((name for name in ACTION_COLUMNS if name in columns), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What the controls of an event log mean.
+
+    places   for each control its position in the space, -1: it means nothing here
+    space    the action space
+    ignored  controls that mean nothing here
+    notes    what was guessed
+    """
+
+    places: tuple[int, ...]
+    space: ActionSpace
+    ignored: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
 def match_controls(
     controls: tuple[str, ...],
     mapping: Mapping[str, str],
     space: ActionSpace | None,
-    keys: bool = False,
-) -> tuple[tuple[int, ...], tuple[str, ...], ActionSpace]:
+    keys: str | None = None,
+    ignore: Sequence[str] = (),
+    target: ActionSpace | None = None,
+) -> Controls:
     """Decide what the controls of an event log mean.
 
     Where keys are meant (`keys`, or `space` has some), a control may be called as libraries and
-    browsers call keys; see `key_in_log`. A log of keys needs no space: it is the smallest bundled
-    one that has the most of them.
+    browsers call keys; see `keys_meant`. A log of keys needs no space: it is the smallest bundled
+    one that has the most of them. Otherwise it is the only bundled one that has all controls; of
+    several, the one whose dimensions all the others have too. The target is taken before others.
 
-    Returns:
-        For each control its position in the space (-1: means nothing here), the controls that
-        mean nothing, and the space: the given one, or the only bundled one that has all controls;
-        of several, the one whose dimensions all the others have too.
+    Args:
+        controls: their names.
+        mapping: control -> meaning, or meaning -> control.
+        space: the action space; None: any bundled one.
+        keys: the column of a log of keys that names them; None: the log may have other controls.
+        ignore: controls that mean nothing.
+        target: the space of the corpus; None: not known.
 
     Raises:
-        RefusedInput: LOG_COLUMN, when no control, or no single space, is meant.
+        RefusedInput: LOG_COLUMN, when no control, or no single space, is meant, or when a key has
+            a name that nobody knows.
     """
     spaces = [space] if space is not None else [load_space(name) for name in space_names()]
-    if keys and space is None:
+    if keys is not None and space is None:
         spaces = [s for s in spaces if "key_w" in s.names]
     named = [name if name == " " else name.strip() for name in controls]
     meanings = set[str]().union(*(s.names for s in spaces))
     mapped, unused = _mapped_columns(tuple(named), mapping, meanings)
     meaning_of = {column: meaning for meaning, column in mapped.items()}
-    meant = [meaning_of.get(n, n if n in meanings else n.rpartition(".")[2]) for n in named]
-    if keys or (space is not None and any(name.startswith("key_") for name in meanings)):
-        _check_codes([n for n in named if n not in meaning_of and n not in meanings])
-        meant = [
-            m if m in meanings else key_in_log(n) or m for n, m in zip(named, meant, strict=True)
-        ]
+    nested = [n if n in meanings or PREFIX.match(n) else n.rpartition(".")[2] for n in named]
+    meant = [meaning_of.get(n, last) for n, last in zip(named, nested, strict=True)]
+    notes: tuple[str, ...] = ()
+    acting = [n for n in named if n and n not in ignore and not device_word(n)]
+    in_space = meant if space is None else space.names
+    if keys is not None or any(name.startswith("key_") for name in in_space):
+        free = [n for n, m in zip(named, meant, strict=True) if m not in meanings and n in acting]
+        found = keys_meant(free, keys or "")
+        notes = found.notes
+        _check_odd([n for n in found.odd if keys is not None or PREFIX.match(n)])
+        meant = [found.buttons.get(n, m) for n, m in zip(named, meant, strict=True)]
     for column, meaning in unused.items():
         if column not in meanings and meaning not in meanings | {
             *TIME_DIGITS,
@@ -230,20 +264,15 @@ def match_controls(
             *EVENT_COLUMNS,
         }:
             _refuse_unused({column: meaning}, controls, meanings, space)
-    if keys and space is None:
-        space = _fewest_keys(spaces, set(meant))
+    if keys is not None and space is None:
+        space = _fewest_keys(spaces, set(meant), target)
     if space is None:
-        fitting = within_all([s for s in spaces if set(meant) <= set(s.names)])
-        if len(fitting) != 1:
-            which = listed([s.name for s in fitting]) or "no bundled space"
-            how = "say which space is meant with `actions = ...` beside the log"
-            if not fitting:
-                how = what_to_write(*nearest_space(named, spaces))
-            raise RefusedInput(
-                Reason.LOG_COLUMN, f"{which} has the controls {listed(named)}; {how}"
-            )
-        space = fitting[0]
-    places = tuple(space.names.index(name) if name in space.names else -1 for name in meant)
+        acted = [m for n, m in zip(named, meant, strict=True) if n in acting]
+        space = _space_of_controls(acting, acted, target)
+    places = tuple(
+        space.names.index(m) if m in space.names and n in acting else -1
+        for n, m in zip(named, meant, strict=True)
+    )
     ignored = tuple(name for name, place in zip(named, places, strict=True) if place < 0)
     if all(place < 0 for place in places):
         raise RefusedInput(
@@ -251,22 +280,43 @@ def match_controls(
             f"no control is one of {space.name}: the log has {listed(named)}. "
             f"{what_to_write(space, guessed_columns(named, space))}",
         )
-    return places, ignored, space
+    return Controls(places, space, ignored, notes)
 
 
-def _fewest_keys(spaces: list[ActionSpace], meant: set[str]) -> ActionSpace:
-    """The smallest of the spaces that have the most of the controls."""
-    return min(spaces, key=lambda space: (-len(meant & set(space.names)), space.size))
+def _fewest_keys(
+    spaces: list[ActionSpace], meant: set[str], target: ActionSpace | None
+) -> ActionSpace:
+    """The smallest of the spaces that have the most of the controls, or the target, if it has."""
+    return min(
+        spaces, key=lambda space: (-len(meant & set(space.names)), space != target, space.size)
+    )
 
 
-def _check_codes(names: list[str]) -> None:
-    """Refuse numbers of keys that are no virtual-key codes: all of them are then of another kind."""
-    unknown = [name for name in names if is_key_code(name) and key_in_log(name) is None]
-    if unknown:
+def _space_of_controls(
+    named: Sequence[str], meant: Sequence[str], target: ActionSpace | None
+) -> ActionSpace:
+    """The only bundled space that has all controls, or the target, if it has them."""
+    if target is not None and set(meant) <= set(target.names):
+        return target
+    spaces = [load_space(name) for name in space_names()]
+    fitting = within_all([s for s in spaces if set(meant) <= set(s.names)])
+    if len(fitting) == 1:
+        return fitting[0]
+    which = listed([s.name for s in fitting]) or "no bundled space"
+    how = "say which space is meant with --actions, or with `actions = ...` beside the log"
+    if not fitting:
+        how = what_to_write(*nearest_space(named, spaces))
+    raise RefusedInput(Reason.LOG_COLUMN, f"{which} has the controls {listed(named)}; {how}")
+
+
+def _check_odd(names: Sequence[str]) -> None:
+    """Refuse keys that nobody knows: otherwise they would never be pressed."""
+    if names:
+        lines = ", ".join(map(text, names[:MOST_ODD]))
         raise RefusedInput(
             Reason.LOG_COLUMN,
-            f"the numbers of keys are no Windows virtual-key codes (there is no {listed(unknown)}): "
-            f'pair them with keys under [columns], such as "{listed(unknown[:1])}" = "key_a"',
+            f"no key is known as {listed(names)}: pair it with one under [columns], such as "
+            f'{text(names[0])} = "key_a", or say ignore = [{lines}] if it means nothing',
         )
 
 
@@ -323,9 +373,12 @@ def _refuse_unused(
 
 
 def _space_of_columns(
-    spaces: list[ActionSpace], present: Mapping[str, str], columns: tuple[str, ...]
+    spaces: list[ActionSpace],
+    present: Mapping[str, str],
+    columns: tuple[str, ...],
+    target: ActionSpace | None,
 ) -> ActionSpace:
-    """The largest bundled space all of whose dimensions are there."""
+    """The largest bundled space all of whose dimensions are there; of equally large ones the target."""
     whole = sorted(
         (s for s in spaces if set(s.names) <= present.keys()), key=lambda s: s.size, reverse=True
     )
@@ -333,6 +386,8 @@ def _space_of_columns(
         return whole[0]
     if whole:
         tied = [s.name for s in whole if s.size == whole[0].size]
+        if target is not None and target.name in tied:
+            return target
         raise RefusedInput(
             Reason.LOG_COLUMN,
             f"the columns fit {listed(tied)} alike; say which with `actions = ...` beside the log",

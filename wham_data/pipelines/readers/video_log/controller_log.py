@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS
 from wham_data.pipelines.readers.kit.column_guesses import is_hat_name, key
 from wham_data.pipelines.readers.kit.frame_actions import per_frame_track
-from wham_data.pipelines.readers.kit.key_names import is_key_code
 from wham_data.pipelines.readers.video_log.column_roles import (
     ColumnRoles,
     assign_columns,
@@ -23,6 +22,7 @@ from wham_data.pipelines.readers.video_log.event_states import (
     Events,
     comings_and_goings,
     from_video_start,
+    own_releases,
     states_of,
     without_repeated,
 )
@@ -102,6 +102,7 @@ def read_controller_log(
     frame_times_ns: Nanos,
     frame_end_ns: int,
     part: str = "",
+    target: ActionSpace | None = None,
 ) -> ControllerLog:
     """Read a log, correct its clock, bring its rows into order and its values into range.
 
@@ -113,6 +114,7 @@ def read_controller_log(
             telling the time.
         frame_end_ns: when the last frame ends.
         part: of the recording: which of the log's devices it is of; "": there is one.
+        target: the space of the corpus, taken where the log fits several; None: not known.
 
     Raises:
         RefusedInput: the log cannot be read as one, or is not to be trusted.
@@ -123,7 +125,7 @@ def read_controller_log(
     if metadata.tick_rate is not None:
         mapping = ticking(file.columns, mapping)
     roles, space = assign_columns(
-        file.columns, mapping, space, file.format.time_column, metadata.at_rest
+        file.columns, mapping, space, file.format.time_column, metadata.at_rest, target
     )
     roles = _with_unit(roles, file, frame_end_ns - int(frame_times_ns[0]))
     if roles.control is not None and roles.value is not None:
@@ -132,7 +134,7 @@ def read_controller_log(
         video_ns = int(frame_times_ns[0]), frame_end_ns
         first_ns = None if metadata.start_zone is not None else video_ns[0]
         table = from_video_start(table, first_ns)
-        return _event_log(table, roles, metadata, space, video_ns)
+        return _event_log(table, roles, metadata, space, video_ns, target)
     assert space is not None
     columns = tuple(roles.dimensions[name] for name in space.names if name in roles.dimensions)
     there = next((name for name in roles.ignored if THERE.fullmatch(name)), None)
@@ -280,6 +282,7 @@ def _event_log(
     metadata: LogMetadata,
     space: ActionSpace | None,
     video_ns: tuple[int, int],
+    target: ActionSpace | None,
 ) -> ControllerLog:
     """A log with one changed control per row: states are carried forward; see `states_of`.
 
@@ -288,15 +291,15 @@ def _event_log(
 
     Args:
         table: the columns time, control and value.
-        roles, metadata, space: as for `read_controller_log`.
+        roles, metadata, space, target: as for `read_controller_log`.
         video_ns: when the video's first frame comes and its last one goes.
     """
     table, mapping, hat = split_hat(table, metadata.columns, space, metadata.hat_form)
-    places, ignored, space = match_controls(table.control_names, mapping, space, roles.keys)
-    ignored = tuple(name for name in ignored if name != hat)
-    place = np.array(places, np.int64)[table.controls]
-    codes = [n for n, p in zip(table.control_names, places, strict=True) if p >= 0]
-    codes = [name for name in codes if is_key_code(name) and name not in metadata.columns]
+    key_column = roles.control if roles.keys else None
+    meant = match_controls(table.control_names, mapping, space, key_column, metadata.ignore, target)
+    space = meant.space
+    ignored = tuple(name for name in meant.ignored if name != hat)
+    place = np.array(meant.places, np.int64)[table.controls]
     moves = {name: code for code, name in enumerate(table.control_names)}
     for name in ignored:
         mine = table.controls == moves.get(name, -1)
@@ -315,11 +318,16 @@ def _event_log(
             f"{space.name}"
         )
     notes += _ignored_note("controls", tuple(name for name in ignored if name))
-    if codes:
-        meant = space.names[places[table.control_names.index(codes[0])]]
-        notes.append(f"numbers of keys taken as Windows virtual-key codes: {codes[0]} is {meant}")
+    notes += meant.notes
     rows, all_ns, order_notes = event_order(table.times_ns, table.controls)
     rows_ns = correct_clock(all_ns, metadata.offset_ns, metadata.drift_ppm)
+    if roles.keys:
+        places = np.array(meant.places, np.int64)
+        names = ["" if name in metadata.ignore else name for name in table.control_names]
+        logged = table.controls[rows]
+        own, sign_notes = own_releases(names, places, logged, table.numbers[rows, 0])
+        place[rows] = np.where(own == logged, place[rows], places[own])
+        notes += sign_notes
     devices = table.devices if len(table.devices) else np.zeros(len(rows), np.int64)
     events = Events(rows_ns, place[rows], table.numbers[rows, 0], devices[rows])
     events = events.only(events.places != -1)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.files.found import open_regular
+from wham_data.pipelines.readers.kit.column_guesses import text
 from wham_data.pipelines.readers.video_log.log_clock import take_turns
 from wham_data.pipelines.readers.video_log.log_format import LogFormat
 from wham_data.pipelines.readers.video_log.log_table import LogFile, LogTable, WantedColumns
@@ -225,7 +226,13 @@ def one_device(
     column = streams.column
     hidden = (*hidden, column)
     if not streams.mixed:
-        return DeviceLog(file, None, streams.codes if streams.replaced else None, hidden)
+        if not streams.replaced:
+            return DeviceLog(file, None, None, hidden)
+        said = (
+            f"column {listed([column])} says that the device is replaced: what the old one held is not "
+            f"known until the new one's first row (ignore = [{text(column)}] if it means nothing)"
+        )
+        return DeviceLog(file, None, streams.codes, hidden, (printable(said),))
     chosen = [i for i, name in enumerate(streams.names) if part and streams.part(name) == part]
     if not chosen:
         raise _several(column, streams.names)

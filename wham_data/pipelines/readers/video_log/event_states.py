@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -9,28 +11,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.pipelines.align import latest_at
+from wham_data.pipelines.readers.kit.column_guesses import text
+from wham_data.pipelines.readers.kit.key_names import is_sign, key_in_log
 from wham_data.pipelines.readers.video_log.log_clock import strictly_rising, unwrapped
 from wham_data.pipelines.readers.video_log.log_table import LogTable
+from wham_data.pipelines.readers.video_log.log_words import listed
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos
-from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.schemas.errors import Reason, RefusedInput, printable
 
 UNPLUGGED: Final = -2
 PLUGGED: Final = -3
 SNAPSHOT_NS: Final = SECOND_NS // 10
 SNAPSHOT_PACE_NS: Final = 5_000_000
 SNAPSHOT_CONTROLS: Final = 3
-LEAVES: Final = frozenset(
-    {"disconnect", "disconnected", "unplug", "unplugged", "removed", "deviceremoved", "detached",
-     "joydeviceremoved", "controllerdeviceremoved", "gamepaddisconnected", "devicedisconnected"}
-)  # fmt: skip
-COMES: Final = frozenset(
-    {"connect", "connected", "plug", "plugged", "added", "deviceadded", "attached", "connection",
-     "joydeviceadded", "controllerdeviceadded", "gamepadconnected", "deviceconnected"}
-)  # fmt: skip
+_DEVICE_WORD: Final = re.compile(
+    r"(?:sdl)?(?:event)?(?:on)?(?:(?:joystick|joy|gamepad|pad|gamecontroller|controller|device|hid|usb|"
+    r"xinput|input|player)\d*)*(?:(?P<leaves>disconnect|disconnected|disconnection|unplug|unplugged|remove|"
+    r"removed|removal|detach|detached|lost|gone)|(?P<comes>connect|connected|connection|reconnect|"
+    r"reconnected|present)|(?P<added>plug|plugged|pluggedin|added|attach|attached|arrived|arrival))(?:event)?",
+    re.ASCII,
+)
 
 VIDEO_START: Final = "videostart"
 """The control whose row says when the video started: its letters and digits, in either case."""
+
+
+SHIFTS: Final = frozenset(
+    f"key_{name}"
+    for name in (
+        "left_shift",
+        "right_shift",
+        "left_alt",
+        "right_alt",
+        "left_ctrl",
+        "right_ctrl",
+        "caps_lock",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +119,100 @@ def from_video_start(table: LogTable, first_frame_ns: int | None) -> LogTable:
     )
 
 
+def device_word(name: str) -> str | None:
+    """What a control says of the device itself: "leaves", "comes" or "added"; None for any other one.
+
+    `disconnected`, `SDL_EVENT_GAMEPAD_REMOVED`, `JOYDEVICEADDED`, `pad_connected`.
+    """
+    word = "".join(letter for letter in name[:64].lower() if letter.isalnum())
+    match = _DEVICE_WORD.fullmatch(word)
+    return match.lastgroup if match else None
+
+
 def comings_and_goings(name: str, values: NDArray[np.float64]) -> Index | None:
     """PLUGGED or UNPLUGGED for each event of a control that says whether the device is there.
 
     Args:
         name: of the control.
-        values: float64 [N], its events; 0 turns a coming into a going.
+        values: float64 [N], its events; 0 turns `connected` into a going. Beside `added` and
+            `removed` stands the number of the device, or nothing of use.
 
     Returns:
         int64 [N]; None for any other control.
     """
-    word = "".join(letter for letter in name.lower() if letter.isalnum())
-    if word in LEAVES:
-        return np.full(len(values), UNPLUGGED)
-    return np.where(values == 0, UNPLUGGED, PLUGGED) if word in COMES else None
+    word = device_word(name)
+    if word == "comes":
+        return np.where(values == 0, UNPLUGGED, PLUGGED)
+    there = {"leaves": UNPLUGGED, "added": PLUGGED}.get(word or "")
+    return None if there is None else np.full(len(values), there)
+
+
+def own_releases(
+    names: Sequence[str], places: Index, controls: Index, values: NDArray[np.float64]
+) -> tuple[Index, list[str]]:
+    """The controls of a key log, where a release whose sign Shift has changed is that of its key.
+
+    A sign that is released and was never pressed belongs to the one key that went down before, is
+    never released under its own name, and saw Shift (Alt, Ctrl) change since: the 2 that Shift turns
+    into a quotation mark on a German keyboard.
+
+    Args:
+        names: of the controls.
+        places: int64 [C], what they mean; negative: nothing.
+        controls: int64 [N], the control of each row, in the order in which things happened.
+        values: float64 [N], 0 for a release.
+
+    Returns:
+        Controls int64 [N], and notes.
+
+    Raises:
+        RefusedInput: LOG_COLUMN, the key cannot be told.
+    """
+    signs = np.array([is_sign(name) for name in names], np.bool_)
+    letters = [is_sign(name) and name.isascii() and name.strip("'").isalpha() for name in names]
+    shifts = np.array([key_in_log(name) in SHIFTS for name in names], np.bool_)
+    keys = np.where(places >= 0, places, places.max() + 1 + np.arange(len(places)))
+    rows = np.flatnonzero((signs | shifts)[controls] & np.isfinite(values)).tolist()
+    released_next: dict[int, bool | None] = {}
+    follows: dict[int, bool] = {}
+    for row in reversed(rows):
+        key = int(keys[controls[row]])
+        released_next[row] = follows.get(key)
+        follows[key] = values[row] == 0
+    held: dict[int, tuple[int, int]] = {}  # key -> changes of Shift when it went down, its last row
+    changes, taken, mended = 0, dict[str, str](), controls.copy()
+    for row in rows:
+        control = int(controls[row])
+        key = int(keys[control])
+        if shifts[control]:
+            changes += 1
+        elif values[row] != 0:
+            held[key] = (held.get(key, (changes, row))[0], row)
+        elif held.pop(key, None) is None:
+            stuck = {
+                other: int(controls[last])
+                for other, (_, last) in held.items()
+                if not released_next[last] and not (letters[control] and letters[controls[last]])
+            }
+            shifted = [other for other in stuck if held[other][0] < changes]
+            if len(shifted) == 1:
+                mended[row] = stuck[shifted[0]]
+                taken[names[control]] = names[stuck[shifted[0]]]
+                del held[shifted[0]]
+            elif shifted or (stuck and places[control] < 0):
+                raise _whose_release(names[control], [names[other] for other in stuck.values()])
+    pairs = ", ".join(f"{sign} is {key}" for sign, key in list(taken.items())[:8])
+    note = f"released under another sign, as Shift was pressed or released meanwhile: {pairs}"
+    return mended, [printable(note)] if taken else []
+
+
+def _whose_release(sign: str, keys: Sequence[str]) -> RefusedInput:
+    return RefusedInput(
+        Reason.LOG_COLUMN,
+        f"{listed([sign])} is released and was never pressed, while {listed(keys)} never comes up: Shift may "
+        f"have changed the sign. Say under [columns] which key it is, such as {text(sign)} = "
+        f'"key_1", or ignore = [{text(sign)}]',
+    )
 
 
 def without_repeated(events: Events, motions: frozenset[int]) -> tuple[Events, list[str]]:
@@ -240,7 +338,10 @@ def _carried(
         held
     )
     if lost:
-        notes.append(f"{', '.join(lost[:8])}: the first event is a return to rest, unknown before")
+        notes.append(
+            f"{', '.join(lost[:8])}: the first event is a return to rest, unknown before "
+            "(an event at the start would say what it was)"
+        )
     if ended:
         notes.append(f"{', '.join(ended[:8])}: one event, rest at the log's end: taken as unused")
     return values, notes

@@ -153,8 +153,11 @@ def number_of(value: Any, name: str, where: str) -> float:
             return found
     elif value is None:
         return np.nan
+    hint = ""
+    if isinstance(value, str) and NUMBER.fullmatch(value.strip().replace(",", ".", 1)):
+        hint = ' (if it is a decimal comma: decimal = "," beside the log)'
     raise RefusedInput(
-        Reason.LOG_TYPE, f"{where}: column {name} holds {_shown(value)}, expected a number"
+        Reason.LOG_TYPE, f"{where}: column {name} holds {_shown(value)}, expected a number{hint}"
     )
 
 

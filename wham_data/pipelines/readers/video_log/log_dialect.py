@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +21,8 @@ MOST_COMMENTS: Final = 1000
 MOST_UNIT_CHARACTERS: Final = 16
 _SEP: Final = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _COMMA_NUMBER: Final = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d{1,4})?", re.ASCII)
+_QUOTED_DECIMAL: Final = re.compile(rb'"[+-]?(?:0?,\d+|\d*,(?:\d{1,2}|\d{4,}))(?:[eE][+-]?\d+)?"')
+_POINTED: Final = re.compile(rb'(?:^|[,\n"])[+-]?\d*\.\d+(?:[eE][+-]?\d+)?(?=[",\r\n]|$)')
 _UNIT: Final = re.compile(
     r"[\[(].*[\])]|-|1|%|bool(?:ean)?|(?:milli|micro|nano)?sec(?:ond)?s?|[mun]?s|count|raw", re.I
 )
@@ -124,14 +126,19 @@ def _uncommented(text: str) -> str:
 def _cells(text: str, delimiter: str, number: int) -> tuple[str, ...]:
     """The cells of one line."""
     try:
-        return tuple(cell.strip() for cell in next(csv.reader([text], delimiter=delimiter), []))
+        return tuple(cell.strip() for cell in next(_split(text, delimiter), []))
     except csv.Error as error:
         raise RefusedInput(Reason.LOG_SYNTAX, f"line {number}: {error}") from None
 
 
+def _split(text: str, delimiter: str) -> Iterator[list[str]]:
+    """The cells of one line, which may have a space before their quotation marks."""
+    return csv.reader([text], delimiter=delimiter, skipinitialspace=delimiter != " ")
+
+
 def _width(text: str, delimiter: str) -> int:
     try:
-        return len(next(csv.reader([text], delimiter=delimiter), []))
+        return len(next(_split(text, delimiter), []))
     except csv.Error:
         return 0
 
@@ -192,15 +199,21 @@ def _are_units(names: tuple[str, ...], cells: tuple[str, ...]) -> bool:
 
 
 def decimal_mark(data: bytes, start: int, delimiter: str) -> str:
-    """What marks decimals in a CSV whose cells no comma separates: "," where only commas do.
+    """What marks decimals in a CSV: "," where only commas do.
+
+    Where commas separate the cells, those within quotation marks count, unless all of them may stand
+    between thousands.
 
     Args:
         data: the file.
         start: where the line end above the rows is.
-        delimiter: between the cells, no comma.
+        delimiter: between the cells.
     """
     if data.find(b",", start) < 0:
         return "."
+    if delimiter == ",":
+        quoted = _QUOTED_DECIMAL.search(data, start)
+        return "," if quoted and not _POINTED.search(data, start) else "."
     edge = re.escape(delimiter.encode())
     number = rb'(?:^|[%s\n])"?[+-]?\d*%s\d+(?:[eE][+-]?\d+)?"?(?=[%s\r\n]|$)'
     found = [

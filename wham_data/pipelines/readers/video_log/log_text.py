@@ -12,6 +12,7 @@ import csv
 import gzip
 import io
 import itertools
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -199,7 +200,8 @@ class CsvLog:
     """Separated values below a line that names the columns.
 
     body_at, body_line  where the rows begin: a byte, and a line from 1
-    plain               no line of the body is a comment
+    plain               no line of the body is a comment, and none has spaces before quotation marks
+    spaced              spaces stand before quotation marks
     """
 
     text: _Text
@@ -208,6 +210,7 @@ class CsvLog:
     body_at: int
     body_line: int
     plain: bool
+    spaced: bool = False
 
     @classmethod
     def open(cls, text: _Text, encoding: str, delimiter: str, decimal: str) -> CsvLog:
@@ -225,11 +228,14 @@ class CsvLog:
         marked = text.data.find(b"#", above_body) >= 0
         comments = text.data.count(b"\n#", above_body) if marked else 0
         guessed = ["delimiter"] * dialect.guessed
-        if not decimal and dialect.delimiter != ",":
+        quoted = re.escape(dialect.delimiter.encode()) + b' +"'
+        spaced = b' "' in text.data and bool(re.search(quoted, text.data))
+        spaced &= dialect.delimiter != " "
+        if not decimal:
             mark = decimal_mark(text.data, above_body, dialect.delimiter)
             guessed += ["decimal"] * (mark != ".")
         else:
-            mark = decimal or "."
+            mark = decimal
         units = zip(columns, dialect.units, strict=bool(dialect.units))
         form = LogFormat(
             encoding=encoding,
@@ -240,7 +246,9 @@ class CsvLog:
             comments=dialect.comments + comments,
             guessed=tuple(guessed),
         )
-        return cls(text, columns, form, body_at, dialect.body_line, not comments)
+        return cls(
+            text, columns, form, body_at, dialect.body_line, not (comments or spaced), spaced
+        )
 
     def read(self, wanted: WantedColumns) -> LogTable:
         """Read the wanted columns: vectorised if the file is plain, else line by line."""
@@ -308,7 +316,9 @@ class CsvLog:
         lines = io.TextIOWrapper(raw, "utf-8", newline="")
         # A blank line is no row, and keeps the count of lines.
         uncommented = ("\n" if line.startswith("#") else line for line in lines)
-        reader = csv.reader(uncommented, delimiter=self.format.delimiter)
+        reader = csv.reader(
+            uncommented, delimiter=self.format.delimiter, skipinitialspace=self.spaced
+        )
         width = len(self.columns)
         above = self.body_line - 1
         try:

@@ -18,7 +18,9 @@ UP: Final = (
 )  # fmt: skip
 BUTTON_WORDS: Final = dict.fromkeys(DOWN, 1.0) | dict.fromkeys(UP, 0.0)
 
-KEY_COLUMNS: Final = ("code", "key", "vk", "vk_code", "keycode", "key_code", "key_name")
+KEY_COLUMNS: Final = (
+    "code", "key", "vk", "vk_code", "keycode", "key_code", "key_name", "scancode", "scan_code",
+)  # fmt: skip
 VERB_COLUMNS: Final = (
     "event", "action", "type", "event_type", "eventtype", "state", "pressed", "is_pressed", "down",
     "is_down", "value",

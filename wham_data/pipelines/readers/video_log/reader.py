@@ -69,6 +69,7 @@ from wham_data.pipelines.readers.video_log.time_column import (
 )
 from wham_data.pipelines.video import VideoLimits
 from wham_data.pipelines.video.created import created_ns
+from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import SECOND_NS, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput, noted, printable
 from wham_data.schemas.recording import ActionTrack, FrameData, Recording
@@ -87,12 +88,14 @@ class VideoLog:
 
     space  name of the action space of logs whose metadata name none; None works it out from the
            log's columns
+    target  the space of the corpus, taken where a log fits several; None: not known
     """
 
     name: ClassVar[str] = "video-log"
     about: ClassVar[str] = "a video beside a .csv, .jsonl or .parquet controller log of its name"
     order: ClassVar[int] = 1000
     space: str | None = None
+    target: ActionSpace | None = None
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
         """Every video that has a log, or a file in a log format that we do not read, beside it."""
@@ -145,7 +148,9 @@ class VideoLog:
         times_ns = np.concatenate([clip.times_ns for clip in film])
         first, end_ns = 0, film[-1].end_ns
         try:
-            log = read_controller_log(log_path, metadata, space, times_ns, end_ns, recording.part)
+            log = read_controller_log(
+                log_path, metadata, space, times_ns, end_ns, recording.part, self.target
+            )
         except RefusedInput as why:
             taken = f"{log_path.name}, taken for the log: " if of_json else ""
             understood = (*as_understood(log_path, metadata), *why.notes)

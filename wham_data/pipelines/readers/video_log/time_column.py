@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from wham_data.pipelines.readers.kit.column_guesses import key
 from wham_data.pipelines.readers.video_log.log_cells import date_of
 from wham_data.pipelines.readers.video_log.log_format import TimeKind
 from wham_data.pipelines.readers.video_log.log_table import (
@@ -32,6 +33,13 @@ LEAST_SHARE, MOST_SHARE = 0.1, 2.0
 _TIME_NAME: Final = re.compile(r"(?:.*\.)?(?:t|timestamp)(?:_\w+)?_(s|ms|us|ns)", re.ASCII)
 _BRACKETED: Final = re.compile(
     r"(?:.*\.)?(?:t|time|time ?stamp|elapsed)\s*[\[(]\s*(.+?)\s*[\])]", re.IGNORECASE
+)
+_TICKS: Final = re.compile(r"qpc|(?<!s)tick|counter", re.IGNORECASE)
+_LIKE_TIME: Final = re.compile(
+    r".*(?:time|elapsed|clock|stamp|since).*?"
+    r"(?:[_ .(\[](s)|[_ .(\[]?(secs?|seconds|ms|msec|millis|milliseconds|us|usec|micros|microseconds|ns|nsec|"
+    r"nanos|nanoseconds))[)\]]?",
+    re.IGNORECASE,
 )
 _UNITS: Final[dict[str, TimeUnit]] = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), "time_s"),
@@ -67,6 +75,7 @@ def time_column(
         return mapped[TIME], "time_ns", False, False
     found = [(unit, column_of(unit)) for unit in named or TIME_DIGITS]
     times = [(column, unit) for unit, column in found if column is not None]
+    times = times or [(n, unit) for n in columns for unit in TIME_DIGITS if n.lower() == unit]
     times = times or [(name, unit) for name in columns for unit in _unit_of(name)]
     if len(times) == 1:
         return (*times[0], False, True)
@@ -84,8 +93,24 @@ def time_column(
     raise RefusedInput(
         Reason.LOG_COLUMN,
         f"no time column ({', '.join(TIME_DIGITS)}); the log has {listed(columns)}; "
-        "map the one that holds the time under [columns]",
+        f"{_time_line(columns)}",
     )
+
+
+def _time_line(columns: tuple[str, ...]) -> str:
+    """What to write beside a log without a time column: the line, where a name is like one."""
+    for name in columns:
+        if _TICKS.search(name):
+            return (
+                f"if {listed([name])} counts ticks, say so beside the log: tick_rate = 10000000 (so many a "
+                f'second) and columns = {{ {key(name)} = "time_ticks" }}'
+            )
+    for name in columns:
+        match = _LIKE_TIME.fullmatch(name)
+        unit = _UNITS.get((match[1] or match[2]).lower()) if match else None
+        if unit:
+            return f'if {listed([name])} tells it, say so beside the log: columns = {{ {key(name)} = "{unit}" }}'
+    return "map the one that holds the time under [columns]"
 
 
 def _unit_of(name: str) -> tuple[TimeUnit, ...]:
@@ -126,7 +151,8 @@ def found_unit(file: LogFile, column: str, video_ns: int) -> TimeUnit:
         Reason.LOG_COLUMN,
         f"column {listed([column])} tells the time, but not in which unit, and in none does the log "
         f"last about as long as the video ({video_ns / SECOND_NS:.3g} s): say it under [columns], "
-        f'such as {listed([column])} = "time_ms"',
+        f'such as {listed([column])} = "time_ms"; if it counts ticks of a counter, write '
+        f"tick_rate = 10000000 (so many a second) beside the log",
     )
 
 
