@@ -14,7 +14,12 @@ from wham_data.schemas.errors import printable
 
 
 def convert(
-    model: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A WHAM checkpoint (.ckpt).")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT", help="A WHAM checkpoint (.ckpt), or a folder with one in it."
+        ),
+    ],
     out: Annotated[
         Path, typer.Option(help="New folder, for config.json and two files of weights.")
     ],
@@ -34,6 +39,8 @@ def convert(
     from wham_data.inference.checkpoints import convert as conversion
 
     done = conversion.convert(model, out, dtype, n_head)
+    for note in done.notes:
+        say(printable(note))
     if done.unexpected:
         some = ", ".join(done.unexpected[:3])
         say(printable(f"{model}: left out {len(done.unexpected)} unexpected keys, as {some}"))

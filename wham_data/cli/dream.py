@@ -61,13 +61,15 @@ def dream(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="What to dream from: a corpus, WHAM's .npz files or a folder of them, or pictures.",
+            help="What to dream from: a corpus, WHAM's .npz files or a folder of them, folders of WHAM "
+            "Demonstrator, or pictures.",
         ),
     ],
     model: Annotated[
         str,
         typer.Option(
-            help="A WHAM .ckpt, the folder of a converted or trained model, or a bundled name."
+            help="A WHAM .ckpt, the folder of a converted or trained model, a folder with one of "
+            "these in it, or a bundled name."
         ),
     ],
     out: Annotated[
@@ -217,6 +219,8 @@ def dream(
         runner = choose_workers(workers, ray_address)
         loaded = load_world_model(model, device if runner is None else "cpu", dtype, n_head)
         with progress.shown(quiet=quiet, verbose=verbose) as watch:
+            for note in loaded.notes:
+                watch.message(note, warning=True)
             report = run_dreams(
                 source,
                 out,

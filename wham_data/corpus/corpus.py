@@ -42,6 +42,7 @@ from wham_data.corpus.storage.contract import Leased, Storage, all_there, publis
 from wham_data.corpus.storage.locations import open_storage
 from wham_data.corpus.tombstones import Forgotten
 from wham_data.corpus.verify import VerifyReport, verify
+from wham_data.files.found import SNIFFED_BYTES, stand_in_of
 from wham_data.schemas.corpus_info import MOST_BYTES, CorpusInfo
 from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError
 from wham_data.schemas.manifest import (
@@ -494,4 +495,6 @@ def _read_info(storage: Storage) -> CorpusInfo | None:
         text = storage.read(INFO, MOST_BYTES)
     except FileNotFoundError:
         return None
+    if (why := stand_in_of(text[:SNIFFED_BYTES])) is not None:
+        raise IntegrityError(f"{storage.where(INFO)}: {why}")
     return CorpusInfo.from_json(text, storage.where(INFO))

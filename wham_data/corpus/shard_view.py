@@ -25,6 +25,7 @@ from wham_data.corpus.shards import (
     most_bytes,
 )
 from wham_data.corpus.storage.contract import Leased, one_line
+from wham_data.files.found import stand_in
 from wham_data.schemas.corpus_info import CorpusInfo, parse_json
 from wham_data.schemas.errors import IntegrityError, UsageError, short_message
 from wham_data.schemas.steps import FLOAT, TOKEN, EpisodeSteps, shard_schema
@@ -340,6 +341,6 @@ def _parquet_file(path: Path, where: str) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
     except CONTAINER_ERRORS as error:
-        raise IntegrityError(
-            f"{where}: corrupt, truncated or not a Parquet file ({short_message(error)})"
-        ) from error
+        damaged = f"corrupt, truncated or not a Parquet file ({short_message(error)})"
+        other = stand_in(path) if path.stat().st_size else None
+        raise IntegrityError(f"{where}: {other or damaged}") from error

@@ -18,7 +18,7 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from wham_data.files.found import open_regular
+from wham_data.files.found import SNIFFED_BYTES, open_regular, stand_in_of
 from wham_data.files.npz import check_directory
 from wham_data.schemas.errors import Reason, RefusedInput
 
@@ -39,8 +39,10 @@ def refuse_archive(path: Path) -> RefusedInput:
     """The refusal of an archive: what is wrong with it, or else that it must be unpacked first."""
     try:
         with open_regular(path) as file:
-            head = file.read(6)
+            head = file.read(SNIFFED_BYTES)
             file.seek(0)
+            if (why := stand_in_of(head)) is not None:
+                return RefusedInput(Reason.NOT_DOWNLOADED if head else Reason.EMPTY_FILE, why)
             if path.suffix.lower() == ".zip" or head.startswith(ZIP_STARTS):
                 _look_at_zip(file)
             else:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, Final, Literal
 
 from wham_data.files.links import follow_below, holds_blobs, target_of
@@ -43,7 +44,46 @@ HOLLOW_FROM_BYTES: Final = 64 << 20
 HOLLOW_TIMES: Final = 20
 SNIFFED_BYTES: Final = 400
 
-Content = Literal["video", "zip", "parquet", "empty", "unknown"]
+LARGEST_POINTER: Final = 1024
+"""A file that only names another is small: Git LFS allows fewer bytes than this."""
+
+Content = Literal[
+    "video", "zip", "parquet", "gzip", "unknown", "empty", "lfs", "xet", "annex", "html", "server_error"
+]  # fmt: skip
+
+STAND_INS: Final[Mapping[Content, str]] = MappingProxyType({
+    "empty": "empty file (0 bytes): copy or download it again",
+    "lfs": "a Git LFS pointer, not the file itself. Run `git lfs pull` in the folder of the clone",
+    "xet": "a Xet pointer, not the file itself. Install git-xet and run `git xet checkout`, or "
+    "download the file",
+    "annex": "a git-annex pointer, not the file itself. Run `git annex get`",
+    "html": "an HTML page, not the file itself. The download failed or needs a login: download it "
+    "again",
+    "server_error": "the error message of a server, not the file itself. The download failed or "
+    "needs a login: download it again",
+})  # fmt: skip
+"""What may be in the place of a file that was not copied or downloaded, and what to do."""
+
+_POINTERS: Final[tuple[tuple[bytes, Content], ...]] = (
+    (b"version https://git-lfs.github.com/spec/", "lfs"),
+    (b"version https://hawser.github.com/spec/", "lfs"),
+    (b"version http://git-media.io/v/", "lfs"),
+    (b"# xet version ", "xet"),
+    (b"/annex/objects/", "annex"),
+)
+_PAGES: Final = (b"<!doctype html", b"<html", b"<head>", b"<head ")
+_SERVER_ERRORS: Final = (
+    *(b"entry not found", b"repository not found", b"revision not found", b"file not found"),
+    *(
+        b"access to model ",
+        b"access to dataset ",
+        b"access denied",
+        b"invalid username or password",
+    ),
+    *(b"404: not found", b"404 page not found", b"404 not found", b"not found", b"unauthorized"),
+    *(b"forbidden", b'{"error":', b'{"errors":', b'{"message":', b"<error>"),
+)
+"""Texts that file servers and object stores answer with instead of a file, in lower case."""
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -82,16 +122,63 @@ def sniff(path: Path) -> Content:
     """The kind of a file, judged by its first bytes. A file that cannot be opened is "unknown"."""
     try:
         with open_regular(path) as file:
-            head = file.read(SNIFFED_BYTES)
-    except RefusedInput:
+            return content_of(file.read(SNIFFED_BYTES))
+    except (RefusedInput, OSError):
         return "unknown"
+
+
+def content_of(head: bytes) -> Content:
+    """The kind of a file with these first bytes; SNIFFED_BYTES of them are enough."""
     if not head:
         return "empty"
     if head[:4] == b"PAR1":
         return "parquet"
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return "zip"
+    if head[:2] == b"\x1f\x8b":
+        return "gzip"
+    if (stand_in := _stand_in_kind(head)) is not None:
+        return stand_in
     return "video" if _is_video(head) else "unknown"
+
+
+def stand_in(path: Path) -> str | None:
+    """What is in the place of a file that was not copied or downloaded, and what to do; else None.
+
+    Ask this where a file is refused: a Git LFS pointer is a better reason than "no whole zip file".
+    The file is opened through symbolic links, as of a model that the user names.
+    """
+    try:
+        with open_regular(Path(os.path.realpath(path))) as file:
+            return stand_in_of(file.read(SNIFFED_BYTES))
+    except (RefusedInput, OSError):
+        return None
+
+
+def stand_in_of(head: bytes) -> str | None:
+    """As `stand_in`, for a file with these first bytes."""
+    return STAND_INS.get(content_of(head))
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether a file only names another: a pointer of Git LFS, Xet or git-annex."""
+    try:
+        small = path.stat().st_size <= LARGEST_POINTER
+    except OSError:
+        return False
+    return small and sniff(path) in {kind for _, kind in _POINTERS}
+
+
+def _stand_in_kind(head: bytes) -> Content | None:
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for start, kind in _POINTERS:
+        if text.startswith(start):
+            return kind
+    if text.startswith(_PAGES):
+        return "html"
+    xml_error = text.startswith(b"<?xml") and b"<error>" in text
+    whole = len(head) < SNIFFED_BYTES
+    return "server_error" if xml_error or (whole and text.startswith(_SERVER_ERRORS)) else None
 
 
 def _is_video(head: bytes) -> bool:

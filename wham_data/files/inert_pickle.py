@@ -54,6 +54,13 @@ _STANDARD_DATA = {
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg", "pathlib._local": "pathlib"}
 """Other names of modules, in protocol 2 and in other releases of Python."""
 
+_RENAMED_DATA = {
+    "xrange": "range",
+    "long": "int",
+    "unicode": "str",
+}
+"""Names of data types in `__builtin__`, as protocol 2 writes them for Python 2."""
+
 _PYTHON_2_MODULES = {"UserDict", "commands", "exceptions", "popen2"}
 
 _BUILDERS = {"numpy": {"dtype", "ndarray", "scalar"}, "torch": {"device", "dtype"}}
@@ -192,6 +199,8 @@ class _Machine:
     def name(self, module: object, name: object) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
             raise ValueError("a name that is no text")
+        if module == "__builtin__":
+            name = _RENAMED_DATA.get(name, name)
         self.push(_checked(Name(_RENAMED.get(module, module), name)))
 
     def call(self) -> None:

@@ -23,6 +23,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.files.found import SNIFFED_BYTES, content_of, stand_in_of
 from wham_data.files.inert_pickle import TensorRecord, read_pickle
 from wham_data.schemas.errors import IntegrityError, UsageError
 
@@ -41,8 +42,6 @@ _BYTES = {"FloatStorage": 4, "HalfStorage": 2, "BFloat16Storage": 2}
 _PICKLE = b"\x80"
 _PICKLES_BEFORE_ZIP = 5
 """Torch's older format is a series of pickles: magic number, version, machine, object, storages."""
-
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +160,11 @@ def _members(path: Path, file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
     """The archive's members by name. No two overlap, and none is compressed or encrypted."""
     size = file.seek(0, 2)
     file.seek(0)
-    start = file.read(len(_LFS_POINTER))
-    if not size:
-        raise IntegrityError(f"{path}: empty file")
-    if start == _LFS_POINTER:
-        raise IntegrityError(f"{path}: a git-LFS pointer, not the file itself. Run `git lfs pull`.")
+    start = file.read(SNIFFED_BYTES)
+    if (why := stand_in_of(start)) is not None:
+        raise IntegrityError(f"{path}: {'not a checkpoint: ' if start else ''}{why}")
+    if content_of(start) == "gzip":
+        raise IntegrityError(f"{path}: compressed with gzip. Unpack it first (gunzip).")
     if start.startswith(_PICKLE):
         raise IntegrityError(f"{path}: {_bare_pickle(file)}")
     if not start.startswith(b"PK\3\4"):

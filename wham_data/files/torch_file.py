@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.files.found import open_regular
+from wham_data.files.found import open_regular, stand_in
 from wham_data.files.inert_pickle import Inert, TensorRecord
 from wham_data.files.torch_archive import TorchArchive
 from wham_data.schemas.errors import IntegrityError, Reason, RefusedInput, UsageError
@@ -148,6 +148,8 @@ def _numpy_array(value: Inert) -> NDArray[Any] | None:
 
 def _refusal(path: Path, error: Exception) -> RefusedInput:
     message = str(error).removeprefix(f"{path}: ")
+    if (why := stand_in(path)) is not None and not why.startswith("empty"):
+        return RefusedInput(Reason.NOT_DOWNLOADED, why)
     unsafe = "unsafe" in message or "pickle calls" in message or "bare pickle" in message
     for word, reason in (("empty", Reason.EMPTY_FILE), ("truncated", Reason.TRUNCATED)):
         if message.startswith(word):

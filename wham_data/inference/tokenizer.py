@@ -68,9 +68,11 @@ def load_tokenizer(ref: str, device: str = "auto") -> Tokenizer:
 
 def _files(ref: str) -> TokenizerFiles:
     from wham_data.inference.checkpoints.lightning import open_tokenizer
+    from wham_data.inference.checkpoints.locate import locate_model
+    from wham_data.inference.checkpoints.shards import is_there
 
-    path = BUNDLED.get(ref, Path(ref))
-    if not path.is_file() and not (path / WEIGHTS_FILE).is_file():
+    path = BUNDLED[ref] if ref in BUNDLED else locate_model(ref).path
+    if not path.is_file() and not is_there(path / WEIGHTS_FILE):
         raise UsageError(
             f"tokenizer {ref!r}: no {WEIGHTS_FILE} in {path}. Give {' or '.join(sorted(BUNDLED))}, "
             f"a folder with {WEIGHTS_FILE} and {CONFIG_FILE}, or a WHAM checkpoint."

@@ -9,7 +9,6 @@ from wham_data.inference.device import choose_device
 from wham_data.inference.gpt.world_model import DType, GPTWorldModel, torch_dtype
 from wham_data.inference.session import WorldModel
 from wham_data.inference.tokenizer import BUNDLED, load_tokenizer
-from wham_data.schemas.paths import expanded
 
 __all__ = ["DType", "WorldModel", "load_world_model"]
 
@@ -25,7 +24,8 @@ def load_world_model(
     """Load a world model and its tokenizer to a device.
 
     Args:
-        ref: name of a bundled model, a WHAM `.ckpt`, or the folder of a converted or trained model.
+        ref: name of a bundled model, a WHAM `.ckpt`, the folder of a converted or trained model, or a
+            folder with one of these in it.
         device: "cpu", "cuda", "cuda:1", ..., or "auto": a GPU if there is one.
         dtype: type in which the transformer computes. The tokenizer always uses float32.
         n_head: number of attention heads, for a checkpoint that does not contain it.
@@ -40,7 +40,7 @@ def load_world_model(
     """
     kind = torch_dtype(dtype)
     where = choose_device(device)
-    checkpoint = open_checkpoint(BUNDLED.get(str(ref), Path(expanded(ref))), n_head)
+    checkpoint = open_checkpoint(BUNDLED.get(str(ref), ref), n_head)
     return GPTWorldModel.from_tensors(
         name=str(ref) if str(ref) in BUNDLED else checkpoint.tokenizer.name,
         spec=checkpoint.gpt,
@@ -50,5 +50,6 @@ def load_world_model(
         dtype=kind,
         wham=checkpoint.wham,
         unexpected=checkpoint.unexpected,
+        notes=checkpoint.notes,
         compiled=where.type == "cuda" if compile is None else compile,
     )

@@ -64,6 +64,7 @@ class Reason(StrEnum):
     CHANGED_WHILE_READ = "changed_while_read"
     UNSAFE_PATH = "unsafe_path"
     TOO_LARGE = "too_large"
+    NOT_DOWNLOADED = "not_downloaded"
 
     NOT_A_VIDEO = "not_a_video"
     FORMAT_NOT_ALLOWED = "format_not_allowed"

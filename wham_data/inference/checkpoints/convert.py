@@ -23,6 +23,7 @@ from wham_data.inference.checkpoints.file_names import (
     WORLD_MODEL_FILE,
 )
 from wham_data.inference.checkpoints.lightning import WhamCheckpoint, open_checkpoint
+from wham_data.inference.checkpoints.locate import locate_model
 from wham_data.inference.checkpoints.model_folder import config_text
 from wham_data.inference.tokenizers.config import Fingerprint
 from wham_data.schemas.errors import UsageError
@@ -40,6 +41,7 @@ class Converted:
     bytes         size of all files
     ignored       number of keys of the state dict that inference does not need
     unexpected    unknown keys of the state dict, which were left out
+    notes         what was taken or changed to open the checkpoint
     """
 
     out: Path
@@ -47,10 +49,11 @@ class Converted:
     bytes: int
     ignored: int
     unexpected: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def convert(
-    model: Path, out: Path, dtype: WorldModelType = "float32", n_head: int | None = None
+    model: Path | str, out: Path, dtype: WorldModelType = "float32", n_head: int | None = None
 ) -> Converted:
     """Write a checkpoint as a folder that `open_checkpoint` opens, whole or not at all.
 
@@ -67,7 +70,8 @@ def convert(
             `open_checkpoint`.
         IntegrityError: as `open_checkpoint`, and for a weight that is damaged or not finite.
     """
-    if model.is_dir():
+    located = locate_model(model)
+    if located.path.is_dir():
         raise UsageError(f"{model}: a folder, expected a checkpoint to convert")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UsageError(f"{out}: there is something already. Give a new folder.")
@@ -81,7 +85,9 @@ def convert(
             size = sum(file.stat().st_size for file in beside.iterdir())
     except OSError as error:
         raise UsageError(f"{out}: {error.strerror}") from error
-    return Converted(out, fingerprint, size, len(checkpoint.ignored), checkpoint.unexpected)
+    return Converted(
+        out, fingerprint, size, len(checkpoint.ignored), checkpoint.unexpected, checkpoint.notes
+    )
 
 
 def _write_tokenizer(checkpoint: WhamCheckpoint, path: Path) -> str:

@@ -10,8 +10,8 @@ tensors are read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from wham_data.files.inert_pickle import TensorRecord
 from wham_data.files.torch_archive import TorchArchive
 from wham_data.inference.checkpoints import hyper_parameters as wham
+from wham_data.inference.checkpoints.locate import locate_model
 from wham_data.inference.checkpoints.model_folder import ModelFolder
+from wham_data.inference.checkpoints.wrappers import without_wrappers
 from wham_data.inference.gpt.spec import GPTSpec
 from wham_data.inference.tokenizers.config import Family, Fingerprint, TokenizerConfig
 from wham_data.schemas.corpus_info import TokenizerInfo
 from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError
-from wham_data.schemas.paths import expanded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,6 +96,7 @@ class WhamCheckpoint:
     ignored     keys of the state dict that inference does not need
     unexpected  unknown keys of the state dict; they are left out too
     wham        whether it is a WHAM checkpoint, or was converted from one
+    notes       what was taken or changed to open it, one line each
     """
 
     path: Path
@@ -104,6 +106,7 @@ class WhamCheckpoint:
     unexpected: tuple[str, ...]
     wham: bool
     _weights: _Weights
+    notes: tuple[str, ...] = ()
 
     @property
     def family(self) -> Family:
@@ -126,7 +129,7 @@ def open_checkpoint(path: Path | str, n_head: int | None = None) -> WhamCheckpoi
     """Open a WHAM checkpoint or a converted folder.
 
     Args:
-        path: of the checkpoint or folder.
+        path: of the checkpoint or folder, or of a folder with one model in it (see `locate_model`).
         n_head: number of attention heads, for a checkpoint that does not contain it.
 
     Raises:
@@ -135,14 +138,16 @@ def open_checkpoint(path: Path | str, n_head: int | None = None) -> WhamCheckpoi
         IntegrityError: the file is damaged, is refused as unsafe, is not a WHAM model, refers to a
             second file, or a tensor is missing or has another shape.
     """
-    path = Path(expanded(path))
+    located = locate_model(path)
+    path, notes = located.path, (located.note,) if located.note else ()
     if not path.is_dir():
-        return _LightningFile.open(path).checkpoint(n_head)
+        opened = _LightningFile.open(path).checkpoint(n_head)
+        return replace(opened, notes=(*notes, *opened.notes))
     folder = ModelFolder.open(path)
     if folder.gpt is None:
         raise UsageError(f"{path}: this is a tokenizer without a world model")
     files = ModelTokenizerFiles(path, folder.tokenizer, folder)
-    return WhamCheckpoint(path, files, folder.gpt, (), (), folder.wham, folder)
+    return WhamCheckpoint(path, files, folder.gpt, (), (), folder.wham, folder, notes)
 
 
 def open_tokenizer(path: Path | str) -> ModelTokenizerFiles:
@@ -152,7 +157,7 @@ def open_tokenizer(path: Path | str) -> ModelTokenizerFiles:
         UsageError, IntegrityError: as `open_checkpoint`; but a checkpoint's world model is not
             checked.
     """
-    path = Path(path)
+    path = locate_model(path).path
     if not path.is_dir():
         return _LightningFile.open(path).tokenizer()
     folder = ModelFolder.open(path)
@@ -163,14 +168,16 @@ def open_tokenizer(path: Path | str) -> ModelTokenizerFiles:
 class _LightningFile:
     """A checkpoint's hyper-parameters (inert data) and its state dict.
 
-    keys      all keys of the state dict
+    keys      all keys of the state dict, without the names of wrappers
     records   key -> tensor, for those that are tensors
+    wrappers  names of wrapping modules that were taken out of the keys
     """
 
     archive: TorchArchive
     hyper_parameters: object
     keys: tuple[str, ...]
     records: dict[str, TensorRecord]
+    wrappers: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, path: Path) -> _LightningFile:
@@ -186,8 +193,14 @@ class _LightningFile:
         state = content["state_dict"]
         if not isinstance(state, dict):
             raise IntegrityError(f"{path}: state_dict is a {type(state).__name__}, expected a dict")
-        records = {key: value for key, value in state.items() if isinstance(value, TensorRecord)}
-        return cls(archive, content["hyper_parameters"], tuple(map(str, state)), records)
+        plain = without_wrappers([key for key in state if isinstance(key, str)])
+        records = {
+            key: state[stored]
+            for key, stored in plain.keys.items()
+            if isinstance(state[stored], TensorRecord)
+        }
+        keys = (*plain.keys, *(str(key) for key in state if not isinstance(key, str)))
+        return cls(archive, content["hyper_parameters"], keys, records, plain.removed)
 
     def tokenizer(self) -> ModelTokenizerFiles:
         config = self._tokenizer_config()
@@ -220,6 +233,11 @@ class _LightningFile:
             unexpected=tuple(key for key in rest if not _NOT_FOR_INFERENCE.match(key)),
             wham=True,
             _weights=_ArchiveWeights(self, images, {n: prefix + n for n in gpt.tensor_shapes()}),
+            notes=tuple(
+                f"{path}: {name}. was taken out of the keys of the state dict (a compiled or "
+                "distributed module was saved)"
+                for name in self.wrappers
+            ),
         )
 
     def _tokenizer_config(self) -> TokenizerConfig:
@@ -234,13 +252,19 @@ class _LightningFile:
         if missing:
             raise IntegrityError(
                 f"{self.archive.path}: {len(missing)} tensors missing from state_dict, "
-                f"such as {missing[0]}"
+                f"such as {missing[0]}; {_keys_there(self.keys, expected)}"
             )
         for key, shape in expected.items():
             if (found := self.records[key].shape) != shape:
                 raise IntegrityError(
                     f"{self.archive.path}: {key} has shape {found}, expected {shape}"
                 )
+
+
+def _keys_there(keys: Sequence[str], expected: Mapping[str, Shape]) -> str:
+    """A key of the state dict that is not expected, for a message about those that are missing."""
+    other = next((key for key in keys if key not in expected and "." in key), None)
+    return f"it has {other[:120]!r}" if other else "it has no other keys"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ world model. The two safetensors files contain exactly the tensors that these co
 Their names are those in WHAM's checkpoints, without the prefixes. If there is a pair of tokenizers,
 the names of the first begin with `0.`, those of the second with `1.`.
 
+Each of the two may be several files with an index (`shards`), as large models are passed on.
+
 A tokenizer without a world model has no `world_model.safetensors`, and its `config.json` contains
 only the configuration of the tokenizer. A model that was converted from a WHAM checkpoint has the
 key `converted_from`.
@@ -23,11 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from wham_data.files.found import stand_in
 from wham_data.inference.checkpoints.file_names import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     WORLD_MODEL_FILE,
 )
+from wham_data.inference.checkpoints.shards import is_there, tensors_by_file
 from wham_data.inference.gpt.spec import GPTSpec
 from wham_data.inference.tokenizers.config import TokenizerConfig
 from wham_data.schemas.errors import IntegrityError, UsageError
@@ -61,7 +65,9 @@ class ModelFolder:
     path: Path
     tokenizer: TokenizerConfig
     gpt: GPTSpec | None
-    wham: bool = False
+    wham: bool
+    _tokenizer_files: Mapping[str, Path]
+    _world_model_files: Mapping[str, Path]
 
     @classmethod
     def open(cls, path: Path) -> ModelFolder:
@@ -75,14 +81,14 @@ class ModelFolder:
         config, weights, world_model = (
             path / name for name in (CONFIG_FILE, WEIGHTS_FILE, WORLD_MODEL_FILE)
         )
-        for file in (config, weights):
-            if not file.is_file():
+        for file, found in ((config, config.is_file()), (weights, is_there(weights))):
+            if not found:
                 raise UsageError(f"{file}: no such file, expected in the folder of a model")
         tokenizer_values, gpt_values, wham = _read_config(config)
         tokenizer = TokenizerConfig.from_mapping(tokenizer_values, config)
-        _check_header(weights, tokenizer.tensor_shapes(), _TOKENIZER_TYPES)
+        files = _checked_files(weights, tokenizer.tensor_shapes(), _TOKENIZER_TYPES)
         if gpt_values is None:
-            return cls(path, tokenizer, None)
+            return cls(path, tokenizer, None, False, files, {})
         gpt = GPTSpec.from_mapping(gpt_values, config)
         if (gpt.image_tokens, gpt.image_vocab) != (tokenizer.tokens, tokenizer.vocab_size):
             raise IntegrityError(
@@ -90,10 +96,10 @@ class ModelFolder:
                 f"vocabulary of {gpt.image_vocab}, but the tokenizer has {tokenizer.tokens} and "
                 f"{tokenizer.vocab_size}"
             )
-        if not world_model.is_file():
+        if not is_there(world_model):
             raise UsageError(f"{world_model}: no such file, but config.json has a world_model")
-        _check_header(world_model, gpt.tensor_shapes(), _WORLD_MODEL_TYPES)
-        return cls(path, tokenizer, gpt, wham)
+        of_gpt = _checked_files(world_model, gpt.tensor_shapes(), _WORLD_MODEL_TYPES)
+        return cls(path, tokenizer, gpt, wham, files, of_gpt)
 
     def tokenizer_array(self, name: str) -> NDArray[np.floating]:
         """A tensor of the tokenizer, with the stored type.
@@ -101,12 +107,11 @@ class ModelFolder:
         Raises:
             IntegrityError: a value is not finite.
         """
-        with safe_open(self.path / WEIGHTS_FILE, framework="np") as file:
+        path = self._tokenizer_files[name]
+        with safe_open(path, framework="np") as file:
             values: NDArray[np.floating] = file.get_tensor(name)
         if not _is_finite(values):
-            raise IntegrityError(
-                f"{self.path / WEIGHTS_FILE}: {name} has values that are not finite"
-            )
+            raise IntegrityError(f"{path}: {name} has values that are not finite")
         return values
 
     def world_model_tensor(self, name: str) -> Tensor:
@@ -117,13 +122,12 @@ class ModelFolder:
         """
         import torch
 
-        with safe_open(self.path / WORLD_MODEL_FILE, framework="pt") as file:
+        path = self._world_model_files[name]
+        with safe_open(path, framework="pt") as file:
             values: Tensor = file.get_tensor(name)
         plain = values.view(torch.uint16) if values.dtype == torch.bfloat16 else values
         if not _is_finite(plain.numpy()):
-            raise IntegrityError(
-                f"{self.path / WORLD_MODEL_FILE}: {name} has values that are not finite"
-            )
+            raise IntegrityError(f"{path}: {name} has values that are not finite")
         return values
 
 
@@ -166,7 +170,8 @@ def _read_config(path: Path) -> tuple[dict[str, object], dict[str, object] | Non
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as damaged:
-        raise IntegrityError(f"{path}: not valid JSON ({damaged})") from damaged
+        why = stand_in(path) or f"not valid JSON ({damaged})"
+        raise IntegrityError(f"{path}: {why}") from damaged
     match values:
         case {
             "format": format_,
@@ -182,6 +187,16 @@ def _read_config(path: Path) -> tuple[dict[str, object], dict[str, object] | Non
                 f"{path}: expected format {FORMAT!r}, a tokenizer and a world_model"
             )
     raise IntegrityError(f"{path}: a JSON {type(values).__name__}, expected an object")
+
+
+def _checked_files(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], types: tuple[str, ...]
+) -> dict[str, Path]:
+    """The file of each tensor; checks the headers of all of them."""
+    found = tensors_by_file(path, shapes)
+    for file, names in found.items():
+        _check_header(file, {name: shapes[name] for name in names}, types)
+    return {name: file for file, names in found.items() for name in names}
 
 
 def _check_header(
@@ -207,7 +222,8 @@ def _check_header(
                         f"{tuple(header.get_shape())}, expected {' or '.join(types)} {shape}"
                     )
     except SafetensorError as damaged:
-        raise IntegrityError(f"{path}: not a valid safetensors file ({damaged})") from damaged
+        why = stand_in(path) or damaged
+        raise IntegrityError(f"{path}: not a valid safetensors file ({why})") from damaged
 
 
 def _some(names: set[str]) -> str:

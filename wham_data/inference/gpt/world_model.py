@@ -36,6 +36,7 @@ class GPTWorldModel:
     tokenizer  turns frames into image tokens and back; None for a transformer without tokenizer
     wham       it is a WHAM checkpoint, possibly converted: its outputs must say so
     unexpected unknown keys of the checkpoint, which were left out
+    notes      what was taken or changed to open the checkpoint, one line each
     compiled   dreaming goes through passes of fixed shapes, which a GPU replays as CUDA graphs
     """
 
@@ -45,6 +46,7 @@ class GPTWorldModel:
     wham: bool = False
     unexpected: tuple[str, ...] = ()
     compiled: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def spec(self) -> GPTSpec:
@@ -164,6 +166,7 @@ class GPTWorldModel:
         wham: bool,
         unexpected: tuple[str, ...],
         compiled: bool,
+        notes: tuple[str, ...] = (),
     ) -> GPTWorldModel:
         """The model with these weights, which are copied to the device."""
         with torch.device("meta"):
@@ -172,7 +175,7 @@ class GPTWorldModel:
         weights = {name: tensor.to(device, dtype, copy=True) for name, tensor in tensors}
         gpt.load_state_dict(weights, assign=True)
         gpt.eval().requires_grad_(False)
-        return cls(name, gpt, tokenizer, wham, unexpected, compiled)
+        return cls(name, gpt, tokenizer, wham, unexpected, compiled, notes)
 
 
 def torch_dtype(name: DType) -> torch.dtype:

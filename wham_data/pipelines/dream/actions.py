@@ -26,7 +26,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.files.found import read_whole
+from wham_data.files.found import SNIFFED_BYTES, read_whole, stand_in_of
 from wham_data.pipelines.dream.model_steps import is_wham
 from wham_data.schemas.actions import (
     UNKNOWN_RANGE,
@@ -274,6 +274,8 @@ def read_actions(path: Path, target: ActionSpace) -> Listed:
     """
     try:
         data = read_whole(path.resolve(), MOST_FILE_BYTES)
+        if data and (why := stand_in_of(data[:SNIFFED_BYTES])) is not None:
+            raise UsageError(f"{path}: {why}")
         header, *rows = [row for row in csv.reader(io.StringIO(data.decode("utf-8-sig"))) if row]
     except RefusedInput as error:
         raise UsageError(f"{path}: {error}") from None

@@ -270,12 +270,20 @@ class _BatchRun:
         """The actions of the context, float32 [C, A], and their source."""
         taken = self.task.settings.taken
         if self.task.source_kind != "pictures":
-            return window.actions[:taken], "recorded"
+            return self._at_rest_if_unknown(window.actions[:taken]), "recorded"
         given = self.task.settings.actions.on_pictures(taken)
         if given is not None:
             return given, self.task.settings.actions.kind
         self.notes.append("what was done on the pictures is not known; they are taken as at rest")
         return np.tile(self.parts.space.null(), (taken, 1)), "at rest"
+
+    def _at_rest_if_unknown(self, actions: Actions) -> Actions:
+        """The actions of a context; those that are not known, as of a last picture, are at rest."""
+        unknown = np.array(np.isnan(actions).any(axis=1))
+        if self.task.source_kind != "demonstrator" or not unknown.any():
+            return actions
+        self.notes.append("some pictures of the context have no action; they are taken as at rest")
+        return np.where(unknown[:, None], self.parts.space.null(), actions).astype(np.float32)
 
     def _dream(self, batch: Sequence[_Start]) -> list[Dream]:
         try:

@@ -18,7 +18,7 @@ from typing import Final, Literal
 import numpy as np
 from PIL import Image, ImageOps
 
-from wham_data.files.found import open_regular, read_whole, walk
+from wham_data.files.found import SNIFFED_BYTES, open_regular, read_whole, stand_in_of, walk
 from wham_data.files.links import follow_below, is_plain_file, target_of
 from wham_data.pipelines.video import decode_image
 from wham_data.pipelines.video.write import MAX_IMAGE_PIXELS
@@ -138,8 +138,15 @@ def _by_number(name: str) -> list[tuple[int, str]]:
 
 
 def picture_bytes(path: Path) -> bytes:
-    """The bytes of a picture, of at most 64 MB."""
-    return read_whole(path, MOST_PICTURE_BYTES)
+    """The bytes of a picture, of at most 64 MB.
+
+    Raises:
+        RefusedInput: NOT_DOWNLOADED, something else is in its place; or as `read_whole`.
+    """
+    data = read_whole(path, MOST_PICTURE_BYTES)
+    if data and (why := stand_in_of(data[:SNIFFED_BYTES])) is not None:
+        raise RefusedInput(Reason.NOT_DOWNLOADED, why)
+    return data
 
 
 def decode_prompt(data: bytes) -> tuple[Frames, tuple[str, ...]]:

@@ -20,6 +20,8 @@ from wham_data.schemas.errors import UsageError
 
 USUAL_CONTEXT: Final = 10
 USUAL_STEPS: Final = 10
+PICTURED: Final = ("pictures", "demonstrator")
+"""Kinds of sources that are a context, with no recorded actions for the steps after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,8 @@ class DreamChoices:
                 f"(of {holds} it sees the newest {holds - 1}, for one is made)"
             )
         taken, steps = context, USUAL_STEPS if self.steps is None else self.steps
+        if source.kind == "demonstrator" and mode != "policy" and given is not RECORDED:
+            taken = min(context, source.pictures)
         if source.kind == "pictures":
             taken, steps = self._of_pictures(source.pictures, mode, context, steps)
         return DreamSettings(
@@ -141,7 +145,7 @@ class DreamChoices:
     def _mode(self, source: DreamSource, given: GivenActions | None) -> DreamMode:
         if self.mode is not None and self.mode not in MODES:
             raise UsageError(f"mode {self.mode[:40]!r}: expected one of {', '.join(MODES)}")
-        by_model = given is BY_MODEL or (given is None and source.kind == "pictures")
+        by_model = given is BY_MODEL or (given is None and source.kind in PICTURED)
         if self.mode is None:
             return "full" if by_model else "world"
         mode = MODES[self.mode]

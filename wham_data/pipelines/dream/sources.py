@@ -1,4 +1,4 @@
-"""The inputs of dreams: episodes of a corpus, WHAM's .npz files, or pictures.
+"""The inputs of dreams: episodes of a corpus, WHAM's .npz files, Demonstrator's folders, or pictures.
 
 Only a window of an episode is read: the context, and at most as many steps after it as the dream has.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import polars as pl
@@ -24,6 +24,8 @@ from wham_data.corpus.storage.locations import is_url
 from wham_data.files.links import input_path
 from wham_data.files.marks import model_of_file, refuse_synthetic
 from wham_data.inference.tokenizer import Tokenizer
+from wham_data.pipelines.dream.demonstrator import demonstrator_episodes, pictures_in
+from wham_data.pipelines.dream.inputs import RefusedEpisode, relative_parts, safe_name
 from wham_data.pipelines.dream.prompt_pictures import (
     decoded,
     is_picture,
@@ -41,6 +43,7 @@ from wham_data.schemas.errors import (
     IntegrityError,
     MismatchError,
     NoInputsError,
+    Reason,
     RefusedInput,
     UsageError,
 )
@@ -49,12 +52,7 @@ from wham_data.schemas.recording import Frames
 from wham_data.schemas.steps import FLOAT, TOKEN
 from wham_data.schemas.wham_tokens import ACTION_SPACE
 
-SourceKind = Literal["corpus", "wham-npz", "pictures"]
-
-LONGEST_PART: Final = 120
-TAKEN_NAMES: Final = frozenset({"frames", "overlay"})
-TAKEN_ENDINGS: Final = (".npz", ".mp4", ".gif", ".csv", ".npy", ".json")
-"""Endings of a dream's files. A dream with such a name could overwrite the files of another dream."""
+SourceKind = Literal["corpus", "wham-npz", "demonstrator", "pictures"]
 
 
 class Episode(Protocol):
@@ -101,7 +99,7 @@ class DreamSource:
     description  the inputs as the user gave them, for messages
     root         the folder of the inputs; None: single files were given
     episodes     the episodes; their names differ
-    pictures     count of pictures, if pictures are the only episode
+    pictures     count of pictures of the shortest episode, if the episodes are pictures
     corpus       the corpus; None: the inputs are files
     notes        what to say of the inputs, one line each
     """
@@ -183,8 +181,8 @@ def open_dream_source(
     """Find the inputs of a run.
 
     Args:
-        sources: one corpus; or .npz files and folders of them; or pictures or a folder of pictures,
-            which together are one episode.
+        sources: one corpus; or .npz files and folders of them; or folders of WHAM Demonstrator and
+            folders of them; or pictures or a folder of pictures, which together are one episode.
         split: use only these splits of a corpus; empty: all.
         limit: use at most this many episodes, the first by name.
         allow_synthetic: accept pictures and .npz files that are marked as made by a world model.
@@ -211,6 +209,11 @@ def open_dream_source(
             f"{description}: dream from .npz files and from pictures one after the other"
         )
     root = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
+    if not found and not given and (folders := demonstrator_episodes(paths)):
+        if not allow_synthetic:
+            _refuse_dreams([path for each in folders[:limit] for path in pictures_in(each)])
+        shortest = min(len(pictures_in(each)) or 1 for each in folders[:limit])
+        return DreamSource("demonstrator", description, root, tuple(folders[:limit]), shortest)
     if not allow_synthetic:
         _refuse_dreams([Path(each.source) for each in found[:limit]])
     if found:
@@ -234,46 +237,6 @@ def _refuse_dreams(paths: Sequence[Path]) -> None:
     """Raise RefusedInput SYNTHETIC for files that are marked as made by a world model."""
     for path in paths:
         refuse_synthetic(model_of_file(path), path.name)
-
-
-def safe_name(parts: Sequence[str]) -> str:
-    """A relative path that is safe as a file name, made from untrusted names.
-
-    Letters, digits and `-_.+=@, ()` are kept. If other characters were removed, or the name could be
-    that of another dream's files, the start of the name's hash is added.
-    """
-
-    def safe(part: str) -> str:
-        kept = "".join(c if c.isalnum() or c in "-_.+=@, ()" else "_" for c in part)
-        kept = kept.lstrip(".- ").rstrip(". ")
-        while len(kept.encode()) > LONGEST_PART:
-            kept = kept[:-1]
-        taken = kept.casefold() in TAKEN_NAMES or kept.casefold().endswith(TAKEN_ENDINGS)
-        if kept == part and not taken:
-            return kept
-        digest = hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()
-        return f"{kept}-{digest[:8]}".lstrip("-")
-
-    return "/".join(map(safe, parts))
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedEpisode:
-    """An input that was refused before it was opened."""
-
-    name: str
-    source: str
-    title: str
-    why: RefusedInput
-
-    def identity(self) -> str:
-        """Raises the refusal."""
-        raise self.why
-
-    def read(self, need: Need, tokenizer: Tokenizer, space: ActionSpace) -> Window:
-        """Raises the refusal."""
-        del need, tokenizer, space
-        raise self.why
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,8 +416,14 @@ def _npz_episodes(paths: Sequence[Path]) -> list[Episode]:
     limits = VideoLimits()
     episodes: dict[str, Episode] = {}
     found: list[tuple[Path, RefusedInput | None]] = [(r.path, None) for r in discovery.recordings]
-    for path, refusal in sorted([*found, *discovery.refused], key=lambda each: each[0]):
-        name = safe_name(_relative(path, paths))
+    absent = (Reason.NOT_DOWNLOADED, Reason.EMPTY_FILE)  # other files: no inputs of a dream
+    refused = [
+        each
+        for each in discovery.refused
+        if each[0].suffix.lower() == ".npz" or each[1].reason not in absent
+    ]
+    for path, refusal in sorted([*found, *refused], key=lambda each: each[0]):
+        name = safe_name(relative_parts(path, paths))
         if name in episodes:
             raise UsageError(
                 f"{path} and {episodes[name].source} would both be called {name}: "
@@ -466,14 +435,6 @@ def _npz_episodes(paths: Sequence[Path]) -> list[Episode]:
             else RefusedEpisode(name, str(path), path.stem, refusal)
         )
     return list(episodes.values())
-
-
-def _relative(path: Path, roots: Sequence[Path]) -> tuple[str, ...]:
-    """Where a file lies below the source that brought it, without its ending."""
-    for root in roots:
-        if path != root and path.is_relative_to(root):
-            return (*path.relative_to(root).parts[:-1], path.stem)
-    return (path.stem,)
 
 
 def _matrix(view: ShardView, rows: range, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:

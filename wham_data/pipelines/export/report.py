@@ -10,6 +10,7 @@ from wham_data.schemas.errors import NoInputsError, RefusedInput
 
 FORMATS: Final = (
     "wham-npz",
+    "demonstrator",
     "lerobot",
     "hdf5-csgo",
     "diamond",

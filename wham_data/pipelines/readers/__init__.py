@@ -24,6 +24,13 @@ from wham_data.files.npz import array_shapes
 from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS
 from wham_data.pipelines.readers.kit.gaps import apply_max_gap
 from wham_data.pipelines.readers.kit.listing import formats_in
+from wham_data.pipelines.readers.kit.not_downloaded import (
+    among_pointers,
+    better_reason,
+    pointers_among,
+    refusal_of,
+    unclaimed_refusal,
+)
 from wham_data.pipelines.readers.kit.options import configured, options_of
 from wham_data.pipelines.readers.video_log.film.dash import PLAYLIST_ENDING
 from wham_data.pipelines.readers.video_log.film.sessions import series_start
@@ -170,7 +177,10 @@ def open_recording(
     if recording.root is not None:
         follow_below(recording.root)
     synthetic = _dreamt(recording, limits)
-    opened = reader.open(recording, limits)
+    try:
+        opened = reader.open(recording, limits)
+    except RefusedInput as why:
+        raise better_reason(recording, why) from None
     apply_max_gap(opened, max_gap_ns)
     opened.masks += masks
     opened.notes = tuple(dict.fromkeys((*opened.notes, *synthetic)))
@@ -208,6 +218,7 @@ def discover(
     """
     readers = chosen_readers(format, options)
     files, refused, neighbours = _listed(sources)
+    pointers = pointers_among(files | neighbours)
     unclaimed = set(files)
     recordings: list[Recording] = []
     for reader in readers:
@@ -218,16 +229,20 @@ def discover(
                     refused[found.path] = found.why
                     unclaimed.discard(found.path)
             elif not open_to_it.isdisjoint(found.files):
-                recordings.append(found)
+                if (why := refusal_of(found, pointers)) is None:
+                    recordings.append(found)
+                else:
+                    refused[found.path] = why
                 unclaimed.difference_update(found.files, found.companions)
     pieces = pieces_of_playlists(unclaimed)
     ignored = sorted(pieces)
     for path in sorted(unclaimed - pieces):
-        refusal = _refusal(path, readers, unclaimed)
+        refusal = unclaimed_refusal(path, pointers) or _refusal(path, readers, unclaimed)
         if refusal is None:
             ignored.append(path)
         else:
             refused[path] = refusal
+    refused = {path: among_pointers(path, why, pointers) for path, why in refused.items()}
     taken = {path for recording in recordings for path in recording.files}
     needless = set(_needless(files, taken))
     roots = [path for path in map(input_path, sources) if path.is_dir()]

@@ -15,6 +15,7 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from wham_data.files.found import stand_in_of
 from wham_data.pipelines.video.bitstream import image_size
 from wham_data.pipelines.video.joined import JoinedFile
 from wham_data.pipelines.video.matroska import ROOM
@@ -81,7 +82,6 @@ _LOOKS: tuple[tuple[bytes, str], ...] = (
     (b"rar!", "a rar archive"),
     (b"\x1f\x8b", "a gzip archive"),
     (b"id3", "an mp3"),
-    (b"version https://git-lfs", "a git-lfs pointer"),
 )
 _PLAYLISTS: tuple[tuple[bytes, str], ...] = (
     (b"#extm3u", "hls"),
@@ -119,6 +119,7 @@ def refuse_by_content(head: bytes) -> None:
     """
     if not head:
         raise RefusedInput(Reason.EMPTY_FILE, "empty file")
+    stand_in = stand_in_of(head)
     text = head[:4096].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for start, kind in _PLAYLISTS:
         if text.startswith(start):
@@ -127,7 +128,10 @@ def refuse_by_content(head: bytes) -> None:
         raise RefusedInput(Reason.FORMAT_NOT_ALLOWED, "format not allowed: playlist (dash)")
     for start, kind in _LOOKS:
         if text.startswith(start):
-            raise RefusedInput(Reason.NOT_A_VIDEO, f"not a video (looks like {kind})")
+            more = f": {stand_in}" if stand_in else ""
+            raise RefusedInput(Reason.NOT_A_VIDEO, f"not a video (looks like {kind}){more}")
+    if stand_in is not None:
+        raise RefusedInput(Reason.NOT_DOWNLOADED, stand_in)
     if head[:4] == b"\0\0\0\1" or head[:3] == b"\0\0\1":
         message = "format not allowed: a bare stream without a container has no timestamps"
         raise RefusedInput(Reason.FORMAT_NOT_ALLOWED, message)
