@@ -173,6 +173,14 @@ def ingest(
     split_seed: Annotated[
         int, typer.Option(rich_help_panel=OUTPUT, help="Seed for assigning splits.")
     ] = 0,
+    split_by: Annotated[
+        Literal["player", "match", "recording", "time"],
+        typer.Option(
+            rich_help_panel=OUTPUT,
+            help="What stays in one split: all of a player and of a match, all of a match, or each "
+            "recording. time: divide each recording into a block for each split, with gaps between.",
+        ),
+    ] = "player",
     tie_to: Annotated[
         Literal["train", "val", "test"] | None,
         typer.Option(
@@ -248,6 +256,7 @@ def ingest(
         max_gap_ns=round(max_gap * SECOND_NS),
         split=parse_split(split),
         split_seed=split_seed,
+        split_by=split_by,
         limits=VideoLimits(
             max_pixels=max_pixels,
             max_hours=max_hours,

@@ -36,6 +36,7 @@ from wham_data.corpus.quarantine import Quarantine, refused_so_far
 from wham_data.corpus.runs import record_run
 from wham_data.corpus.shard_view import ShardView, steps_from
 from wham_data.corpus.shards import RowRange, ShardFile, write_shard_to
+from wham_data.corpus.splits import split_by_of
 from wham_data.corpus.storage.contract import Leased, Storage, publish_again
 from wham_data.corpus.storage.locations import open_storage
 from wham_data.corpus.tombstones import Forgotten
@@ -472,7 +473,8 @@ class Corpus:
             self._see(snapshot)
             # Read again in each attempt, so that a player forgotten meanwhile does not get in.
             forgotten = Forgotten() if allow_forgotten else Forgotten.read(self.storage)
-            decided = decide(rows, self._known(), tie_to, forgotten, keep_splits=keep_splits)
+            known, by = self._known(), split_by_of(self.info)
+            decided = decide(rows, known, tie_to, forgotten, by, keep_splits=keep_splits)
             if not decided.rows:
                 return None
             return Change(episodes_table(decided.rows, datetime.now(UTC)))

@@ -118,7 +118,7 @@ class DryRun:
     steps            count of steps they would give
     estimated_bytes  estimated size of the shards
     refused          path -> reason, for inputs that would go to quarantine
-    notes            path -> notes for the user
+    notes            path -> notes for the user; "splits": which splits would stay empty
     """
 
     found: int

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from wham_data.corpus import Corpus
+from wham_data.corpus.splits import split_by_of
 from wham_data.pipelines.ingest.decoder_process import DecodeLimits
 from wham_data.pipelines.ingest.job import run_ingest
 from wham_data.pipelines.ingest.report import IngestReport
@@ -93,6 +94,7 @@ def settings_of(info: CorpusInfo, tokenizer: str | None = None) -> IngestSetting
         max_gap_ns=int(stored["max_gap_ns"]),
         split=(train, val, test),
         split_seed=int(stored["split_seed"]),
+        split_by=split_by_of(info),
         limits=VideoLimits(min_decoded=float(stored["min_decoded"])),
         options=tuple(
             sorted(

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from wham_data.corpus.splits import SPLIT_BY, SplitBy
 from wham_data.pipelines.ingest.decoder_process import DecodeLimits
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import ActionSpace, load_space
@@ -32,6 +33,8 @@ class IngestSettings:
     max_gap_ns   longest time without a new frame, or without a log row, inside one episode
     split        shares of train, val and test
     split_seed   seed for assigning splits
+    split_by     what stays in one split: all of a player and of a match, of a match, or each recording;
+                 "time": each recording is divided itself, see `time_blocks.py`
     limits       limits on a video, and the share of its frames that must decode
     decoding     limits on time and memory for one recording
     options      options of readers as (name, value), as written by the user
@@ -50,6 +53,7 @@ class IngestSettings:
     max_gap_ns: int = SECOND_NS
     split: tuple[float, float, float] = (90, 5, 5)
     split_seed: int = 0
+    split_by: SplitBy = "player"
     limits: VideoLimits = field(default_factory=VideoLimits)
     decoding: DecodeLimits = field(default_factory=DecodeLimits)
     options: tuple[tuple[str, str], ...] = ()
@@ -65,6 +69,8 @@ class IngestSettings:
             raise UsageError(f"share of decoded frames {self.limits.min_decoded}: expected 0 to 1")
         if len(self.split) != 3 or min(self.split) < 0 or sum(self.split) <= 0:
             raise UsageError(f"split {self.split}: expected three shares, train, val and test")
+        if self.split_by not in SPLIT_BY:
+            raise UsageError(f"split by {self.split_by!r}: expected {', '.join(SPLIT_BY)}")
         if self.mapping is not None and self.space != self.mapping.target:
             raise UsageError(
                 f"the mapping converts to {self.mapping.target.name}, not to {self.actions}"
