@@ -39,7 +39,7 @@ from wham_data.pipelines.ingest.report import DryRun, IngestReport
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.conversion import load_conversion
 from wham_data.schemas.corpus_info import FrameFormat
-from wham_data.schemas.errors import UsageError, printable
+from wham_data.schemas.errors import RefusedInput, UsageError, printable
 from wham_data.schemas.mask import parse_masks
 from wham_data.schemas.player_key import read_player_key
 from wham_data.schemas.recording import AxisRule, Fit
@@ -88,7 +88,10 @@ def ingest(
     ] = "auto",
     actions: Annotated[
         str | None,
-        typer.Option(help="Action space of the corpus. Default: that of the recordings."),
+        typer.Option(
+            help="Action space of the corpus. none: steps without actions, from videos with or "
+            "without a log. Default: that of the recordings."
+        ),
     ] = None,
     mapping: Mapping = None,
     tokenizer: Annotated[
@@ -290,7 +293,7 @@ def ingest(
     if dry_run:
         plan = plan_only(sources, out, settings, choices)
         emit_dry_run(plan, as_json=json)
-        raise typer.Exit(plan.exit_code)
+        raise typer.Exit(_strictly(plan.exit_code, strict=strict))
     runner = make_runner(workers, ray_address)
     with (
         resumable("what was done is kept"),
@@ -298,8 +301,11 @@ def ingest(
     ):
         report = job.run_ingest(sources, out, settings, runner, choices, device=device, watch=watch)
     emit(asdict(report), summary(report), as_json=json)
-    code = report.exit_code
-    raise typer.Exit(1 if strict and code == 3 else code)
+    raise typer.Exit(_strictly(report.exit_code, strict=strict))
+
+
+def _strictly(code: int, *, strict: bool) -> int:
+    return 1 if strict and code == RefusedInput.exit_code else code
 
 
 ingest.__doc__ = f"{ingest.__doc__}\n\n{EXAMPLES}"

@@ -262,6 +262,11 @@ class SplitPlan:
         return sum(1 for _ in self._live())
 
     @property
+    def n_recordings(self) -> int:
+        """Recordings of the run that are not refused."""
+        return len(self._names) - sum(1 for name in self._group_of if not self._is_left(name))
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """The splits that were asked for and get no recording."""
         if self._sure.issuperset(self._asked):
@@ -311,6 +316,9 @@ class SplitPlan:
             for name in recordings
             if name not in self._group_of or self._group_of[name] in stays
         }
+
+    def _is_left(self, recording: str) -> bool:
+        return recording in self._groups[self._group_of[recording]].left
 
     def _live(self) -> Iterator[str]:
         return (name for name in self._order if self._groups[name].left)

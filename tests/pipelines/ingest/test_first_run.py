@@ -52,7 +52,7 @@ def test_each_file_is_told_with_its_reason(cli: Run, unreadable: Path, tmp_path:
     assert {name: line.rpartition("[")[2][:-1] for name, line in told.items()} == REASONS
     assert "found 4 = ingested 0 + already there 0 + duplicates 0 + quarantined 4" in run.stdout
     assert "no corpus begun" in run.stdout
-    assert "--actions" not in run.stderr + run.stdout
+    assert "no action space" not in run.stderr + run.stdout
 
 
 def test_as_json_too(cli: Run, unreadable: Path, tmp_path: Path) -> None:

@@ -118,7 +118,8 @@ class NoneRead:
             others = f" ({len(self.refused)} other inputs are refused)" if self.refused else ""
             raise NoInputsError(
                 f"{self.without_log} recordings were opened and none has a log of actions{others}, so "
-                "there is no action space to take. Say which with --actions"
+                "there is no action space to take. --actions none makes steps without actions; "
+                "--actions NAME makes a corpus with that space, in which theirs are unknown"
             )
 
 

@@ -378,7 +378,7 @@ class _Run:
     def _say_empty(self) -> str | None:
         """Say which splits will have no episode."""
         line = empty_splits(self.splits, self.settings)
-        if line is not None and line != self.said_empty:
+        if line is not None:
             self.watch.message(line, warning=True)
         return line
 
@@ -391,7 +391,7 @@ class _Run:
     def report(self, seconds: float) -> IngestReport:
         """The report of the run; its counts add up as in `IngestReport`."""
         plan, corpus = self.plan, self.corpus
-        if self.committed:
+        if self.committed and self.said_empty is None:
             self._say_empty()
         if plan.in_quarantine:
             self.reasons["refused by an earlier run"] += len(plan.in_quarantine)

@@ -137,6 +137,7 @@ class DryRun:
 
     @property
     def exit_code(self) -> int:
-        """0; 6 where nothing can be ingested and nothing is there."""
-        there = self.recordings or self.already_there or self.forgotten
-        return 0 if there else NoInputsError.exit_code
+        """That of the real run, as far as it can be predicted: see `IngestReport.exit_code`."""
+        if not (self.recordings or self.already_there or self.forgotten):
+            return NoInputsError.exit_code
+        return RefusedInput.exit_code if self.refused or self.in_quarantine else 0

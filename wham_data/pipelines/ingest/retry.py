@@ -17,6 +17,7 @@ from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.run.progress import ProgressListener
 from wham_data.pipelines.run.runner import Runner
 from wham_data.pipelines.video import VideoLimits
+from wham_data.schemas.actions import NO_ACTIONS
 from wham_data.schemas.corpus_info import CorpusInfo, parse_json
 from wham_data.schemas.errors import NoInputsError
 from wham_data.schemas.manifest import UNSETTLED
@@ -88,6 +89,7 @@ def settings_of(info: CorpusInfo, tokenizer: str | None = None) -> IngestSetting
         rate=None if info.rate == "native" else Fraction(info.rate),
         size=info.size,
         fit=info.fit,
+        actions=NO_ACTIONS if info.action_space.name == NO_ACTIONS else None,
         tokenizer=tokenizer,
         frames=info.frames,
         axis_rule=stored["axis_rule"],  # type: ignore[arg-type]  # checked by CorpusInfo.diff

@@ -49,13 +49,17 @@ def placed_in(corpus: Corpus) -> Iterator[Placed]:
 
 
 def empty_splits(splits: SplitPlan, settings: IngestSettings) -> str | None:
-    """What to say if a split that was asked for gets no recording; None: each gets one."""
+    """What to say if a split that was asked for gets no recording.
+
+    None: each gets one, or the run has a single recording, of which nobody expects it.
+    """
     missing = splits.missing
-    if not missing or settings.split_by == "time":
+    if not missing or settings.split_by == "time" or splits.n_recordings < 2:
         return None
+    count = "a single group" if splits.n_groups == 1 else f"{splits.n_groups} groups"
     return (
         f"no episode will be in {' or '.join(missing)}: {GROUPS[settings.split_by]}, and the new "
-        f"recordings form {splits.n_groups} such groups. {HELP[settings.split_by]}"
+        f"recordings form {count}. {HELP[settings.split_by]}"
     )
 
 

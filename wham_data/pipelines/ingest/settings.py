@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Final
 
 from wham_data.corpus.splits import SPLIT_BY, SplitBy
 from wham_data.pipelines.ingest.decoder_process import DecodeLimits
 from wham_data.pipelines.video import VideoLimits
-from wham_data.schemas.actions import ActionSpace, load_space
+from wham_data.schemas.actions import NO_ACTIONS, ActionSpace, load_space
 from wham_data.schemas.clock import SECOND_NS, TEN_HZ
 from wham_data.schemas.conversion import Conversion
 from wham_data.schemas.corpus_info import FrameFormat
@@ -17,6 +18,8 @@ from wham_data.schemas.errors import UsageError
 from wham_data.schemas.mask import Mask
 from wham_data.schemas.player_key import PlayerKey
 from wham_data.schemas.recording import AxisRule, Fit
+
+WITHOUT_LOG_READER: Final = "video-alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,8 @@ class IngestSettings:
     rate         steps per second; None: every source frame is a step
     size         (width, height) of a stored picture in pixels
     fit          how a picture with another aspect ratio is changed to that size
-    actions      name of the corpus' action space; None: that of the recordings
+    actions      name of the corpus' action space; "none": no action is known, and no log is needed or
+                 used; None: that of the recordings
     tokenizer    name or path of the tokenizer; None: no tokens
     frames       whether to store the picture of each step too, and in which format
     axis_rule    how the values of a stick within a step are combined into one
@@ -82,6 +86,15 @@ class IngestSettings:
         if self.actions is not None:
             return load_space(self.actions)
         return None if self.mapping is None else self.mapping.target
+
+    def options_of_search(self, reader: str) -> dict[str, str]:
+        """The options with which recordings are looked for: without actions, videos need no log.
+
+        Args:
+            reader: "auto", or the name of the only reader.
+        """
+        takes_all = self.actions == NO_ACTIONS and reader in ("auto", WITHOUT_LOG_READER)
+        return {**({"without_log": "take"} if takes_all else {}), **dict(self.options)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,7 @@ from wham_data.schemas.steps import EpisodeSteps
 BATCH_FRAMES = 32
 SLOW_SOURCE_SLACK = 0.05
 HOUR_NS = 3600 * SECOND_NS
+LOG_NOT_USED = "its log is not used (--actions none): no action is known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +125,10 @@ def _ingest_open(
     between = {"between_splits": account.used - used} if account.used > used else {}
     shown = not source.pictureless
     cut = [] if log is None else log.cut_notes([plan.edges_ns for plan in plans])
+    unused = () if source.actions is None or log is not None else (LOG_NOT_USED,)
     notes = (
         *source.notes,
+        *unused,
         *not_kept(source, corpus.info),
         *cut,
         *undivided(blocks, settings.split),
