@@ -153,3 +153,9 @@ def test_blocks_that_are_not_run_say_why() -> None:
 
     assert all(len(reason) > 8 for reason in reasons)
     assert "<!-- not run -->" not in "".join(page.read_text() for page in PAGES)
+
+
+def test_no_page_or_message_installs_the_package_from_a_registry_that_does_not_have_it() -> None:
+    files = [*PAGES, *ROOT.glob("docs/*.md"), *ROOT.glob("wham_data/**/*.py")]
+
+    assert [path.name for path in files if "wham-data[" in path.read_text()] == []

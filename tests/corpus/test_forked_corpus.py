@@ -102,19 +102,6 @@ def test_a_frame_is_refused_in_one_line_that_says_what_to_do(corpus: Corpus, way
     assert "\n" not in str(raised.value)
 
 
-def test_a_query_made_before_the_fork_is_refused_when_it_runs(corpus: Corpus) -> None:
-    query = corpus.scan()
-
-    def collected() -> str:
-        try:
-            query.collect()
-        except Exception as error:
-            return str(error)
-        return "no error"
-
-    assert "spawn" in in_fork(collected)
-
-
 FORK = """
 import os, sys
 import deltalake, polars, wham_data

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wham_data.corpus.splits import Conflict, Placed, SplitIndex, Ties, assign_splits
+from wham_data.corpus.splits import (
+    Conflict,
+    Placed,
+    SplitIndex,
+    SplitPlan,
+    Ties,
+    assign_splits,
+    tied_by,
+)
 from wham_data.schemas.errors import UsageError
 
 FEW = st.sampled_from([None, "1", "2", "3", "4", "5", "6"])
@@ -84,6 +92,91 @@ def test_appending_never_moves_what_is_placed_and_never_ties_two_splits(
             for name in known[recording].names:
                 sides.setdefault(name, set()).add(split)
     assert all(len(found) == 1 for found in sides.values())
+
+
+SHARES = st.sampled_from([(90, 5, 5), (1, 1, 1), (90, 10, 0), (5, 90, 5), (0, 1, 1), (1, 0, 0)])
+
+
+@given(RECORDINGS, SHARES, st.integers(0, 5), st.sets(st.integers(0, 13)))
+@settings(max_examples=300)
+def test_every_split_asked_for_gets_a_group_where_there_are_enough(
+    recordings: list[Ties], shares: tuple[int, ...], seed: int, bad: set[int]
+) -> None:
+    refused = {each.recording for at, each in enumerate(recordings) if at in bad}
+    splits = assign_splits(recordings, [], shares, seed, refused=refused)
+    groups = {frozenset(each) for each in groups_slowly(recordings).values()}
+    taken = [each for each in groups if not each <= refused]
+    asked = [s for s, share in zip(("train", "val", "test"), shares, strict=True) if share]
+    there = {splits[each] for group in taken for each in group - refused}
+
+    assert there == set(asked[: len(taken)])  # train before val, val before test
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("count", [3, 5, 10])
+def test_a_corpus_that_grows_one_by_one_has_every_split_from_the_third_group_on(
+    count: int, seed: int
+) -> None:
+    placed: list[Placed] = []
+    for number in range(count):
+        new = Ties(f"{number * 7919 % 10007:05d}")
+        split = assign_splits([new], placed, (90, 5, 5), seed)[new.recording]
+        placed.append(Placed(new, str(split)))
+
+    assert {each.split for each in placed} == {"train", "val", "test"}
+
+
+def test_an_empty_split_takes_the_smallest_group_and_leaves_the_largest_in_train() -> None:
+    recordings = [Ties(f"{name}{i}", player=name) for name in "abc" for i in range(3)]
+    recordings += [Ties(f"x{i}", player="x") for i in range(50)]
+    for seed in range(10):
+        splits = assign_splits(recordings, [], (98, 1, 1), seed)
+        assert [splits[f"x{i}"] for i in range(50)] == ["train"] * 50
+        assert set(splits.values()) == {"train", "val", "test"}
+
+
+@given(RECORDINGS, RECORDINGS, SHARES, st.data())
+@settings(max_examples=400)
+def test_the_order_in_which_recordings_are_taken_or_refused_does_not_matter(
+    old: list[Ties], new: list[Ties], shares: tuple[int, ...], data: st.DataObject
+) -> None:
+    """Whatever is final is committed at any moment; the run may be killed and started again."""
+    first = assign_splits(old, [], shares)
+    placed = [Placed(each, str(first[each.recording])) for each in old]
+    inputs = [each for each in new if each.recording not in first]
+    refused = {each.recording for each in inputs if data.draw(st.booleans())}
+    undisturbed = assign_splits(inputs, placed, shares, refused=refused)
+
+    plan, committed, finished = SplitPlan(inputs, placed, shares), dict[str, str](), set[str]()
+    for each in data.draw(st.permutations(inputs)):
+        name = each.recording
+        if isinstance(plan.splits()[name], Conflict):
+            continue
+        finished.add(name)
+        plan.refuse(name) if name in refused else plan.take(name)
+        waiting = finished - refused
+        for done in sorted(plan.final(waiting)):
+            split = committed.setdefault(done, str(plan.splits()[done]))
+            assert split == undisturbed[done]
+        if data.draw(st.booleans()):
+            there = [Placed(t, committed[t.recording]) for t in inputs if t.recording in committed]
+            again = assign_splits(inputs, placed + there, shares, refused=refused)
+            assert {k: s for k, s in again.items() if k not in refused} == {
+                k: s for k, s in undisturbed.items() if k not in refused
+            }
+
+
+TIED = {
+    "player": ("m", "ann"),
+    "match": ("m", None),
+    "recording": (None, None),
+    "time": (None, None),
+}
+
+
+@pytest.mark.parametrize(("by", "ties"), TIED.items())
+def test_what_ties_recordings_can_be_chosen(by: str, ties: tuple[str | None, str | None]) -> None:
+    assert tied_by(by, "a", "m", "ann") == Ties("a", *ties)
 
 
 def test_a_recording_that_would_tie_two_splits_is_set_aside_unless_told_where_to() -> None:

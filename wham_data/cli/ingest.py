@@ -39,7 +39,7 @@ from wham_data.pipelines.ingest.report import DryRun, IngestReport
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.conversion import load_conversion
 from wham_data.schemas.corpus_info import FrameFormat
-from wham_data.schemas.errors import UsageError, printable
+from wham_data.schemas.errors import RefusedInput, UsageError, printable
 from wham_data.schemas.mask import parse_masks
 from wham_data.schemas.paths import expanded
 from wham_data.schemas.player_key import read_player_key
@@ -89,7 +89,10 @@ def ingest(
     ] = "auto",
     actions: Annotated[
         str | None,
-        typer.Option(help="Action space of the corpus. Default: that of the recordings."),
+        typer.Option(
+            help="Action space of the corpus. none: steps without actions, from videos with or "
+            "without a log. Default: that of the recordings."
+        ),
     ] = None,
     mapping: Mapping = None,
     tokenizer: Annotated[
@@ -174,6 +177,14 @@ def ingest(
     split_seed: Annotated[
         int, typer.Option(rich_help_panel=OUTPUT, help="Seed for assigning splits.")
     ] = 0,
+    split_by: Annotated[
+        Literal["player", "match", "recording", "time"],
+        typer.Option(
+            rich_help_panel=OUTPUT,
+            help="What stays in one split: all of a player and of a match, all of a match, or each "
+            "recording. time: divide each recording into a block for each split, with gaps between.",
+        ),
+    ] = "player",
     tie_to: Annotated[
         Literal["train", "val", "test"] | None,
         typer.Option(
@@ -249,6 +260,7 @@ def ingest(
         max_gap_ns=round(max_gap * SECOND_NS),
         split=parse_split(split),
         split_seed=split_seed,
+        split_by=split_by,
         limits=VideoLimits(
             max_pixels=max_pixels,
             max_hours=max_hours,
@@ -282,7 +294,7 @@ def ingest(
     if dry_run:
         plan = plan_only(sources, out, settings, choices)
         emit_dry_run(plan, as_json=json)
-        raise typer.Exit(plan.exit_code)
+        raise typer.Exit(_strictly(plan.exit_code, strict=strict))
     runner = make_runner(workers, ray_address)
     with (
         resumable("what was done is kept"),
@@ -290,8 +302,11 @@ def ingest(
     ):
         report = job.run_ingest(sources, out, settings, runner, choices, device=device, watch=watch)
     emit(asdict(report), summary(report), as_json=json)
-    code = report.exit_code
-    raise typer.Exit(1 if strict and code == 3 else code)
+    raise typer.Exit(_strictly(report.exit_code, strict=strict))
+
+
+def _strictly(code: int, *, strict: bool) -> int:
+    return 1 if strict and code == RefusedInput.exit_code else code
 
 
 ingest.__doc__ = f"{ingest.__doc__}\n\n{EXAMPLES}"

@@ -16,24 +16,23 @@ from wham_data.cli import progress
 from wham_data.cli.console import emit
 from wham_data.cli.ingest import make_runner, summary
 from wham_data.cli.options import Json, Quiet, Workers
+from wham_data.versions import install_command
 
 NEEDED = (
     *("av", "deltalake", "numpy", "pillow", "polars", "pyarrow", "ray", "rich", "safetensors"),
     *("torch", "typer"),
 )
 OPTIONAL = {
-    package: f"pip install 'wham-data[{extra}]'"
-    for package, extra in {
-        "flash-attn": "flash",
-        "lmdb": "lmdb",
-        "vizdoom": "vizdoom",
-        "procgen-mirror": "procgen",
-        "ale-py": "ale",
-        "stable-retro": "retro",
-        "dmlab2d": "dmlab2d",
-        "miniworld": "miniworld",
-    }.items()
+    "flash-attn": "flash",
+    "lmdb": "lmdb",
+    "vizdoom": "vizdoom",
+    "procgen-mirror": "procgen",
+    "ale-py": "ale",
+    "stable-retro": "retro",
+    "dmlab2d": "dmlab2d",
+    "miniworld": "miniworld",
 }
+"""The extra that installs each package."""
 
 
 def demo(
@@ -114,7 +113,7 @@ def doctor(
         f"{found['disk_free_gb']} GB free here",
         *(f"  {name:<14} {what or 'MISSING'}" for name, what in found["packages"].items()),
         *(
-            f"  {name:<14} {what or f'not installed (optional): {OPTIONAL[name]}'}"
+            f"  {name:<14} {what or f'not installed (optional): {install_command(OPTIONAL[name])}'}"
             for name, what in found["optional"].items()
         ),
         f"  decoders     {', '.join(name if has else f'{name} MISSING' for name, has in found['decoders'].items())}",

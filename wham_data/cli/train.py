@@ -127,6 +127,8 @@ def tokenizer(
                 say(f"unpacked {done} pictures")
 
         frames = unpack_frames(opened, Path(folder), unpacking)
+        if frames.note is not None:
+            say(frames.note)
         report = train_tokenizer(
             frames, out, settings, tell, resume=resume, device=str(choose_device(device))
         )
@@ -238,7 +240,7 @@ def world_model(
     if (minutes is None) == (steps is None):
         raise UsageError("training length: give either --minutes or --steps")
     from wham_data.corpus import Corpus
-    from wham_data.feed import WindowDataset
+    from wham_data.feed.held_out import training_windows
     from wham_data.feed.interleave import Interleaving
     from wham_data.inference.device import choose_device
     from wham_data.inference.gpt.spec import GPTSpec
@@ -281,9 +283,12 @@ def world_model(
                 f"held-out: image {row['image_loss']:.4f}  action {row['action_loss']:.4f}"
             )
 
+    windows, held_out, note = training_windows(opened, window)
+    if note is not None:
+        say(note)
     report = train_world_model(
-        WindowDataset(opened, window, interleave=True).windows,
-        WindowDataset(opened, window, split="val", interleave=True).windows,
+        windows,
+        held_out,
         ref,
         out,
         settings,

@@ -10,7 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wham_data.corpus.shards import ShardFile
-from wham_data.corpus.splits import TIES, Conflict, Placed, SplitIndex, Ties, tie_name
+from wham_data.corpus.splits import (
+    TIES,
+    Conflict,
+    Placed,
+    SplitBy,
+    SplitIndex,
+    Ties,
+    tie_name,
+    tied_by,
+)
 from wham_data.corpus.tombstones import Forgotten
 from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.errors import Reason, UsageError
@@ -115,6 +124,7 @@ def decide(
     known: Ledger,
     tie_to: str | None,
     forgotten: Forgotten,
+    split_by: SplitBy = "player",
     *,
     keep_splits: bool = False,
 ) -> Decision:
@@ -125,6 +135,7 @@ def decide(
         known: what the corpus holds now.
         tie_to: see `Corpus.commit`.
         forgotten: the players, matches and recordings that must stay out.
+        split_by: what ties recordings in this corpus.
         keep_splits: never change the split of a row, even if it ties two splits together.
     """
     splits = SplitIndex(base=known.splits)
@@ -136,14 +147,14 @@ def decide(
     for row in rows:
         if row.recording in already:
             continue
-        ties = Ties(row.recording, row.match, row.player)
-        if forgotten.blocks(ties):
+        if forgotten.blocks(Ties(row.recording, row.match, row.player)):
             left_out.add(row.recording)
             continue
-        if row.recording not in placed:
-            placed[row.recording] = (
-                row.split if keep_splits else splits.place(ties, row.split, tie_to)
-            )
+        ties = tied_by(split_by, row.recording, row.match, row.player)
+        if keep_splits or not ties.names:
+            placed[row.recording] = row.split
+        elif row.recording not in placed:
+            placed[row.recording] = splits.place(ties, row.split, tie_to)
         split = placed[row.recording]
         if isinstance(split, Conflict):
             continue

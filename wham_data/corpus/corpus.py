@@ -38,6 +38,7 @@ from wham_data.corpus.quarantine import Quarantine, refused_so_far
 from wham_data.corpus.runs import problems_of_runs, record_run
 from wham_data.corpus.shard_view import ShardView
 from wham_data.corpus.shards import RowRange, ShardFile, write_shard_to
+from wham_data.corpus.splits import split_by_of
 from wham_data.corpus.storage.contract import Leased, Storage, all_there, publish_again
 from wham_data.corpus.storage.locations import open_storage
 from wham_data.corpus.tombstones import Forgotten
@@ -257,8 +258,7 @@ class Corpus:
         Args:
             rows: episodes whose shards are written.
             quarantined: refused inputs.
-            tie_to: the split of recordings that would tie two splits together; None: they are
-                refused.
+            tie_to: the split of recordings that would tie two splits together; None: refuse them.
             allow_forgotten: also add what was forgotten; otherwise it is left out.
 
         Raises:
@@ -294,9 +294,8 @@ class Corpus:
 
         Args:
             operation: name of the transaction in the manifest's history.
-            amended: takes the rows of each data file of the manifest, and returns for each the same
-                object or a changed table. It is called again whenever another process commits
-                first. The shards that the new rows name must be written.
+            amended: takes the rows of each data file, and returns for each the same object or a changed
+                table. Called again if another process commits first. New shards must be written.
 
         Raises:
             UsageError: a shard is not written, or the corpus was opened at a version.
@@ -481,7 +480,8 @@ class Corpus:
             self._see(snapshot)
             # Read again in each attempt, so that a player forgotten meanwhile does not get in.
             forgotten = Forgotten() if allow_forgotten else Forgotten.read(self.storage)
-            decided = decide(rows, self._known(), tie_to, forgotten, keep_splits=keep_splits)
+            known, by = self._known(), split_by_of(self.info)
+            decided = decide(rows, known, tie_to, forgotten, by, keep_splits=keep_splits)
             if not decided.rows:
                 return None
             return Change(episodes_table(decided.rows, datetime.now(UTC)))

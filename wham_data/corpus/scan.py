@@ -56,9 +56,6 @@ def scan_with(
         n_rows: int | None,
         batch_size: int | None,  # noqa: ARG001  a batch is always a row group: one page holds it
     ) -> Iterator[pl.DataFrame]:
-        check_polars(
-            "Corpus.scan"
-        )  # the query may run in a process forked from the one that made it
         columns = list(schema) if with_columns is None else with_columns
         rows = manifest
         if predicate is not None:

@@ -2,22 +2,39 @@
 
 Recordings that share a match or a player are tied. Tied recordings, also through others in between,
 form a group, and a group goes to one split. If a group has episodes in the corpus, it goes to their
-split; otherwise a seeded hash of the group chooses. So adding recordings never moves old episodes.
+split; otherwise a seeded hash of the group draws one. So adding recordings never moves old episodes,
+and what a group draws does not depend on the other groups.
+
+Few groups may leave a split empty that was asked for. It then gets a new group of another split: the
+smallest that is not the only one there, in order of the same hash. If there are fewer groups than
+splits, train comes before val, and val before test.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Final, Literal, get_args
 
-from wham_data.schemas.errors import UsageError
+from wham_data.schemas.corpus_info import CorpusInfo
+from wham_data.schemas.errors import IntegrityError, UsageError
 from wham_data.schemas.manifest import SPLITS
 
 Tie = Literal["match", "player"]
 TIES: Final[tuple[Tie, ...]] = get_args(Tie)
+SplitBy = Literal["player", "match", "recording", "time"]
+SPLIT_BY: Final[Mapping[SplitBy, tuple[Tie, ...]]] = {
+    "player": TIES,
+    "match": ("match",),
+    "recording": (),
+    "time": (),
+}
+"""What ties recordings. With "time" each recording is divided itself: see `pipelines/time_blocks.py`."""
+SPLIT_BY_SETTING: Final = "split_by"
+"""Name of the setting of a corpus that says it; absent for "player"."""
 DRAWS: Final = 1 << 64
 NOWHERE: Final[frozenset[str]] = frozenset()
 
@@ -112,12 +129,34 @@ class SplitIndex:
         return touched.pop() if touched else split
 
 
+def tied_by(by: SplitBy, recording: str, match: str | None, player: str | None) -> Ties:
+    """What ties a recording to others in a corpus whose splits are made by `by`."""
+    ties = SPLIT_BY[by]
+    return Ties(recording, match if "match" in ties else None, player if "player" in ties else None)
+
+
+def split_by_of(info: CorpusInfo) -> SplitBy:
+    """What ties recordings in a corpus.
+
+    Raises:
+        IntegrityError: the corpus was made by a release that knows more ways.
+    """
+    by = info.settings.get(SPLIT_BY_SETTING, "player")
+    if by not in SPLIT_BY:
+        raise IntegrityError(
+            f"corpus.json: {SPLIT_BY_SETTING} {str(by)[:40]!r} is none of {', '.join(SPLIT_BY)}: "
+            "it needs a newer release"
+        )
+    return by  # type: ignore[return-value]  # checked above
+
+
 def assign_splits(
     recordings: Sequence[Ties],
     placed: Iterable[Placed],
     fractions: Sequence[float] = (90, 5, 5),
     seed: int = 0,
     tie_to: str | None = None,
+    refused: Collection[str] = (),
 ) -> dict[str, str | Conflict]:
     """The split of every recording. The order of the recordings does not matter.
 
@@ -129,6 +168,7 @@ def assign_splits(
         seed: seed for assigning splits.
         tie_to: the split of recordings that would tie several splits together; None: they get a
             Conflict.
+        refused: recordings that will not be in the corpus: they fill no split.
 
     Returns:
         recording -> split, or the conflict because of which the recording must be left out.
@@ -136,32 +176,169 @@ def assign_splits(
     Raises:
         UsageError: `fractions` are not three shares with a sum above 0.
     """
-    shares = _shares(fractions)
-    groups = _Groups()
-    answer: dict[str, str | Conflict] = {}
-    for old in placed:
-        groups.join(old.ties.names, old.split)
-        answer[old.ties.recording] = old.split
-    new = sorted({each.recording: each for each in recordings}.values(), key=lambda r: r.recording)
-    members: dict[str, Ties] = {}
-    for each in new:
-        if each.recording in answer:
-            continue
-        touched = groups.splits(each.names)
-        if len(touched) > 1:
-            answer[each.recording] = tie_to or Conflict(tuple(sorted(touched)))
-        else:
-            groups.join(each.names)
-            members[each.recording] = each
-    smallest_of: dict[str, str] = {}
-    for each in members.values():
-        fixed = groups.splits(each.names)
-        # The smallest hash of a group decides: members are sorted, so it is the first one here.
-        group = groups.root(each.names[0]) if each.names else each.recording
-        smallest = smallest_of.setdefault(group, each.recording)
-        answer[each.recording] = fixed.pop() if fixed else _draw(smallest, shares, seed)
-    names = {each.recording for each in recordings}
-    return {recording: split for recording, split in answer.items() if recording in names}
+    plan = SplitPlan(recordings, placed, fractions, seed, tie_to)
+    for each in refused:
+        plan.refuse(each)
+    return plan.splits()
+
+
+@dataclass(slots=True)
+class _Group:
+    """New recordings that are tied to each other and to none of the corpus.
+
+    drawn  the split that its hash draws
+    left   recordings that are not refused
+    taken  whether one of them is sure to get into the corpus
+    """
+
+    drawn: str
+    left: set[str]
+    taken: bool = False
+
+
+class SplitPlan:
+    """The splits of a run's recordings, and which of them are final while some may still be refused.
+
+    Which recordings are refused turns out one by one, in any order. The final splits do not depend
+    on that order: see `is_final`.
+    """
+
+    def __init__(
+        self,
+        recordings: Sequence[Ties],
+        placed: Iterable[Placed],
+        fractions: Sequence[float] = (90, 5, 5),
+        seed: int = 0,
+        tie_to: str | None = None,
+    ) -> None:
+        """Draw a split for each group. The arguments are those of `assign_splits`."""
+        shares = _shares(fractions)
+        self._asked = [split for split, share in zip(SPLITS, shares, strict=True) if share]
+        self._largest = max(zip(shares, SPLITS, strict=True), key=lambda pair: pair[0])[1]
+        ties = _Groups()
+        self._fixed: dict[str, str | Conflict] = {}
+        for old in placed:
+            ties.join(old.ties.names, old.split)
+            self._fixed[old.ties.recording] = old.split
+        self._there = {split for split in self._fixed.values() if isinstance(split, str)}
+        self._sure = set(self._there)
+        self._names = {each.recording for each in recordings}
+        members = self._tie_new(ties, recordings, tie_to)
+        self._groups: dict[str, _Group] = {}
+        self._group_of: dict[str, str] = {}
+        smallest_of: dict[str, str] = {}
+        for each in members:
+            if found := ties.splits(each.names):
+                self._fixed[each.recording] = found.pop()
+                continue
+            # The smallest hash of a group decides: members are sorted, so it is the first one here.
+            root = ties.root(each.names[0]) if each.names else each.recording
+            first = smallest_of.setdefault(root, each.recording)
+            group = self._groups.setdefault(first, _Group(_draw(first, shares, seed), set()))
+            group.left.add(each.recording)
+            self._group_of[each.recording] = first
+        self._order = sorted(
+            self._groups, key=lambda name: (len(self._groups[name].left), _digest(name, seed))
+        )
+
+    def _tie_new(self, ties: _Groups, recordings: Sequence[Ties], tie_to: str | None) -> list[Ties]:
+        """Tie the new recordings that make no conflict, and return them, sorted."""
+        members = []
+        unique = {each.recording: each for each in recordings}
+        for _, each in sorted(unique.items()):
+            if each.recording in self._fixed:
+                continue
+            touched = ties.splits(each.names)
+            if len(touched) > 1:
+                self._fixed[each.recording] = tie_to or Conflict(tuple(sorted(touched)))
+            else:
+                ties.join(each.names)
+                members.append(each)
+        return members
+
+    @property
+    def n_groups(self) -> int:
+        """Groups of new recordings that are not refused as a whole."""
+        return sum(1 for _ in self._live())
+
+    @property
+    def n_recordings(self) -> int:
+        """Recordings of the run that are not refused."""
+        return len(self._names) - sum(1 for name in self._group_of if not self._is_left(name))
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The splits that were asked for and get no recording."""
+        if self._sure.issuperset(self._asked):
+            return ()
+        there = self._there | set(self._chosen().values())
+        return tuple(split for split in self._asked if split not in there)
+
+    def refuse(self, recording: str) -> None:
+        """Note that a recording will not be in the corpus, so it cannot fill a split."""
+        if recording in self._group_of:
+            self._groups[self._group_of[recording]].left.discard(recording)
+
+    def take(self, recording: str) -> None:
+        """Note that a recording will be in the corpus, unless it is refused at the commit."""
+        if recording in self._group_of:
+            group = self._groups[self._group_of[recording]]
+            group.taken = True
+            self._sure.add(group.drawn)
+
+    def splits(self, recordings: Collection[str] | None = None) -> dict[str, str | Conflict]:
+        """recording -> split or conflict, if no more recordings are refused; None: of all."""
+        answer: dict[str, str | Conflict] = {}
+        moved = {} if self._sure.issuperset(self._asked) else self._chosen()
+        for recording in self._names if recordings is None else recordings:
+            if (name := self._group_of.get(recording)) is None:
+                answer[recording] = self._fixed[recording]
+            else:
+                answer[recording] = moved.get(name, self._groups[name].drawn)
+        return answer
+
+    def final(self, recordings: Collection[str]) -> set[str]:
+        """Those of the recordings whose split stays, whichever of the others are refused.
+
+        A group keeps the split it drew once every split has a group that is sure. Before that, only
+        the outermost groups in order can be moved to an empty split: for each of the three splits
+        one, behind those that are alone in the two others.
+        """
+        if self._sure.issuperset(self._asked):
+            return set(recordings)
+        sure = [name for name in self._live() if self._groups[name].taken]
+        if len(sure) == self.n_groups:
+            return set(recordings)
+        most = len(SPLITS)
+        stays = {*sure[most:-most]}
+        return {
+            name
+            for name in recordings
+            if name not in self._group_of or self._group_of[name] in stays
+        }
+
+    def _is_left(self, recording: str) -> bool:
+        return recording in self._groups[self._group_of[recording]].left
+
+    def _live(self) -> Iterator[str]:
+        return (name for name in self._order if self._groups[name].left)
+
+    def _chosen(self) -> dict[str, str]:
+        """The split of each group that is not refused as a whole, in order."""
+        chosen = {name: self._groups[name].drawn for name in self._live()}
+        for place, missing in enumerate(self._asked):
+            counts = Counter(chosen.values())
+            if missing in self._there or counts[missing]:
+                continue
+            later = self._asked[place + 1 :]
+            spare = [
+                name
+                for name, split in chosen.items()
+                if split in later or split in self._there or counts[split] > 1
+            ]
+            if spare:
+                chosen[spare[-1 if missing == self._largest else 0]] = missing
+        return chosen
 
 
 class _Groups:
@@ -201,14 +378,17 @@ def _with(splits: frozenset[str], split: str) -> frozenset[str]:
 
 def _draw(recording: str, shares: Sequence[float], seed: int) -> str:
     """The split of a new group, chosen by a hash of the seed and its smallest recording."""
-    digest = hashlib.sha256(f"{seed}:{recording}".encode()).digest()
-    draw = int.from_bytes(digest[:8], "big") / DRAWS
+    draw = int.from_bytes(_digest(recording, seed)[:8], "big") / DRAWS
     reached = 0.0
     for split, share in zip(SPLITS, shares, strict=True):
         reached += share
         if draw < reached:
             return split
     return next(split for split, share in zip(SPLITS, shares, strict=True) if share)
+
+
+def _digest(recording: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}:{recording}".encode()).digest()
 
 
 def _shares(fractions: Sequence[float]) -> tuple[float, ...]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from wham_data.corpus.readable import ReadableCorpus
 from wham_data.corpus.shard_view import ShardView, matrix_of
 from wham_data.corpus.shards import RowRange
+from wham_data.corpus.splits import SPLIT_BY, Tie, split_by_of
 from wham_data.corpus.storage.contract import hash_file
 from wham_data.schemas.clock import Index, Nanos, steps_ns
 from wham_data.schemas.corpus_info import CorpusInfo
@@ -79,7 +80,7 @@ def verify(
         problems = found.problems or [str(error)]
         return VerifyReport(0, 0, 0, 0, tuple(problems), ())
     found.problems += _manifest_problems(rows, corpus.info)
-    found.notes += _notes_on_splits(rows)
+    found.notes += _notes_on_splits(rows, SPLIT_BY[split_by_of(corpus.info)])
     by_shard: dict[str, list[ManifestRow]] = {}
     for row in rows:
         by_shard.setdefault(row["shard"], []).append(row)
@@ -124,9 +125,9 @@ def _manifest_problems(rows: Sequence[ManifestRow], info: CorpusInfo) -> Iterato
             last = each["end"]
 
 
-def _notes_on_splits(rows: Sequence[ManifestRow]) -> Iterator[str]:
+def _notes_on_splits(rows: Sequence[ManifestRow], ties: Sequence[Tie]) -> Iterator[str]:
     """Players and matches with episodes in several splits, by choice or because rows changed."""
-    for kind in ("player", "match"):
+    for kind in reversed(ties):
         splits: dict[str, set[str]] = {}
         for row in rows:
             if row[kind] is not None:

@@ -39,6 +39,8 @@ Values = TypeVar("Values", NDArray[np.float32], NDArray[np.float64])
 Kind = Literal["button", "axis", "trigger", "delta"]
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+NO_ACTIONS: Final = "none"
+"""Name of the action space of a corpus in which no action is known."""
 MOST_DIMENSIONS: Final = 1024
 MOST_TEXT: Final = 2_000
 MOST_LABEL: Final = 32
@@ -221,6 +223,7 @@ def generic_space(ref: str) -> ActionSpace | None:
     discreteN  N buttons action_0 ..., exactly one of them down: the source numbers its actions
     vectorN    N axes action_0 ... in [-1, 1]: an action of the source is a vector
     numbersN   N axes action_0 ... without limits: a vector whose range the source does not state
+    none       one button that is never known, because an action needs a number: no action is known
 
     Args:
         ref: one of the names above, with N from 1 to 1024.
@@ -228,6 +231,13 @@ def generic_space(ref: str) -> ActionSpace | None:
     Returns:
         The space; None if `ref` is not such a name.
     """
+    if ref == NO_ACTIONS:
+        return ActionSpace(
+            name=NO_ACTIONS,
+            title="No action is known",
+            source="Of recordings without a log, or whose log is not used.",
+            dimensions=(Dimension("not_known", "button", 0, 1),),
+        )
     match = re.fullmatch(r"(discrete|vector|numbers)([1-9]\d{0,3})", ref)
     if match is None or int(match[2]) > MOST_DIMENSIONS:
         return None

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from enum import StrEnum
 from typing import ClassVar
 
@@ -110,6 +111,11 @@ class Reason(StrEnum):
     RATE_TOO_LOW = "rate_too_low"
     SPACE_MISMATCH = "space_mismatch"
     SPLIT_CONFLICT = "split_conflict"
+
+
+def plain_number(value: float, digits: int = 3) -> str:
+    """A number for a message, to so many significant digits and never with an exponent: 5380, 0.0123."""
+    return f"{Decimal(f'{value:.{digits}g}'):f}"
 
 
 def printable(text: str) -> str:

@@ -181,7 +181,7 @@ def test_a_scenario_that_the_engine_does_not_have_ends_the_run(tmp_path: Path) -
 
 
 def test_an_engine_that_is_not_installed_says_what_brings_it(tmp_path: Path) -> None:
-    with pytest.raises(MissingPartError, match=r"pip install 'wham-data\[gone\]'"):
+    with pytest.raises(MissingPartError, match=r"pip install '\.\[gone\]' in the folder"):
         run_collect(MISSING, TWO, tmp_path / "r", parallel=1, watch=Silent())
     assert not (tmp_path / "r").exists()
 

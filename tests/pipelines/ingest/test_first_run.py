@@ -52,7 +52,7 @@ def test_each_file_is_told_with_its_reason(cli: Run, unreadable: Path, tmp_path:
     assert {name: line.rpartition("[")[2][:-1] for name, line in told.items()} == REASONS
     assert "found 4 = ingested 0 + already there 0 + duplicates 0 + quarantined 4" in run.stdout
     assert "no corpus begun" in run.stdout
-    assert "--actions" not in run.stderr + run.stdout
+    assert "no action space" not in run.stderr + run.stdout
 
 
 def test_as_json_too(cli: Run, unreadable: Path, tmp_path: Path) -> None:
@@ -183,3 +183,23 @@ def test_a_row_without_settings_goes_when_its_input_is_judged_under_some(
     pairs = zip(kept["path"].to_pylist(), kept["settings"].to_pylist(), strict=True)
     assert {*pairs, *((each.path, each.settings) for each in new)} == left
     assert len(kept) + len(new) == len(left)
+
+
+@pytest.mark.parametrize(
+    ("whole", "torn", "strict", "code"),
+    [(1, 0, False, 0), (1, 1, False, 3), (1, 1, True, 1), (0, 2, False, 6), (2, 0, True, 0)],
+)
+def test_a_dry_run_exits_as_the_run_does(
+    whole: int, torn: int, strict: bool, code: int, cli: Run, tmp_path: Path
+) -> None:
+    for number in range(whole):
+        cut(tmp_path / "in", f"whole-{number}", Cut("coinrun", number, 1))
+    for number in range(torn):
+        video = cut(tmp_path / "in", f"torn-{number}", Cut("doom", number, 1))
+        video.write_bytes(video.read_bytes()[:2000])
+    command = ("ingest", tmp_path / "in", "--out", tmp_path / "corpus", *QUICK)
+    command += ("--strict",) if strict else ()
+
+    codes = [cli(*command, *more).returncode for more in (["--dry-run"], [])]
+
+    assert codes == [code, code]

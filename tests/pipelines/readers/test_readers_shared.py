@@ -353,7 +353,7 @@ def test_a_corpus_keeps_its_columns_whoever_comes_later(toy: Path) -> None:
 def test_a_source_without_a_log_has_steps_without_known_actions(toy: Path) -> None:
     (toy / "m.toy").write_text("silent")
 
-    with pytest.raises(NoInputsError, match="Say which with --actions"):
+    with pytest.raises(NoInputsError, match="--actions none makes steps without"):
         ingest_here(toy, toy.parent / "none", DETAILS)
     settings = IngestSettings(rate=None, size=SIZE, tokenizer=None, actions="discrete3")
     ingest_here(toy, toy.parent / "corpus", settings)

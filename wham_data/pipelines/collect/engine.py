@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.errors import MissingPartError, UsageError
 from wham_data.schemas.recording import Frames, Provenance
+from wham_data.versions import install_command
 
 NO_SHARES: Final[Mapping[str, float]] = MappingProxyType({})
 Action = NDArray[np.float32]
@@ -144,7 +145,7 @@ class EngineKind:
         if find_spec(self.package) is None:
             raise MissingPartError(
                 f"{self.name} needs the package {self.package}, which is not installed: "
-                f"`pip install 'wham-data[{self.extra}]'`"
+                f"`{install_command(self.extra)}`"
             )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from wham_data.corpus import Corpus
+from wham_data.corpus.splits import SPLIT_BY_SETTING
 from wham_data.corpus.storage.locations import open_storage
 from wham_data.pipelines.ingest.plan import IngestPlan, Refusal, refusal_of
 from wham_data.pipelines.ingest.settings import IngestSettings
@@ -68,6 +69,7 @@ def corpus_info(
             "min_decoded": settings.limits.min_decoded,
             "split": ",".join(f"{share:g}" for share in settings.split),
             "split_seed": settings.split_seed,
+            **({} if settings.split_by == "player" else {SPLIT_BY_SETTING: settings.split_by}),
             **option_settings(readers),
             **({} if settings.mapping is None else {"mapping": settings.mapping.rules_json}),
             **({} if player_key is None else {SETTING: player_key.check}),
@@ -122,7 +124,8 @@ class NoneRead:
             notes = f" Notes on the first: {'; '.join(self.notes)}." if self.notes else ""
             raise NoInputsError(
                 f"{self.without_log} recordings were opened and none has a log of actions{others}, so "
-                f"there is no action space to take.{notes} Say which with --actions"
+                f"there is no action space to take.{notes} --actions none makes steps without actions; "
+                "--actions NAME makes a corpus with that space, in which theirs are unknown"
             )
 
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from wham_data.corpus import Corpus
+from wham_data.corpus.splits import Conflict
 from wham_data.corpus.storage.locations import open_storage
 from wham_data.pipelines.align import place_steps
 from wham_data.pipelines.ingest.corpus_settings import NoneRead, bytes_per_step, corpus_info
@@ -16,8 +17,10 @@ from wham_data.pipelines.ingest.log_in_space import project
 from wham_data.pipelines.ingest.plan import IngestPlan, planned
 from wham_data.pipelines.ingest.pseudonyms import Naming
 from wham_data.pipelines.ingest.report import DryRun
+from wham_data.pipelines.ingest.run_splits import empty_splits, planned_splits
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.ingest.stages import open_found
+from wham_data.pipelines.time_blocks import time_blocks, within
 from wham_data.schemas.errors import RefusedInput
 
 NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
@@ -40,10 +43,13 @@ def dry_run(
     if isinstance(info, NoneRead):
         info.check()
         return _dry_run_of(plan, {each.path: str(each.why) for each in info.refused})
+    corpus, naming = None, Naming(choices.player_key)
     if open_storage(out).exists("corpus.json"):
         corpus = Corpus.open_or_create(out, info)
         recordings = () if choices.allow_forgotten else plan.recordings
-        plan = plan.against(corpus, barred=Naming(choices.player_key).barred(recordings, corpus))
+        plan = plan.against(corpus, barred=naming.barred(recordings, corpus))
+    splits = planned_splits(plan, corpus, settings, naming, choices.tie_to)
+    places = splits.splits()
     refused = {refusal.path: str(refusal.why) for refusal in plan.refused}
     readers: Counter[str] = Counter()
     notes: dict[str, tuple[str, ...]] = {}
@@ -55,6 +61,11 @@ def dry_run(
         except RefusedInput as refusal:
             for each in (found, *copies.get(found.key, ())):
                 refused[each.recording.source] = str(refusal)
+            splits.refuse(found.key)
+            continue
+        if isinstance(place := places[found.key], Conflict):
+            for each in (found, *copies.get(found.key, ())):
+                refused[each.recording.source] = str(place)
             continue
         readers[found.recording.format] += 1
         span = None if log is None else (int(log.track.times_ns[0]), log.track.end_ns)
@@ -66,10 +77,14 @@ def dry_run(
             settings.max_gap_ns,
             source.cuts,
         )
+        if settings.split_by == "time" and plans:
+            plans = within(plans, time_blocks(plans, settings.split))
         steps += sum(len(episode.picks) for episode in plans)
         source_ns += source.frame_end_ns - int(source.frame_times_ns[0])
         if source.notes:
             notes[found.recording.source] = source.notes
+    if readers and (empty := empty_splits(splits, settings)) is not None:
+        notes["splits"] = (empty,)
     return _dry_run_of(plan, refused, readers, source_ns, steps, bytes_per_step(info), notes)
 
 

@@ -20,14 +20,14 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.runs import record_run
-from wham_data.corpus.splits import Conflict, Placed, Ties, assign_splits
+from wham_data.corpus.splits import Conflict, SplitPlan
 from wham_data.corpus.storage.locations import open_storage
 from wham_data.pipelines.ingest.corpus_settings import NoneRead, corpus_info
 from wham_data.pipelines.ingest.decoder_process import DecoderDied
@@ -44,6 +44,7 @@ from wham_data.pipelines.ingest.plan import (
 )
 from wham_data.pipelines.ingest.pseudonyms import Naming
 from wham_data.pipelines.ingest.report import IngestProgress, IngestReport
+from wham_data.pipelines.ingest.run_splits import empty_splits, planned_splits
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.ingest.stages import Ingested, ingest_recording
 from wham_data.pipelines.run.choose import choose_runner as choose_runner
@@ -199,7 +200,7 @@ def run_ingest(
         raise
     finally:
         # Also when interrupted: finished work is kept, and inputs not reached are counted.
-        run.commit()
+        run.commit(at_end=True)
         report = run.report(time.monotonic() - started)
         given = named_sources(sources, naming, plan)
         corpus.record_run(run_record(given, plan, corpus.info, report, ended))
@@ -301,7 +302,10 @@ def decode_threads(recordings: int) -> int:
 
 @dataclass(slots=True)
 class _Run:
-    """The state of one run in the driver: results waiting to be committed, and the counts."""
+    """The state of one run in the driver: results waiting to be committed, and the counts.
+
+    held  rows that the last commit left, because their split was not final
+    """
 
     corpus: Corpus
     plan: IngestPlan
@@ -309,27 +313,33 @@ class _Run:
     choices: IngestChoices
     naming: Naming
     watch: ProgressListener
-    splits: dict[str, str | Conflict] = field(init=False)
+    splits: SplitPlan = field(init=False)
     copies: Copies = field(init=False)
     progress: IngestProgress = field(init=False)
+    conflicts: dict[str, Conflict] = field(init=False)
+    said_empty: str | None = None
     rows: list[EpisodeRow] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     results: dict[str, Ingested] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
     committed: set[str] = field(default_factory=set)
+    held: int = 0
     came_first: int = 0
     refused_copies: int = 0
     left_out: int = 0
     last_commit: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.splits = assign_splits(
-            [self.naming.ties(found) for found in self.plan.recordings],
-            placed_in(self.corpus),
-            self.settings.split,
-            self.settings.split_seed,
-            self.choices.tie_to,
+        self.splits = planned_splits(
+            self.plan, self.corpus, self.settings, self.naming, self.choices.tie_to
         )
+        self.conflicts = {
+            name: split
+            for name, split in self.splits.splits().items()
+            if isinstance(split, Conflict)
+        }
+        if self.plan.to_do:
+            self.said_empty = self._say_empty()
         self.progress = IngestProgress(
             to_do=len(self.plan.to_do),
             bytes_to_do=sum(found.bytes for found in self.plan.to_do),
@@ -352,25 +362,26 @@ class _Run:
         found, result = outcome.item, outcome.result
         self.progress.done += 1
         self.progress.bytes_done += found.bytes
-        split = self.splits[found.key]
         if isinstance(result, RefusedInput):
+            self.splits.refuse(found.key)
             self._refuse_all(refusal_of(found, "ingest", result))
-        elif isinstance(split, Conflict):
-            why = RefusedInput(Reason.SPLIT_CONFLICT, str(split))
+        elif found.key in self.conflicts:
+            why = RefusedInput(Reason.SPLIT_CONFLICT, str(self.conflicts[found.key]))
             self._refuse_all(refusal_of(found, "split", why))
         else:
+            self.splits.take(found.key)
             self.results[found.key] = result
-            self.rows += [self.naming.row(replace(row, split=split)) for row in result.episodes]
+            self.rows += [self.naming.row(row) for row in result.episodes]
             notes = f": {'; '.join(result.notes)}" if result.notes else ""
             self.watch.message(f"{found.recording.source}{notes}", warning=bool(result.notes))
         self.watch.progressed(self.progress)
         waited = time.monotonic() - self.last_commit
-        if waited > COMMIT_EVERY_SECONDS or len(self.rows) >= COMMIT_EVERY_RECORDINGS:
+        if waited > COMMIT_EVERY_SECONDS or len(self.rows) - self.held >= COMMIT_EVERY_RECORDINGS:
             self.commit()
 
-    def commit(self) -> None:
-        """Commit the finished recordings to the manifest."""
-        rows, refused = list(self.rows), list(self.refused)
+    def commit(self, *, at_end: bool = False) -> None:
+        """Commit the finished recordings whose split is final, or at the end all, to the manifest."""
+        rows, refused = self._placed_rows(at_end=at_end), list(self.refused)
         settings = self.corpus.info.settings_hash
         report = self.corpus.commit(
             rows,
@@ -379,7 +390,10 @@ class _Run:
             allow_forgotten=self.choices.allow_forgotten,
         )
         # Cleared only now: if the commit is interrupted, it is repeated at the end of the run.
-        del self.rows[: len(rows)], self.refused[: len(refused)]
+        done = {row.recording for row in rows}
+        self.rows = [row for row in self.rows if row.recording not in done]
+        self.held = len(self.rows)
+        del self.refused[: len(refused)]
         self.committed.update(report.committed)
         self.came_first += len(report.already_there)
         self.left_out += len(report.forgotten)
@@ -393,6 +407,26 @@ class _Run:
             self._refuse(each)
         self.refused_copies += len(self.copies.get(refusal.key, ()))
 
+    def _placed_rows(self, *, at_end: bool) -> list[EpisodeRow]:
+        """The rows to commit now, each with its split."""
+        waiting = {row.recording for row in self.rows}
+        ready = waiting if at_end else self.splits.final(waiting)
+        if self.settings.split_by == "time":
+            return [row for row in self.rows if row.recording in ready]
+        splits = self.splits.splits(ready)
+        return [
+            replace(row, split=str(splits[row.recording]))
+            for row in self.rows
+            if row.recording in ready
+        ]
+
+    def _say_empty(self) -> str | None:
+        """Say which splits will have no episode."""
+        line = empty_splits(self.splits, self.settings)
+        if line is not None:
+            self.watch.message(line, warning=True)
+        return line
+
     def _refuse(self, refusal: Refusal) -> None:
         self.refused.append(refusal)
         self.reasons[str(refusal.why.reason)] += 1
@@ -402,6 +436,8 @@ class _Run:
     def report(self, seconds: float) -> IngestReport:
         """The report of the run; its counts add up as in `IngestReport`."""
         plan, corpus = self.plan, self.corpus
+        if self.committed and self.said_empty is None:
+            self._say_empty()
         if plan.in_quarantine:
             self.reasons["refused by an earlier run"] += len(plan.in_quarantine)
         results = [self.results[key] for key in sorted(self.committed)]
@@ -429,10 +465,3 @@ class _Run:
             reasons={reason: count for reason, count in sorted(self.reasons.items()) if count},
             seconds=seconds,
         )
-
-
-def placed_in(corpus: Corpus) -> Iterator[Placed]:
-    """The recordings of a corpus with their splits."""
-    columns = ("recording", "match", "player", "split")
-    for recording, match, player, split in corpus.episodes.select(columns).unique().iter_rows():
-        yield Placed(Ties(recording, match, player), split)

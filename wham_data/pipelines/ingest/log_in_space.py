@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from wham_data.pipelines.align import StepActions, resample_actions
 from wham_data.pipelines.ingest.settings import IngestSettings
-from wham_data.schemas.actions import ActionSpace, Dimension
+from wham_data.schemas.actions import NO_ACTIONS, ActionSpace, Dimension
 from wham_data.schemas.clock import SECOND_NS, Nanos
 from wham_data.schemas.conversion import (
     Conversion,
@@ -120,14 +120,16 @@ def project(
         settings: name the action space and the mapping that the user chose, if any.
 
     Returns:
-        The converted log; None if `track` is None.
+        The converted log; None if `track` is None or no actions are asked for.
 
     Raises:
         RefusedInput: SPACE_MISMATCH, the log has another action space, and the user did not choose
             one or there is no conversion.
     """
-    if track is None or track.space == space:
-        return None if track is None else ProjectedLog(track)
+    if track is None or settings.actions == NO_ACTIONS:
+        return None
+    if track.space == space:
+        return ProjectedLog(track)
     if settings.space is None:
         raise RefusedInput(Reason.SPACE_MISMATCH, _difference(track.space, space))
     try:

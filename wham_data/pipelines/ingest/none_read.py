@@ -15,6 +15,7 @@ from wham_data.pipelines.ingest.corpus_settings import NoneRead
 from wham_data.pipelines.ingest.plan import IngestPlan
 from wham_data.pipelines.ingest.pseudonyms import Naming
 from wham_data.pipelines.ingest.report import IngestReport
+from wham_data.pipelines.readers.kit.looked_at import looked_at
 from wham_data.pipelines.run.progress import ProgressListener
 from wham_data.schemas.manifest import UNSETTLED
 
@@ -38,6 +39,8 @@ def keep_refusals(
     for copy, original in duplicates:
         line = f"{copy.recording.source}: duplicate of {original.recording.source}"
         watch.message(line, warning=True)
+    if plan.ignored:
+        watch.message(f"other files: {looked_at(plan.ignored)}", warning=True)
     quarantine.note([naming.refused(each, UNSETTLED) for each in none_read.refused], ())
     reasons = Counter(str(refusal.why.reason) for refusal in none_read.refused)
     quarantined = len(none_read.refused)

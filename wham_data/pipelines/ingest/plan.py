@@ -12,6 +12,7 @@ from pathlib import Path
 from wham_data.corpus import Corpus
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.readers import NO_OPTIONS, discover
+from wham_data.pipelines.readers.kit.looked_at import looked_at
 from wham_data.schemas.errors import NoInputsError, Reason, RefusedInput
 from wham_data.schemas.manifest import QuarantineRow, printable_unicode
 from wham_data.schemas.recording import Recording
@@ -226,13 +227,13 @@ def planned(
         sources,
         reader=choices.reader,
         limit=choices.limit,
-        options=dict(settings.options),
+        options=settings.options_of_search(choices.reader),
         only=choices.only,
     )
     if not plan.found:
         raise NoInputsError(
-            f"{', '.join(map(str, sources))}: no recording found "
-            f"({len(plan.ignored)} other files); wham-data ingest --help lists the known formats"
+            f"{', '.join(map(str, sources))}: no recording found in {len(plan.ignored)} files: "
+            f"{looked_at(plan.ignored)}. docs/readers.md lists the formats that are read"
         )
     return plan
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from wham_data.corpus import Corpus
-from wham_data.corpus.splits import Ties
+from wham_data.corpus.splits import SplitBy, Ties, tied_by
 from wham_data.corpus.tombstones import Forgotten, Kind
 from wham_data.pipelines.ingest.plan import Found, Refusal
 from wham_data.schemas.manifest import EpisodeRow, QuarantineRow
@@ -29,9 +29,14 @@ class Naming:
     license: str | None = None
 
     def ties(self, found: Found) -> Ties:
-        """What ties a recording to others when splits are made."""
+        """A recording with its match and its player, as the corpus names them."""
         who = found.recording.provenance
         return Ties(found.key, who.match, self.player(who.player))
+
+    def tied_by(self, by: SplitBy, found: Found) -> Ties:
+        """What ties a recording to others in a corpus whose splits are made by `by`."""
+        ties = self.ties(found)
+        return tied_by(by, ties.recording, ties.match, ties.player)
 
     def player(self, name: str | None) -> str | None:
         """The name or pseudonym of a player in the corpus."""

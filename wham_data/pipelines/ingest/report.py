@@ -118,7 +118,7 @@ class DryRun:
     steps            count of steps they would give
     estimated_bytes  estimated size of the shards
     refused          path -> reason, for inputs that would go to quarantine
-    notes            path -> notes for the user
+    notes            path -> notes for the user; "splits": which splits would stay empty
     """
 
     found: int
@@ -137,6 +137,7 @@ class DryRun:
 
     @property
     def exit_code(self) -> int:
-        """0; 6 where nothing can be ingested and nothing is there."""
-        there = self.recordings or self.already_there or self.forgotten
-        return 0 if there else NoInputsError.exit_code
+        """That of the real run, as far as it can be predicted: see `IngestReport.exit_code`."""
+        if not (self.recordings or self.already_there or self.forgotten):
+            return NoInputsError.exit_code
+        return RefusedInput.exit_code if self.refused or self.in_quarantine else 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.runs import runs
+from wham_data.corpus.splits import split_by_of
 from wham_data.pipelines.ingest.decoder_process import DecodeLimits
 from wham_data.pipelines.ingest.job import run_ingest
 from wham_data.pipelines.ingest.report import IngestReport
@@ -16,6 +17,7 @@ from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.run.progress import ProgressListener
 from wham_data.pipelines.run.runner import Runner
 from wham_data.pipelines.video import VideoLimits
+from wham_data.schemas.actions import NO_ACTIONS
 from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.errors import NoInputsError
 from wham_data.schemas.manifest import UNSETTLED
@@ -85,12 +87,14 @@ def settings_of(info: CorpusInfo, tokenizer: str | None = None) -> IngestSetting
         rate=None if info.rate == "native" else Fraction(info.rate),
         size=info.size,
         fit=info.fit,
+        actions=NO_ACTIONS if info.action_space.name == NO_ACTIONS else None,
         tokenizer=tokenizer,
         frames=info.frames,
         axis_rule=stored["axis_rule"],  # type: ignore[arg-type]  # checked by CorpusInfo.diff
         max_gap_ns=int(stored["max_gap_ns"]),
         split=(train, val, test),
         split_seed=int(stored["split_seed"]),
+        split_by=split_by_of(info),
         limits=VideoLimits(min_decoded=float(stored["min_decoded"])),
         options=tuple(
             sorted(

@@ -30,6 +30,7 @@ from wham_data.pipelines.ingest.log_in_space import ProjectedLog, project
 from wham_data.pipelines.ingest.plan import Found
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.run.runner import Advance
+from wham_data.pipelines.time_blocks import FEWEST_STEPS, Block, split_at, time_blocks, within
 from wham_data.pipelines.video import encode_image
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos
@@ -42,6 +43,7 @@ from wham_data.schemas.steps import EpisodeSteps
 BATCH_FRAMES = 32
 SLOW_SOURCE_SLACK = 0.05
 HOUR_NS = 3600 * SECOND_NS
+LOG_NOT_USED = "its log is not used (--actions none): no action is known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +100,15 @@ def _ingest_open(
     span = None if track is None else (int(track.times_ns[0]), track.end_ns)
     times_ns, end_ns = source.frame_times_ns, source.frame_end_ns
     refuse_slow_source(times_ns, settings.rate)
-    plans = place_steps(times_ns, end_ns, span, settings.rate, settings.max_gap_ns, source.cuts)
-    if not plans:
+    whole = place_steps(times_ns, end_ns, span, settings.rate, settings.max_gap_ns, source.cuts)
+    if not whole:
         raise RefusedInput(
             Reason.TOO_SHORT,
             f"{len(times_ns)} frames over {(end_ns - int(times_ns[0])) / SECOND_NS:.2f} s: "
             "too short for one whole step",
         )
+    blocks = time_blocks(whole, settings.split) if settings.split_by == "time" else ()
+    plans = within(whole, blocks) if blocks else whole
     lost: Index = np.zeros(0, np.int64)
     while True:
         try:
@@ -115,19 +119,42 @@ def _ingest_open(
         except _FramesLost as loss:
             # Rare, so everything is done again, without the steps that show a lost frame.
             lost = np.union1d(lost, loss.frames)
-            plans = without_frames(plans, lost)
-    account = account_frames(times_ns, end_ns, span, plans, settings.max_gap_ns, lost, source.cuts)
+            whole, plans = without_frames(whole, lost), without_frames(plans, lost)
+    account = account_frames(times_ns, end_ns, span, whole, settings.max_gap_ns, lost, source.cuts)
+    used = len(np.unique(np.concatenate([plan.picks for plan in plans])))
+    between = {"between_splits": account.used - used} if account.used > used else {}
     shown = not source.pictureless
     cut = [] if log is None else log.cut_notes([plan.edges_ns for plan in plans])
-    notes = (*source.notes, *_clamped(source.actions), *not_kept(source, corpus.info), *cut)
+    unused = () if source.actions is None or log is not None else (LOG_NOT_USED,)
+    notes = (
+        *source.notes,
+        *_clamped(source.actions),
+        *unused,
+        *not_kept(source, corpus.info),
+        *cut,
+        *undivided(blocks, settings.split),
+    )
     rows = episode_rows(found, source, track, plans, actions, shard, corpus.info, len(lost))
     return Ingested(
-        episodes=tuple(replace(row, notes=notes) for row in rows),
+        episodes=tuple(
+            replace(row, notes=notes, split=split_at(blocks, row.start_ns) if blocks else row.split)
+            for row in rows
+        ),
         notes=notes,
         hours=sum(int(plan.edges_ns[-1] - plan.edges_ns[0]) for plan in plans) / HOUR_NS,
         frames_in=account.frames_in if shown else 0,
-        frames_used=account.used if shown else 0,
-        frames_dropped=account.dropped if shown else {},
+        frames_used=used if shown else 0,
+        frames_dropped={**account.dropped, **between} if shown else {},
+    )
+
+
+def undivided(blocks: Sequence[Block], fractions: Sequence[float]) -> tuple[str, ...]:
+    """A note on a recording that is too short for a block for each split."""
+    if not blocks or len(blocks) == sum(1 for share in fractions if share):
+        return ()
+    return (
+        f"not divided in time: a block would have fewer than {FEWEST_STEPS} steps, so all of it is in "
+        f"{blocks[0].split}",
     )
 
 
@@ -359,7 +386,7 @@ def episode_rows(
     info: CorpusInfo,
     lost: int,
 ) -> tuple[EpisodeRow, ...]:
-    """A recording's rows for the manifest; the commit assigns the split."""
+    """A recording's rows for the manifest; their split is assigned later."""
     who = found.recording.provenance
     return tuple(
         EpisodeRow(

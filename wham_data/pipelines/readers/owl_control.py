@@ -33,7 +33,7 @@ from wham_data.pipelines.readers.owl_events import (
 )
 from wham_data.pipelines.video import VideoIndex, VideoLimits
 from wham_data.schemas.clock import SECOND_NS
-from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.schemas.errors import Reason, RefusedInput, plain_number
 from wham_data.schemas.recording import ActionTrack, FrameData, Provenance, Recording, RefusedFile
 
 LOG, METADATA, VIDEO = "inputs.csv", "metadata.json", "recording"
@@ -97,7 +97,9 @@ class OwlControl:
         notes = list(events.notes)
         if away:
             lost_s = sum(stop - start for start, stop in spans) / SECOND_NS
-            notes.append(f"another window had the input for {lost_s:.3g} s: actions not known")
+            notes.append(
+                f"another window had the input for {plain_number(lost_s)} s: actions not known"
+            )
         if events.strange:
             names = ", ".join(name for name, _ in events.strange.most_common(5))
             notes.append(f"{events.strange.total()} events that have no place here: {names}")

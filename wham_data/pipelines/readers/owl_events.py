@@ -19,7 +19,7 @@ from wham_data.pipelines.readers.owa.inputs import NOTCH, InputTrack
 from wham_data.pipelines.readers.owa.start import HeldAtStart
 from wham_data.schemas.actions import clamp, load_space
 from wham_data.schemas.clock import SECOND_NS
-from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.schemas.errors import Reason, RefusedInput, plain_number
 from wham_data.schemas.recording import ActionTrack
 
 HEADER: Final = ("timestamp", "event_type", "event_args")
@@ -119,7 +119,7 @@ def read_events(path: Path) -> Events:
         if event.time_ns < last_ns - JITTER_NS:
             raise RefusedInput(
                 Reason.LOG_CLOCK,
-                f"{where}: the clock goes back by {(last_ns - event.time_ns) / SECOND_NS:.3g} s. "
+                f"{where}: the clock goes back by {plain_number((last_ns - event.time_ns) / SECOND_NS)} s. "
                 "Cut the log there",
             )
         last_ns = max(last_ns, event.time_ns)

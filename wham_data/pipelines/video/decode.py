@@ -43,7 +43,7 @@ from wham_data.pipelines.video.packets import (
 from wham_data.pipelines.video.scale import Fit, Frames, Scaler
 from wham_data.pipelines.video.source import Source, plain
 from wham_data.schemas.clock import SECOND_NS, Index
-from wham_data.schemas.errors import Reason, RefusedInput, UsageError
+from wham_data.schemas.errors import Reason, RefusedInput, UsageError, plain_number
 
 QUEUE_BYTES = 48 << 20
 """Most bytes of finished frames that wait in one chunk, whatever the file contains."""
@@ -309,7 +309,7 @@ class _Decoder:
             if why.reason is not Reason.RESOLUTION_CHANGE:
                 raise
             at_s = int(self._job.index.times_ns[rank]) / SECOND_NS
-            message = f"{why.message} at {at_s:.3g} s or shortly before: split it there"
+            message = f"{why.message} at {plain_number(at_s)} s or shortly before: split it there"
             raise RefusedInput(why.reason, message) from None
 
     def _decoded(

@@ -13,6 +13,7 @@ from wham_data.pipelines.video.packets import Presentation
 from wham_data.pipelines.video.scale import PictureFormat
 from wham_data.pipelines.video.source import VideoLimits
 from wham_data.schemas.clock import SECOND_NS, Nanos
+from wham_data.schemas.errors import plain_number
 
 MOST_MENTIONED: Final = 3
 """Changes of the picture size that get a note each; the others are only counted."""
@@ -23,8 +24,8 @@ def readable_time(ns: int) -> str:
     seconds = ns / SECOND_NS
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
-            return f"{seconds / length:.3g} {unit}"
-    return f"{seconds:.3g} s"
+            return f"{plain_number(seconds / length)} {unit}"
+    return f"{plain_number(seconds)} s"
 
 
 def time_notes(shown: Presentation, time_base: Fraction, limits: VideoLimits) -> list[str]:
@@ -48,7 +49,9 @@ def time_notes(shown: Presentation, time_base: Fraction, limits: VideoLimits) ->
     low, median, high = int(gaps.min()), float(np.median(gaps)), int(gaps.max())
     tick_ns = float(time_base) * SECOND_NS
     if high - low > max(2 * tick_ns + 1, 0.1 * median):
-        notes.append(f"variable rate: {low / 1e6:.3g}..{high / 1e6:.3g} ms between frames")
+        notes.append(
+            f"variable rate: {plain_number(low / 1e6)}..{plain_number(high / 1e6)} ms between frames"
+        )
     if median * limits.max_fps < SECOND_NS * 0.99:
         notes.append(f"high rate: {SECOND_NS / median:.0f} frames per second")
     return notes

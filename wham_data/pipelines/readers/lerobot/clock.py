@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos, steps_ns
-from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.schemas.errors import Reason, RefusedInput, plain_number
 
 JITTER_NS: Final = 1_000_000
 """The column is float32 seconds, and LeRobot itself forgives 0.1 ms."""
@@ -60,8 +60,8 @@ def row_times(
     if (np.diff(real_ns) <= 0).any():
         raise RefusedInput(Reason.LOG_CLOCK, "timestamp: times less than 1 ns apart")
     loop = (len(stamps) - 1) / float(since[-1])
-    said = f"timestamp and frame_index / fps differ by up to {furthest / SECOND_NS:.3g} s"
-    note = f"{said}: timed by timestamp ({loop:.3g} rows/s, fps says {float(rate):g})"
+    said = f"timestamp and frame_index / fps differ by up to {plain_number(furthest / SECOND_NS)} s"
+    note = f"{said}: timed by timestamp ({plain_number(loop)} rows/s, fps says {float(rate):g})"
     return real_ns, (note if unit == "s" else f"{note}, taken as {unit}",)
 
 

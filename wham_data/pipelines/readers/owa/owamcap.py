@@ -39,7 +39,7 @@ from wham_data.pipelines.readers.owa.inputs import Event, Sources, input_track
 from wham_data.pipelines.readers.owa.start import by_time
 from wham_data.pipelines.video import VideoIndex, VideoLimits, decode_image
 from wham_data.schemas.clock import Index
-from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.schemas.errors import Reason, RefusedInput, plain_number
 from wham_data.schemas.recording import ActionTrack, FrameData, Recording
 
 PROFILE: Final = "owa"
@@ -178,7 +178,7 @@ class _Log:
         events = by_time(written, self.lateness_ns)
         actions, notes = input_track(events, self.sources, self.start_ns, self.end_ns)
         if self.lateness_ns:
-            late = f"messages lie up to {self.lateness_ns / 1e9:.3g} s late in the file"
+            late = f"messages lie up to {plain_number(self.lateness_ns / 1e9)} s late in the file"
             notes = (*notes, f"{late}: taken by their log_time")
         return actions, notes
 

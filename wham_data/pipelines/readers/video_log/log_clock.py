@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wham_data.pipelines.align import typical_interval
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos
-from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.schemas.errors import Reason, RefusedInput, plain_number
 
 COUNTERS_NS: Final[dict[str, int]] = {
     "32-bit counter of milliseconds": (1 << 32) * 1_000_000,
@@ -237,7 +237,7 @@ def of_one_time(
     if not differs.any():
         return keep, times_ns[keep], [f"{len(here)} duplicate rows dropped"]
     first = int(here[np.argmax(differs)])
-    at = f"{unlike} at {times_ns[first] / SECOND_NS:.9g} s"
+    at = f"{unlike} at {plain_number(times_ns[first] / SECOND_NS, 12)} s"
     starts = np.flatnonzero(keep)
     tick_ns = typical_interval(times_ns[starts])
     if (rows[here[differs]] - rows[here[differs] - 1] != 1).any() or (
@@ -251,7 +251,9 @@ def of_one_time(
             "keep one device per log, or name the device in a column `device`",
         )
     note = f"{int(differs.sum())} rows share the time of the row above (a coarse clock of about "
-    note += f"{tick_ns / 1e6:.3g} ms): kept in the order of the file, spread over the tick"
+    note += (
+        f"{plain_number(tick_ns / 1e6)} ms): kept in the order of the file, spread over the tick"
+    )
     return np.ones(len(keep), np.bool_), _spread(times_ns, starts, tick_ns), [note]
 
 

@@ -71,14 +71,14 @@ from wham_data.pipelines.video import VideoLimits
 from wham_data.pipelines.video.created import created_ns
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import SECOND_NS, Nanos
-from wham_data.schemas.errors import Reason, RefusedInput, noted, printable
+from wham_data.schemas.errors import Reason, RefusedInput, noted, plain_number, printable
 from wham_data.schemas.recording import ActionTrack, FrameData, Recording
 
 METADATA_ENDINGS: Final = (".toml", ".json")
 UNREAD_LOG_ENDINGS: Final = (".npz", ".npy", ".pkl", ".pickle", ".txt", ".xlsx")
 
 SHARED_LOG: Final = "actions"
-WITHOUT_LOG: Final = " (--option without_log=take takes it without actions)"
+WITHOUT_LOG: Final = " (--actions none takes it without actions)"
 MIN_ROW_HZ, MAX_ROW_HZ = 0.5, 10_000.0
 
 
@@ -469,7 +469,7 @@ def check_clock(
         if not MIN_ROW_HZ <= row_hz <= MAX_ROW_HZ:
             raise RefusedInput(
                 Reason.LOG_CLOCK,
-                f"{row_hz:.3g} log rows per second, expected {MIN_ROW_HZ:g} to {MAX_ROW_HZ:g}: is "
+                f"{plain_number(row_hz)} log rows per second, expected {MIN_ROW_HZ:g} to {MAX_ROW_HZ:g}: is "
                 f"{log.unit} the right unit?{guess}",
             )
     if guess and last_ns - first_ns > 10 * (end_ns - start_ns):

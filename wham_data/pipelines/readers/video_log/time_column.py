@@ -20,7 +20,7 @@ from wham_data.pipelines.readers.video_log.log_table import (
 )
 from wham_data.pipelines.readers.video_log.log_words import listed, named_like
 from wham_data.schemas.clock import SECOND_NS
-from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.schemas.errors import Reason, RefusedInput, plain_number
 
 TIME: Final = "time"
 TIME_COLUMNS: Final = (TIME, "timestamp", "t", "ts", "time_stamp", "datetime", "date", "elapsed")
@@ -150,7 +150,7 @@ def found_unit(file: LogFile, column: str, video_ns: int) -> TimeUnit:
     raise RefusedInput(
         Reason.LOG_COLUMN,
         f"column {listed([column])} tells the time, but not in which unit, and in none does the log "
-        f"last about as long as the video ({video_ns / SECOND_NS:.3g} s): say it under [columns], "
+        f"last about as long as the video ({plain_number(video_ns / SECOND_NS)} s): say it under [columns], "
         f'such as {listed([column])} = "time_ms"; if it counts ticks of a counter, write '
         f"tick_rate = 10000000 (so many a second) beside the log",
     )
@@ -213,7 +213,7 @@ def check_start(kind: TimeKind, zone: bool | None, first_ns: int) -> None:
         raise RefusedInput(
             Reason.METADATA,
             f"start is a date, but the log does not count from 1970 (its first time is "
-            f"{first_ns / SECOND_NS:.6g} s): give offset_ms instead",
+            f"{plain_number(first_ns / SECOND_NS, 6)} s): give offset_ms instead",
         )
 
 
@@ -239,7 +239,7 @@ def offset_words(first_ns: int, start_ns: int, kind: TimeKind, created_ns: int |
         return words
     apart_s = (created_ns - first_ns) / SECOND_NS
     return words + (
-        f". The video says creation_time {shown_date(created_ns, 'dates')}, {abs(apart_s):.3g} s "
+        f". The video says creation_time {shown_date(created_ns, 'dates')}, {plain_number(abs(apart_s))} s "
         f"{'after' if apart_s >= 0 else 'before'} the first row, which would be {offset_line(created_ns)}: "
         "exact to a second at best, and some recorders write the end, or local time, there"
     )
