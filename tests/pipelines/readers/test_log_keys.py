@@ -11,7 +11,7 @@ from makers.logs import SPACE, by_ms, column, read_log, sampled
 from makers.video_clips import write_clip
 
 from wham_data.pipelines.readers import discover, open_recording
-from wham_data.pipelines.readers.kit.key_names import is_key_code, key_in_log
+from wham_data.pipelines.readers.kit.keys.names import is_key_code, key_in_log
 from wham_data.pipelines.readers.video_log.controller_log import ControllerLog
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.errors import Reason, RefusedInput

@@ -14,7 +14,7 @@ from makers.video_clips import read_stamp, write_clip
 
 from wham_data.files.protobuf import Message
 from wham_data.pipelines.readers import discover
-from wham_data.pipelines.readers.kit.key_names import key_named, key_of_code
+from wham_data.pipelines.readers.kit.keys.names import key_named, key_of_code
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.errors import Reason, RefusedInput
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.files.json_lines import text_lines
-from wham_data.pipelines.readers.kit.key_names import key_of_code
+from wham_data.pipelines.readers.kit.keys.names import key_of_code
 from wham_data.pipelines.readers.owa.inputs import NOTCH, InputTrack
 from wham_data.pipelines.readers.owa.start import HeldAtStart
 from wham_data.schemas.actions import clamp, load_space

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from wham_data.pipelines.readers.kit.key_names import key_named
+from wham_data.pipelines.readers.kit.keys.names import key_named
 from wham_data.schemas.actions import ActionSpace
 
 USUAL: Final = ("xinput", "xinput16", "wham16", "keyboard_mouse", "vpt")

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from wham_data.pipelines.readers.kit.key_names import key_of_code
+from wham_data.pipelines.readers.kit.keys.names import key_of_code
 from wham_data.pipelines.readers.owa.start import HeldAtStart
 from wham_data.schemas.actions import clamp, load_space
 from wham_data.schemas.declarations import is_number

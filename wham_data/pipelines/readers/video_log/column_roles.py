@@ -15,8 +15,8 @@ from wham_data.pipelines.readers.kit.column_guesses import (
     text,
 )
 from wham_data.pipelines.readers.kit.hats import DIRECTIONS
-from wham_data.pipelines.readers.kit.key_log import keys_meant
-from wham_data.pipelines.readers.kit.key_spellings import PREFIX
+from wham_data.pipelines.readers.kit.keys.log import keys_meant
+from wham_data.pipelines.readers.kit.keys.spellings import PREFIX
 from wham_data.pipelines.readers.video_log.event_states import device_word
 from wham_data.pipelines.readers.video_log.log_table import TIME_DIGITS, TimeUnit
 from wham_data.pipelines.readers.video_log.log_words import (

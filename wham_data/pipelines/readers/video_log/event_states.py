@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wham_data.pipelines.align import latest_at
 from wham_data.pipelines.readers.kit.column_guesses import text
-from wham_data.pipelines.readers.kit.key_names import is_sign, key_in_log
+from wham_data.pipelines.readers.kit.keys.names import is_sign, key_in_log
 from wham_data.pipelines.readers.video_log.log_clock import each_twice, strictly_rising, unwrapped
 from wham_data.pipelines.readers.video_log.log_table import LogTable
 from wham_data.pipelines.readers.video_log.log_words import listed

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from wham_data.pipelines.readers.kit.key_names import (
+from wham_data.pipelines.readers.kit.keys.names import (
     is_key_code,
     is_other_key,
     key_in_log,
     key_of_code,
 )
-from wham_data.pipelines.readers.kit.key_spellings import (
+from wham_data.pipelines.readers.kit.keys.spellings import (
     FROM_0,
     LOW_CODES,
     SDL_CODES,

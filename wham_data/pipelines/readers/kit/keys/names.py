@@ -6,7 +6,7 @@ import re
 import string
 from typing import Final
 
-from wham_data.pipelines.readers.kit.key_spellings import (
+from wham_data.pipelines.readers.kit.keys.spellings import (
     MICE,
     OTHER_KEYS,
     PREFIX,

@@ -1,4 +1,4 @@
-"""What operating systems, engines and libraries call the keys: tables only, read by `key_names`."""
+"""What operating systems, engines and libraries call the keys: tables only, read by `names`."""
 
 from __future__ import annotations
 
