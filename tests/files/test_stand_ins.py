@@ -154,7 +154,7 @@ def test_a_list_of_actions_that_is_a_pointer_is_named(tmp_path: Path) -> None:
         read_actions(tmp_path / "moves.csv", load_space("wham16"))
 
 
-@pytest.mark.parametrize("name", ["corpus.json", "shards"])
+@pytest.mark.parametrize("name", ["corpus.json", "shards", "episodes"])
 def test_a_corpus_that_was_cloned_without_lfs_says_so(tmp_path: Path, name: str) -> None:
     corpus = picture_corpus(tmp_path / "corpus", episodes=1)
     found = tmp_path / "corpus" / name

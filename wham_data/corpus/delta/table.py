@@ -48,6 +48,7 @@ from wham_data.corpus.delta.actions import (
 )
 from wham_data.corpus.delta.log import DeltaLog
 from wham_data.corpus.storage.contract import Storage
+from wham_data.files.found import SNIFFED_BYTES, stand_in_of
 from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError, short_message
 from wham_data.schemas.manifest import with_late_columns
 
@@ -420,7 +421,15 @@ class ManifestTable:
                 source, n_bytes = file.path, file.path.stat().st_size
             return pq.ParquetFile(source, page_checksum_verification=True), n_bytes
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise self._bad(f"{name} is missing or corrupt: {short_message(error)}") from error
+            why = self._stand_in(place) or f"is missing or corrupt: {short_message(error)}"
+            raise self._bad(f"{name} {why}") from error
+
+    def _stand_in(self, place: str) -> str | None:
+        """What is in the place of a data file that was not copied or downloaded; else None."""
+        with suppress(WhamDataError, OSError):
+            found = stand_in_of(self.storage.read(place)[:SNIFFED_BYTES])
+            return found and f"is {found}"
+        return None
 
     def _read_one(self, name: str, schema: pa.Schema) -> pa.Table:
         file, n_bytes = self._parquet(name)
