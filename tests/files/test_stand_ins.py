@@ -163,4 +163,6 @@ def test_a_corpus_that_was_cloned_without_lfs_says_so(tmp_path: Path, name: str)
     path.write_text(LFS.format(11))
 
     with pytest.raises(IntegrityError, match="a Git LFS pointer"):
-        Corpus.open(corpus.location).open_shard(row["shard"])
+        opened = Corpus.open(corpus.location)
+        assert len(opened.episodes) == 1
+        opened.open_shard(row["shard"])
