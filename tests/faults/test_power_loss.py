@@ -15,8 +15,8 @@ from makers.corpora import add_shard, info, recording_of
 from makers.recordings import digest
 from power_cut import Cut, Disk, Image, is_visible, newest, oldest
 
-from wham_data.corpus import manifest
 from wham_data.corpus.corpus import INFO, Corpus
+from wham_data.corpus.delta import table
 from wham_data.schemas.errors import Reason, WhamDataError
 from wham_data.schemas.manifest import QuarantineRow
 
@@ -29,8 +29,8 @@ Promise = Callable[..., None]
 @pytest.fixture(autouse=True)
 def _busy_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second commit writes a checkpoint and merges the data files."""
-    monkeypatch.setattr(manifest, "CHECKPOINT_EVERY", 2)
-    monkeypatch.setattr(manifest, "MERGE_AT", 2)
+    monkeypatch.setattr(table, "CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(table, "MERGE_AT", 2)
 
 
 @pytest.fixture

@@ -162,7 +162,10 @@ def test_a_corpus_that_was_cloned_without_lfs_says_so(tmp_path: Path, name: str)
     (row,) = corpus.episodes.rows(named=True)
     path.write_text(LFS.format(11))
 
-    with pytest.raises(IntegrityError, match="a Git LFS pointer"):
+    def read() -> None:
         opened = Corpus.open(corpus.location)
         assert len(opened.episodes) == 1
         opened.open_shard(row["shard"])
+
+    with pytest.raises(IntegrityError, match="a Git LFS pointer"):
+        read()

@@ -25,6 +25,7 @@ MOST_OVERSHOT_ROWS: Final = 0.25
 NEAR: Final = 0.03
 AROUND_REST: Final = 0.15
 COMMON: Final = 0.2
+FEWEST_EQUAL: Final = 2
 OFTEN: Final = 0.05
 FEWEST_ROWS: Final = 6
 SURELY_HALF: Final = 0.02
@@ -287,7 +288,7 @@ def _half_at_rest(space: ActionSpace, columns: Mapping[int, NDArray[np.float64]]
 def _often_at(column: NDArray[np.float64], rest: float, within: float) -> bool:
     """Whether some value that is common in a column is that of a rest."""
     distinct, counts = np.unique(column, return_counts=True)
-    often = distinct[counts >= COMMON * len(column)]
+    often = distinct[counts >= max(FEWEST_EQUAL, COMMON * len(column))]
     return bool((np.abs(often - rest) <= within).any())
 
 
