@@ -35,6 +35,21 @@ def notes_on(space: str, declared: tuple[str, ...] = (), **columns: ArrayLike) -
 
 
 @pytest.mark.parametrize(
+    "column",
+    [
+        np.where(np.arange(ROWS) % 40 < 20, 1.0, -1.0),
+        np.where(np.arange(ROWS) % 90 < 30, 0.7, np.where(np.arange(ROWS) % 90 < 60, -1.0, 1.0)),
+        np.where(np.arange(ROWS) % 40 < 10, 0.13, 0.9),
+    ],
+    ids=["keys", "digital and analogue", "a worn stick"],
+)
+def test_a_stick_that_goes_from_end_to_end_or_rests_beside_0_is_as_it_should_be(
+    column: ArrayLike,
+) -> None:
+    assert not [note for note in notes_on("xinput", right_x=column) if "never rests" in note]
+
+
+@pytest.mark.parametrize(
     ("space", "name", "column", "said"),
     [
         ("xinput", "right_x", np.ones(ROWS), "right_x is at its end (1) in 100% of the time"),

@@ -16,7 +16,7 @@ from wham_data.schemas.actions import Dimension
 from wham_data.schemas.recording import ActionTrack
 
 FEWEST_ROWS: Final = 50
-AT_REST: Final = 0.1
+AT_REST: Final = 0.15
 AT_END: Final = 0.99
 NEARLY_ALL: Final = 0.98
 HARDLY_EVER: Final = 0.01
@@ -75,6 +75,8 @@ def _stuck(
     if resting > HARDLY_EVER:
         return []
     low, high = float(values.min()), float(values.max())
+    if low <= AT_END * dimension.low and high >= AT_END * dimension.high and dimension.low < 0:
+        return []  # from end to end: its rest is where it is taken to be
     return [
         f"suspicious: {name} never rests: it is between {low:g} and {high:g} all the time; is it on "
         "another scale, or something else?"
