@@ -129,7 +129,8 @@ def test_loops_that_run_at_the_same_time_do_not_mix(corpus: Corpus) -> None:
     again = loader(dataset(corpus), 2)
     pairs = list(zip(again, again, strict=True))
 
-    assert [numbers(each) for each in zip(*pairs, strict=True)] == epochs(corpus, 0, 1)
+    seen = [numbers(each) for each in zip(*pairs, strict=True)]
+    assert sorted(seen) == sorted(epochs(corpus, 0, 1)), "whichever worker is first begins epoch 0"
 
 
 def test_a_dataset_within_a_dataset_may_be_read_again_and_again(corpus: Corpus) -> None:
