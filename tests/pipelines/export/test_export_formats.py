@@ -16,7 +16,7 @@ from makers.video_clips import read_stamp
 
 import wham_data
 from wham_data.pipelines.readers import discover
-from wham_data.pipelines.writers.oasis import one_hot_rows
+from wham_data.pipelines.writers.minecraft.oasis import one_hot_rows
 from wham_data.pipelines.writers.parts import is_numbered
 from wham_data.schemas.actions import ActionSpace, Dimension, load_space
 from wham_data.schemas.errors import UsageError

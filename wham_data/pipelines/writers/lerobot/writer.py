@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from wham_data.pipelines.readers.kit.options import choice
 from wham_data.pipelines.video import decode_image, write_video
 from wham_data.pipelines.writers.clips import crf_option
-from wham_data.pipelines.writers.lerobot_tables import (
+from wham_data.pipelines.writers.lerobot.tables import (
     CAMERA,
     Pictures,
     PictureStats,

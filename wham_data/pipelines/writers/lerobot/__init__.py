@@ -1,0 +1,1 @@
+"""The writer of LeRobot datasets: its files, and its tables."""

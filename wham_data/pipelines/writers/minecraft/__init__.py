@@ -1,0 +1,1 @@
+"""Writers of Minecraft clips, a format each."""
