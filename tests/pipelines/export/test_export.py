@@ -20,7 +20,7 @@ from wham_data.pipelines.export.licences import is_restricted
 from wham_data.pipelines.export.report import FORMATS
 from wham_data.pipelines.readers.kit.options import options_of
 from wham_data.pipelines.writers import WRITERS
-from wham_data.pipelines.writers.stretches import ExportSource, Stretch, runs_of
+from wham_data.pipelines.writers.stretches import ExportSource, Stretch, runs_between, runs_of
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.conversion import find_conversion
 from wham_data.schemas.errors import MismatchError, NoInputsError, UsageError
@@ -339,3 +339,28 @@ def test_steps_over_the_edge_of_a_row_group_are_read_in_order(tmp_path: Path) ->
 def test_runs_are_half_open() -> None:
     assert runs_of(np.array([True, True, False, True])) == [(0, 2), (3, 4)]
     assert runs_of(np.array([False])) == []
+
+
+@pytest.mark.parametrize(
+    ("acted", "pieces"),
+    [
+        ([1, 1, 1], [(0, 3)]),
+        ([1, 1, 0], [(0, 3)]),
+        ([0, 1, 1], [(1, 3)]),
+        ([1, 0, 1, 0, 0, 1], [(0, 2), (2, 4), (5, 6)]),
+        ([0, 0], []),
+    ],
+)
+def test_a_frame_without_a_known_action_ends_what_led_to_it(
+    acted: list[int], pieces: list[tuple[int, int]]
+) -> None:
+    known = np.array(acted, np.bool_)
+
+    assert runs_between(np.ones(len(known), np.bool_), known) == pieces
+    assert all(known[start : stop - 1].all() for start, stop in pieces)
+
+
+def test_what_is_not_kept_is_in_no_piece() -> None:
+    good, acted = np.array([1, 1, 0, 1, 1], np.bool_), np.array([1, 0, 1, 1, 1], np.bool_)
+
+    assert runs_between(good, acted) == [(0, 2), (3, 5)]

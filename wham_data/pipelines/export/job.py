@@ -170,7 +170,8 @@ class _Run:
         """Cut the episodes into the stretches that the format can hold."""
         for row in self.rows:
             try:
-                found = stretches_of(self.source, row, known=self.writer.demands.known)
+                demands = self.writer.demands
+                found = stretches_of(self.source, row, known=demands.known, ended=demands.ended)
             except Unfit as unfit:
                 self._leave_out(failure_of(unfit.stretch, unfit.why))
                 continue

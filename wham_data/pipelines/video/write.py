@@ -103,11 +103,12 @@ Codec = Literal["h264", "mpeg4"]
 
 
 class VideoWriter:
-    """Writes an mp4 frame by frame, each frame with its time; 4:2:0, limited range.
+    """Writes an mp4 or mkv frame by frame, each frame with its time; 4:2:0, limited range.
 
     Args:
-        path: the file to write.
-        rate: units of time per second; for a video of constant rate the frames per second.
+        path: the file to write; `.mkv` is Matroska, whose times are whole milliseconds, all else mp4.
+        rate: frames per second, for a video of uneven ones about so many.
+        unit: the unit of the frames' times in seconds; None: that of a frame, 1 / rate.
         codec: "h264" in BT.709; or "mpeg4", MPEG-4 Part 2 at its best quality, in BT.601.
         crf: constant rate factor of x264; a smaller number means better quality and a larger file.
         preset: preset of x264.
@@ -121,6 +122,7 @@ class VideoWriter:
         path: Path,
         rate: Fraction,
         *,
+        unit: Fraction | None = None,
         codec: Codec = "h264",
         crf: int = 18,
         preset: str = "medium",
@@ -128,9 +130,12 @@ class VideoWriter:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         flags = "faststart+use_metadata_tags" if tags else "faststart"
-        self._out = av.open(
-            str(path.absolute()), mode="w", format="mp4", options={"movflags": flags}
-        )
+        format, settings = "mp4", {"movflags": flags}
+        if (
+            path.suffix == ".mkv"
+        ):  # which writes the program's version and a random number otherwise
+            format, settings = "matroska", {"fflags": "+bitexact"}
+        self._out = av.open(str(path.absolute()), mode="w", format=format, options=settings)
         self._out.metadata.update(tags or {})
         if codec == "h264":
             options, self._matrix = {"crf": str(crf), "preset": preset}, int(Colorspace.ITU709)
@@ -146,7 +151,7 @@ class VideoWriter:
         if reproducible:
             context.thread_count = 1
         self._reformatter = VideoReformatter()
-        self._tick = 1 / rate
+        self._unit = context.time_base = unit or 1 / rate
         self._has_frames = False
 
     def __enter__(self) -> VideoWriter:
@@ -163,8 +168,7 @@ class VideoWriter:
         Args:
             frame: uint8 [H, W, 3] RGB; all frames of one size. 4:2:0 needs even sizes, so the last row
                 or column of an odd size is repeated.
-            time: when the frame comes on screen, in units of 1 / rate seconds; later than the frame
-                before.
+            time: when the frame comes on screen, in units of `unit`; later than the frame before.
         """
         odd = frame.shape[0] % 2, frame.shape[1] % 2
         if any(odd):
@@ -180,7 +184,7 @@ class VideoWriter:
             dst_color_range=int(ColorRange.MPEG),
             interpolation=AREA,
         )
-        picture.pts, picture.time_base = time, self._tick
+        picture.pts, picture.time_base = time, self._unit
         self._out.mux(self._stream.encode(picture))
 
 

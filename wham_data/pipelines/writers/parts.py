@@ -71,6 +71,8 @@ class Demands:
 
     pictures  every step has a picture
     known     the action of every step is known: episodes are cut where an action is not known
+    ended     the action of an episode's last step is known too; False: the format has only those that
+              led from one frame to the next, so a frame whose action is not known ends an episode
     steady    steps are evenly spaced, at one rate in the whole export
     numbered  episodes have consecutive numbers, or share a file that can't grow: no episode can be
               added later
@@ -78,6 +80,7 @@ class Demands:
 
     pictures: bool = True
     known: bool = True
+    ended: bool = True
     steady: bool = True
     numbered: bool = False
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from typing import Final, Protocol
 
 import numpy as np
@@ -232,8 +233,15 @@ class Stretch:
             raise Unfit(self, why) from why
 
 
-def stretches_of(source: ExportSource, row: EpisodeRow, *, known: bool) -> list[Stretch]:
-    """The stretches of an episode inside its `keep` ranges; with `known`, only steps of known action.
+def stretches_of(
+    source: ExportSource, row: EpisodeRow, *, known: bool, ended: bool = True
+) -> list[Stretch]:
+    """The stretches of an episode inside its `keep` ranges, as a format needs them.
+
+    Args:
+        source: the corpus.
+        row: the episode.
+        known, ended: see `parts.Demands`.
 
     Raises:
         Unfit: the episode can't be read.
@@ -242,15 +250,30 @@ def stretches_of(source: ExportSource, row: EpisodeRow, *, known: bool) -> list[
     good = np.zeros(row.n_steps, np.bool_)
     for start, stop in row.keep or ((0, row.n_steps),):
         good[start:stop] = True
+    runs = runs_of(good)
     if known and row.missing_actions:
-        good &= whole._column("action_known").to_numpy(zero_copy_only=False)
-    return [Stretch(source, row, start, stop) for start, stop in runs_of(good)]
+        acted = whole._column("action_known").to_numpy(zero_copy_only=False)
+        runs = runs_of(good & acted) if ended else runs_between(good, acted)
+    return [Stretch(source, row, start, stop) for start, stop in runs]
 
 
 def runs_of(good: NDArray[np.bool_]) -> Sequence[tuple[int, int]]:
     """The runs of True, in order, each as (first, one past the last)."""
     edges = np.flatnonzero(np.diff(good, prepend=False, append=False))
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+
+def runs_between(good: NDArray[np.bool_], acted: NDArray[np.bool_]) -> Sequence[tuple[int, int]]:
+    """The runs of True in `good`, each cut after every step that is not `acted`.
+
+    A run that is only such a step is left out: it has no action at all.
+    """
+    runs = []
+    for first, end in runs_of(good):
+        cuts = first + 1 + np.flatnonzero(~acted[first:end])
+        edges = np.unique([first, *cuts, end]).tolist()
+        runs += [(start, stop) for start, stop in pairwise(edges) if acted[start]]
+    return runs
 
 
 def rate_of(corpus: Corpus, rows: Sequence[EpisodeRow]) -> Fraction | None:
