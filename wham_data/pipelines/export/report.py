@@ -21,6 +21,9 @@ FORMATS: Final = (
     "minari",
     "coinrun",
     "lmdb",
+    "gf-minecraft",
+    "micro-world",
+    "matrix-game",
 )
 """The names of `writers.WRITERS`, for help; those load what they write with."""
 

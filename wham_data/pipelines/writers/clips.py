@@ -1,4 +1,4 @@
-"""An option that all writers of videos share."""
+"""Options that all writers of videos share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Final
 from wham_data.pipelines.readers.kit.options import option
 
 WORST: Final = 51
+MOST_FRAMES: Final = 10_001
 
 
 def crf_option() -> Any:
@@ -20,3 +21,18 @@ def crf_option() -> Any:
 
     about = "constant rate factor of the H.264 videos: smaller is better, and larger in bytes"
     return option(18, about=about, expects=f"a whole number from 0 to {WORST}", parse=parse)
+
+
+def clip_option(default: int, step: int = 1) -> Any:
+    """A field that holds the number of frames of a clip: a multiple of `step`, and one more."""
+
+    def parse(text: str) -> int:
+        frames = int(text)
+        if not 2 <= frames <= MOST_FRAMES or (frames - 1) % step:
+            raise ValueError
+        return frames
+
+    expects = f"a whole number from 2 to {MOST_FRAMES}"
+    if step > 1:
+        expects += f", a multiple of {step} and one more ({default - step}, {default}, ...)"
+    return option(default, about="frames of a clip", expects=expects, parse=parse)

@@ -38,19 +38,21 @@ from wham_data.schemas.recording import FrameData, Provenance, Recording
 DEGREES_PER_DELTA: Final = 15.0
 METADATA_FOLDERS: Final = ("metadata", "metadata-detection")
 CAPTIONS: Final = "annotation.csv"
+CAPTION_FILES: Final = (CAPTIONS, "video_captions_v0.csv")
+"""GameFactory's and Micro-World's; the latter has its names in lower case, and one column more."""
 CAPTION_COLUMNS: Final = ("Original video name", "Start frame index", "End frame index", "Prompt")
 HEAD_BYTES: Final = 64 << 10
 MOST_CSV_BYTES: Final = 16 << 20
 MOST_TABLE_BYTES: Final = 16 << 20
 MOST_CAPTIONS: Final = 10_000
 
-_SPACE: Final = load_space("microworld9")
-_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+SPACE: Final = load_space("microworld9")
+KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "ws": ("", "w", "s"),
     "ad": ("", "a", "d"),
     "scs": ("", "space", "shift", "ctrl"),
 }
-_MOTIONS: Final = {"yaw_delta": "camera_yaw", "pitch_delta": "camera_pitch"}
+MOTIONS: Final = {"yaw_delta": "camera_yaw", "pitch_delta": "camera_pitch"}
 _FRAME: Final = re.compile(r"0|[1-9]\d{0,6}", re.ASCII)
 _PART: Final = re.compile(r"frames_(\d+)_(\d+)", re.ASCII)
 _BIOME: Final = re.compile(rb'"biome"\s*:\s*"([\w \-]{1,80})"')
@@ -130,8 +132,9 @@ def clips_in(files: tuple[Path, ...]) -> Iterator[GameClip]:
         for metadata in (*tables, video.with_suffix(".json")):
             if metadata in present and (head := _head(metadata)) and sniff(video) == "video":
                 beside = metadata.parent == video.parent
-                captions = (video.parent if beside else root) / CAPTIONS
-                yield GameClip(video, metadata, captions if captions in present else None, head)
+                folder = video.parent if beside else root
+                captions = [folder / name for name in CAPTION_FILES if folder / name in present]
+                yield GameClip(video, metadata, next(iter(captions), None), head)
                 break
 
 
@@ -142,7 +145,7 @@ def _head(metadata: Path) -> bytes:
             head = file.read(HEAD_BYTES)
     except RefusedInput:
         return b""
-    return head if all(f'"{key}"'.encode() in head for key in ("actions", *_KEYS)) else b""
+    return head if all(f'"{key}"'.encode() in head for key in ("actions", *KEYS)) else b""
 
 
 def open_clip(recording: Recording, limits: VideoLimits) -> VideoRecording:
@@ -164,10 +167,10 @@ def open_clip(recording: Recording, limits: VideoLimits) -> VideoRecording:
     clip = VideoClip.numbered(index, first, last + 1)
     here = slice(first, first + len(clip.times_ns))
     # Entry k + 1 is what was done after frame k; after the last frame nothing is known.
-    after = np.vstack([actions_of(entries, frames)[1:], np.full(_SPACE.size, np.nan)])
+    after = np.vstack([actions_of(entries, frames)[1:], np.full(SPACE.size, np.nan)])
     opened = clip.opened(
         FrameData(
-            actions=per_frame_track(_SPACE, clip.times_ns, clip.end_ns, after[here]),
+            actions=per_frame_track(SPACE, clip.times_ns, clip.end_ns, after[here]),
             states=states[here],
             texts=captions_per_frame(said, frames)[here] if captions else None,
         ),
@@ -229,12 +232,12 @@ def actions_of(entries: Mapping[int, Mapping[str, Any]], frames: int) -> NDArray
     Raises:
         RefusedInput: LOG_COLUMN, LOG_TYPE or LOG_RANGE, naming the entry.
     """
-    rows = np.full((frames, _SPACE.size), np.nan)
+    rows = np.full((frames, SPACE.size), np.nan)
     for number, entry in entries.items():
         if not 0 < number < frames:
             continue
         rows[number] = 0.0
-        for name, keys in _KEYS.items():
+        for name, keys in KEYS.items():
             code = entry.get(name)
             if not is_number(code) or code not in range(len(keys)):
                 raise RefusedInput(
@@ -242,15 +245,15 @@ def actions_of(entries: Mapping[int, Mapping[str, Any]], frames: int) -> NDArray
                     f"entry {number}: {name} is {str(code)[:40]}, expected 0 to {len(keys) - 1}",
                 )
             if code:
-                rows[number, _SPACE.index(keys[int(code)])] = 1.0
-        for name, dimension in _MOTIONS.items():
+                rows[number, SPACE.index(keys[int(code)])] = 1.0
+        for name, dimension in MOTIONS.items():
             # The keyboard-only part of the dataset need not have them: nothing moved.
             motion = entry.get(name, 0.0)
             if not is_number(motion):
                 raise RefusedInput(
                     Reason.LOG_TYPE, f"entry {number}: {name} is {str(motion)[:40]}, no number"
                 )
-            rows[number, _SPACE.index(dimension)] = motion * DEGREES_PER_DELTA
+            rows[number, SPACE.index(dimension)] = motion * DEGREES_PER_DELTA
     return rows
 
 
@@ -295,10 +298,12 @@ def read_captions(path: Path, video: str) -> list[Caption]:
     found: list[Caption] = []
     try:
         rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        if not set(CAPTION_COLUMNS) <= set(rows.fieldnames or ()):
+        rows.fieldnames = [name.lower() for name in rows.fieldnames or ()]
+        columns = [column.lower() for column in CAPTION_COLUMNS]
+        if not set(columns) <= set(rows.fieldnames):
             raise ValueError(f"expected the columns {', '.join(CAPTION_COLUMNS)}")
         for row in rows:
-            name, first, last, prompt = (row[column] for column in CAPTION_COLUMNS)
+            name, first, last, prompt = (row[column] for column in columns)
             if name != video:
                 continue
             if not (_FRAME.fullmatch(first or "") and _FRAME.fullmatch(last or "")):

@@ -2,7 +2,7 @@
 
     <root>/video/scene_N.mp4
     <root>/metadata-detection/scene_N.json     GF-Minecraft's table, and results of its detection
-    <root>/annotation.csv                      captions, one for each 81 frames
+    <root>/video_captions_v0.csv               captions, one for each 81 frames; or annotation.csv
     <root>/clips/scene_N_<first frame>.npz     the same actions, cut into clips: not read
 
 A variant of GF-Minecraft: entry i led to frame i, and entry 0 has no meaning.
