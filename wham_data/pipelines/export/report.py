@@ -24,6 +24,7 @@ FORMATS: Final = (
     "gf-minecraft",
     "micro-world",
     "matrix-game",
+    "owamcap",
 )
 """The names of `writers.WRITERS`, for help; those load what they write with."""
 

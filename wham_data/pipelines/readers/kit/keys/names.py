@@ -48,6 +48,8 @@ _NUMBER: Final = re.compile(r"[1-9]\d{1,9}|0x[\da-f]{1,8}|<[1-9]\d{0,9}>", re.AS
 _MOUSE: Final = re.compile(r"btn_|button\.|sdl_button_|key\.mouse\.", re.ASCII | re.IGNORECASE)
 _PARTS: Final = re.compile(r"[\s_.\-]+(?=.)")
 _KNOWN: Final = frozenset(_CODES.values())
+_CODE_OF: Final = {f"key_{name}": code for code, name in sorted(_CODES.items())}
+"""The code of the left Shift is that of its own (0xA0), not that of either (0x10)."""
 
 
 def key_named(text: str) -> str | None:
@@ -122,6 +124,11 @@ def _bare(text: str) -> str:
 def is_key_code(text: str) -> bool:
     """Whether a control is called by a number: 87, 0x57, <87>. One digit is the key of that digit."""
     return bool(_NUMBER.fullmatch(text))
+
+
+def code_of_key(button: str) -> int:
+    """The Windows virtual-key code of a button `key_...`; of the left and right one, if there are two."""
+    return _CODE_OF[button]
 
 
 def key_of_code(code: int) -> str | None:

@@ -1,0 +1,1 @@
+"""The writer of recordings as Open World Agents keep them: messages in MCAP, and videos."""
