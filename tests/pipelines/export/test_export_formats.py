@@ -292,6 +292,31 @@ def test_diamond_gets_one_choice_with_a_name_as_whole_numbers(
 
 
 @pytest.mark.parametrize(
+    ("space", "dtype", "noted"),
+    [
+        ("atari18", torch.int64, False),
+        ("procgen15", torch.int64, False),
+        ("meltingpot9", torch.int64, False),
+        ("discrete7", torch.int64, False),
+        ("csgo51", torch.float64, False),
+        ("xinput16", torch.float32, True),
+    ],
+)
+def test_diamond_gets_the_kind_of_actions_that_its_models_take_or_it_is_said(
+    tmp_path: Path, space: str, dtype: torch.dtype, noted: bool
+) -> None:
+    picture_corpus(tmp_path / "corpus", space, 1)
+
+    report = wham_data.export(tmp_path / "corpus", to="diamond", out=tmp_path / "out")
+
+    act = torch.load(tmp_path / "out/train/000/00/0/0.pt", weights_only=True)["act"]
+    assert act.dtype == dtype
+    assert act.ndim == (1 if dtype == torch.int64 else 2)
+    assert any("take numbered actions, or vectors of 0 and 1" in n for n in report.notes) == noted
+    assert noted or dtype == torch.int64 or set(act.unique().tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize(
     "names", [["move_is_0", "jump_is_0"], ["left", "right"], ["is_0", "x_is_1"]]
 )
 def test_buttons_of_several_choices_are_no_numbered_actions(names: list[str]) -> None:
@@ -364,6 +389,22 @@ def test_oasis_is_read_back_with_its_actions_equal_to_half_a_degree(
         assert (opened.actions.values == wanted).all()
     rows = torch.load(tmp_path / "out/train/a.one_hot_actions.pt", weights_only=True)
     assert (rows.shape, rows.dtype) == ((6, 25), torch.float32)
+
+
+def test_oasis_takes_every_variant_of_minecraft_and_no_other_game(tmp_path: Path) -> None:
+    picture_corpus(tmp_path / "corpus", "microworld9", 1, rate=Fraction(20))
+    picture_corpus(tmp_path / "atari", "atari18", 1)
+
+    report = wham_data.export(tmp_path / "corpus", to="oasis", out=tmp_path / "out")
+
+    assert (report.actions, report.converted_from, report.lost) == ("vpt", "microworld9", ())
+    rows = torch.load(tmp_path / "out/train/e0.one_hot_actions.pt", weights_only=True)
+    forward = actions_of(load_space("microworld9"), 0, 6)[:, 0]
+    assert rows[:, load_space("oasis25").index("forward")].tolist() == forward.tolist()
+    with pytest.raises(
+        UsageError, match="oasis needs actions in oasis25, the corpus has them in atari18"
+    ):
+        wham_data.export(tmp_path / "atari", to="oasis", out=tmp_path / "o")
 
 
 def test_turns_of_more_than_20_degrees_a_step_are_cut_and_counted() -> None:

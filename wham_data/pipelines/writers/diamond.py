@@ -6,6 +6,9 @@
 If the actions are numbered (`atari18`, `procgen15`, `discrete...`), `act` holds their numbers, int64
 (T,); otherwise it holds the vectors, (T, A). In `csgo51` no episode has more than 1000 steps, and
 `info` names the file that `hdf5-csgo` writes for the same steps, because DIAMOND's upsampler needs it.
+
+What reads them: DIAMOND's model for Atari looks numbers up in a table; that of the branch for
+Counter-Strike takes numbers, or vectors of nothing but 0 and 1.
 """
 
 from __future__ import annotations
@@ -59,6 +62,11 @@ class DiamondWriter:
             notes.append(f"pictures are {width}x{height}; DIAMOND's of Counter-Strike are 56x30")
         elif is_numbered(content.space) and (width, height) != (64, 64):
             notes.append(f"pictures are {width}x{height}; DIAMOND's of Atari are 64x64")
+        if len(content.space.of_kind("button")) < content.space.size:
+            notes.append(
+                "DIAMOND's models take numbered actions, or vectors of 0 and 1; these vectors "
+                f"({content.space.name}) have other values too, for a model of your own"
+            )
         return notes if content.reward else [*notes, UNREWARDED]
 
     def parts(self, stretches: Sequence[Stretch]) -> Iterator[Part]:

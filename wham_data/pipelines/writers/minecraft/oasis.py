@@ -25,10 +25,12 @@ from wham_data.pipelines.readers.minecraft.open_oasis import (
 )
 from wham_data.pipelines.video import write_video
 from wham_data.pipelines.writers.clips import crf_option
+from wham_data.pipelines.writers.minecraft.way import VPT
 from wham_data.pipelines.writers.parts import Content, Demands, Part, Place, Written, one_each
 from wham_data.pipelines.writers.stretches import Stretch
 from wham_data.pipelines.writers.torch_file import Tensor, write_torch_tensor
 from wham_data.schemas.actions import ActionSpace, load_space
+from wham_data.schemas.conversion import converts_to
 
 OASIS: Final = load_space("oasis25")
 USUAL_RATE: Final = Fraction(20)
@@ -48,8 +50,10 @@ class OasisWriter:
     crf: int = crf_option()
 
     def space(self, native: ActionSpace) -> ActionSpace:
-        """`oasis25`, or a space such as `vpt` that has the same dimensions by name."""
-        return native if set(OASIS.names) <= set(native.names) else OASIS
+        """`oasis25`, or a space such as `vpt` that has the same dimensions by name, or leads to it."""
+        if set(OASIS.names) <= set(native.names):
+            return native
+        return VPT if VPT.name in converts_to(native.name) else OASIS
 
     def check(self, content: Content) -> Sequence[str]:
         """A note if rate or size differ from those of Open-Oasis."""
