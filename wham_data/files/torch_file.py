@@ -124,7 +124,9 @@ def _numpy_array(value: Inert) -> NDArray[Any] | None:
         case (
             int(),
             tuple(shape),
-            Inert(name=kind, arguments=(str(code), *_), state=(int(), "<" | ">" | "|" as order, *_)),
+            Inert(
+                name=kind, arguments=(str(code), *_), state=(int(), "<" | ">" | "|" as order, *_)
+            ),
             bool(fortran),
             data,
         ):
