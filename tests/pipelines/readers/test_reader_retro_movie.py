@@ -100,6 +100,7 @@ def test_two_players_are_two_recordings_of_one_match(tmp_path: Path) -> None:
         ("player_2", "2"),
     ]
     assert {each.provenance.match for each in recordings} == {"a"}
+    assert {each.provenance.game for each in recordings} == {AIRSTRIKER}
     first, second = RetroMovie.read(path).down
     assert first.tolist() == [[False, False], [True, False]]
     assert second.tolist() == [[False, False], [False, True]]

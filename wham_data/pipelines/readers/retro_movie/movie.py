@@ -76,16 +76,16 @@ class RetroMovie:
         return cls(header.get("GameName", ""), players, _parsed(lines, players), state)
 
 
-def players_in(path: Path) -> int:
-    """How many players a movie has, by the beginning of its log.
+def beginning_of(path: Path) -> tuple[str, int]:
+    """The game that a movie names, and how many players it has, by its first lines.
 
     Raises:
         RefusedInput: as `RetroMovie.read`.
     """
     with opened_npz(path) as archive:
-        _header(archive)
+        game = _header(archive).get("GameName", "")
         with archive.open(_member(archive, LOG)) as stream:
-            return len(_names(iter(stream.read(NAMES_BYTES).split(b"\n"))))
+            return game, len(_names(iter(stream.read(NAMES_BYTES).split(b"\n"))))
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:

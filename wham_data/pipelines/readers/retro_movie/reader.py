@@ -6,20 +6,23 @@ last picture is not known. Each player of a movie is a recording, on one clock.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 
 from wham_data.pipelines.readers.kit.fixed_rate import open_fixed_rate
 from wham_data.pipelines.readers.kit.options import choice
-from wham_data.pipelines.readers.retro_movie.movie import ENDING, STATE, RetroMovie, players_in
+from wham_data.pipelines.readers.retro_movie.movie import ENDING, STATE, RetroMovie, beginning_of
 from wham_data.pipelines.readers.retro_movie.replay import console_of, pictures_of
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.recording import FrameData, OpenRecording, Provenance, Recording, RefusedFile
+
+_GAME: Final = re.compile(r"[ -~]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class RetroMovies:
             if path.suffix.lower() != ENDING:
                 continue
             try:
-                players = players_in(path)
+                game, players = beginning_of(path)
             except RefusedInput as why:
                 yield RefusedFile(path, why)
                 continue
@@ -53,6 +56,7 @@ class RetroMovies:
                     (path,),
                     self.name,
                     Provenance(
+                        game=game if _GAME.fullmatch(game) else None,
                         match=path.stem if together else None,
                         subject=str(player) if together else None,
                     ),
