@@ -122,7 +122,7 @@ class PictureTar:
             if SHARD in places:
                 continue
             try:
-                names = self._episodes(path, samples_in(places))
+                names = self._episodes(path, samples_in(path))
             except RefusedInput as why:
                 yield RefusedFile(path, why)
                 continue
@@ -170,7 +170,7 @@ class PictureTar:
         """Read the actions."""
         path = recording.path
         places = tar_places(path)
-        samples = samples_in(places)
+        samples = samples_in(path)
         rule, episodes = episodes_in(path, self.episodes)
         keys = episodes.get(recording.part)
         if keys is None or self.frame_rate is None:

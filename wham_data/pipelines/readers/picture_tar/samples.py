@@ -15,7 +15,7 @@ from typing import Final
 
 from wham_data.files.found import open_regular
 from wham_data.files.json_lines import json_value
-from wham_data.files.tar_file import Places, bytes_at, tar_places
+from wham_data.files.tar_file import bytes_at, tar_places
 from wham_data.schemas.errors import Reason, RefusedInput
 
 PICTURES: Final = ("jpg", "jpeg", "png", "webp")
@@ -35,13 +35,29 @@ Episodes = Mapping[str, Sequence[str]]
 """For each episode, its keys in the order of the tar file. The name "" is the whole tar file."""
 
 
-def samples_in(places: Places) -> dict[str, dict[str, str]]:
-    """The samples of a tar file.
+def samples_in(path: Path) -> Samples:
+    """The samples of a tar file. The result is cached, as that of `tar_places`.
 
     Raises:
-        RefusedInput: ARCHIVE_UNSAFE, a key that is no plain name; METADATA, the files of a key are not
-            side by side.
+        RefusedInput: as `tar_places`; ARCHIVE_UNSAFE, a key that is no plain name; METADATA, the files
+            of a key are not side by side.
     """
+    return _samples(path, *_state(path))
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """The values by which a changed file is recognised."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise RefusedInput(Reason.UNREADABLE, f"{path.name}: {error.strerror}") from None
+    return found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=TARS_KEPT)
+def _samples(path: Path, size: int, changed_ns: int) -> Samples:
+    del size, changed_ns  # another file under the same name is another tar
+    places = tar_places(path)
     samples: dict[str, dict[str, str]] = {}
     last = None
     for name in places:
@@ -128,18 +144,13 @@ def episodes_in(path: Path, rule: str) -> tuple[str, Episodes]:
     Raises:
         RefusedInput: as `tar_places` and `samples_in`; METADATA, the rule does not fit a key.
     """
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise RefusedInput(Reason.UNREADABLE, f"{path.name}: {error.strerror}") from None
-    return _grouped(path, rule, found.st_size, found.st_mtime_ns)
+    return _grouped(path, rule, *_state(path))
 
 
 @lru_cache(maxsize=TARS_KEPT)
 def _grouped(path: Path, rule: str, size: int, changed_ns: int) -> tuple[str, Episodes]:
-    del size, changed_ns  # another file under the same name is another tar
-    places = tar_places(path)
-    samples = samples_in(places)
+    del size, changed_ns
+    places, samples = tar_places(path), samples_in(path)
     with open_regular(path) as file:
 
         def content(key: str) -> object:
