@@ -147,6 +147,13 @@ def test_a_damaged_movie_is_refused(tmp_path: Path) -> None:
     assert refusal(path).reason is Reason.METADATA
 
 
+def test_what_stands_in_the_place_of_a_movie_is_named(tmp_path: Path) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n"
+    (tmp_path / "a.bk2").write_text(pointer)
+
+    assert refusal(tmp_path / "a.bk2").reason is Reason.NOT_DOWNLOADED
+
+
 def test_a_log_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
     log = f"[Input]\n{NAMES}\n" + "|..|..|\n" * 5_000_000
 

@@ -15,6 +15,7 @@ from typing import ClassVar, Final
 import numpy as np
 
 from wham_data.pipelines.readers.kit.fixed_rate import open_fixed_rate
+from wham_data.pipelines.readers.kit.not_downloaded import not_there
 from wham_data.pipelines.readers.kit.options import choice
 from wham_data.pipelines.readers.retro_movie.movie import ENDING, STATE, RetroMovie, beginning_of
 from wham_data.pipelines.readers.retro_movie.replay import console_of, pictures_of
@@ -47,7 +48,7 @@ class RetroMovies:
             try:
                 game, players = beginning_of(path)
             except RefusedInput as why:
-                yield RefusedFile(path, why)
+                yield RefusedFile(path, not_there(path) or why)
                 continue
             for player in range(1, players + 1):
                 together = players != 1
