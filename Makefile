@@ -33,7 +33,7 @@ soak: setup
 	WHAM_DATA_TEST_KILLS=10 $(PY) tests/soak/ceph_rgw.py $(PY) -m pytest $(STORE_TESTS)
 
 fuzz: setup
-	for group in corpora checkpoints logs readers; do \
+	for group in corpora checkpoints logs movies readers; do \
 		$(PY) tests/fuzz/fuzzing.py $$group --minutes 10 --seed 20261121 || exit 1; \
 	done
 

@@ -52,6 +52,23 @@ def test_a_view_of_a_tensor_is_read_as_torch_shows_it(tmp_path: Path, tensor: to
 
 
 @pytest.mark.parametrize(
+    "values",
+    [np.arange(6, dtype=">i4"), np.arange(6, dtype="<f2"), np.arange(6) > 3],
+    ids=["big-endian", "little-endian", "of one byte"],
+)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_numpy_array_beside_tensors_is_read_as_numpy_shows_it(
+    tmp_path: Path, values: Any, order: Any
+) -> None:
+    values = np.array(values.reshape(2, 3), order=order)
+    torch.save({"obs": values}, tmp_path / "a.pt")
+    file = TorchFile.open(tmp_path / "a.pt")
+    assert isinstance(file.content, dict)
+
+    assert file.array(file.content["obs"], "obs").tolist() == values.tolist()
+
+
+@pytest.mark.parametrize(
     "tensor", [torch.zeros(1).expand(1000, 1000), torch.zeros(4).unfold(0, 2, 1)]
 )
 def test_a_tensor_that_repeats_its_numbers_is_refused(tmp_path: Path, tensor: torch.Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,6 +29,8 @@ import test_reader_nitrogen as nitrogen
 import test_reader_open_oasis as oasis
 import test_reader_owamcap as owamcap
 import test_reader_p2p as p2p
+import test_reader_picture_tar as picture_tar
+import test_reader_retro_movie as retro_movie
 import test_reader_rlds as rlds
 import test_reader_video_log as video_log
 import test_reader_vpt as vpt
@@ -41,11 +44,15 @@ from wham_data.feed import WindowDataset
 from wham_data.inference.checkpoints.lightning import open_checkpoint
 from wham_data.pipelines.align import place_steps, resample_actions
 from wham_data.pipelines.readers import discover, open_recording
+from wham_data.pipelines.readers.retro_movie.movie import RetroMovie
 from wham_data.schemas.errors import RefusedInput
 from wham_data.schemas.recording import Recording
 
 NEVER_CHANGED = (".mp4", ".mkv")
 """Videos: codecs are fuzzed by others, and run in a child of their own."""
+
+OPTIONS: Final = {"frame_rate": "20"}
+"""Given to every reader; one of them needs a rate."""
 
 SHOWN = 3
 """Frames read of each recording."""
@@ -71,7 +78,7 @@ def read_recordings(folder: Path) -> None:
         RefusedInput: of the last one that was refused.
     """
     refused = None
-    for recording in discover([folder]).recordings:
+    for recording in discover([folder], options=OPTIONS).recordings:
         try:
             read_recording(recording)
         except RefusedInput as why:
@@ -86,7 +93,7 @@ def read_recording(recording: Recording) -> None:
     Raises:
         RefusedInput: of the recording.
     """
-    opened = open_recording(recording)
+    opened = open_recording(recording, options=OPTIONS)
     times, track = opened.frame_times_ns, opened.actions
     span = None if track is None else (int(track.times_ns[0]), track.end_ns)
     for plan in place_steps(times, opened.frame_end_ns, span, Fraction(10)):
@@ -199,6 +206,15 @@ RECORDINGS: dict[str, Callable[[Path], object]] = {
         ),
     ),
     "p2p": lambda folder: p2p.session(folder / "id", [p2p.action("w", dx=3)] * 5),
+    "picture-tar": lambda folder: picture_tar.tar_of(
+        folder / "a.tar", picture_tar.samples(3, "npy", lambda i: picture_tar.npy([0.5, i]), "e/")
+    ),
+    "picture-tar-json": lambda folder: picture_tar.tar_of(
+        folder / "a.tar",
+        picture_tar.samples(
+            3, "json", lambda i: json.dumps({"episode": i // 2, "action": {"up": True, "x": i}})
+        ),
+    ),
     "rlds": lambda folder: rlds.write(folder, rlds.episode(3)),
     "vpt": lambda folder: vpt.record(folder, [vpt.line("w", motion=(3, 4))] * 5),
     "wham-npz": lambda folder: wham_npz.write(folder / wham_npz.NAME, wham_npz.episode(3)),
@@ -221,6 +237,13 @@ TARGETS: dict[str, tuple[Target, ...]] = {
             read_checkpoint,
         ),
     ),
+    "movies": (
+        Target(
+            "retro-movie",
+            lambda folder: shutil.copy(retro_movie.REAL, folder / "a.bk2"),
+            lambda folder: RetroMovie.read(folder / "a.bk2"),
+        ),
+    ),
     "corpora": (Target("corpus", corpus_makers.small_corpus, read_corpus),),
 }
-"""What is fuzzed, in four groups."""
+"""What is fuzzed, in groups."""

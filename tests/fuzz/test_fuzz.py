@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fuzz_targets import TARGETS, Target, read_recording
+from fuzz_targets import OPTIONS, TARGETS, Target, read_recording
 from fuzzing import Fuzzer, fuzz
 
 from wham_data.pipelines.readers import discover
 
-CASES = {"readers": 150, "logs": 100, "checkpoints": 60, "corpora": 30}
+CASES = {"readers": 150, "logs": 100, "checkpoints": 60, "corpora": 30, "movies": 60}
 
 
 @pytest.mark.parametrize("group", TARGETS)
@@ -21,7 +21,7 @@ def test_whatever_a_file_holds_it_is_read_or_refused(group: str, tmp_path: Path)
     assert outcome.cases == CASES[group]
 
 
-@pytest.mark.parametrize("group", ["checkpoints", "corpora"])
+@pytest.mark.parametrize("group", ["checkpoints", "corpora", "movies"])
 def test_what_is_to_go_wrong_is_good_before(group: str, tmp_path: Path) -> None:
     fuzzer = Fuzzer(group, 0, tmp_path)
 
@@ -33,7 +33,7 @@ def test_what_is_to_go_wrong_is_good_before(group: str, tmp_path: Path) -> None:
 def test_there_is_a_recording_to_read(target: Target, tmp_path: Path) -> None:
     target.make(tmp_path)
 
-    found = discover([tmp_path])
+    found = discover([tmp_path], options=OPTIONS)
 
     assert found.recordings
     assert not found.refused

@@ -117,6 +117,30 @@ def test_every_weight_comes_out_as_it_went_in(path: Path, tokenizer: TokenizerCo
     assert list(saved) == [WORD_TABLE]  # which is the head
 
 
+@pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=TOKENIZERS)
+def test_permuted_weights_come_out_as_torch_shows_them(
+    path: Path, tokenizer: TokenizerConfig
+) -> None:
+    def permuted(value: torch.Tensor) -> torch.Tensor:
+        if value.ndim == 4:  # as a model in `torch.channels_last` saves it
+            return value.contiguous(memory_format=torch.channels_last)
+        return value.t().contiguous().t() if value.ndim == 2 else value
+
+    def permute(content: Content) -> None:
+        weights = content["state_dict"]
+        weights.update({name: permuted(value) for name, value in weights.items()})
+        assert not weights[HEAD].is_contiguous()
+
+    plain = open_checkpoint(write_checkpoint(path, tokenizer))
+    other = path.with_name("permuted.ckpt")
+    opened = open_checkpoint(write_checkpoint(other, tokenizer, edit=permute))
+
+    for name, world in opened.world_model_tensors():
+        assert torch.equal(world, dict(plain.world_model_tensors())[name])
+    for name, image in opened.tokenizer.tensors():
+        np.testing.assert_array_equal(image, dict(plain.tokenizer.tensors())[name])
+
+
 def test_of_two_different_word_tables_the_heads_is_used(path: Path) -> None:
     def untie(content: Content) -> None:
         content["state_dict"][WORD_TABLE] = torch.zeros_like(content["state_dict"][HEAD])
@@ -436,8 +460,7 @@ def without(key: str) -> Edit:
         (put(CODES, lambda t: t * float("nan")), "not finite"),
         (put(HEAD, lambda t: t / 0), "not finite"),
         (put(CODES, lambda t: t.double()), "DoubleStorage, expected float32"),
-        (put(CODES, lambda t: t.t().contiguous().t()), "strides"),
-        (put(CODES, lambda t: torch.zeros(1, 1).expand(t.shape)), "strides"),
+        (put(CODES, lambda t: torch.zeros(1, 1).expand(t.shape)), r"strides.*\.contiguous\(\)"),
         (image_spec(vocab_size=41), "expected"),
         (image_spec(vocab_size=1 << 40), "expected an integer in 1..65536"),
         (image_spec(num_layers=-1), "expected an integer in 1..64"),

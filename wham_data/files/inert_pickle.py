@@ -17,11 +17,15 @@ the name that it imports: such a file is not safe to load a model from. A pickle
 
 from __future__ import annotations
 
+import math
 import pickletools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from wham_data.schemas.errors import IntegrityError
 
@@ -137,14 +141,21 @@ class TensorRecord:
         return self.offset + 1 + sum((size - 1) * stride for size, stride in ends)
 
     @property
-    def is_contiguous(self) -> bool:
-        """Whether the values are in C order without gaps."""
-        step = 1
-        for size, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
-            if size != 1 and stride != step:
-                return False
-            step *= size
-        return True
+    def repeats(self) -> bool:
+        """Whether a value of the storage is at several places of the tensor."""
+        return math.prod(self.shape) > self.span - self.offset
+
+    def is_within(self, count: int) -> bool:
+        """Whether the tensor lies inside a storage of `count` values."""
+        steps = [n for size, n in zip(self.shape, self.strides, strict=True) if size != 1]
+        return min(*self.shape, *steps, self.offset, 0) >= 0 and self.span <= count
+
+    def of(self, stored: NDArray[Any]) -> NDArray[Any]:
+        """The tensor as a view of the values of its storage, which it `is_within`."""
+        if 0 in self.shape:
+            return np.zeros(self.shape, stored.dtype)
+        strides = [n * stored.itemsize for n in self.strides]
+        return np.lib.stride_tricks.as_strided(stored[self.offset :], self.shape, strides)
 
 
 def read_pickle(data: bytes | BinaryIO) -> object:

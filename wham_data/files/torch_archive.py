@@ -11,12 +11,11 @@ This module does not use torch: values are numpy arrays.
 from __future__ import annotations
 
 import io
-import math
 import mmap
 import struct
 import zipfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -117,35 +116,37 @@ class TorchArchive:
         return values
 
     def array(self, name: str, tensor: TensorRecord) -> NDArray[np.float32]:
-        """A tensor's values as float32: a view of the mapped file if they are stored as float32.
+        """A tensor's values as float32, in C order.
 
-        `name` is for error messages. Writing to the array does not change the file.
+        They are a view of the mapped file if they are stored as float32 and in this order. A tensor
+        that was permuted before it was saved is copied. `name` is for error messages.
 
         Raises:
-            IntegrityError: the type is another one, the values are not contiguous in the storage,
-                the checksum is wrong, or a value is not finite.
+            IntegrityError: the type is another one, the tensor leaves its storage or repeats values of
+                it, the checksum is wrong, or a value is not finite.
         """
         storage = tensor.storage
         if (width := _BYTES.get(storage.kind)) is None:
             raise IntegrityError(f"{self.path}: {name} is a {storage.kind}, expected float32")
-        count = math.prod(tensor.shape)
-        if not tensor.is_contiguous:
-            raise IntegrityError(
-                f"{self.path}: {name} of shape {tensor.shape} has strides {tensor.strides} over a "
-                f"storage of {storage.count} values, expected one run"
-            )
         values = self.member(f"data/{storage.key}")
-        if width * (tensor.offset + count) > min(len(values), width * storage.count):
+        count = min(len(values) // width, storage.count)
+        if not tensor.is_within(count):
             raise IntegrityError(
                 f"{self.path}: {name} of shape {tensor.shape} is larger than its storage"
             )
-        array = _as_float32(
-            values[width * tensor.offset : width * (tensor.offset + count)], storage.kind
-        )
-        for start in range(0, count, _VALUES_AT_A_TIME):
-            if not np.isfinite(array[start : start + _VALUES_AT_A_TIME]).all():
+        if tensor.repeats:
+            raise IntegrityError(
+                f"{self.path}: {name} of shape {tensor.shape} has strides {tensor.strides}, which "
+                "repeat its values: save it again after .contiguous()"
+            )
+        used = values[width * tensor.offset : width * tensor.span]
+        stored = _as_float32(used, storage.kind)
+        array = np.ascontiguousarray(replace(tensor, offset=0).of(stored))
+        every = array.reshape(-1)
+        for start in range(0, len(every), _VALUES_AT_A_TIME):
+            if not np.isfinite(every[start : start + _VALUES_AT_A_TIME]).all():
                 raise IntegrityError(f"{self.path}: {name} holds values that are not finite")
-        return array.reshape(tensor.shape)
+        return array
 
 
 def _as_float32(values: memoryview, kind: str) -> NDArray[np.float32]:

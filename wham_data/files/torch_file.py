@@ -7,7 +7,6 @@ file.array(file.content["obs"], "obs")    # a tensor, or a numpy array: memory-m
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -95,23 +94,18 @@ class TorchFile:
         except IntegrityError as error:
             raise _refusal(self._archive.path, error) from None
         stored: NDArray[Any] = np.frombuffer(values, dtype, len(values) // dtype.itemsize)
-        steps = [n for size, n in zip(tensor.shape, tensor.strides, strict=True) if size != 1]
-        if min(*tensor.shape, *steps, tensor.offset, 0) < 0 or tensor.span > len(stored):
+        if not tensor.is_within(len(stored)):
             raise RefusedInput(
                 Reason.CORRUPT, f"{name} of shape {tensor.shape} is larger than its storage"
             )
-        if math.prod(tensor.shape) > tensor.span - tensor.offset:
+        if tensor.repeats:
             raise RefusedInput(
                 Reason.LOG_TYPE,
                 f"{name} of shape {tensor.shape} and strides {tensor.strides} repeats its numbers: "
                 "save it again after .contiguous()",
             )
-        if 0 in tensor.shape:
-            return np.zeros(tensor.shape, dtype)
-        strides = [n * dtype.itemsize for n in tensor.strides]
-        return np.lib.stride_tricks.as_strided(
-            stored[tensor.offset :], tensor.shape, strides, writeable=False
-        )
+        stored.flags.writeable = False
+        return tensor.of(stored)
 
 
 def looks_saved_by_torch(path: Path) -> bool:
@@ -130,7 +124,9 @@ def _numpy_array(value: Inert) -> NDArray[Any] | None:
         case (
             int(),
             tuple(shape),
-            Inert(name=kind, arguments=(str(code), *_)),
+            Inert(
+                name=kind, arguments=(str(code), *_), state=(int(), "<" | ">" | "|" as order, *_)
+            ),
             bool(fortran),
             data,
         ):
@@ -139,7 +135,7 @@ def _numpy_array(value: Inert) -> NDArray[Any] | None:
             if code[:1] not in "fiub" or not code[1:].isdigit() or len(code) > 3:
                 return None
             try:
-                array = np.frombuffer(data, np.dtype(f"<{code}"))
+                array = np.frombuffer(data, np.dtype(f"{order}{code}"))
                 return array.reshape(shape, order="F" if fortran else "C")
             except (TypeError, ValueError):
                 return None

@@ -66,6 +66,7 @@ class Reason(StrEnum):
     UNSAFE_PATH = "unsafe_path"
     TOO_LARGE = "too_large"
     NOT_DOWNLOADED = "not_downloaded"
+    MISSING_PART = "missing_part"
 
     NOT_A_VIDEO = "not_a_video"
     FORMAT_NOT_ALLOWED = "format_not_allowed"

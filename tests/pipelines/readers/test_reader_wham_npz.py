@@ -82,6 +82,18 @@ def test_frames_and_actions_come_out_as_they_are_in_the_file(
     assert np.array_equal(bins_from_measured(steps.values)[0], arrays["actions"])
 
 
+def test_column_major_arrays_are_read_like_any_other(tmp_path: Path, arrays: Arrays) -> None:
+    turned = {name: np.asfortranarray(values) for name, values in arrays.items()}
+    (found,) = discover([write(tmp_path / "a.npz", turned)]).recordings
+    opened = open_recording(found)
+
+    batches = opened.frames(np.arange(12), (300, 180), fit="stretch", batch=5, threads=1)
+    assert np.array_equal(np.concatenate(list(batches)), arrays["images"].transpose(0, 2, 3, 1))
+    assert opened.actions is not None
+    assert np.array_equal(bins_from_measured(opened.actions.values)[0], arrays["actions"])
+    assert np.array_equal(opened.states, arrays["states"])
+
+
 def test_frames_may_be_skipped_and_repeated(tmp_path: Path, arrays: Arrays) -> None:
     (found,) = discover([write(tmp_path / "a.npz", arrays, deflated=True)]).recordings
     picks = np.array([2, 2, 7, 11])

@@ -32,6 +32,7 @@ from wham_data.pipelines.readers.kit.not_downloaded import (
     unclaimed_refusal,
 )
 from wham_data.pipelines.readers.kit.options import configured, options_of
+from wham_data.pipelines.readers.picture_tar.reader import PictureTar
 from wham_data.pipelines.readers.video_log.film.dash import PLAYLIST_ENDING
 from wham_data.pipelines.readers.video_log.film.sessions import series_start
 from wham_data.pipelines.readers.video_log.neighbours import (
@@ -171,7 +172,7 @@ def open_recording(
     reader = reader_named(recording.format)
     mine = {name: options[name] for name in options if name in options_of(reader)}
     (reader,) = configured((reader,), mine)
-    if isinstance(reader, VideoLog):
+    if isinstance(reader, VideoLog | PictureTar):
         reader = replace(reader, target=target)
     limits = limits or VideoLimits()
     if recording.root is not None:

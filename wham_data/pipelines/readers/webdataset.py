@@ -12,7 +12,7 @@ A row of NaN is an action that is not known. Tokens are not read: they are made 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from wham_data.files.found import open_regular
 from wham_data.files.json_lines import json_value
 from wham_data.files.npz import array_header
-from wham_data.files.tar_file import Places, first_file, tar_places
+from wham_data.files.tar_file import Places, bytes_at, first_file, tar_places
 from wham_data.pipelines.align import typical_interval
 from wham_data.pipelines.readers.kit.open_recordings import (
     Picture,
@@ -138,7 +138,7 @@ class ShardInfo:
         match first_file(path):
             case (name, start, stop) if name == SHARD:
                 with open_regular(path) as file:
-                    data = _bytes(file, {SHARD: (start, stop)}, SHARD, MOST_HEAD_BYTES)
+                    data = bytes_at(file, {SHARD: (start, stop)}, SHARD, MOST_HEAD_BYTES)
                 return cls.from_dict(json_value(data, SHARD))
         return None
 
@@ -204,7 +204,7 @@ class Webdataset:
                 for pick in picks.tolist():
                     name = f"{stems[pick]}.{coding}"
                     try:
-                        yield decode_image(_bytes(file, places, name, MOST_PICTURE_BYTES))
+                        yield decode_image(bytes_at(file, places, name, MOST_PICTURE_BYTES))
                     except RefusedInput:
                         yield None
 
@@ -223,7 +223,7 @@ class _StepFacts:
 def _step_facts(file: BinaryIO, places: Places, stem: str) -> _StepFacts:
     """Raises RefusedInput: LOG_COLUMN, LOG_SYNTAX or LOG_TYPE."""
     name = f"{stem}.step.json"
-    content = json_value(_bytes(file, places, name, MOST_STEP_FACTS_BYTES), name)
+    content = json_value(bytes_at(file, places, name, MOST_STEP_FACTS_BYTES), name)
     match content:
         case {"time_ns": int(time_ns), "reward": reward, "text": str() | None as text} if abs(
             time_ns
@@ -243,7 +243,7 @@ def _matrix(
     rows: list[NDArray[np.float32]] = []
     for stem in stems:
         name = f"{stem}.{what}.npy"
-        stream = io.BytesIO(_bytes(file, places, name, MOST_NUMBERS_BYTES))
+        stream = io.BytesIO(bytes_at(file, places, name, MOST_NUMBERS_BYTES))
         shape, dtype, _ = array_header(stream, name)
         data = stream.read()
         if dtype != FLOAT or shape != (width,) or len(data) != width * FLOAT.itemsize:
@@ -273,21 +273,6 @@ def _end_of(times_ns: Nanos, rate: Fraction | None) -> int:
         if np.array_equal(edges_ns[:-1], times_ns):
             return int(edges_ns[-1])
     return int(times_ns[-1]) + max(1, typical_interval(times_ns))
-
-
-def _bytes(file: BinaryIO, places: Mapping[str, tuple[int, int]], name: str, most: int) -> bytes:
-    """A file in the tar.
-
-    Raises:
-        RefusedInput: LOG_COLUMN, it is not there; TOO_LARGE.
-    """
-    if name not in places:
-        raise RefusedInput(Reason.LOG_COLUMN, f"no {name} in the tar file")
-    start, stop = places[name]
-    if stop - start > most:
-        raise RefusedInput(Reason.TOO_LARGE, f"{name} has {stop - start} bytes, limit {most}")
-    file.seek(start)
-    return file.read(stop - start)
 
 
 def _episode_from(content: object) -> ShardEpisode:

@@ -393,9 +393,11 @@ JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) in pixels from the header of a PNG or JPEG; None if it cannot be read."""
+    """(width, height) in pixels from the header of a PNG, JPEG or WebP; None if it cannot be read."""
     if data.startswith(PNG) and len(data) >= 24:
         return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    if is_webp(data):
+        return _webp_size(data)
     at = 2 if data.startswith(JPEG) else len(data)
     while at + 9 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -403,4 +405,24 @@ def image_size(data: bytes) -> tuple[int, int] | None:
             height, width = data[at + 5 : at + 7], data[at + 7 : at + 9]
             return int.from_bytes(width, "big"), int.from_bytes(height, "big")
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
+
+
+def is_webp(data: bytes) -> bool:
+    """Whether these are the first bytes of a WebP picture."""
+    return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    """Of a lossy, a lossless or an extended one (RFC 9649); None also for one that moves."""
+    chunk = data[12:16]
+    if chunk == b"VP8 " and data[23:26] == b"\x9d\x01\x2a" and len(data) >= 30:
+        width, height = (int.from_bytes(data[at : at + 2], "little") for at in (26, 28))
+        return width & 0x3FFF, height & 0x3FFF
+    if chunk == b"VP8L" and data[20:21] == b"\x2f" and len(data) >= 25:
+        sizes = int.from_bytes(data[21:25], "little")
+        return (sizes & 0x3FFF) + 1, (sizes >> 14 & 0x3FFF) + 1
+    if chunk == b"VP8X" and len(data) >= 30 and not data[20] & 2:
+        width, height = (int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+        return width + 1, height + 1
     return None

@@ -15,7 +15,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from wham_data.pipelines.video.bitstream import JPEG, PNG, image_size
+from wham_data.pipelines.video.bitstream import JPEG, PNG, image_size, is_webp
 from wham_data.pipelines.video.scale import (
     AREA,
     COEFFICIENTS,
@@ -63,20 +63,21 @@ def _encode_image(
 
 
 def decode_image(data: bytes) -> Frames:
-    """Decode a PNG or JPEG.
+    """Decode a PNG, JPEG or WebP. Transparency is ignored.
 
     Returns:
         uint8 [H, W, 3] RGB.
 
     Raises:
-        RefusedInput: not a PNG or JPEG, damaged, or larger than `MAX_IMAGE_PIXELS` pixels.
+        RefusedInput: not such a picture, or a moving one, damaged, or larger than `MAX_IMAGE_PIXELS` pixels.
     """
     size = image_size(data)
-    if size is None or not (data.startswith(PNG) or data.startswith(JPEG)):
-        raise RefusedInput(Reason.CORRUPT, "not a PNG or JPEG picture")
+    codec = _codec_of(data)
+    if size is None or codec is None:
+        raise RefusedInput(Reason.CORRUPT, "not a PNG, JPEG or still WebP picture")
     limits = VideoLimits(max_pixels=MAX_IMAGE_PIXELS)
     check_image_header(data, limits)
-    context = av.CodecContext.create("png" if data.startswith(PNG) else "mjpeg", "r")
+    context = av.CodecContext.create(codec, "r")
     context.thread_count = 1
     context.options = {"max_pixels": str(MAX_IMAGE_PIXELS), "err_detect": "explode"}
     try:
@@ -85,7 +86,7 @@ def decode_image(data: bytes) -> Frames:
         raise RefusedInput(Reason.CORRUPT, f"picture cannot be decoded: {plain(error)}") from error
     if not frames:
         raise RefusedInput(Reason.CORRUPT, "picture cannot be decoded")
-    matrix, full = ("bt601", True) if data.startswith(JPEG) else colour_of(frames[0])
+    matrix, full = colour_of(frames[0]) if codec == "png" else ("bt601", codec == "mjpeg")
     return interleave(
         VideoReformatter().reformat(
             frames[0],
@@ -97,6 +98,14 @@ def decode_image(data: bytes) -> Frames:
             threads=1,
         )
     )
+
+
+def _codec_of(data: bytes) -> Literal["png", "mjpeg", "webp"] | None:
+    if data.startswith(PNG):
+        return "png"
+    if data.startswith(JPEG):
+        return "mjpeg"
+    return "webp" if is_webp(data) else None
 
 
 Codec = Literal["h264", "mpeg4"]

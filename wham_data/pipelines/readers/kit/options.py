@@ -67,8 +67,8 @@ def choice(*allowed: str, about: str) -> Any:
     return option(allowed[0], about=about, expects=" or ".join(allowed), parse=parse)
 
 
-def rate_option(default: str, *, about: str) -> Any:
-    """A field that holds a rate in Hz as a Fraction."""
+def rate_option(default: str | None, *, about: str) -> Any:
+    """A field that holds a rate in Hz as a Fraction; None where it must be given."""
 
     def parse(text: str) -> Fraction:
         rate = Fraction(text)
@@ -77,7 +77,8 @@ def rate_option(default: str, *, about: str) -> Any:
         return rate
 
     expects = "a rate in Hz such as 20 or 30000/1001"
-    return option(Fraction(default), about=about, expects=expects, parse=parse)
+    rate = None if default is None else Fraction(default)
+    return option(rate, about=about, expects=expects, parse=parse)
 
 
 def milliseconds_option(*, about: str, most_s: int) -> Any:

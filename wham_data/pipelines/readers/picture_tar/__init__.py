@@ -1,0 +1,1 @@
+"""Tar files of pictures, as the WebDataset library writes and reads them."""
