@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ import test_reader_dreamer_replay as dreamer
 import test_reader_gf_minecraft as gf
 import test_reader_lerobot as lerobot
 import test_reader_matrix_game as matrix
+import test_reader_mcap as mcap
 import test_reader_melting_pot_lmdb as melting_pot
 import test_reader_minari as minari
 import test_reader_minari_tables as minari_tables
@@ -34,6 +36,8 @@ import test_reader_vpt as vpt
 import test_reader_wham_npz as wham_npz
 from makers import corpora as corpus_makers
 from makers import wham_checkpoints
+from makers.mcap_files import json_image, json_joy
+from makers.mcap_files import write as write_mcap
 from makers.video_clips import write_clip
 
 from wham_data.corpus import Corpus
@@ -178,6 +182,11 @@ RECORDINGS: dict[str, Callable[[Path], object]] = {
     "lerobot-v3": lerobot.v3,
     "matrix-game": matrix.labelled,
     "matrix-game-npz": matrix.conditioned,
+    "mcap": lambda folder: write_mcap(folder / "a.mcap", [*mcap.PICTURES, *mcap.PAD], codec=""),
+    "mcap-json": lambda folder: write_mcap(
+        folder / "a.mcap", [json_image(0, mcap.PNGS[0]), json_joy(0, [0.5], [1])] * 4, codec=""
+    ),
+    "mcap-video": lambda folder: shutil.copy(mcap.DATA / "foxglove.mcap", folder),
     "melting-pot-lmdb": melting_pot.shard,
     "minari": lambda folder: minari.write(folder, {"episode_0": minari.episode([0, 1, 2])}),
     "minari-arrow": lambda folder: minari_tables.write(
