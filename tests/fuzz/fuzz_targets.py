@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -36,7 +35,7 @@ import test_reader_vpt as vpt
 import test_reader_wham_npz as wham_npz
 from makers import corpora as corpus_makers
 from makers import wham_checkpoints
-from makers.mcap_files import json_image, json_joy
+from makers.mcap_files import coded, json_image, json_joy, video
 from makers.mcap_files import write as write_mcap
 from makers.video_clips import write_clip
 
@@ -182,11 +181,23 @@ RECORDINGS: dict[str, Callable[[Path], object]] = {
     "lerobot-v3": lerobot.v3,
     "matrix-game": matrix.labelled,
     "matrix-game-npz": matrix.conditioned,
-    "mcap": lambda folder: write_mcap(folder / "a.mcap", [*mcap.PICTURES, *mcap.PAD], codec=""),
-    "mcap-json": lambda folder: write_mcap(
-        folder / "a.mcap", [json_image(0, mcap.PNGS[0]), json_joy(0, [0.5], [1])] * 4, codec=""
+    "mcap": lambda folder: write_mcap(
+        folder / "a.mcap", [*mcap.PICTURES, *mcap.PAD], chunked=False
     ),
-    "mcap-video": lambda folder: shutil.copy(mcap.DATA / "foxglove.mcap", folder),
+    "mcap-json": lambda folder: write_mcap(
+        folder / "a.mcap",
+        [
+            message
+            for ms in mcap.TIMES_MS
+            for message in (json_image(ms, mcap.PNGS[0]), json_joy(ms, [0.5], [1]))
+        ],
+        chunked=False,
+    ),
+    "mcap-video": lambda folder: write_mcap(
+        folder / "a.mcap",
+        [video(50 * number, data, "h264") for number, data in enumerate(coded("h264", 20))],
+        chunked=False,
+    ),
     "melting-pot-lmdb": melting_pot.shard,
     "minari": lambda folder: minari.write(folder, {"episode_0": minari.episode([0, 1, 2])}),
     "minari-arrow": lambda folder: minari_tables.write(

@@ -180,6 +180,18 @@ def test_files_without_a_bags_metadata_are_recordings_of_their_own(tmp_path: Pat
     assert len(discover([tmp_path]).recordings) == 2
 
 
+def test_files_that_are_named_alike_are_recordings_of_their_own(tmp_path: Path) -> None:
+    for name in ("run.mcap", "run.copy", "run_0.mcap"):
+        write(tmp_path / name, PICTURES)
+    (tmp_path / "metadata.yaml").write_text("rosbag2_bagfile_information:\n")
+
+    assert [each.path.name for each in discover([tmp_path]).recordings] == [
+        "run.copy",
+        "run.mcap",
+        "run_0.mcap",
+    ]
+
+
 def test_a_profile_of_open_world_agents_is_left_to_its_own_reader(tmp_path: Path) -> None:
     write(tmp_path / "a.mcap", PICTURES, profile="owa")
 
@@ -452,6 +464,22 @@ def test_a_pad_that_tells_of_changes_only_holds_until_the_next(tmp_path: Path) -
     assert not opened.actions.sampled
     assert opened.actions.end_ns == opened.frame_end_ns
     assert note(opened, "each row holds until the next")
+
+
+def test_a_pad_that_tells_nothing_at_the_end_is_known_to_hold_if_somebody_says_so(
+    tmp_path: Path,
+) -> None:
+    film = [image(EVERY_MS * number, JPEGS[0]) for number in range(60)]
+    write(tmp_path / "a.mcap", [*film, joy(0, [0.0], [0]), joy(300, [0.5], [1])])
+
+    why = refusal(tmp_path)
+    assert why.reason == Reason.LOG_COVERAGE
+    assert "nothing of the controls in the last 2.7 s: not known (hold = true" in str(why)
+
+    (tmp_path / "a.toml").write_text("hold = true")
+    opened = the_recording(tmp_path)
+    assert opened.actions is not None
+    assert opened.actions.end_ns == opened.frame_end_ns
 
 
 def test_a_trigger_that_its_driver_did_not_know_at_first_is_told(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS
 from wham_data.pipelines.readers.kit.declared_actions import ActionPart, space_of
+from wham_data.pipelines.readers.mcap.messages import TWIST
 from wham_data.pipelines.readers.video_log.controller_log import ControllerLog, understood_log
 from wham_data.pipelines.readers.video_log.log_format import LogFormat
 from wham_data.pipelines.readers.video_log.log_metadata import LogMetadata
@@ -62,7 +64,7 @@ def numbered_space(names: tuple[str, ...]) -> ActionSpace:
 
     The axes of a Joy are in -1..1, and its buttons are buttons. Components of a Twist have no limits.
     """
-    joy = any(name.startswith(("axes_", "buttons_")) for name in names)
+    joy = names != TWIST
     most = 1.0 if joy else np.inf
     parts = [
         ActionPart.switches(name, 1)
@@ -117,16 +119,25 @@ def controls_log(
     Raises:
         RefusedInput: LOG_CLOCK, no row is of the time of the pictures; as `read_controller_log`.
     """
+    notes: tuple[str, ...] = ()
     if space is None and not metadata.columns:
         space = numbered_space(rows.names)
         # What has no name has no habit either: nothing is recognised, values stay as they are.
         metadata = replace(metadata, scales=dict.fromkeys(rows.names, Scale()))
+        if rows.names != TWIST:
+            notes = ("axes and buttons have no names: [columns] in NAME.toml says what they mean",)
     log = understood_log(rows, metadata, space, frame_times_ns, frame_end_ns)
     track = log.track
+    silent_ns = frame_end_ns - track.end_ns
     if not log.sampled:
         track = replace(track, end_ns=max(track.end_ns, frame_end_ns))
+    elif metadata.hold is None and silent_ns > DEFAULT_MAX_GAP_NS:
+        notes += (
+            f"nothing of the controls in the last {silent_ns / SECOND_NS:.1f} s: not known (hold = true in "
+            "NAME.toml says that they are told on change only)",
+        )
     _check_overlap(track, int(frame_times_ns[0]), frame_end_ns)
-    return replace(log, track=replace(track, sampled=log.sampled))
+    return replace(log, track=replace(track, sampled=log.sampled), notes=(*notes, *log.notes))
 
 
 def _check_overlap(track: ActionTrack, start_ns: int, end_ns: int) -> None:

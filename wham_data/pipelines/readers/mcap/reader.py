@@ -50,7 +50,7 @@ from wham_data.pipelines.video import VideoLimits, decode_image, index_video
 from wham_data.pipelines.video.h264_gaps import FrameNumbers
 from wham_data.pipelines.video.wrapped import WrappedStream
 from wham_data.schemas.clock import Index, Nanos
-from wham_data.schemas.errors import Reason, RefusedInput, printable
+from wham_data.schemas.errors import Reason, RefusedInput, noted, printable
 from wham_data.schemas.recording import FrameData, Recording, RefusedFile
 
 BAG: Final = "metadata.yaml"
@@ -93,7 +93,7 @@ class Mcap:
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
         """Every MCAP file of another profile than `owa`; the files of a bag are one recording."""
         present = frozenset(files)
-        bags: dict[Path, list[Path]] = defaultdict(list)
+        found: dict[tuple[Path, bool], list[Path]] = defaultdict(list)
         for path in files:
             profile = profile_of(path)
             if path.name.endswith(PACKED):
@@ -103,11 +103,12 @@ class Mcap:
                 yield RefusedFile(path, why)
             elif profile is not None and profile != DESKTOP_PROFILE:
                 piece = _PIECE.fullmatch(path.name)
-                bag = path.with_name(BAG) in present and piece is not None
-                bags[path.with_name(piece[1]) if bag and piece else path.with_suffix("")].append(
-                    path
-                )
-        for stem, paths in bags.items():
+                if piece is not None and path.with_name(BAG) in present:
+                    found[path.with_name(piece[1]), True].append(path)
+                else:
+                    found[path, False].append(path)
+        for (named, is_bag), paths in found.items():
+            stem = named if is_bag else named.with_suffix("")
             metadata_file, *videos = (
                 stem.with_name(f"{stem.name}{ending}") for ending in (METADATA, *VIDEO_ENDINGS)
             )
@@ -122,7 +123,7 @@ class Mcap:
                 files=(*paths, *extra),
                 format=self.name,
                 provenance=metadata.provenance,
-                companions=tuple({paths[0].with_name(BAG)} & present),
+                companions=(named.with_name(BAG),) if is_bag else (),
             )
 
     def open(
@@ -154,7 +155,8 @@ class Mcap:
         if control is not None:
             rows = ControlRows(times_ns[-1] - start_ns, control.names, control.values())
             space = load_named_space(source, metadata.actions) if metadata.actions else None
-            log = controls_log(rows, metadata, space, frames.times_ns, frames.end_ns)
+            with noted(notes):
+                log = controls_log(rows, metadata, space, frames.times_ns, frames.end_ns)
             data = FrameData(actions=log.track)
             left = [each.name for each in topics.values() if each.kind == "control"]
             left.remove(control.name)
