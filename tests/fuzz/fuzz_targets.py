@@ -20,6 +20,7 @@ import test_reader_dreamer_replay as dreamer
 import test_reader_gf_minecraft as gf
 import test_reader_lerobot as lerobot
 import test_reader_matrix_game as matrix
+import test_reader_mcap as mcap
 import test_reader_melting_pot_lmdb as melting_pot
 import test_reader_minari as minari
 import test_reader_minari_tables as minari_tables
@@ -37,6 +38,8 @@ import test_reader_vpt as vpt
 import test_reader_wham_npz as wham_npz
 from makers import corpora as corpus_makers
 from makers import wham_checkpoints
+from makers.mcap_files import coded, json_image, json_joy, video
+from makers.mcap_files import write as write_mcap
 from makers.video_clips import write_clip
 
 from wham_data.corpus import Corpus
@@ -185,6 +188,23 @@ RECORDINGS: dict[str, Callable[[Path], object]] = {
     "lerobot-v3": lerobot.v3,
     "matrix-game": matrix.labelled,
     "matrix-game-npz": matrix.conditioned,
+    "mcap": lambda folder: write_mcap(
+        folder / "a.mcap", [*mcap.PICTURES, *mcap.PAD], chunked=False
+    ),
+    "mcap-json": lambda folder: write_mcap(
+        folder / "a.mcap",
+        [
+            message
+            for ms in mcap.TIMES_MS
+            for message in (json_image(ms, mcap.PNGS[0]), json_joy(ms, [0.5], [1]))
+        ],
+        chunked=False,
+    ),
+    "mcap-video": lambda folder: write_mcap(
+        folder / "a.mcap",
+        [video(50 * number, data, "h264") for number, data in enumerate(coded("h264", 20))],
+        chunked=False,
+    ),
     "melting-pot-lmdb": melting_pot.shard,
     "minari": lambda folder: minari.write(folder, {"episode_0": minari.episode([0, 1, 2])}),
     "minari-arrow": lambda folder: minari_tables.write(

@@ -1,7 +1,7 @@
 """Reads the messages of untrusted MCAP files, one chunk at a time.
 
     for message in read_messages(path):
-        message.schema, message.log_time_ns, message.data
+        message.topic, message.schema, message.log_time_ns, message.data
 
 A recorder that was killed leaves a file without its end: the complete records in it are read.
 Chunks are unpacked within limits and their checksums compared. The index at the end is not needed.
@@ -9,10 +9,12 @@ Chunks are unpacked within limits and their checksums compared. The index at the
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -26,14 +28,18 @@ HEADER, SCHEMA, CHANNEL, MESSAGE, CHUNK, DATA_END = 0x01, 0x03, 0x04, 0x05, 0x06
 MOST_HEADER_BYTES: Final = 1 << 16
 MOST_RECORD_BYTES: Final = 64 << 20
 MOST_CHANNELS: Final = 1 << 16
+MOST_DEFINITION_BYTES: Final = 1 << 18
 CODECS: Final = {b"": None, b"zstd": "zstd", b"lz4": "lz4"}
 
 
 class McapMessage(NamedTuple):
     """One message.
 
-    place  where its chunk begins in the file, and its number in the chunk. For a message outside
-           of a chunk: where the message itself begins
+    place       where its chunk begins in the file, and its number in the chunk. For a message outside
+                of a chunk: where the message itself begins
+    encoding    how `data` is written: "json", "cdr", "protobuf", ...
+    definition  the text or bytes that define the schema; b"" if they are longer than
+                MOST_DEFINITION_BYTES
     """
 
     topic: str
@@ -41,31 +47,64 @@ class McapMessage(NamedTuple):
     log_time_ns: int
     data: bytes
     place: tuple[int, int]
+    encoding: str
+    definition: bytes
 
 
 @dataclass(slots=True)
 class _Names:
     """The schemas and channels by number, for the part of the file that has been read."""
 
-    schemas: dict[int, str]
-    channels: dict[int, tuple[str, int]]
+    schemas: dict[int, tuple[str, bytes]]
+    channels: dict[int, tuple[str, str, int]]
 
     def learn(self, kind: int, body: bytes) -> None:
         if len(self.schemas) + len(self.channels) > MOST_CHANNELS:
             raise RefusedInput(Reason.TOO_LARGE, f"over {MOST_CHANNELS} schemas and channels")
         if kind == SCHEMA:
             (number,) = struct.unpack_from("<H", body)
-            self.schemas[number] = _text(body, 2)[0].decode("utf-8", "replace")
+            name, at = _text(body, 2)
+            definition, _ = _text(body, _text(body, at)[1])
+            known = definition if len(definition) <= MOST_DEFINITION_BYTES else b""
+            self.schemas[number] = name.decode("utf-8", "replace"), known
         elif kind == CHANNEL:
             number, schema = struct.unpack_from("<HH", body)
-            self.channels[number] = _text(body, 4)[0].decode("utf-8", "replace"), schema
+            topic, at = _text(body, 4)
+            encoding, _ = _text(body, at)
+            names = topic.decode("utf-8", "replace"), encoding.decode("utf-8", "replace")
+            self.channels[number] = (*names, schema)
 
     def message(self, body: bytes, place: tuple[int, int]) -> McapMessage:
         channel, _, log_time_ns = struct.unpack_from("<HIQ", body)
-        topic, schema = self.channels.get(channel, ("", 0))
+        topic, encoding, number = self.channels.get(channel, ("", "", 0))
+        schema, definition = self.schemas.get(number, ("", b""))
         if log_time_ns >= 1 << 62:
             raise RefusedInput(Reason.LOG_CLOCK, f"a message at {log_time_ns} ns")
-        return McapMessage(topic, self.schemas.get(schema, ""), log_time_ns, body[22:], place)
+        return McapMessage(topic, schema, log_time_ns, body[22:], place, encoding, definition)
+
+
+class MessagesAgain:
+    """Reads messages of a file again, by their place. The messages of the last chunk are kept."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._chunk = -1
+        self._kept: dict[tuple[int, int], bytes] = {}
+
+    def data(self, place: tuple[int, int]) -> bytes:
+        """The data of the message at a place that `read_messages` gave.
+
+        Raises:
+            RefusedInput: CHANGED_WHILE_READ, it is not there any more; as `read_messages`.
+        """
+        if place[0] != self._chunk:
+            found = read_messages(self._path, place[0])
+            mine = takewhile(lambda message: message.place[0] == place[0], found)
+            self._kept = {message.place: message.data for message in mine}
+            self._chunk = place[0]
+        if place not in self._kept:
+            raise RefusedInput(Reason.CHANGED_WHILE_READ, f"{self._path.name} changed while read")
+        return self._kept[place]
 
 
 def profile_of(path: Path) -> str | None:
@@ -79,6 +118,13 @@ def profile_of(path: Path) -> str | None:
             return _text(body, 0)[0].decode("utf-8", "replace") if kind == HEADER else None
     except (RefusedInput, struct.error):
         return None
+
+
+def is_torn(path: Path) -> bool:
+    """Whether a file does not end as an MCAP file does: its recorder was killed, or a copy stopped."""
+    with open_regular(path) as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - len(MAGIC)))
+        return file.read() != MAGIC
 
 
 def read_messages(path: Path, start: int = len(MAGIC)) -> Iterator[McapMessage]:

@@ -72,6 +72,10 @@ class Message:
                 return float(struct.unpack(code, value)[0])
         return 0.0
 
+    def octets(self, number: int) -> bytes:
+        """Bytes."""
+        return b"".join(self._bytes(number)[-1:])
+
     def texts(self, number: int) -> list[str]:
         """Every text of a repeated field. Bytes that are not UTF-8 are replaced."""
         return [str(value, "utf-8", "replace") for value in self._bytes(number)]

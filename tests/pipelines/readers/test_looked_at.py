@@ -16,6 +16,7 @@ FOLDERS = {
     ),
     "logs alone": (["a.csv", "b.csv", "c.jsonl"], ["2 .csv (tables", "1 .jsonl (tables"]),
     "arrays": (["x.npy", "y.pkl"], ["1 .npy (arrays in no layout", "1 .pkl (arrays"]),
+    "bags of other kinds": (["x.bag", "y.db3"], ["1 .bag (ROS bags: convert", "1 .db3 (ROS bags"]),
     "what nobody knows": (["a.zzz", "README"], ["1 without an ending (not known)", "1 .zzz (not"]),
     "nothing": ([], ["there is no file in it"]),
 }

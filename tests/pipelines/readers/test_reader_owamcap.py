@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from makers.mcap_files import MAGIC, chunk, record, text
 from makers.readings import frames_of, the_recording
 from makers.video_clips import read_stamp, stamped, write_clip
 
@@ -26,24 +25,9 @@ from wham_data.schemas.recording import OpenRecording
 SPACE = load_space("desktop")
 EPOCH = 1_751_018_792_000_000_000
 MS = 1_000_000
-MAGIC = b"\x89MCAP0\r\n"
 W, A, SHIFT = 0x57, 0x41, 0xA0
 Told = tuple[str, int, dict[str, Any]]
 """Schema, milliseconds, what it says."""
-
-
-def record(kind: int, body: bytes) -> bytes:
-    return struct.pack("<BQ", kind, len(body)) + body
-
-
-def text(value: str) -> bytes:
-    return struct.pack("<I", len(value.encode())) + value.encode()
-
-
-def chunk(records: bytes, codec: str) -> bytes:
-    packed = pa.compress(records, codec, asbytes=True) if codec else records
-    head = struct.pack("<QQQI", 0, 0, len(records), zlib.crc32(records))
-    return record(6, head + text(codec) + struct.pack("<Q", len(packed)) + packed)
 
 
 def mcap(path: Path, messages: list[Told], profile: str = "owa", codec: str = "zstd") -> Path:
@@ -247,7 +231,8 @@ def test_a_chunk_that_unpacks_to_more_than_it_says_is_refused(tmp_path: Path) ->
 def test_an_mcap_of_another_profile_is_not_taken(tmp_path: Path) -> None:
     mcap(tmp_path / "a.mcap", [key(1, W)], profile="ros2")
 
-    assert not discover([tmp_path]).recordings
+    assert not discover([tmp_path], "owamcap").recordings
+    assert [each.format for each in discover([tmp_path]).recordings] == ["mcap"]
 
 
 @settings(

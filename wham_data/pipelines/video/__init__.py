@@ -4,6 +4,8 @@
     bitstream   reads from a packet what its picture is (pure functions)
     packets     when each picture is shown, and which packets the picked frames need (pure functions)
     matroska    finds bytes of a Matroska file that belong to no packet (pure functions)
+    wrapped     coded pictures of another file as a video file
+    h264_gaps   finds where pictures are missing in H.264 (pure functions)
     index       `index_video`: one pass over the packet headers; one picture is decoded
     scale       orientation, colour and size of frames
     decode      `decode_frames`: one forward pass; the decoder gets only what the picked frames need

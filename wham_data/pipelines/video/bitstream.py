@@ -85,7 +85,7 @@ def size_marker(codec: str, extradata: bytes) -> Callable[[memoryview], bytes | 
         # Sequence parameter sets are NAL units of the types 7 and 33.
         return lambda packet: b"".join(
             unit
-            for unit in _nal_units(bytes(packet), length_size)
+            for unit in nal_units(bytes(packet), length_size)
             if unit and (unit[0] & 31 == 7 if codec == "h264" else unit[0] >> 1 == 33)
         )
     if codec == "av1":
@@ -113,8 +113,8 @@ def _length_size(codec: str, extradata: bytes) -> int:
     return (extradata[at] & 3) + 1 if len(extradata) > at and extradata[0] == 1 else 0
 
 
-def _nal_units(data: bytes, length_size: int) -> Iterator[bytes]:
-    """The NAL units of a packet, as far as their lengths are valid."""
+def nal_units(data: bytes, length_size: int = 0) -> Iterator[bytes]:
+    """The NAL units of a packet, as far as their lengths are valid; 0: it has start codes."""
     if not length_size:
         yield from (unit.rstrip(b"\0") for unit in data.split(b"\0\0\1")[1:])
         return

@@ -11,6 +11,7 @@ from av.video.frame import VideoFrame
 
 from wham_data.files.marks import model_in_tags
 from wham_data.pipelines.video.bitstream import Picture
+from wham_data.pipelines.video.joined import Pieces
 from wham_data.pipelines.video.notes import change_notes, picture_notes, readable_time, time_notes
 from wham_data.pipelines.video.packets import MISSING, NOT_SHOWN, PacketTable, Presentation, present
 from wham_data.pipelines.video.scale import PictureFormat
@@ -36,7 +37,7 @@ class VideoIndex:
     picture             size, orientation, pixel format and colour of the pictures, first of all
     changes             where the pictures change their size: position in times_ns of the first frame
                         of another size, and the format from there on; increasing
-    pieces              files that are read one after the other instead of `path`; (): none
+    pieces              what is read instead of `path`; (): nothing
     average_rate        frames per second, averaged over the whole stream
     times_ns            int64 [N], strictly increasing: when each shown frame comes on screen, rounded
                         up, so that `times_ns <= t` is exact for every whole t
@@ -68,7 +69,7 @@ class VideoIndex:
     packets: PacketTable = field(repr=False)
     presentation: Presentation = field(repr=False)
     changes: tuple[tuple[int, PictureFormat], ...] = ()
-    pieces: tuple[Path, ...] = ()
+    pieces: Pieces = ()
 
     def of_format_at(self, position: int) -> VideoIndex:
         """The index with the format that the frame at this position has, for frames of its size."""
@@ -81,9 +82,7 @@ class VideoIndex:
         return int(self.times_ns[-1]) + self.last_interval_ns
 
 
-def index_video(
-    path: Path, limits: VideoLimits | None = None, pieces: tuple[Path, ...] = ()
-) -> VideoIndex:
+def index_video(path: Path, limits: VideoLimits | None = None, pieces: Pieces = ()) -> VideoIndex:
     """Read all packet headers of a video, decode its first picture, and describe the content.
 
     Memory and time never depend on a number in a header or on a time stamp.
@@ -91,14 +90,14 @@ def index_video(
     Args:
         path: any file; its name and extension are ignored.
         limits: limits of the video. Default: `VideoLimits()`.
-        pieces: files that are read one after the other instead of `path`; (): none.
+        pieces: what is read instead of `path`; (): nothing.
 
     Raises:
         RefusedInput: the file is not a video of an accepted type, or it is truncated, damaged, too
             large, too short, too long, or has time stamps that are not valid.
     """
     limits = limits or VideoLimits()
-    head = read_head(pieces[0] if pieces else path)
+    head = read_head(path, pieces)
     refuse_by_content(head)
     with Source(path, limits, stream=None, head=head, pieces=pieces) as source:
         scan = Scan(source, path, limits, pieces)

@@ -1,4 +1,4 @@
-"""A video in several files that follow one another as one, such as the chunks of a DASH recording."""
+"""A video that is not in one file of its own, such as the chunks of a DASH recording, read as one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from wham_data.files.found import open_regular
+from wham_data.pipelines.video.wrapped import WrappedFile, WrappedStream
+
+Pieces = tuple[Path, ...] | WrappedStream
+"""Where the bytes of a video are if not in one file: in files that are read one after the other, or in
+another file, picture by picture. (): they are in one file."""
 
 
 class JoinedFile(io.RawIOBase):
@@ -78,6 +83,11 @@ class JoinedFile(io.RawIOBase):
         super().close()
 
 
-def open_bytes(path: Path, pieces: Sequence[Path]) -> IO[bytes] | JoinedFile:
+def open_pieces(pieces: Pieces) -> JoinedFile | WrappedFile:
+    """The bytes of a video that is not in one file."""
+    return pieces.open() if isinstance(pieces, WrappedStream) else JoinedFile(pieces)
+
+
+def open_bytes(path: Path, pieces: Pieces) -> IO[bytes] | JoinedFile | WrappedFile:
     """The bytes of a video: of `path`, or of the pieces if there are any."""
-    return JoinedFile(pieces) if pieces else path.open("rb")
+    return open_pieces(pieces) if pieces else path.open("rb")

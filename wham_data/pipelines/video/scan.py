@@ -16,10 +16,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from wham_data.pipelines.video.bitstream import inspector, size_marker
-from wham_data.pipelines.video.joined import open_bytes
+from wham_data.pipelines.video.joined import Pieces, open_bytes
 from wham_data.pipelines.video.matroska import hides_frames, times_below_zero
 from wham_data.pipelines.video.packets import MISSING, PacketTable
 from wham_data.pipelines.video.source import Source, VideoLimits, check_image_header, plain
+from wham_data.pipelines.video.wrapped import WrappedStream
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput
 
@@ -42,9 +43,7 @@ class Scan:
     MAX_LOOKS = 64
     """Key frames that are decoded because their headers promise another size."""
 
-    def __init__(
-        self, source: Source, path: Path, limits: VideoLimits, pieces: tuple[Path, ...]
-    ) -> None:
+    def __init__(self, source: Source, path: Path, limits: VideoLimits, pieces: Pieces) -> None:
         self.pictures: list[tuple[int, VideoFrame]] = []
         self.first_error = "the decoder gives no picture"
         self.demux_error: str | None = None
@@ -128,7 +127,7 @@ class Scan:
 
 
 @contextmanager
-def _bytes_of(path: Path, pieces: tuple[Path, ...]) -> Iterator[Callable[[int, int], bytes]]:
+def _bytes_of(path: Path, pieces: Pieces) -> Iterator[Callable[[int, int], bytes]]:
     """A function from (offset, count) to the bytes of a video."""
     with open_bytes(path, pieces) as file:
 
@@ -139,13 +138,15 @@ def _bytes_of(path: Path, pieces: tuple[Path, ...]) -> Iterator[Callable[[int, i
         yield read
 
 
-def _after_holes(source: Source, path: Path, pieces: tuple[Path, ...]) -> list[int]:
+def _after_holes(source: Source, path: Path, pieces: Pieces) -> list[int]:
     """Numbers of the packets before which frames are missing, judged by the bytes between packets."""
+    if isinstance(pieces, WrappedStream):
+        return list(pieces.gaps)
     with _bytes_of(path, pieces) as read:
         return [at for start, stop, at in source.holes if hides_frames(read, start, stop)]
 
 
-def _set_times_below_zero(pts: Index, places: Index, path: Path, pieces: tuple[Path, ...]) -> None:
+def _set_times_below_zero(pts: Index, places: Index, path: Path, pieces: Pieces) -> None:
     """Fill in times before zero that the demuxer does not give, in place; see `times_below_zero`."""
     missing, known = np.flatnonzero(pts == MISSING), np.flatnonzero(pts != MISSING)
     if not len(missing) or len(missing) > MOST_BELOW_ZERO or not len(known):
@@ -160,7 +161,7 @@ def _set_times_below_zero(pts: Index, places: Index, path: Path, pieces: tuple[P
 
 
 def first_whole_picture(
-    path: Path, limits: VideoLimits, stream: int, pieces: tuple[Path, ...]
+    path: Path, limits: VideoLimits, stream: int, pieces: Pieces
 ) -> tuple[int | None, VideoFrame | None]:
     """The first picture that FFmpeg gives if it decodes from the first packet, and its packet's number.
 

@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 
 from wham_data.files.found import stand_in_of
 from wham_data.pipelines.video.bitstream import image_size
-from wham_data.pipelines.video.joined import JoinedFile
+from wham_data.pipelines.video.joined import Pieces, open_bytes, open_pieces
 from wham_data.pipelines.video.matroska import ROOM
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.errors import Reason, RefusedInput
@@ -93,16 +93,16 @@ _PLAYLISTS: tuple[tuple[bytes, str], ...] = (
 )
 
 
-def read_head(path: Path) -> bytes:
-    """The first HEAD_BYTES bytes of a file.
+def read_head(path: Path, pieces: Pieces = ()) -> bytes:
+    """The first HEAD_BYTES bytes of a video, or as many as are read at once.
 
     Raises:
         RefusedInput: it is not a regular file or cannot be read.
     """
-    if not path.is_file():
+    if not pieces and not path.is_file():
         raise RefusedInput(Reason.UNREADABLE, "not a regular file")
     try:
-        with path.open("rb") as file:
+        with open_bytes(path, pieces) as file:
             return file.read(HEAD_BYTES)
     except OSError as error:
         raise RefusedInput(Reason.UNREADABLE, f"cannot be read: {error.strerror}") from error
@@ -179,7 +179,7 @@ class Source:
         limits: VideoLimits,
         stream: int | None,
         head: bytes = b"",
-        pieces: tuple[Path, ...] = (),
+        pieces: Pieces = (),
     ) -> None:
         """Open a file.
 
@@ -188,7 +188,7 @@ class Source:
             limits: limits of the picture size.
             stream: number of the stream to read; None: the one with the largest pictures.
             head: first bytes of the file, used only for a better error message.
-            pieces: files that are read one after the other instead of `path`; (): none.
+            pieces: what is read instead of `path`; (): nothing.
 
         Raises:
             RefusedInput: not a container or codec on the list, no video stream, or too many pixels.
@@ -203,7 +203,7 @@ class Source:
         }
         try:
             # An absolute path cannot be mistaken for a protocol ("data:video.mp4").
-            file = JoinedFile(pieces) if pieces else str(path.absolute())
+            file = open_pieces(pieces) if pieces else str(path.absolute())
             self.container: InputContainer = av.open(
                 file, mode="r", options=options, metadata_errors="replace"
             )

@@ -18,6 +18,7 @@ KINDS: Final = (
         "arrays in no layout that is known: docs/readers.md lists what is read",
     ),
     (("wav", "mp3", "flac", "ogg", "m4a", "aac"), "sound: it is not read"),
+    (("bag", "db3"), "ROS bags: convert them to .mcap, as docs/formats/mcap.md says"),
     (("txt", "log"), f"text: write a log as .csv with a header, {BESIDE}"),
     (("md", "pdf", "html", "doc", "docx"), "pages for people"),
 )  # fmt: skip

@@ -15,7 +15,6 @@ import binascii
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -23,7 +22,7 @@ import numpy as np
 
 from wham_data.files.found import VIDEO_ENDINGS, sniff
 from wham_data.files.json_lines import json_value
-from wham_data.files.mcap import profile_of, read_messages
+from wham_data.files.mcap import MessagesAgain, profile_of, read_messages
 from wham_data.pipelines.readers.kit.open_recordings import (
     Picture,
     PicturelessRecording,
@@ -118,9 +117,9 @@ class Owamcap:
             )
 
         def pictures(picks: Index) -> Iterator[Picture | None]:
-            wanted = [embedded[pick].place for pick in picks.tolist()]
-            for data in _messages_at(path, wanted):
-                yield _embedded_picture(data)
+            messages = MessagesAgain(path)
+            for pick in picks.tolist():
+                yield _embedded_picture(messages.data(embedded[pick].place))
 
         return PictureRecording(
             frame_times_ns=times_ns,
@@ -331,22 +330,6 @@ def on_log_clock(index: VideoIndex, screens: list[Screen]) -> tuple[VideoClip, t
     notes += [f"{between_count} frames timed by their neighbours"] if between_count else []
     end_ns = int(all_ns[-1]) + (int(np.median(np.diff(all_ns))) if len(all_ns) > 1 else 1)
     return VideoClip(index, first, all_ns, end_ns), tuple(notes)
-
-
-def _messages_at(path: Path, places: list[tuple[int, int]]) -> Iterator[bytes]:
-    """The messages at some places, in the order asked for; a chunk is unpacked once for a run."""
-    for chunk, run in groupby(places, key=lambda place: place[0]):
-        wanted = list(run)
-        missing, found = set(wanted), dict[tuple[int, int], bytes]()
-        for message in read_messages(path, chunk):
-            if message.place in missing:
-                found[message.place] = message.data
-                missing.discard(message.place)
-            if not missing or message.place[0] != chunk:
-                break
-        if missing:
-            raise RefusedInput(Reason.CHANGED_WHILE_READ, f"{path.name} changed while read")
-        yield from map(found.__getitem__, wanted)
 
 
 def _embedded_picture(data: bytes) -> Picture | None:

@@ -121,7 +121,21 @@ def read_controller_log(
     Raises:
         RefusedInput: the log cannot be read as one, or is not to be trusted.
     """
-    opened, space = with_vector(open_log(path, metadata), metadata.columns, space)
+    file = open_log(path, metadata)
+    return understood_log(file, metadata, space, frame_times_ns, frame_end_ns, part, target)
+
+
+def understood_log(
+    opened: LogFile,
+    metadata: LogMetadata,
+    space: ActionSpace | None,
+    frame_times_ns: Nanos,
+    frame_end_ns: int,
+    part: str = "",
+    target: ActionSpace | None = None,
+) -> ControllerLog:
+    """The same for a log that is open. Arguments and errors are those of `read_controller_log`."""
+    opened, space = with_vector(opened, metadata.columns, space)
     file: LogFile = one_device(opened, metadata.columns, metadata.ignore, metadata.only, part)
     mapping = metadata.columns
     if metadata.tick_rate is not None:

@@ -460,6 +460,8 @@ def polled_noise(times_ns: Nanos, values: NDArray[np.float64]) -> bool:
         times_ns: int64 [N], strictly increasing.
         values: float64 [N, A].
     """
+    if len(times_ns) < 2:
+        return False
     typical = typical_interval(times_ns)
     changed = np.count_nonzero(values[1:] != values[:-1], axis=1)
     soon = np.count_nonzero(np.diff(times_ns) <= 3 * typical)
