@@ -99,7 +99,8 @@ class DreamSource:
     description  the inputs as the user gave them, for messages
     root         the folder of the inputs; None: single files were given
     episodes     the episodes; their names differ
-    pictures     count of pictures of the shortest episode, if the episodes are pictures
+    pictures     count of pictures of the shortest episode that is not refused, if the episodes are
+                 pictures
     corpus       the corpus; None: the inputs are files
     notes        what to say of the inputs, one line each
     """
@@ -212,7 +213,8 @@ def open_dream_source(
     if not found and not given and (folders := demonstrator_episodes(paths)):
         if not allow_synthetic:
             _refuse_dreams([path for each in folders[:limit] for path in pictures_in(each)])
-        shortest = min(len(pictures_in(each)) or 1 for each in folders[:limit])
+        counts = [len(pictures_in(each)) for each in folders[:limit]]
+        shortest = min(filter(None, counts), default=1)
         return DreamSource("demonstrator", description, root, tuple(folders[:limit]), shortest)
     if not allow_synthetic:
         _refuse_dreams([Path(each.source) for each in found[:limit]])
