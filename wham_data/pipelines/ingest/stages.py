@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +20,9 @@ from wham_data.pipelines.align import (
     StepActions,
     account_frames,
     place_steps,
+    refuse_slow_source,
     sum_over_steps,
-    typical_interval,
+    typical_fps,
 )
 from wham_data.pipelines.ingest.decoder_process import open_isolated
 from wham_data.pipelines.ingest.encoder import Encoder, ImageTokens
@@ -30,10 +30,10 @@ from wham_data.pipelines.ingest.log_in_space import ProjectedLog, project
 from wham_data.pipelines.ingest.plan import Found
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.run.runner import Advance
-from wham_data.pipelines.time_blocks import FEWEST_STEPS, Block, split_at, time_blocks, within
+from wham_data.pipelines.time_blocks import split_at, time_blocks, undivided, within
 from wham_data.pipelines.video import encode_image
 from wham_data.schemas.actions import ActionSpace
-from wham_data.schemas.clock import SECOND_NS, Index, Nanos
+from wham_data.schemas.clock import SECOND_NS, Index
 from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.errors import Reason, RefusedInput, noted
 from wham_data.schemas.manifest import EpisodeRow
@@ -41,7 +41,6 @@ from wham_data.schemas.recording import ActionTrack, Frames, OpenRecording
 from wham_data.schemas.steps import EpisodeSteps
 
 BATCH_FRAMES = 32
-SLOW_SOURCE_SLACK = 0.05
 HOUR_NS = 3600 * SECOND_NS
 LOG_NOT_USED = "its log is not used (--actions none): no action is known"
 
@@ -145,16 +144,6 @@ def _ingest_open(
         frames_in=account.frames_in if shown else 0,
         frames_used=used if shown else 0,
         frames_dropped={**account.dropped, **between} if shown else {},
-    )
-
-
-def undivided(blocks: Sequence[Block], fractions: Sequence[float]) -> tuple[str, ...]:
-    """A note on a recording that is too short for a block for each split."""
-    if not blocks or len(blocks) == sum(1 for share in fractions if share):
-        return ()
-    return (
-        f"not divided in time: a block would have fewer than {FEWEST_STEPS} steps, so all of it is in "
-        f"{blocks[0].split}",
     )
 
 
@@ -440,24 +429,3 @@ def without_frames(plans: Sequence[EpisodePlan], lost: Index) -> tuple[EpisodePl
     if not kept:
         raise RefusedInput(Reason.CORRUPT, f"none of the {len(lost)} frames it needs decodes")
     return tuple(kept)
-
-
-def typical_fps(frame_times_ns: Nanos) -> float:
-    """Frames per second at the typical interval; 0 for a single frame."""
-    interval_ns = typical_interval(frame_times_ns)
-    return SECOND_NS / interval_ns if interval_ns else 0.0
-
-
-def refuse_slow_source(frame_times_ns: Nanos, rate: Fraction | None) -> None:
-    """Refuse a video with fewer frames per second than the grid has steps.
-
-    Raises:
-        RefusedInput: a step would often show the same picture as the one before.
-    """
-    fps = typical_fps(frame_times_ns)
-    if rate is not None and 0 < fps < float(rate) * (1 - SLOW_SOURCE_SLACK):
-        raise RefusedInput(
-            Reason.RATE_TOO_LOW,
-            f"{fps:.2f} frames/s, fewer than the {float(rate):g} steps/s asked for; "
-            f"use --rate {fps:.2f} or lower, or --rate native",
-        )
