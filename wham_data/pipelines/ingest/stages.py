@@ -30,7 +30,7 @@ from wham_data.pipelines.ingest.log_in_space import ProjectedLog, project
 from wham_data.pipelines.ingest.plan import Found
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.run.runner import Advance
-from wham_data.pipelines.time_blocks import split_at, time_blocks, undivided, within
+from wham_data.pipelines.time_blocks import Block, split_at, time_blocks, undivided, within
 from wham_data.pipelines.video import encode_image
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import SECOND_NS, Index
@@ -94,20 +94,10 @@ def _ingest_open(
     advance: Advance,
     threads: int,
 ) -> Ingested:
-    log = project(source.actions, corpus.info.action_space, settings)
+    placed = place_recording(source, corpus.info.action_space, settings)
+    log, blocks, whole, plans = placed.log, placed.blocks, placed.whole, placed.plans
     track = None if log is None else log.track
-    span = None if track is None else (int(track.times_ns[0]), track.end_ns)
-    times_ns, end_ns = source.frame_times_ns, source.frame_end_ns
-    refuse_slow_source(times_ns, settings.rate)
-    whole = place_steps(times_ns, end_ns, span, settings.rate, settings.max_gap_ns, source.cuts)
-    if not whole:
-        raise RefusedInput(
-            Reason.TOO_SHORT,
-            f"{len(times_ns)} frames over {(end_ns - int(times_ns[0])) / SECOND_NS:.2f} s: "
-            "too short for one whole step",
-        )
-    blocks = time_blocks(whole, settings.split) if settings.split_by == "time" else ()
-    plans = within(whole, blocks) if blocks else whole
+    times_ns, end_ns, span = source.frame_times_ns, source.frame_end_ns, placed.log_span
     lost: Index = np.zeros(0, np.int64)
     while True:
         try:
@@ -145,6 +135,51 @@ def _ingest_open(
         frames_used=used if shown else 0,
         frames_dropped={**account.dropped, **between} if shown else {},
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The steps of an open recording.
+
+    log       its log in the action space of the corpus; None: no action is known
+    log_span  the log covers [first, end), in nanoseconds; None: there is no log
+    whole     its steps, one plan or more
+    blocks    what each split gets, if recordings are divided in time; else none
+    plans     the steps that the corpus gets: those in a block
+    """
+
+    log: ProjectedLog | None
+    log_span: tuple[int, int] | None
+    whole: tuple[EpisodePlan, ...]
+    blocks: tuple[Block, ...]
+    plans: tuple[EpisodePlan, ...]
+
+
+def place_recording(source: OpenRecording, space: ActionSpace, settings: IngestSettings) -> Placed:
+    """Convert the log of an open recording and place its steps.
+
+    Args:
+        source: with its clocks and its log read.
+        space: action space of the corpus.
+        settings: rate, longest gap, and how splits are made.
+
+    Raises:
+        RefusedInput: SPACE_MISMATCH, its actions do not convert; RATE_TOO_LOW, it has fewer frames
+            per second than steps are wanted; TOO_SHORT, there is no whole step.
+    """
+    log = project(source.actions, space, settings)
+    span = None if log is None else (int(log.track.times_ns[0]), log.track.end_ns)
+    times_ns, end_ns = source.frame_times_ns, source.frame_end_ns
+    refuse_slow_source(times_ns, settings.rate)
+    whole = place_steps(times_ns, end_ns, span, settings.rate, settings.max_gap_ns, source.cuts)
+    if not whole:
+        raise RefusedInput(
+            Reason.TOO_SHORT,
+            f"{len(times_ns)} frames over {(end_ns - int(times_ns[0])) / SECOND_NS:.2f} s: "
+            "too short for one whole step",
+        )
+    blocks = time_blocks(whole, settings.split) if settings.split_by == "time" else ()
+    return Placed(log, span, whole, blocks, within(whole, blocks) if blocks else whole)
 
 
 class _FramesLost(Exception):
