@@ -33,7 +33,7 @@ from wham_data.pipelines.run.runner import Advance
 from wham_data.pipelines.time_blocks import Block, split_at, time_blocks, undivided, within
 from wham_data.pipelines.video import encode_image
 from wham_data.schemas.actions import ActionSpace
-from wham_data.schemas.clock import SECOND_NS, Index
+from wham_data.schemas.clock import SECOND_NS, Index, runs_of
 from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.errors import Reason, RefusedInput, noted
 from wham_data.schemas.manifest import EpisodeRow
@@ -456,10 +456,9 @@ def without_frames(plans: Sequence[EpisodePlan], lost: Index) -> tuple[EpisodePl
     kept = []
     for plan in plans:
         good = ~np.isin(plan.picks, lost)
-        changes = np.flatnonzero(np.diff(np.concatenate([[False], good, [False]])))
         kept += [
             EpisodePlan(plan.edges_ns[start : stop + 1], plan.picks[start:stop])
-            for start, stop in changes.reshape(-1, 2)
+            for start, stop in runs_of(good)
         ]
     if not kept:
         raise RefusedInput(Reason.CORRUPT, f"none of the {len(lost)} frames it needs decodes")

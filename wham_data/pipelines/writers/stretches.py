@@ -22,7 +22,7 @@ from wham_data.corpus import Corpus
 from wham_data.corpus.shard_view import matrix_of
 from wham_data.corpus.shards import RowRange
 from wham_data.pipelines.video import decode_image, encode_png
-from wham_data.schemas.clock import SECOND_NS, Nanos
+from wham_data.schemas.clock import SECOND_NS, Nanos, runs_of
 from wham_data.schemas.conversion import Conversion
 from wham_data.schemas.corpus_info import content_hash
 from wham_data.schemas.errors import IntegrityError, Reason, RefusedInput
@@ -245,12 +245,6 @@ def stretches_of(source: ExportSource, row: EpisodeRow, *, known: bool) -> list[
     if known and row.missing_actions:
         good &= whole._column("action_known").to_numpy(zero_copy_only=False)
     return [Stretch(source, row, start, stop) for start, stop in runs_of(good)]
-
-
-def runs_of(good: NDArray[np.bool_]) -> Sequence[tuple[int, int]]:
-    """The runs of True, in order, each as (first, one past the last)."""
-    edges = np.flatnonzero(np.diff(good, prepend=False, append=False))
-    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
 def rate_of(corpus: Corpus, rows: Sequence[EpisodeRow]) -> Fraction | None:
