@@ -37,7 +37,7 @@ from wham_data.schemas.clock import SECOND_NS, Index, runs_of
 from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.errors import Reason, RefusedInput, noted
 from wham_data.schemas.manifest import EpisodeRow
-from wham_data.schemas.recording import ActionTrack, Frames, OpenRecording
+from wham_data.schemas.recording import ActionTrack, Frames, OpenRecording, Recording
 from wham_data.schemas.steps import EpisodeSteps
 
 BATCH_FRAMES = 32
@@ -190,14 +190,10 @@ class _FramesLost(Exception):
         self.frames = frames
 
 
-def open_found(found: Found, settings: IngestSettings) -> OpenRecording:
-    """A recording with its clocks and its log read.
-
-    Raises:
-        RefusedInput: with the reason it goes to quarantine for.
-    """
-    source = open_isolated(
-        found.recording,
+def open_as_set(recording: Recording, settings: IngestSettings) -> OpenRecording:
+    """Open a recording with the limits and options of an ingest. See `open_isolated`."""
+    return open_isolated(
+        recording,
         settings.limits,
         settings.max_gap_ns,
         settings.options,
@@ -205,6 +201,15 @@ def open_found(found: Found, settings: IngestSettings) -> OpenRecording:
         settings.decoding,
         settings.log_space,
     )
+
+
+def open_found(found: Found, settings: IngestSettings) -> OpenRecording:
+    """A recording with its clocks and its log read.
+
+    Raises:
+        RefusedInput: with the reason it goes to quarantine for.
+    """
+    source = open_as_set(found.recording, settings)
     if source.pictureless and (settings.tokenizer is not None or settings.frames != "none"):
         raise RefusedInput(
             Reason.NO_FRAMES,
