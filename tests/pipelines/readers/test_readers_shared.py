@@ -41,6 +41,7 @@ from wham_data.pipelines.readers.kit.open_recordings import (
 from wham_data.pipelines.readers.kit.options import (
     choice,
     configured,
+    count_option,
     file_option,
     names_option,
     option_settings,
@@ -433,6 +434,7 @@ class Opinionated:
     timing: str = choice("after", "leads", about="when an action acts")
     frame_rate: Fraction = rate_option("20", about="frames per second")
     keys: tuple[str, ...] = names_option(about="keys", allowed=("W", "A"))
+    players: int = count_option(4, about="how many play", most=64)
     mapping: Path | None = file_option(about="a mapping")
 
 
@@ -442,12 +444,15 @@ def test_an_option_reaches_the_readers_that_declare_it(tmp_path: Path) -> None:
         "timing": "leads",
         "frame_rate": "30000/1001",
         "keys": "A, W",
+        "players": "64",
         "mapping": str(tmp_path / "m.toml"),
     }
 
     (reader, _) = configured([Opinionated(), Toy()], asked)
 
-    assert reader == Opinionated("leads", Fraction(30000, 1001), ("A", "W"), tmp_path / "m.toml")
+    assert reader == Opinionated(
+        "leads", Fraction(30000, 1001), ("A", "W"), 64, tmp_path / "m.toml"
+    )
 
 
 @pytest.mark.parametrize(
@@ -457,6 +462,8 @@ def test_an_option_reaches_the_readers_that_declare_it(tmp_path: Path) -> None:
         ("frame_rate", "0", "--option frame_rate=0: expected a rate in Hz"),
         ("frame_rate", "1/0", "expected a rate in Hz"),
         ("keys", "W,,A", "expected names separated by commas of W, A"),
+        ("players", "65", "--option players=65: expected a whole number from 1 to 64"),
+        ("players", "two", "expected a whole number from 1 to 64"),
         ("mapping", "/nowhere", "expected the path of a file"),
         ("timming", "after", "no format read here has it; did you mean timing"),
     ],

@@ -27,7 +27,7 @@ from wham_data.files.links import is_plain_file
 from wham_data.pipelines.readers.kit.declared_actions import chosen_picture, space_of, values_of
 from wham_data.pipelines.readers.kit.fixed_rate import open_fixed_rate
 from wham_data.pipelines.readers.kit.gymnasium_spaces import action_part, entries_of, space_in
-from wham_data.pipelines.readers.kit.options import option, rate_option
+from wham_data.pipelines.readers.kit.options import picture_option, rate_option
 from wham_data.pipelines.readers.kit.pictures_seen import first_picture, not_taken
 from wham_data.pipelines.readers.minari.arrow_form import ArrowEpisode
 from wham_data.pipelines.readers.minari.hdf5_form import Hdf5Episode, episodes_in
@@ -49,12 +49,7 @@ class Minari:
     about: ClassVar[str] = "data sets of Minari, in its HDF5, Arrow and Parquet forms"
     order: ClassVar[int] = 60
     frame_rate: Fraction = rate_option("10", about="frames per second; the files do not say")
-    picture: str = option(
-        "",
-        about="which entry of an observation is the picture; by default the first in colour",
-        expects="names joined with /, such as camera/front",
-        parse=str,
-    )
+    picture: str = picture_option(of="an observation", example="camera/front")
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
         """Every episode of the HDF5 files that hold numbered ones, and of folders of tables."""
