@@ -277,6 +277,34 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "in"
 
 
+@dataclass(frozen=True, slots=True)
+class Asking(Toy):
+    """Takes its actions in the space of the corpus, if that is known."""
+
+    name: ClassVar[str] = "asking"
+    target: ActionSpace | None = None
+
+    def open(self, recording: Recording, limits: VideoLimits) -> OpenedRecording:
+        space = self.space if self.target is None else self.target.name
+        return Toy(space).open(recording, limits)
+
+
+def test_a_reader_with_a_field_target_is_told_the_space_of_the_corpus(
+    toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "READERS", (Asking(),))
+    (toy / "m.toy").write_text("ann")
+    (recording,) = discover([toy]).recordings
+
+    spaces = [
+        actions.space.name
+        for target in (None, load_space("discrete4"))
+        if (actions := readers.open_recording(recording, target=target).actions) is not None
+    ]
+
+    assert spaces == ["discrete3", "discrete4"]
+
+
 def test_recordings_that_share_a_file_are_told_apart_by_their_part(toy: Path) -> None:
     (toy / "m.toy").write_text("ann bob bad")
 
