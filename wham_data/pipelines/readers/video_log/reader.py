@@ -38,6 +38,7 @@ from wham_data.pipelines.readers.video_log.film.dash import PIECE_ENDING
 from wham_data.pipelines.readers.video_log.film.sessions import check_fit
 from wham_data.pipelines.readers.video_log.frame_numbers import (
     MIN_COVERAGE,
+    frame_times_by_log,
     frames_at_tics,
     misfit,
 )
@@ -70,7 +71,7 @@ from wham_data.pipelines.readers.video_log.time_column import (
 from wham_data.pipelines.video import VideoLimits
 from wham_data.pipelines.video.created import created_ns
 from wham_data.schemas.actions import ActionSpace
-from wham_data.schemas.clock import SECOND_NS, Nanos
+from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.errors import Reason, RefusedInput, noted, plain_number, printable
 from wham_data.schemas.recording import ActionTrack, FrameData, Recording
 
@@ -180,7 +181,9 @@ class VideoLog:
                 )
         if log.frames is not None:
             duplicates = sum(clip.index.duplicates for clip in film)
-            first, times_ns = frame_times_by_log(log, len(times_ns), duplicates)
+            first, times_ns = frame_times_by_log(
+                log.frames, log.track.times_ns, len(times_ns), duplicates
+            )
             end_ns = int(times_ns[-1]) + typical_interval(times_ns)
             column = "frame" if log.tics is None else "tick"
             notes.append(f"frame times taken from the log's {column} column")
@@ -348,58 +351,6 @@ def _unread_log(path: Path) -> RefusedInput:
         Reason.FORMAT_NOT_ALLOWED,
         f"{path.name} is no log in a form we read ({forms})",
     )
-
-
-def frame_times_by_log(log: ControllerLog, count: int, duplicates: int) -> tuple[int, Nanos]:
-    """Frame times by a log that names the frame on screen at each row.
-
-    A frame came on screen at the first row that names it. Frames between two named ones are spread
-    evenly; those before the first and after the last named one are not covered.
-
-    Args:
-        log: it names frames.
-        count: frames of the video.
-        duplicates: frames of the video that were dropped because they share a time with another.
-
-    Returns:
-        The number of the first covered frame, and the time of every covered one, int64.
-
-    Raises:
-        RefusedInput: LOG_CLOCK, frame numbers run back, or the video has no such frame.
-    """
-    assert log.frames is not None
-    if duplicates:
-        raise RefusedInput(
-            Reason.LOG_CLOCK,
-            f"column frame: {duplicates} frames of the video share a timestamp, so its "
-            "frames cannot be counted as the log counts them",
-        )
-    said = log.frames >= 0
-    numbers, times_ns = log.frames[said], log.track.times_ns[said]
-    if len(numbers) < 2 or numbers[0] == numbers[-1]:
-        raise RefusedInput(Reason.LOG_CLOCK, "column frame names fewer than two frames")
-    back = np.flatnonzero(np.diff(numbers) < 0)
-    if len(back):
-        row = int(back[0])
-        raise RefusedInput(
-            Reason.LOG_CLOCK,
-            f"column frame runs back from {numbers[row]} to {numbers[row + 1]} "
-            f"at {times_ns[row + 1] / SECOND_NS:.3f} s",
-        )
-    if numbers[-1] >= count:
-        raise RefusedInput(
-            Reason.LOG_CLOCK,
-            f"column frame names frame {numbers[-1]}, the video has {count}",
-        )
-    named, row_of = np.unique(numbers, return_index=True)
-    since = times_ns[row_of]
-    frames = np.arange(named[0], named[-1] + 1)
-    before = np.minimum(np.searchsorted(named, frames, side="right") - 1, len(named) - 2)
-    step, span = frames - named[before], np.diff(named)[before]
-    frame_times: Nanos = since[before] + np.diff(since)[before] * step // span
-    if (np.diff(frame_times) <= 0).any():
-        raise RefusedInput(Reason.LOG_CLOCK, "column frame: more frames than nanoseconds")
-    return int(named[0]), frame_times
 
 
 def counts_from_first_frame(track: ActionTrack, start_ns: int, end_ns: int) -> bool:
