@@ -58,7 +58,7 @@ from wham_data.pipelines.readers.video_log.neighbours import (
     LOG_ENDINGS,
     beside,
     by_folded_ending,
-    is_stray,
+    metadata_among,
     rename_hint,
     session_message,
 )
@@ -109,18 +109,16 @@ class VideoLog:
         for video in files:
             own = more.get(video, More())
             named = video if own.log is None else _named_as(own.log, video)
-            logs = (
-                beside(video, LOG_ENDINGS, folded)
-                or shared.get(video)
-                or [path for path in beside(video, JSON_LOG_ENDINGS, folded) if is_json_log(path)]
-                or beside(video, UNREAD_LOG_ENDINGS, folded)
-            )
-            if not logs or video in claimed or not is_video(video):
+            logs = beside(video, LOG_ENDINGS, folded) or shared.get(video, [])
+            of_json = beside(video, JSON_LOG_ENDINGS, folded)
+            unread = beside(video, UNREAD_LOG_ENDINGS, folded)
+            if video in claimed or not (logs or of_json or unread) or not is_video(video):
+                continue
+            logs = logs or [path for path in of_json if is_json_log(path)] or unread
+            if not logs:
                 continue
             there = [p for p in beside(named, METADATA_ENDINGS, folded) if p not in logs]
-            metadata_files = [path for path in there if not is_stray(path)]
-            strays = [path for path in there if path not in metadata_files]
-            metadata = _metadata_or_nothing(metadata_files)
+            metadata_files, strays, metadata = metadata_among(there)
             files_read = [video, logs[0], *metadata_files[:1]]
             if metadata_files and (space := _space_file_or_nothing(metadata_files[0], metadata)):
                 files_read.append(space)
@@ -280,14 +278,6 @@ def _named_as(log: Path, video: Path) -> Path:
     """A video that would be called as the log is."""
     ending = next(e for e in LOG_ENDINGS if log.name.lower().endswith(e))
     return log.with_name(log.name[: -len(ending)] + video.suffix)
-
-
-def _metadata_or_nothing(files: list[Path]) -> LogMetadata:
-    """Metadata for the listing; an error in them is reported when the recording is opened."""
-    try:
-        return read_metadata(files[0]) if files else LogMetadata()
-    except RefusedInput:
-        return LogMetadata()
 
 
 def _devices_or_none(log: Path, metadata: LogMetadata) -> Streams | None:
