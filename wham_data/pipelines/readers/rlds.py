@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.files.found import open_regular
+from wham_data.files.found import MOST_PICTURE_BYTES, open_regular
 from wham_data.files.json_lines import read_json
 from wham_data.files.links import is_plain_file
 from wham_data.files.tfrecord import (
@@ -54,7 +54,6 @@ ACTION: Final = "action"
 MOST_LISTED: Final = 12
 MOST_STATE: Final = 4096
 MOST_TEXT_BYTES: Final = 10_000
-MOST_PICTURE_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
