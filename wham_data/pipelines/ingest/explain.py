@@ -26,10 +26,9 @@ from wham_data.pipelines.readers.kit.open_recordings import read_video
 from wham_data.pipelines.readers.video_log.log_metadata import (
     LogMetadata,
     load_named_space,
-    read_metadata,
 )
 from wham_data.pipelines.readers.video_log.neighbours import JSON_LOG_ENDINGS, LOG_ENDINGS
-from wham_data.pipelines.readers.video_log.reader import METADATA_ENDINGS, VideoLog
+from wham_data.pipelines.readers.video_log.reader import LogFiles, VideoLog
 from wham_data.pipelines.video import VideoIndex
 from wham_data.schemas.actions import NO_ACTIONS, ActionSpace, load_space
 from wham_data.schemas.clock import SECOND_NS
@@ -228,19 +227,14 @@ def _video_lines(index: VideoIndex) -> tuple[str, ...]:
     )
 
 
-def _metadata_of(files: Sequence[Path]) -> list[Path]:
-    """The metadata among the files that follow the video and its log, and what it refers to."""
-    return [path for path in files if path.suffix.lower() in METADATA_ENDINGS]
-
-
 def _log_of(found: Found, settings: IngestSettings, video_ns: int | None) -> LogExplained:
     """The log of a recording, in the space of its metadata or by its columns."""
-    _, log, *others = found.recording.files
-    others = _metadata_of(others)
+    files = LogFiles.of(found.recording)
+    log = files.log
     try:
-        metadata = read_metadata(others[0]) if others else LogMetadata()
+        metadata = files.read_metadata()
         named = metadata.actions or dict(settings.options).get("space")
-        space = load_named_space(others[0] if others else None, named) if named else None
+        space = load_named_space(files.metadata, named) if named else None
     except RefusedInput as why:
         return LogExplained([f"stops here: {why}"])
     by_columns = explained_log(log, metadata, space, video_ns, settings.log_space)

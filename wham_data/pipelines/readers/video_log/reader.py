@@ -84,6 +84,36 @@ MIN_ROW_HZ, MAX_ROW_HZ = 0.5, 10_000.0
 
 
 @dataclass(frozen=True, slots=True)
+class LogFiles:
+    """The files of a `video-log` recording by what they are.
+
+    metadata  None: there are none
+    film      more files of the video
+    """
+
+    video: Path
+    log: Path
+    metadata: Path | None
+    film: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, recording: Recording) -> LogFiles:
+        """The files of a recording that `VideoLog` found."""
+        video, log, *rest = recording.files
+        settings = [path for path in rest if path.suffix.lower() in METADATA_ENDINGS]
+        film = tuple(path for path in rest if path not in settings)
+        return cls(video, log, settings[0] if settings else None, film)
+
+    def read_metadata(self) -> LogMetadata:
+        """The metadata; without any, nothing is said.
+
+        Raises:
+            RefusedInput: METADATA, they are wrong.
+        """
+        return LogMetadata() if self.metadata is None else read_metadata(self.metadata)
+
+
+@dataclass(frozen=True, slots=True)
 class VideoLog:
     """Reader of a video beside a controller log.
 
@@ -134,16 +164,15 @@ class VideoLog:
 
     def open(self, recording: Recording, limits: VideoLimits) -> VideoRecording:
         """Read the log, index the video, and check that the two belong together."""
-        video, log_path, *rest = recording.files
-        others = [path for path in rest if path.suffix.lower() in METADATA_ENDINGS]
+        files = LogFiles.of(recording)
+        video, log_path = files.video, files.log
         of_json = log_path.name.lower().endswith(JSON_LOG_ENDINGS)
         if not (of_json or log_path.name.lower().endswith(LOG_ENDINGS)):
             raise _unread_log(log_path)
-        metadata = read_metadata(others[0]) if others else LogMetadata()
+        metadata = files.read_metadata()
         space_name = metadata.actions or self.space
-        space = load_named_space(others[0] if others else None, space_name) if space_name else None
-        more = [path for path in rest if path not in others]
-        film, guessed, film_notes = film_of(video, more, metadata.starts_ns, limits)
+        space = load_named_space(files.metadata, space_name) if space_name else None
+        film, guessed, film_notes = film_of(video, files.film, metadata.starts_ns, limits)
         times_ns = np.concatenate([clip.times_ns for clip in film])
         first, end_ns = 0, film[-1].end_ns
         try:
@@ -164,7 +193,7 @@ class VideoLog:
             if path.suffix.lower() != PIECE_ENDING
         ]
 
-        if log.tics is not None and not others:
+        if log.tics is not None and files.metadata is None:
             shown = frames_at_tics(log.tics, log.track.times_ns, times_ns)
             log = replace(log, frames=shown)
             if shown is None:
