@@ -45,7 +45,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from makers.processes import below, title, wait_for_worker, workers_of  # noqa: E402
-from makers.recordings import digest, strangers  # noqa: E402
+from makers.recordings import digest, strangers, without_splits  # noqa: E402
 from makers.video_clips import write_clip  # noqa: E402
 
 from wham_data import faults  # noqa: E402
@@ -256,10 +256,7 @@ class Bench:
 
     def compared(self, found: dict[str, Any]) -> dict[str, Any]:
         """What must be equal to an undisturbed run: in some kinds of runs all but the splits."""
-        if self.kind not in SOME_RECORDINGS or "episodes" not in found:
-            return found
-        rows = [{**row, "split": None} for row in found["episodes"]]
-        return {**found, "episodes": rows}
+        return without_splits(found) if self.kind in SOME_RECORDINGS else found
 
     def killed(self) -> None:
         """One corpus, killed on the way again and again until a run comes to its end."""

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from makers.corpora import add_shard, info, recording_of, rows_for, small_corpus, steps
+from makers.windows import TRAIN, VAL, dataset, feed_corpus
 
 import wham_data
 from wham_data.corpus import Corpus, shard_id
@@ -28,21 +29,10 @@ from wham_data.schemas.errors import (
 
 Batches = Iterable[dict[str, Any]]
 
-TRAIN = {"ann-0": 20, "ann-1": 20, "dan-0": 33}
-"""Episodes of the split `train`, and their steps."""
-VAL = {"bob-0": 20, "cem-0": 20}
-
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """Five episodes of 20 or 33 steps in three shards, every seventh action unknown."""
-    corpus = small_corpus(tmp_path_factory.mktemp("feed") / "corpus")
-    corpus.commit(add_shard(corpus, "dan-0", n_steps=33, player="dan"))
-    return corpus
-
-
-def dataset(corpus: Corpus, **changes: Any) -> WindowDataset:
-    return WindowDataset(corpus, **{"length": 4, "batch_size": 3, **changes})
+    return feed_corpus(tmp_path_factory.mktemp("feed") / "corpus")
 
 
 def private_kb() -> int:

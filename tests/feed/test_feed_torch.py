@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from makers.corpora import add_shard, small_corpus
+from makers.windows import dataset, feed_corpus
 
 from wham_data.corpus import Corpus
 from wham_data.feed import WindowDataset, to_torch
@@ -22,14 +22,7 @@ from torch.utils.data import DataLoader  # noqa: E402  only where there is torch
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """32 windows of 4 steps in `train`."""
-    corpus = small_corpus(tmp_path_factory.mktemp("feed") / "corpus")
-    corpus.commit(add_shard(corpus, "dan-0", n_steps=33, player="dan"))
-    return corpus
-
-
-def dataset(corpus: Corpus, **changes: Any) -> WindowDataset:
-    return WindowDataset(corpus, **{"length": 4, "batch_size": 3, **changes})
+    return feed_corpus(tmp_path_factory.mktemp("feed") / "corpus")
 
 
 def loader(data: WindowDataset, workers: int, start: str | None = None, **more: Any) -> Any:

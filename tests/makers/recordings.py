@@ -84,25 +84,30 @@ def ingest_here(
     return run_ingest([folder], out, settings, LocalRunner(), IngestChoices(**options), **own)
 
 
-def digest(location: Path, *, splits: bool = True) -> dict[str, Any]:
+def digest(location: Path) -> dict[str, Any]:
     """What a corpus holds: the manifest but for when it was written, and the bytes of every shard.
 
     Two corpora of equal content have equal digests, however many commits it took.
-
-    Args:
-        location: the corpus.
-        splits: whether the splits count. Which recording fills an empty one depends on what a run
-            knows, so it may differ where runs know of some recordings only.
     """
     corpus = Corpus.open(location)
-    left_out = ("created",) if splits else ("created", "split")
-    rows = corpus.episodes.drop(left_out).sort("episode").rows(named=True)
+    rows = corpus.episodes.drop("created").sort("episode").rows(named=True)
     shards = {
         row["shard"]: hashlib.sha256(corpus.shard_path(row["shard"]).read_bytes()).hexdigest()
         for row in rows
     }
     refused = corpus.quarantine.drop("created").sort("path").rows(named=True)
     return {"episodes": rows, "shards": shards, "quarantine": refused}
+
+
+def without_splits(found: dict[str, Any]) -> dict[str, Any]:
+    """A digest in which the splits do not count.
+
+    Which recording fills an empty one depends on what a run knows, so it may differ where runs know
+    of some recordings only.
+    """
+    if "episodes" not in found:
+        return found
+    return {**found, "episodes": [{**row, "split": None} for row in found["episodes"]]}
 
 
 def strangers(location: Path) -> list[str]:

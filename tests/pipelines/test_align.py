@@ -20,11 +20,11 @@ from wham_data.pipelines.align import (
     held_until,
     latest_at,
     place_steps,
+    refuse_slow_source,
     resample_actions,
     sum_over_steps,
     typical_interval,
 )
-from wham_data.pipelines.ingest.stages import refuse_slow_source
 from wham_data.pipelines.readers.kit.frame_actions import even_times
 from wham_data.schemas.actions import ActionSpace, Dimension
 from wham_data.schemas.clock import TEN_HZ

@@ -272,30 +272,28 @@ def ingest(
         masks=parse_masks(mask or []),
         mapping=None if mapping is None else load_conversion(mapping),
     )
-    if explain:
-        emit_explained(
-            sources, settings, IngestChoices(reader=format), write=write_metadata, as_json=json
-        )
-        return
-    if write_metadata:
+    if write_metadata and not explain:
         raise UsageError("--write-metadata goes with --explain")
-    if out is None:
+    if out is None and not explain:
         raise UsageError("--out: say where the corpus is, or shall be")
-    key = None if player_key is None else read_player_key(player_key, out)
     choices = IngestChoices(
         reader=format,
         limit=limit,
         retry_quarantined=retry_quarantined,
         tie_to=tie_to,
         license=license,
-        player_key=key,
+        player_key=None if player_key is None or out is None else read_player_key(player_key, out),
         allow_forgotten=allow_forgotten,
     )
+    runner = make_runner(workers, ray_address)
+    if explain:
+        emit_explained(sources, settings, choices, out, write=write_metadata, as_json=json)
+        return
+    assert out is not None
     if dry_run:
         plan = plan_only(sources, out, settings, choices)
         emit_dry_run(plan, as_json=json)
         raise typer.Exit(_strictly(plan.exit_code, strict=strict))
-    runner = make_runner(workers, ray_address)
     with (
         resumable("what was done is kept"),
         progress.shown(quiet=quiet, verbose=verbose) as watch,
@@ -367,6 +365,7 @@ def emit_explained(
     sources: list[str],
     settings: IngestSettings,
     choices: IngestChoices,
+    out: Path | None,
     *,
     write: bool,
     as_json: bool,
@@ -374,7 +373,7 @@ def emit_explained(
     """Print how recordings are understood, and write their metadata if that is asked for."""
     from wham_data.pipelines.ingest.explain import explain, explanation_text, write_metadata
 
-    found = explain(sources, settings, choices)
+    found = explain(sources, settings, choices, out)
     written = [str(write_metadata(each)) for each in found] if write else []
     text = "\n\n".join(map(explanation_text, found))
     said = "".join(f"\n\nwritten: {printable(path)}" for path in written)

@@ -17,6 +17,7 @@ VIDEO_ENDINGS: Final = frozenset({
     ".flv", ".wmv", ".3gp", ".ogv", ".ivf", ".h264", ".264", ".h265", ".265", ".hevc", ".av1",
     ".m3u8", ".m3u", ".mpd",
 })  # fmt: skip
+PICTURE_ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg"})
 ARCHIVE_ENDINGS: Final = frozenset({
     ".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tzst", ".7z", ".rar", ".gz", ".bz2", ".xz",
     ".zst", ".lz4", ".cab", ".iso",
@@ -40,6 +41,8 @@ LINKED_ENDINGS: Final = (
 )
 """A link so named is refused if it is not followed; other such links are ignored."""
 DEEPEST_FOLDER: Final = 32
+MOST_PICTURE_BYTES: Final = 64 << 20
+"""Largest coded picture that is read."""
 HOLLOW_FROM_BYTES: Final = 64 << 20
 HOLLOW_TIMES: Final = 20
 SNIFFED_BYTES: Final = 400

@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.schemas.clock import SECOND_NS, Grid, Index, Nanos, steps_between
+from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.recording import ActionTrack, AxisRule
 
 DEFAULT_MAX_GAP_NS = SECOND_NS
+SLOW_SOURCE_SLACK = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,27 @@ def typical_interval(times_ns: Nanos) -> int:
     if len(times_ns) < 2:
         return 0
     return int(np.median(np.diff(times_ns)))
+
+
+def typical_fps(frame_times_ns: Nanos) -> float:
+    """Frames per second at the typical interval; 0 for a single frame."""
+    interval_ns = typical_interval(frame_times_ns)
+    return SECOND_NS / interval_ns if interval_ns else 0.0
+
+
+def refuse_slow_source(frame_times_ns: Nanos, rate: Fraction | None) -> None:
+    """Refuse a video with fewer frames per second than the grid has steps.
+
+    Raises:
+        RefusedInput: a step would often show the same picture as the one before.
+    """
+    fps = typical_fps(frame_times_ns)
+    if rate is not None and 0 < fps < float(rate) * (1 - SLOW_SOURCE_SLACK):
+        raise RefusedInput(
+            Reason.RATE_TOO_LOW,
+            f"{fps:.2f} frames/s, fewer than the {float(rate):g} steps/s asked for; "
+            f"use --rate {fps:.2f} or lower, or --rate native",
+        )
 
 
 def latest_at(times_ns: Nanos, when_ns: Nanos) -> Index:

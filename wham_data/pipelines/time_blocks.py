@@ -56,6 +56,16 @@ def time_blocks(plans: Sequence[EpisodePlan], fractions: Sequence[float]) -> tup
     return tuple(blocks)
 
 
+def undivided(blocks: Sequence[Block], fractions: Sequence[float]) -> tuple[str, ...]:
+    """A note on a recording that is too short for a block for each split."""
+    if not blocks or len(blocks) == sum(1 for share in fractions if share):
+        return ()
+    return (
+        f"not divided in time: a block would have fewer than {FEWEST_STEPS} steps, so all of it is in "
+        f"{blocks[0].split}",
+    )
+
+
 def within(plans: Sequence[EpisodePlan], blocks: Sequence[Block]) -> tuple[EpisodePlan, ...]:
     """The plans, cut to the steps that lie in a block; a plan never reaches into two."""
     cut = []

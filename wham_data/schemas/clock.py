@@ -55,3 +55,9 @@ def steps_ns(count: Index, rate: Fraction) -> Nanos:
 def steps_between(start_ns: int, end_ns: int, rate: Fraction) -> int:
     """The count of whole steps of `rate` (Hz) in the time [start_ns, end_ns); at least 0."""
     return max(0, (end_ns - start_ns) * rate.numerator // (SECOND_NS * rate.denominator))
+
+
+def runs_of(good: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """The runs of True in bool [N], in order, each as (first, one past the last)."""
+    edges = np.flatnonzero(np.diff(good, prepend=False, append=False))
+    return [(first, stop) for first, stop in edges.reshape(-1, 2).tolist()]

@@ -36,9 +36,10 @@ ACTION_SIZE: Final = BUTTONS + STICK_AXES
 STICK_BINS: Final = 11
 ACTION_VOCAB: Final = 2 * BUTTONS + STICK_BINS * STICK_AXES
 
-_EDGES: Final = np.array(
-    [-1.05, -0.95, -0.75, -0.5, -0.25, -0.05, 0.05, 0.25, 0.5, 0.75, 0.95, 1.05]
-)
+FARTHEST_STICK: Final = 1.05
+"""The outer edge of the outermost bins, to both sides."""
+_INNER_EDGES: Final = (-0.95, -0.75, -0.5, -0.25, -0.05, 0.05, 0.25, 0.5, 0.75, 0.95)
+_EDGES: Final = np.array([-FARTHEST_STICK, *_INNER_EDGES, FARTHEST_STICK])
 _MIDDLES: Final = np.array([-1, -0.85, -0.625, -0.375, -0.15, 0, 0.15, 0.375, 0.625, 0.85, 1])
 _FIRST_TOKEN: Final[Ids] = np.concatenate(
     [2 * np.arange(BUTTONS), 2 * BUTTONS + STICK_BINS * np.arange(STICK_AXES)]

@@ -20,7 +20,7 @@ from wham_data.pipelines.export.licences import is_restricted
 from wham_data.pipelines.export.report import FORMATS
 from wham_data.pipelines.readers.kit.options import options_of
 from wham_data.pipelines.writers import WRITERS
-from wham_data.pipelines.writers.stretches import ExportSource, Stretch, runs_between, runs_of
+from wham_data.pipelines.writers.stretches import ExportSource, Stretch, runs_between
 from wham_data.schemas.actions import load_space
 from wham_data.schemas.conversion import find_conversion
 from wham_data.schemas.errors import MismatchError, NoInputsError, UsageError
@@ -334,11 +334,6 @@ def test_steps_over_the_edge_of_a_row_group_are_read_in_order(tmp_path: Path) ->
 
     assert (stretch.actions() == actions_of(load_space("vector2"), 0, 5000)[4000:4500]).all()
     assert (np.diff(stretch.times_ns()) == 100_000_000).all()
-
-
-def test_runs_are_half_open() -> None:
-    assert runs_of(np.array([True, True, False, True])) == [(0, 2), (3, 4)]
-    assert runs_of(np.array([False])) == []
 
 
 @pytest.mark.parametrize(

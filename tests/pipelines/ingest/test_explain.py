@@ -209,3 +209,60 @@ def test_whatever_the_names_and_notes_metadata_can_be_read_back(
 
     assert table.get("columns", {}) == {c: n for n, c in unique.items() if n != c}
     assert round(table.get("offset_ms", 0) * 10**6) == offset_ns
+
+
+def test_what_an_ingest_refuses_is_refused_when_it_is_only_explained_or_predicted(
+    cli: Run, video: Path, tmp_path: Path
+) -> None:
+    corpus = tmp_path / "corpus"
+    bare = ("--tokenizer", "none", "--workers", "0")
+    assert cli("ingest", video, "--out", corpus, *bare, "--split", "1,0,0").returncode == 0
+    elsewhere = ("--out", tmp_path / "other")
+    for wrong in (
+        (*elsewhere, "--tokenizer", tmp_path / "nothing"),
+        (*elsewhere, "--size", "64x64"),  # another than the tokenizer's
+        (*elsewhere, *bare, "--ray-address", "auto"),
+        (*elsewhere, "--tokenizer", "none", "--ray-address", "ray://far"),
+        (*elsewhere, *bare, "--player-key", tmp_path / "no-key"),
+        (*elsewhere, *bare, "--option", "cursor=big"),
+        ("--out", corpus, *bare, "--rate", "5"),
+    ):
+        runs = [cli("ingest", video, *wrong, *only) for only in ([], ["--dry-run"], ["--explain"])]
+        refused, *others = [(run.returncode, run.stderr) for run in runs]
+        assert refused[0] in (2, 4), wrong
+        assert others == [refused, refused], wrong
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate", "told"), [(1, "20", "15.00 frames/s, fewer"), (0.5, "1", "too short for")]
+)
+def test_a_recording_without_the_steps_asked_for_is_refused_by_every_look_at_it(
+    cli: Run, tmp_path: Path, seconds: float, rate: str, told: str
+) -> None:
+    made = cut(tmp_path / "in", "play", Cut("coinrun", 0, seconds))
+    wanted = ("ingest", made, "--tokenizer", "none", "--workers", "0", "--rate", rate)
+
+    explained = cli(*wanted, "--explain")
+    predicted = cli(*wanted, "--dry-run", "--out", tmp_path / "corpus")
+    done = cli(*wanted, "--out", tmp_path / "corpus")
+
+    assert [run.returncode for run in (explained, predicted, done)] == [3, 6, 6]
+    assert all(told in run.stdout + run.stderr for run in (explained, predicted, done))
+
+
+def test_a_log_that_does_not_convert_to_the_corpus_is_refused_when_it_is_explained(
+    cli: Run, video: Path, tmp_path: Path
+) -> None:
+    other = cut(tmp_path / "other", "doom", Cut("doom", 0, 1))
+    other.with_suffix(".toml").unlink()
+    other.with_suffix(".csv").write_text(
+        "frame,action\n" + "".join(f'{k},"[{k}, -3]"\n' for k in range(35))
+    )
+    to = ("--out", tmp_path / "corpus", "--tokenizer", "none", "--workers", "0")
+    assert cli("ingest", video, *to).returncode == 0
+
+    explained = cli("ingest", other, *to, "--explain")
+
+    assert explained.returncode == 3
+    assert "refused [space_mismatch]" in explained.stdout

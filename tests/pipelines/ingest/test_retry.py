@@ -14,7 +14,9 @@ from makers.commands import Run
 from makers.recordings import PLAIN, digest, ingest_here
 
 from wham_data.corpus import Corpus
+from wham_data.pipelines.ingest.dry_run import dry_run
 from wham_data.pipelines.ingest.retry import retry, settings_of
+from wham_data.pipelines.ingest.settings import IngestChoices
 from wham_data.pipelines.run.runner import LocalRunner
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.errors import NoInputsError, Reason
@@ -59,6 +61,18 @@ def test_a_limit_raised_lets_in_what_it_kept_out(recordings: Path, tmp_path: Pat
     assert (report.found, report.ingested, refused(corpus)) == (3, 3, {})
     ingest_here(recordings, tmp_path / "at once", replace(ODD, limits=VideoLimits(min_decoded=0.9)))
     assert digest(corpus) == digest(tmp_path / "at once")
+
+
+def test_a_dry_run_says_whether_it_would_try_again(recordings: Path, tmp_path: Path) -> None:
+    small = replace(PLAIN, actions="xinput", limits=VideoLimits(max_pixels=1000))
+    ingest_here(recordings, tmp_path / "corpus", small)
+    wide = replace(small, limits=VideoLimits())
+
+    left = dry_run([recordings], tmp_path / "corpus", wide)
+    tried = dry_run([recordings], tmp_path / "corpus", wide, IngestChoices(retry_quarantined=True))
+
+    assert (left.recordings, left.in_quarantine) == (0, 3)
+    assert (tried.recordings, tried.in_quarantine) == (3, 0)
 
 
 def test_settings_are_read_back_from_the_corpus(recordings: Path, tmp_path: Path) -> None:

@@ -163,6 +163,14 @@ def test_a_damaged_folder_of_demonstrator_is_no_folder_of_pictures(tmp_path: Pat
     assert "picture 1 is missing" in failed.message
 
 
+def test_a_damaged_folder_leaves_the_contexts_of_the_others_as_they_are(tmp_path: Path) -> None:
+    folder(tmp_path / "a", {"image0.png": REST, "image2.png": REST})
+    folder(tmp_path / "b", named(3))
+
+    assert open_dream_source([tmp_path]).pictures == 3
+    assert open_dream_source([tmp_path / "a"]).pictures == 1  # refused when it is dreamt
+
+
 @pytest.mark.parametrize(("n_steps", "steps", "folders"), [(4, 10, 1), (25, 10, 3), (6, 4, 2)])
 def test_an_export_is_read_back_equal(
     tmp_path: Path, n_steps: int, steps: int, folders: int

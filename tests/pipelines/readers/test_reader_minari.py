@@ -234,6 +234,16 @@ def test_without_metadata_actions_mean_nothing(tmp_path: Path) -> None:
     assert refused(tmp_path) is Reason.METADATA
 
 
+@pytest.mark.parametrize("text", ["[1]", "3", "{", '{"env_spec": 3}'])
+def test_metadata_that_are_no_declarations_are_refused_and_the_search_goes_on(
+    tmp_path: Path, text: str
+) -> None:
+    write(tmp_path, {"episode_0": episode([0])})
+    (tmp_path / "metadata.json").write_text(text)
+
+    assert refused(tmp_path) in (Reason.METADATA, Reason.LOG_SYNTAX)
+
+
 def test_a_picture_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
     write(tmp_path, {"episode_0": episode([0])})
 

@@ -41,6 +41,7 @@ from wham_data.pipelines.readers.kit.open_recordings import (
 from wham_data.pipelines.readers.kit.options import (
     choice,
     configured,
+    count_option,
     file_option,
     names_option,
     option_settings,
@@ -276,6 +277,34 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "in"
 
 
+@dataclass(frozen=True, slots=True)
+class Asking(Toy):
+    """Takes its actions in the space of the corpus, if that is known."""
+
+    name: ClassVar[str] = "asking"
+    target: ActionSpace | None = None
+
+    def open(self, recording: Recording, limits: VideoLimits) -> OpenedRecording:
+        space = self.space if self.target is None else self.target.name
+        return Toy(space).open(recording, limits)
+
+
+def test_a_reader_with_a_field_target_is_told_the_space_of_the_corpus(
+    toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "READERS", (Asking(),))
+    (toy / "m.toy").write_text("ann")
+    (recording,) = discover([toy]).recordings
+
+    spaces = [
+        actions.space.name
+        for target in (None, load_space("discrete4"))
+        if (actions := readers.open_recording(recording, target=target).actions) is not None
+    ]
+
+    assert spaces == ["discrete3", "discrete4"]
+
+
 def test_recordings_that_share_a_file_are_told_apart_by_their_part(toy: Path) -> None:
     (toy / "m.toy").write_text("ann bob bad")
 
@@ -433,6 +462,7 @@ class Opinionated:
     timing: str = choice("after", "leads", about="when an action acts")
     frame_rate: Fraction = rate_option("20", about="frames per second")
     keys: tuple[str, ...] = names_option(about="keys", allowed=("W", "A"))
+    players: int = count_option(4, about="how many play", most=64)
     mapping: Path | None = file_option(about="a mapping")
 
 
@@ -442,12 +472,15 @@ def test_an_option_reaches_the_readers_that_declare_it(tmp_path: Path) -> None:
         "timing": "leads",
         "frame_rate": "30000/1001",
         "keys": "A, W",
+        "players": "64",
         "mapping": str(tmp_path / "m.toml"),
     }
 
     (reader, _) = configured([Opinionated(), Toy()], asked)
 
-    assert reader == Opinionated("leads", Fraction(30000, 1001), ("A", "W"), tmp_path / "m.toml")
+    assert reader == Opinionated(
+        "leads", Fraction(30000, 1001), ("A", "W"), 64, tmp_path / "m.toml"
+    )
 
 
 @pytest.mark.parametrize(
@@ -457,6 +490,8 @@ def test_an_option_reaches_the_readers_that_declare_it(tmp_path: Path) -> None:
         ("frame_rate", "0", "--option frame_rate=0: expected a rate in Hz"),
         ("frame_rate", "1/0", "expected a rate in Hz"),
         ("keys", "W,,A", "expected names separated by commas of W, A"),
+        ("players", "65", "--option players=65: expected a whole number from 1 to 64"),
+        ("players", "two", "expected a whole number from 1 to 64"),
         ("mapping", "/nowhere", "expected the path of a file"),
         ("timming", "after", "no format read here has it; did you mean timing"),
     ],

@@ -31,6 +31,7 @@ from wham_data.inference.checkpoints.file_names import (
     WEIGHTS_FILE,
     WORLD_MODEL_FILE,
 )
+from wham_data.inference.checkpoints.json_file import read_model_json
 from wham_data.inference.checkpoints.shards import is_there, tensors_by_file
 from wham_data.inference.gpt.spec import GPTSpec
 from wham_data.inference.tokenizers.config import TokenizerConfig
@@ -165,13 +166,7 @@ def config_text(tokenizer: TokenizerConfig, gpt: GPTSpec, *, wham: bool = False)
 
 def _read_config(path: Path) -> tuple[dict[str, object], dict[str, object] | None, bool]:
     """The values for the tokenizer and the world model, and whether it was a WHAM checkpoint."""
-    if (size := path.stat().st_size) > _LARGEST_CONFIG:
-        raise IntegrityError(f"{path}: {size} bytes, expected at most {_LARGEST_CONFIG}")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as damaged:
-        why = stand_in(path) or f"not valid JSON ({damaged})"
-        raise IntegrityError(f"{path}: {why}") from damaged
+    values = read_model_json(path, _LARGEST_CONFIG)
     match values:
         case {
             "format": format_,

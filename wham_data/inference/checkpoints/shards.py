@@ -10,13 +10,12 @@ the tensors that the index gives to it, so that no tensor is there twice.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from wham_data.files.found import stand_in
+from wham_data.inference.checkpoints.json_file import read_model_json
 from wham_data.schemas.errors import IntegrityError, UsageError
 
 INDEX: Final = ".safetensors.index.json"
@@ -68,13 +67,7 @@ def tensors_by_file(path: Path, names: Collection[str]) -> dict[Path, list[str]]
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    if (size := index.stat().st_size) > LARGEST_INDEX:
-        raise IntegrityError(f"{index}: {size} bytes, expected at most {LARGEST_INDEX}")
-    try:
-        content = json.loads(index.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as damaged:
-        why = stand_in(index) or f"not valid JSON ({str(damaged)[:200]})"
-        raise IntegrityError(f"{index}: {why}") from None
+    content = read_model_json(index, LARGEST_INDEX)
     files = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(files, dict):
         raise IntegrityError(f"{index}: no weight_map, expected the index of safetensors files")

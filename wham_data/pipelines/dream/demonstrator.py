@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,21 +9,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.files.found import read_whole
+from wham_data.files.found import MOST_PICTURE_BYTES, read_whole
 from wham_data.files.links import follow_below
 from wham_data.inference.tokenizer import Tokenizer
-from wham_data.pipelines.dream.inputs import RefusedEpisode, safe_name
+from wham_data.pipelines.dream.inputs import (
+    RefusedEpisode,
+    conversion_between,
+    identity_of,
+    safe_name,
+)
 from wham_data.pipelines.dream.prompt_pictures import decoded
 from wham_data.pipelines.dream.window import Need, Window, place, read_window
 from wham_data.pipelines.readers import discover
 from wham_data.pipelines.readers.demonstrator import (
     ACTIONS_FILE,
-    MOST_PICTURE_BYTES,
     open_demonstrator,
 )
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import ActionSpace, load_space
-from wham_data.schemas.conversion import find_conversion
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.recording import Recording
 from wham_data.schemas.wham_tokens import ACTION_SPACE
@@ -55,9 +57,7 @@ class DemonstratorEpisode:
 
     def identity(self) -> str:
         """A hash over the actions and all pictures."""
-        contents = (read_whole(path, MOST_PICTURE_BYTES) for path in self.recording.files)
-        digests = [hashlib.sha256(content).digest() for content in contents]
-        return hashlib.sha256(b"".join(digests)).hexdigest()
+        return identity_of(read_whole(path, MOST_PICTURE_BYTES) for path in self.recording.files)
 
     def read(self, need: Need, tokenizer: Tokenizer, space: ActionSpace) -> Window:
         """Encode the last C pictures; or from a start, or with K more steps, if these are needed."""
@@ -66,7 +66,7 @@ class DemonstratorEpisode:
         opened = open_demonstrator(self.recording, self.limits)
         assert opened.actions is not None
         recorded = opened.actions.values.astype(np.float32)
-        actions = find_conversion(load_space(ACTION_SPACE), space).apply(recorded)
+        actions = conversion_between(load_space(ACTION_SPACE), space).apply(recorded)
         known: NDArray[np.bool_] = np.array(np.isfinite(actions).all(axis=1))
         if need.actions or need.frames or need.start is not None:
             start = place(known if need.actions else np.ones_like(known), need)

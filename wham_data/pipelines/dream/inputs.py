@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.pipelines.dream.window import Need, Window
 from wham_data.schemas.actions import ActionSpace
+from wham_data.schemas.conversion import Conversion, find_conversion
 from wham_data.schemas.errors import RefusedInput
 
 LONGEST_PART: Final = 120
@@ -46,6 +48,18 @@ def relative_parts(path: Path, roots: Sequence[Path]) -> tuple[str, ...]:
         if path != root and path.is_relative_to(root):
             return (*path.relative_to(root).parts[:-1], path.stem)
     return (path.stem,)
+
+
+def identity_of(contents: Iterable[bytes]) -> str:
+    """A hash over files in their order, hex, from what they hold."""
+    digests = [hashlib.sha256(content).digest() for content in contents]
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+@cache
+def conversion_between(source: ActionSpace, target: ActionSpace) -> Conversion:
+    """As `find_conversion`, but cached, because that reads a file."""
+    return find_conversion(source, target)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,15 @@ from typing import Final, Literal
 import numpy as np
 from PIL import Image, ImageOps
 
-from wham_data.files.found import SNIFFED_BYTES, open_regular, read_whole, stand_in_of, walk
+from wham_data.files.found import (
+    MOST_PICTURE_BYTES,
+    PICTURE_ENDINGS,
+    SNIFFED_BYTES,
+    open_regular,
+    read_whole,
+    stand_in_of,
+    walk,
+)
 from wham_data.files.links import follow_below, is_plain_file, target_of
 from wham_data.pipelines.video import decode_image
 from wham_data.pipelines.video.write import MAX_IMAGE_PIXELS
@@ -27,15 +35,12 @@ from wham_data.schemas.recording import Frames
 
 Kind = Literal["PNG", "JPEG", "WEBP", "BMP", "TIFF"]
 
-ENDINGS: Final = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff"}
-)
+ENDINGS: Final = PICTURE_ENDINGS | {".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff"}
 NOT_READ: Final = frozenset(
     {".gif", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".svg", ".tga", ".qoi", ".exr"}
 )
 """Endings of pictures of other kinds."""
 BMP_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
-MOST_PICTURE_BYTES: Final = 64 << 20
 ORIENTATION: Final = 0x0112
 TURNED: Final = {
     2: "mirrored",

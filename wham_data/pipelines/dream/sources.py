@@ -5,10 +5,8 @@ Only a window of an episode is read: the context, and at most as many steps afte
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -25,7 +23,13 @@ from wham_data.files.links import input_path
 from wham_data.files.marks import model_of_file, refuse_synthetic
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.pipelines.dream.demonstrator import demonstrator_episodes, pictures_in
-from wham_data.pipelines.dream.inputs import RefusedEpisode, relative_parts, safe_name
+from wham_data.pipelines.dream.inputs import (
+    RefusedEpisode,
+    conversion_between,
+    identity_of,
+    relative_parts,
+    safe_name,
+)
 from wham_data.pipelines.dream.prompt_pictures import (
     decoded,
     is_picture,
@@ -38,7 +42,6 @@ from wham_data.pipelines.readers.kit.resize import resize
 from wham_data.pipelines.readers.wham_npz import open_wham_npz
 from wham_data.pipelines.video import VideoLimits, decode_image
 from wham_data.schemas.actions import ActionSpace, load_space
-from wham_data.schemas.conversion import Conversion, find_conversion
 from wham_data.schemas.errors import (
     IntegrityError,
     MismatchError,
@@ -99,7 +102,8 @@ class DreamSource:
     description  the inputs as the user gave them, for messages
     root         the folder of the inputs; None: single files were given
     episodes     the episodes; their names differ
-    pictures     count of pictures of the shortest episode, if the episodes are pictures
+    pictures     count of pictures of the shortest episode that is not refused, if the episodes are
+                 pictures
     corpus       the corpus; None: the inputs are files
     notes        what to say of the inputs, one line each
     """
@@ -158,7 +162,7 @@ class DreamSource:
         if self.space is None or self.space == target:
             return []
         try:
-            _conversion(self.space, target)
+            conversion_between(self.space, target)
         except UsageError as error:
             raise MismatchError(
                 f"{self.description}: its actions are in {self.space.name}, but the model's are in "
@@ -212,7 +216,8 @@ def open_dream_source(
     if not found and not given and (folders := demonstrator_episodes(paths)):
         if not allow_synthetic:
             _refuse_dreams([path for each in folders[:limit] for path in pictures_in(each)])
-        shortest = min(len(pictures_in(each)) or 1 for each in folders[:limit])
+        counts = [len(pictures_in(each)) for each in folders[:limit]]
+        shortest = min(filter(None, counts), default=1)
         return DreamSource("demonstrator", description, root, tuple(folders[:limit]), shortest)
     if not allow_synthetic:
         _refuse_dreams([Path(each.source) for each in found[:limit]])
@@ -290,7 +295,7 @@ class CorpusEpisode:
         )
         info = self.corpus.info
         stored_actions = _matrix(view, action_rows, "actions", FLOAT)
-        actions = _conversion(info.action_space, space).apply(stored_actions)
+        actions = conversion_between(info.action_space, space).apply(stored_actions)
         if info.tokenizer is None or info.tokenizer.fingerprint != tokenizer.fingerprint:
             pictures = self._pictures(view, picture_rows)
             return read_window(start, pictures, actions, need.context, tokenizer)
@@ -343,7 +348,7 @@ class NpzEpisode:
         recording = open_wham_npz(self.path, self.limits)
         assert recording.actions is not None
         recorded = recording.actions.values.astype(np.float32)
-        actions = _conversion(load_space(ACTION_SPACE), space).apply(recorded)
+        actions = conversion_between(load_space(ACTION_SPACE), space).apply(recorded)
         start = place(np.array(np.isfinite(actions).all(axis=1)), need)
         picture_rows, action_rows = (
             need.picture_steps(start, len(actions)),
@@ -368,8 +373,7 @@ class PictureEpisode:
 
     def identity(self) -> str:
         """A hash over all pictures."""
-        digests = [hashlib.sha256(picture_bytes(path)).digest() for path in self.files]
-        return hashlib.sha256(b"".join(digests)).hexdigest()
+        return identity_of(map(picture_bytes, self.files))
 
     def read(self, need: Need, tokenizer: Tokenizer, space: ActionSpace) -> Window:
         """Encode the first C pictures and the next K if these are needed; else the last C."""
@@ -400,12 +404,6 @@ def _corpus_source(
     episodes = [CorpusEpisode(corpus, row) for row in chosen.rows(named=True)]
     root = None if is_url(corpus.location) else Path(corpus.location)
     return DreamSource("corpus", description, root, tuple(episodes), corpus=corpus)
-
-
-@cache
-def _conversion(source: ActionSpace, target: ActionSpace) -> Conversion:
-    """As `find_conversion`, but cached, because that reads a file."""
-    return find_conversion(source, target)
 
 
 def _npz_episodes(paths: Sequence[Path]) -> list[Episode]:

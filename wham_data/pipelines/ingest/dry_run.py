@@ -11,16 +11,13 @@ from typing import Final
 from wham_data.corpus import Corpus
 from wham_data.corpus.splits import Conflict
 from wham_data.corpus.storage.locations import open_storage
-from wham_data.pipelines.align import place_steps
 from wham_data.pipelines.ingest.corpus_settings import NoneRead, bytes_per_step, corpus_info
-from wham_data.pipelines.ingest.log_in_space import project
 from wham_data.pipelines.ingest.plan import IngestPlan, planned
 from wham_data.pipelines.ingest.pseudonyms import Naming
 from wham_data.pipelines.ingest.report import DryRun
 from wham_data.pipelines.ingest.run_splits import empty_splits, planned_splits
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
-from wham_data.pipelines.ingest.stages import open_found
-from wham_data.pipelines.time_blocks import time_blocks, within
+from wham_data.pipelines.ingest.stages import open_found, place_recording
 from wham_data.schemas.errors import RefusedInput
 
 NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
@@ -47,7 +44,8 @@ def dry_run(
     if open_storage(out).exists("corpus.json"):
         corpus = Corpus.open_or_create(out, info)
         recordings = () if choices.allow_forgotten else plan.recordings
-        plan = plan.against(corpus, barred=naming.barred(recordings, corpus))
+        barred = naming.barred(recordings, corpus)
+        plan = plan.against(corpus, retry_quarantined=choices.retry_quarantined, barred=barred)
     splits = planned_splits(plan, corpus, settings, naming, choices.tie_to)
     places = splits.splits()
     refused = {refusal.path: str(refusal.why) for refusal in plan.refused}
@@ -57,7 +55,7 @@ def dry_run(
     for found in plan.to_do:
         try:
             source = open_found(found, settings)
-            log = project(source.actions, info.action_space, settings)
+            placed = place_recording(source, info.action_space, settings)
         except RefusedInput as refusal:
             for each in (found, *copies.get(found.key, ())):
                 refused[each.recording.source] = str(refusal)
@@ -68,18 +66,7 @@ def dry_run(
                 refused[each.recording.source] = str(place)
             continue
         readers[found.recording.format] += 1
-        span = None if log is None else (int(log.track.times_ns[0]), log.track.end_ns)
-        plans = place_steps(
-            source.frame_times_ns,
-            source.frame_end_ns,
-            span,
-            settings.rate,
-            settings.max_gap_ns,
-            source.cuts,
-        )
-        if settings.split_by == "time" and plans:
-            plans = within(plans, time_blocks(plans, settings.split))
-        steps += sum(len(episode.picks) for episode in plans)
+        steps += sum(len(episode.picks) for episode in placed.plans)
         source_ns += source.frame_end_ns - int(source.frame_times_ns[0])
         if source.notes:
             notes[found.recording.source] = source.notes

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from wham_data.corpus import Corpus
+from wham_data.corpus.storage.locations import open_storage
 from wham_data.files.whole import written_whole
 from wham_data.pipelines.align import place_steps, typical_interval
+from wham_data.pipelines.ingest.corpus_settings import NoneRead, corpus_info, tokenizer_of
 from wham_data.pipelines.ingest.decoder_process import DecoderDied
 from wham_data.pipelines.ingest.explain_log import (
     LogExplained,
@@ -16,19 +19,18 @@ from wham_data.pipelines.ingest.explain_log import (
     metadata_text,
     rows_on_video_clock,
 )
-from wham_data.pipelines.ingest.log_in_space import project
 from wham_data.pipelines.ingest.plan import Found, Refusal, planned
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
-from wham_data.pipelines.ingest.stages import open_found
+from wham_data.pipelines.ingest.stages import open_found, place_recording
 from wham_data.pipelines.readers.kit.open_recordings import read_video
 from wham_data.pipelines.readers.video_log.log_metadata import (
     LogMetadata,
     load_named_space,
-    read_metadata,
 )
 from wham_data.pipelines.readers.video_log.neighbours import JSON_LOG_ENDINGS, LOG_ENDINGS
-from wham_data.pipelines.readers.video_log.reader import METADATA_ENDINGS, VideoLog
+from wham_data.pipelines.readers.video_log.reader import LogFiles, VideoLog
 from wham_data.pipelines.video import VideoIndex
+from wham_data.schemas.actions import NO_ACTIONS, ActionSpace, load_space
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.errors import (
     NoInputsError,
@@ -64,16 +66,25 @@ class Explanation:
 
 
 def explain(
-    sources: Sequence[str | Path], settings: IngestSettings, choices: IngestChoices
+    sources: Sequence[str | Path],
+    settings: IngestSettings,
+    choices: IngestChoices,
+    out: str | Path | None = None,
 ) -> list[Explanation]:
     """Explain recordings without writing anything. See `ingest` for the settings.
 
     A log without a video is explained as far as it goes alone.
 
+    Args:
+        sources, settings, choices: what the ingest would be given.
+        out: the corpus that the recordings would go to; None: none in particular.
+
     Raises:
         NoInputsError: no recording was found.
-        UsageError: there are more than 16.
+        UsageError: there are more than 16, or an ingest would refuse the settings.
+        MismatchError: the corpus was made with other settings.
     """
+    tokenizer_of(settings)
     try:
         plan = planned(sources, settings, choices)
     except NoInputsError:
@@ -85,8 +96,13 @@ def explain(
         raise UsageError(
             f"{plan.found} recordings; --explain shows at most {MOST_EXPLAINED}: name a file of one"
         )
+    space = settings.space
+    if out is not None and open_storage(out).exists("corpus.json"):
+        info = corpus_info(plan, settings, Path(out), choices.reader, choices.player_key)
+        if not isinstance(info, NoneRead):
+            space = Corpus.open_or_create(out, info).info.action_space
     return [
-        *(explained(found, settings) for found in plan.to_do),
+        *(explained(found, settings, space) for found in plan.to_do),
         *(_refused_unopened(refusal) for refusal in plan.refused),
     ]
 
@@ -107,13 +123,19 @@ def write_metadata(explanation: Explanation) -> Path:
     return path
 
 
-def explained(found: Found, settings: IngestSettings) -> Explanation:
-    """One recording that was found."""
+def explained(found: Found, settings: IngestSettings, space: ActionSpace | None) -> Explanation:
+    """One recording that was found.
+
+    Args:
+        found: the recording.
+        settings: of the ingest.
+        space: action space of the corpus; None: that of the recording.
+    """
     recording = found.recording
     files = [f"{path.name}: {path.stat().st_size} bytes" for path in recording.files]
     files += [f"{path.name}: not used" for path in recording.companions]
     sections = [("recording", (f"read as {recording.format}", *files))]
-    source, why = _opened(found, settings)
+    source, why = _opened(found, settings, space)
     index = None if why is not None and why.reason in NOT_OPENED_HERE else _index(found, settings)
     if index is not None:
         sections.append(("video", _video_lines(index)))
@@ -166,14 +188,14 @@ def _refused_unopened(refusal: Refusal) -> Explanation:
 
 
 def _opened(
-    found: Found, settings: IngestSettings
+    found: Found, settings: IngestSettings, space: ActionSpace | None
 ) -> tuple[OpenRecording | None, RefusedInput | None]:
     """The recording, and why it is refused, be it before it is open or after."""
     source: OpenRecording | None = None
     try:
         source = open_found(found, settings)
-        if settings.space is not None:
-            project(source.actions, settings.space, settings)
+        own = load_space(NO_ACTIONS) if source.actions is None else source.actions.space
+        place_recording(source, space or own, settings)
     except DecoderDied as why:
         return None, why
     except RefusedInput as why:
@@ -205,19 +227,14 @@ def _video_lines(index: VideoIndex) -> tuple[str, ...]:
     )
 
 
-def _metadata_of(files: Sequence[Path]) -> list[Path]:
-    """The metadata among the files that follow the video and its log, and what it refers to."""
-    return [path for path in files if path.suffix.lower() in METADATA_ENDINGS]
-
-
 def _log_of(found: Found, settings: IngestSettings, video_ns: int | None) -> LogExplained:
     """The log of a recording, in the space of its metadata or by its columns."""
-    _, log, *others = found.recording.files
-    others = _metadata_of(others)
+    files = LogFiles.of(found.recording)
+    log = files.log
     try:
-        metadata = read_metadata(others[0]) if others else LogMetadata()
+        metadata = files.read_metadata()
         named = metadata.actions or dict(settings.options).get("space")
-        space = load_named_space(others[0] if others else None, named) if named else None
+        space = load_named_space(files.metadata, named) if named else None
     except RefusedInput as why:
         return LogExplained([f"stops here: {why}"])
     by_columns = explained_log(log, metadata, space, video_ns, settings.log_space)

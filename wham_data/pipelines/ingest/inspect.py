@@ -23,9 +23,9 @@ from wham_data.corpus.storage.locations import is_url
 from wham_data.files.whole import written_whole
 from wham_data.inference.tokenizer import BUNDLED, Tokenizer, load_tokenizer
 from wham_data.pipelines.align import latest_at, typical_interval
-from wham_data.pipelines.ingest.decoder_process import open_isolated
 from wham_data.pipelines.ingest.log_in_space import ProjectedLog, project
 from wham_data.pipelines.ingest.settings import IngestSettings
+from wham_data.pipelines.ingest.stages import open_as_set
 from wham_data.pipelines.media.canvas import Canvas
 from wham_data.pipelines.media.controls import WIDTH, Controls
 from wham_data.pipelines.media.picture import INK, PAPER
@@ -281,15 +281,7 @@ def _recorded(
     recording: Recording, others: int, settings: IngestSettings, stretch: Stretch
 ) -> _Film:
     """A stretch of a recording at its own rate."""
-    source = open_isolated(
-        recording,
-        settings.limits,
-        settings.max_gap_ns,
-        settings.options,
-        settings.masks,
-        settings.decoding,
-        settings.log_space,
-    )
+    source = open_as_set(recording, settings)
     if source.pictureless or source.actions is None:
         what = "pictures" if source.pictureless else "actions"
         raise UsageError(f"{recording.source}: holds no {what}, so there is nothing to compare")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +20,9 @@ from wham_data.pipelines.align import (
     StepActions,
     account_frames,
     place_steps,
+    refuse_slow_source,
     sum_over_steps,
-    typical_interval,
+    typical_fps,
 )
 from wham_data.pipelines.ingest.decoder_process import open_isolated
 from wham_data.pipelines.ingest.encoder import Encoder, ImageTokens
@@ -30,18 +30,17 @@ from wham_data.pipelines.ingest.log_in_space import ProjectedLog, project
 from wham_data.pipelines.ingest.plan import Found
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.run.runner import Advance
-from wham_data.pipelines.time_blocks import FEWEST_STEPS, Block, split_at, time_blocks, within
+from wham_data.pipelines.time_blocks import Block, split_at, time_blocks, undivided, within
 from wham_data.pipelines.video import encode_image
 from wham_data.schemas.actions import ActionSpace
-from wham_data.schemas.clock import SECOND_NS, Index, Nanos
+from wham_data.schemas.clock import SECOND_NS, Index, runs_of
 from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.errors import Reason, RefusedInput, noted
 from wham_data.schemas.manifest import EpisodeRow
-from wham_data.schemas.recording import ActionTrack, Frames, OpenRecording
+from wham_data.schemas.recording import ActionTrack, Frames, OpenRecording, Recording
 from wham_data.schemas.steps import EpisodeSteps
 
 BATCH_FRAMES = 32
-SLOW_SOURCE_SLACK = 0.05
 HOUR_NS = 3600 * SECOND_NS
 LOG_NOT_USED = "its log is not used (--actions none): no action is known"
 
@@ -95,20 +94,10 @@ def _ingest_open(
     advance: Advance,
     threads: int,
 ) -> Ingested:
-    log = project(source.actions, corpus.info.action_space, settings)
+    placed = place_recording(source, corpus.info.action_space, settings)
+    log, blocks, whole, plans = placed.log, placed.blocks, placed.whole, placed.plans
     track = None if log is None else log.track
-    span = None if track is None else (int(track.times_ns[0]), track.end_ns)
-    times_ns, end_ns = source.frame_times_ns, source.frame_end_ns
-    refuse_slow_source(times_ns, settings.rate)
-    whole = place_steps(times_ns, end_ns, span, settings.rate, settings.max_gap_ns, source.cuts)
-    if not whole:
-        raise RefusedInput(
-            Reason.TOO_SHORT,
-            f"{len(times_ns)} frames over {(end_ns - int(times_ns[0])) / SECOND_NS:.2f} s: "
-            "too short for one whole step",
-        )
-    blocks = time_blocks(whole, settings.split) if settings.split_by == "time" else ()
-    plans = within(whole, blocks) if blocks else whole
+    times_ns, end_ns, span = source.frame_times_ns, source.frame_end_ns, placed.log_span
     lost: Index = np.zeros(0, np.int64)
     while True:
         try:
@@ -148,14 +137,49 @@ def _ingest_open(
     )
 
 
-def undivided(blocks: Sequence[Block], fractions: Sequence[float]) -> tuple[str, ...]:
-    """A note on a recording that is too short for a block for each split."""
-    if not blocks or len(blocks) == sum(1 for share in fractions if share):
-        return ()
-    return (
-        f"not divided in time: a block would have fewer than {FEWEST_STEPS} steps, so all of it is in "
-        f"{blocks[0].split}",
-    )
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The steps of an open recording.
+
+    log       its log in the action space of the corpus; None: no action is known
+    log_span  the log covers [first, end), in nanoseconds; None: there is no log
+    whole     its steps, one plan or more
+    blocks    what each split gets, if recordings are divided in time; else none
+    plans     the steps that the corpus gets: those in a block
+    """
+
+    log: ProjectedLog | None
+    log_span: tuple[int, int] | None
+    whole: tuple[EpisodePlan, ...]
+    blocks: tuple[Block, ...]
+    plans: tuple[EpisodePlan, ...]
+
+
+def place_recording(source: OpenRecording, space: ActionSpace, settings: IngestSettings) -> Placed:
+    """Convert the log of an open recording and place its steps.
+
+    Args:
+        source: with its clocks and its log read.
+        space: action space of the corpus.
+        settings: rate, longest gap, and how splits are made.
+
+    Raises:
+        RefusedInput: SPACE_MISMATCH, its actions do not convert; RATE_TOO_LOW, it has fewer frames
+            per second than steps are wanted; TOO_SHORT, there is no whole step.
+    """
+    log = project(source.actions, space, settings)
+    span = None if log is None else (int(log.track.times_ns[0]), log.track.end_ns)
+    times_ns, end_ns = source.frame_times_ns, source.frame_end_ns
+    refuse_slow_source(times_ns, settings.rate)
+    whole = place_steps(times_ns, end_ns, span, settings.rate, settings.max_gap_ns, source.cuts)
+    if not whole:
+        raise RefusedInput(
+            Reason.TOO_SHORT,
+            f"{len(times_ns)} frames over {(end_ns - int(times_ns[0])) / SECOND_NS:.2f} s: "
+            "too short for one whole step",
+        )
+    blocks = time_blocks(whole, settings.split) if settings.split_by == "time" else ()
+    return Placed(log, span, whole, blocks, within(whole, blocks) if blocks else whole)
 
 
 class _FramesLost(Exception):
@@ -166,14 +190,10 @@ class _FramesLost(Exception):
         self.frames = frames
 
 
-def open_found(found: Found, settings: IngestSettings) -> OpenRecording:
-    """A recording with its clocks and its log read.
-
-    Raises:
-        RefusedInput: with the reason it goes to quarantine for.
-    """
-    source = open_isolated(
-        found.recording,
+def open_as_set(recording: Recording, settings: IngestSettings) -> OpenRecording:
+    """Open a recording with the limits and options of an ingest. See `open_isolated`."""
+    return open_isolated(
+        recording,
         settings.limits,
         settings.max_gap_ns,
         settings.options,
@@ -181,6 +201,15 @@ def open_found(found: Found, settings: IngestSettings) -> OpenRecording:
         settings.decoding,
         settings.log_space,
     )
+
+
+def open_found(found: Found, settings: IngestSettings) -> OpenRecording:
+    """A recording with its clocks and its log read.
+
+    Raises:
+        RefusedInput: with the reason it goes to quarantine for.
+    """
+    source = open_as_set(found.recording, settings)
     if source.pictureless and (settings.tokenizer is not None or settings.frames != "none"):
         raise RefusedInput(
             Reason.NO_FRAMES,
@@ -432,32 +461,10 @@ def without_frames(plans: Sequence[EpisodePlan], lost: Index) -> tuple[EpisodePl
     kept = []
     for plan in plans:
         good = ~np.isin(plan.picks, lost)
-        changes = np.flatnonzero(np.diff(np.concatenate([[False], good, [False]])))
         kept += [
             EpisodePlan(plan.edges_ns[start : stop + 1], plan.picks[start:stop])
-            for start, stop in changes.reshape(-1, 2)
+            for start, stop in runs_of(good)
         ]
     if not kept:
         raise RefusedInput(Reason.CORRUPT, f"none of the {len(lost)} frames it needs decodes")
     return tuple(kept)
-
-
-def typical_fps(frame_times_ns: Nanos) -> float:
-    """Frames per second at the typical interval; 0 for a single frame."""
-    interval_ns = typical_interval(frame_times_ns)
-    return SECOND_NS / interval_ns if interval_ns else 0.0
-
-
-def refuse_slow_source(frame_times_ns: Nanos, rate: Fraction | None) -> None:
-    """Refuse a video with fewer frames per second than the grid has steps.
-
-    Raises:
-        RefusedInput: a step would often show the same picture as the one before.
-    """
-    fps = typical_fps(frame_times_ns)
-    if rate is not None and 0 < fps < float(rate) * (1 - SLOW_SOURCE_SLACK):
-        raise RefusedInput(
-            Reason.RATE_TOO_LOW,
-            f"{fps:.2f} frames/s, fewer than the {float(rate):g} steps/s asked for; "
-            f"use --rate {fps:.2f} or lower, or --rate native",
-        )

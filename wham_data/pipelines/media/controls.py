@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from wham_data.pipelines.media.canvas import Box, Canvas, Colour, Point
 from wham_data.pipelines.media.picture import FAINT, INK, LIT, PAPER
 from wham_data.schemas.actions import UNKNOWN_RANGE, ActionSpace
-from wham_data.schemas.clock import TEN_HZ
+from wham_data.schemas.clock import TEN_HZ, runs_of
 
 WIDTH, HEIGHT = 640, 150
 """Of the whole drawing, in units."""
@@ -123,7 +123,7 @@ class Controls:
         canvas.panel(lane, PANEL)
         sight = self._sight(step, lane)
         unknown = np.isnan(self._actions[sight.first : sight.last + 1][:, list(axes)]).any(axis=1)
-        for first, stop in _stretches(unknown):
+        for first, stop in runs_of(unknown):
             edges = (sight.column(sight.first + at - 0.5) for at in (first, stop))
             from_x, to_x = (min(max(edge, left), right) for edge in edges)
             canvas.hatch((from_x, top, to_x, bottom), HATCH)
@@ -301,12 +301,6 @@ def _runs(values: NDArray[np.float32], first: int, last: int) -> list[list[tuple
         elif runs[-1]:
             runs.append([])
     return [run for run in runs if len(run) > 1]
-
-
-def _stretches(here: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Where bool [N] is True for a while, as [first, stop)."""
-    edges = np.flatnonzero(np.diff(here, prepend=False, append=False))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def _down(box: Box, by: float) -> Box:

@@ -11,7 +11,7 @@ import os
 import stat
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Protocol, runtime_checkable
@@ -32,7 +32,6 @@ from wham_data.pipelines.readers.kit.not_downloaded import (
     unclaimed_refusal,
 )
 from wham_data.pipelines.readers.kit.options import configured, options_of
-from wham_data.pipelines.readers.picture_tar.reader import PictureTar
 from wham_data.pipelines.readers.video_log.film.dash import PLAYLIST_ENDING
 from wham_data.pipelines.readers.video_log.film.sessions import series_start
 from wham_data.pipelines.readers.video_log.neighbours import (
@@ -55,6 +54,7 @@ from wham_data.schemas.errors import Reason, RefusedInput, UsageError
 from wham_data.schemas.mask import Mask
 from wham_data.schemas.recording import OpenRecording, Recording, RefusedFile
 
+TARGET: Final = "target"
 NO_OPTIONS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -70,6 +70,9 @@ class Reader(Protocol):
     recordings one after the other, and a later reader does not see files that an earlier one took.
     Lower numbers come first; equal ones are sorted by name. `video-log`, which takes any video with
     a log beside it, comes last (1000).
+
+    A reader with a field `target: ActionSpace | None = None` is given the action space of the corpus
+    there before `open`, to decide by where a log fits several.
     """
 
     @property
@@ -172,8 +175,8 @@ def open_recording(
     reader = reader_named(recording.format)
     mine = {name: options[name] for name in options if name in options_of(reader)}
     (reader,) = configured((reader,), mine)
-    if isinstance(reader, VideoLog | PictureTar):
-        reader = replace(reader, target=target)
+    if any(each.name == TARGET for each in fields(reader)):  # type: ignore[arg-type]  # a dataclass
+        reader = replace(reader, target=target)  # type: ignore[type-var]
     limits = limits or VideoLimits()
     if recording.root is not None:
         follow_below(recording.root)

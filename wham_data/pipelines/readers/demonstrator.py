@@ -19,7 +19,12 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.files.found import open_regular, read_whole
+from wham_data.files.found import (
+    MOST_PICTURE_BYTES,
+    PICTURE_ENDINGS,
+    open_regular,
+    read_whole,
+)
 from wham_data.files.json_lines import read_json
 from wham_data.pipelines.readers.kit.frame_actions import even_times, per_frame_track
 from wham_data.pipelines.readers.kit.open_recordings import (
@@ -36,15 +41,11 @@ from wham_data.schemas.actions import load_space
 from wham_data.schemas.clock import TEN_HZ, Index
 from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.recording import FrameData, Recording, RefusedFile
-from wham_data.schemas.wham_tokens import ACTION_SIZE, ACTION_SPACE, BUTTONS
+from wham_data.schemas.wham_tokens import ACTION_SIZE, ACTION_SPACE, BUTTONS, FARTHEST_STICK
 
 ACTIONS_FILE: Final = "actions.json"
-PICTURE_ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg"})
 MOST_ACTIONS_BYTES: Final = 16 << 20
-MOST_PICTURE_BYTES: Final = 64 << 20
 HEADER_BYTES: Final = 1 << 16
-FARTHEST_STICK: Final = 1.05
-"""The outer edge of WHAM's outermost bins."""
 NAME: Final = re.compile(r"(?P<stem>.*?)(?P<number>\d{1,9})\.\w+", re.ASCII | re.DOTALL)
 
 

@@ -36,7 +36,7 @@ from wham_data.pipelines.readers.kit.open_recordings import (
     check_length,
     picture_in,
 )
-from wham_data.pipelines.readers.kit.options import choice, option, rate_option
+from wham_data.pipelines.readers.kit.options import choice, count_option, rate_option
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import MOST_DIMENSIONS, load_space
 from wham_data.schemas.clock import Index, steps_ns
@@ -70,13 +70,6 @@ LAYOUTS: Final = (
 )
 
 
-def _count(text: str) -> int:
-    count = int(text)
-    if not 1 <= count <= MOST_DIMENSIONS:
-        raise ValueError
-    return count
-
-
 @dataclass(frozen=True, slots=True)
 class DoomParquet:
     """Reader of Doom episodes in Parquet files."""
@@ -88,11 +81,8 @@ class DoomParquet:
     timing: str = choice(
         "usual", "after", "leads", about="an action acts after its frame, or led to it"
     )
-    action_count: int = option(
-        18,
-        about="how many actions the agent had",
-        expects=f"a whole number from 1 to {MOST_DIMENSIONS}",
-        parse=_count,
+    action_count: int = count_option(
+        18, about="how many actions the agent had", most=MOST_DIMENSIONS
     )
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.files.found import open_regular
+from wham_data.files.found import MOST_PICTURE_BYTES, open_regular
 from wham_data.files.json_lines import read_json
 from wham_data.files.links import is_plain_file
 from wham_data.files.tfrecord import (
@@ -39,7 +39,7 @@ from wham_data.pipelines.readers.kit.declared_actions import (
 )
 from wham_data.pipelines.readers.kit.fixed_rate import open_fixed_rate
 from wham_data.pipelines.readers.kit.open_recordings import Picture, picture_in
-from wham_data.pipelines.readers.kit.options import option, rate_option
+from wham_data.pipelines.readers.kit.options import count_option, picture_option, rate_option
 from wham_data.pipelines.readers.kit.pictures_seen import first_picture, not_taken
 from wham_data.pipelines.readers.kit.tfds_features import Leaf, leaves_of_step
 from wham_data.pipelines.video import VideoLimits
@@ -54,14 +54,6 @@ ACTION: Final = "action"
 MOST_LISTED: Final = 12
 MOST_STATE: Final = 4096
 MOST_TEXT_BYTES: Final = 10_000
-MOST_PICTURE_BYTES: Final = 64 << 20
-
-
-def _how_many(text: str) -> int:
-    count = int(text)
-    if not 1 <= count <= MOST_DIMENSIONS:
-        raise ValueError
-    return count
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +64,11 @@ class Rlds:
     about: ClassVar[str] = "RLDS data sets of TensorFlow Datasets, TFRecord files of episodes"
     order: ClassVar[int] = 70
     frame_rate: Fraction = rate_option("10", about="frames per second; the files do not say")
-    picture: str = option(
-        "",
-        about="which entry of a step is the picture; by default the first image in colour",
-        expects="names joined with /, such as observation/wrist_image",
-        parse=str,
-    )
-    choices: int = option(
+    picture: str = picture_option(of="a step", example="observation/wrist_image")
+    choices: int = count_option(
         18,
         about="how many actions there are, where an action is one whole number without names",
-        expects=f"a number from 1 to {MOST_DIMENSIONS}",
-        parse=_how_many,
+        most=MOST_DIMENSIONS,
     )
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:

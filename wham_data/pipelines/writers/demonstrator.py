@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from wham_data.pipelines.readers.demonstrator import ACTIONS_FILE
-from wham_data.pipelines.readers.kit.options import option
+from wham_data.pipelines.readers.kit.options import count_option
 from wham_data.pipelines.video import encode_png
 from wham_data.pipelines.writers.parts import (
     Content,
@@ -41,19 +41,6 @@ USUAL_SIZE: Final = (300, 180)
 MOST_STEPS: Final = 10_000
 
 
-def _steps_option() -> Any:
-    """A field that holds the number of steps in a folder."""
-
-    def parse(text: str) -> int:
-        steps = int(text)
-        if not 1 <= steps <= MOST_STEPS:
-            raise ValueError
-        return steps
-
-    about = "most steps in a folder; WHAM Demonstrator takes up to 10 pictures"
-    return option(10, about=about, expects=f"a whole number from 1 to {MOST_STEPS}", parse=parse)
-
-
 @dataclass(frozen=True, slots=True)
 class DemonstratorWriter:
     """Writer of WHAM Demonstrator's folders."""
@@ -62,7 +49,11 @@ class DemonstratorWriter:
     about: ClassVar[str] = "folders of ten pictures and actions.json, for WHAM Demonstrator"
     order: ClassVar[int] = 20
     demands: ClassVar[Demands] = Demands()
-    steps: int = _steps_option()
+    steps: int = count_option(
+        10,
+        about="most steps in a folder; WHAM Demonstrator takes up to 10 pictures",
+        most=MOST_STEPS,
+    )
 
     def space(self, native: ActionSpace) -> ActionSpace:
         """Always `wham16`."""

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.readers.kit.options import option
+from wham_data.pipelines.readers.kit.options import count_option
 from wham_data.pipelines.writers.parts import Content, Demands, Part, Place, Written, grouped
 from wham_data.pipelines.writers.stretches import Numbers, Stretch
 from wham_data.schemas.actions import ActionSpace, load_space
@@ -35,13 +35,6 @@ ROOM_BYTES: Final = 1 << 20
 """Address space per row for keys, texts and partly filled pages, in bytes."""
 
 
-def _count(text: str) -> int:
-    count = int(text)
-    if not 1 <= count <= MOST_STEPS:
-        raise ValueError
-    return count
-
-
 @dataclass(frozen=True, slots=True)
 class LmdbWriter:
     """Writer of LMDB shards with Self-Forcing's keys."""
@@ -50,9 +43,7 @@ class LmdbWriter:
     about: ClassVar[str] = "LMDB shards of clips with Self-Forcing's keys, as ActionParty's"
     order: ClassVar[int] = 100
     demands: ClassVar[Demands] = Demands(numbered=True)
-    clip: int = option(
-        81, about="steps of a row", expects=f"a whole number from 1 to {MOST_STEPS}", parse=_count
-    )
+    clip: int = count_option(81, about="steps of a row", most=MOST_STEPS)
 
     def space(self, native: ActionSpace) -> ActionSpace:
         """Any space."""

@@ -23,7 +23,7 @@ from wham_data.corpus import Corpus
 from wham_data.corpus.shard_view import matrix_of
 from wham_data.corpus.shards import RowRange
 from wham_data.pipelines.video import decode_image, encode_png
-from wham_data.schemas.clock import SECOND_NS, Nanos
+from wham_data.schemas.clock import SECOND_NS, Nanos, runs_of
 from wham_data.schemas.conversion import Conversion
 from wham_data.schemas.corpus_info import content_hash
 from wham_data.schemas.errors import IntegrityError, Reason, RefusedInput
@@ -257,13 +257,7 @@ def stretches_of(
     return [Stretch(source, row, start, stop) for start, stop in runs]
 
 
-def runs_of(good: NDArray[np.bool_]) -> Sequence[tuple[int, int]]:
-    """The runs of True, in order, each as (first, one past the last)."""
-    edges = np.flatnonzero(np.diff(good, prepend=False, append=False))
-    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
-
-
-def runs_between(good: NDArray[np.bool_], acted: NDArray[np.bool_]) -> Sequence[tuple[int, int]]:
+def runs_between(good: NDArray[np.bool_], acted: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """The runs of True in `good`, each cut after every step that is not `acted`.
 
     A run that is only such a step is left out: it has no action at all.

@@ -67,6 +67,29 @@ def choice(*allowed: str, about: str) -> Any:
     return option(allowed[0], about=about, expects=" or ".join(allowed), parse=parse)
 
 
+def count_option(default: int, *, about: str, most: int, least: int = 1) -> Any:
+    """A field that holds a whole number from `least` to `most`."""
+
+    def parse(text: str) -> int:
+        count = int(text)
+        if not least <= count <= most:
+            raise ValueError
+        return count
+
+    expects = f"a whole number from {least} to {most}"
+    return option(default, about=about, expects=expects, parse=parse)
+
+
+def picture_option(*, of: str, example: str) -> Any:
+    """A field that holds the name of the entry that is the picture; "" by default: the first in colour."""
+    return option(
+        "",
+        about=f"which entry of {of} is the picture; by default the first in colour",
+        expects=f"names joined with /, such as {example}",
+        parse=str,
+    )
+
+
 def rate_option(default: str | None, *, about: str) -> Any:
     """A field that holds a rate in Hz as a Fraction; None where it must be given."""
 

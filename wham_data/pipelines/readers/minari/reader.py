@@ -27,7 +27,7 @@ from wham_data.files.links import is_plain_file
 from wham_data.pipelines.readers.kit.declared_actions import chosen_picture, space_of, values_of
 from wham_data.pipelines.readers.kit.fixed_rate import open_fixed_rate
 from wham_data.pipelines.readers.kit.gymnasium_spaces import action_part, entries_of, space_in
-from wham_data.pipelines.readers.kit.options import option, rate_option
+from wham_data.pipelines.readers.kit.options import picture_option, rate_option
 from wham_data.pipelines.readers.kit.pictures_seen import first_picture, not_taken
 from wham_data.pipelines.readers.minari.arrow_form import ArrowEpisode
 from wham_data.pipelines.readers.minari.hdf5_form import Hdf5Episode, episodes_in
@@ -49,25 +49,20 @@ class Minari:
     about: ClassVar[str] = "data sets of Minari, in its HDF5, Arrow and Parquet forms"
     order: ClassVar[int] = 60
     frame_rate: Fraction = rate_option("10", about="frames per second; the files do not say")
-    picture: str = option(
-        "",
-        about="which entry of an observation is the picture; by default the first in colour",
-        expects="names joined with /, such as camera/front",
-        parse=str,
-    )
+    picture: str = picture_option(of="an observation", example="camera/front")
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
         """Every episode of the HDF5 files that hold numbered ones, and of folders of tables."""
-        games: dict[Path, str | None] = {}
+        declared: dict[Path, Mapping[str, object]] = {}
         for path in files:
             if is_hdf5(path):
                 yield from self._in_hdf5(path)
             elif (table := _TABLE.fullmatch(path.name)) and _NUMBER.fullmatch(path.parent.name):
                 beside = path.parent.with_name(METADATA)
-                if beside not in games and _declares(beside):
-                    games[beside] = _game(beside)
-                if beside in games:
-                    yield self._in_table(path, beside, int(table[1]), games[beside])
+                if beside not in declared:
+                    declared[beside] = _declared(beside)
+                if {"action_space", "observation_space"} <= declared[beside].keys():
+                    yield self._in_table(path, beside, int(table[1]), _game(declared[beside]))
 
     def _in_hdf5(self, path: Path) -> Iterator[Recording | RefusedFile]:
         try:
@@ -78,7 +73,7 @@ class Minari:
             return
         beside = path.with_name(METADATA)
         there = is_plain_file(beside)
-        game = _game(beside) if numbers and there else None
+        game = _game(_declared(beside)) if numbers else None
         for number in numbers:
             yield Recording(
                 path=path,
@@ -160,22 +155,19 @@ def _metadata(recording: Recording) -> Mapping[str, object]:
     return declared
 
 
-def _declares(metadata: Path) -> bool:
-    """Whether a file is there that declares what actions and observations are."""
-    if not is_plain_file(metadata):
-        return False
+def _declared(metadata: Path) -> Mapping[str, object]:
+    """What a metadata file declares; nothing where it is missing or damaged."""
     try:
-        declared = read_json(metadata)
+        declared = read_json(metadata) if is_plain_file(metadata) else None
     except RefusedInput:
-        return False
-    return isinstance(declared, dict) and {"action_space", "observation_space"} <= set(declared)
+        return {}
+    return declared if isinstance(declared, dict) else {}
 
 
-def _game(metadata: Path) -> str | None:
+def _game(declared: Mapping[str, object]) -> str | None:
     """The environment that a data set was made in."""
     try:
-        declared = read_json(metadata)
-        made_in = space_in(declared, "env_spec") if isinstance(declared, dict) else {}
+        made_in = space_in(declared, "env_spec")
     except RefusedInput:
         return None
     game = made_in.get("id") or declared.get("dataset_id")

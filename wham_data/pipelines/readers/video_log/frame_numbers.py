@@ -155,3 +155,57 @@ def frames_at_tics(tics: Index, times_ns: Nanos, frame_times_ns: Nanos) -> Index
     if abs(drift_ppb) > 1000 * MOST_DRIFT_PPM or astray_ns > tic_ns / 2:
         return None
     return np.searchsorted(row_of, np.arange(rows), side="right") - 1
+
+
+def frame_times_by_log(
+    numbers: Index, times_ns: Nanos, count: int, duplicates: int
+) -> tuple[int, Nanos]:
+    """Frame times by a log that names the frame on screen at each row.
+
+    A frame came on screen at the first row that names it. Frames between two named ones are spread
+    evenly; those before the first and after the last named one are not covered.
+
+    Args:
+        numbers: int64 [R], the frame of each row, -1 where the log does not say.
+        times_ns: int64 [R], the time of each row.
+        count: frames of the video.
+        duplicates: frames of the video that were dropped because they share a time with another.
+
+    Returns:
+        The number of the first covered frame, and the time of every covered one, int64.
+
+    Raises:
+        RefusedInput: LOG_CLOCK, frame numbers run back, or the video has no such frame.
+    """
+    if duplicates:
+        raise RefusedInput(
+            Reason.LOG_CLOCK,
+            f"column frame: {duplicates} frames of the video share a timestamp, so its "
+            "frames cannot be counted as the log counts them",
+        )
+    named = numbers >= 0
+    numbers, times_ns = numbers[named], times_ns[named]
+    if len(numbers) < 2 or numbers[0] == numbers[-1]:
+        raise RefusedInput(Reason.LOG_CLOCK, "column frame names fewer than two frames")
+    back = np.flatnonzero(np.diff(numbers) < 0)
+    if len(back):
+        row = int(back[0])
+        raise RefusedInput(
+            Reason.LOG_CLOCK,
+            f"column frame runs back from {numbers[row]} to {numbers[row + 1]} "
+            f"at {times_ns[row + 1] / SECOND_NS:.3f} s",
+        )
+    if numbers[-1] >= count:
+        raise RefusedInput(
+            Reason.LOG_CLOCK,
+            f"column frame names frame {numbers[-1]}, the video has {count}",
+        )
+    shown, row_of = np.unique(numbers, return_index=True)
+    since = times_ns[row_of]
+    frames = np.arange(shown[0], shown[-1] + 1)
+    before = np.minimum(np.searchsorted(shown, frames, side="right") - 1, len(shown) - 2)
+    step, span = frames - shown[before], np.diff(shown)[before]
+    frame_times: Nanos = since[before] + np.diff(since)[before] * step // span
+    if (np.diff(frame_times) <= 0).any():
+        raise RefusedInput(Reason.LOG_CLOCK, "column frame: more frames than nanoseconds")
+    return int(shown[0]), frame_times

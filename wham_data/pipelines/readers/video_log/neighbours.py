@@ -17,7 +17,11 @@ from wham_data.pipelines.readers.video_log.film.dash import (
     PLAYLIST_ENDING,
     read_playlist,
 )
-from wham_data.pipelines.readers.video_log.log_metadata import KNOWN_KEYS, read_metadata
+from wham_data.pipelines.readers.video_log.log_metadata import (
+    KNOWN_KEYS,
+    LogMetadata,
+    read_metadata,
+)
 from wham_data.pipelines.readers.video_log.log_words import listed
 from wham_data.schemas.errors import Reason, RefusedInput
 
@@ -60,19 +64,35 @@ def beside(video: Path, endings: Iterable[str], folded: Mapping[Path, Path]) -> 
     return [path for path in every if path is not None and path != video]
 
 
-def is_stray(metadata: Path) -> bool:
-    """Whether a .json beside a video is another tool's: it has keys we do not know, and does not fit.
+def metadata_among(files: Iterable[Path]) -> tuple[list[Path], list[Path], LogMetadata]:
+    """Tell metadata of ours from another tool's, and read ours.
 
-    One with keys of ours alone that does not fit is ours and wrong.
+    A .json is another tool's if it has keys we do not know, and does not fit. One with keys of ours
+    alone that does not fit is ours and wrong.
+
+    Args:
+        files: the .toml and .json beside a video that are no log.
+
+    Returns:
+        Ours, those of other tools, and what the first of ours says: nothing if it is wrong, which is
+        reported when the recording is opened.
     """
+    ours: dict[Path, LogMetadata] = {}
+    strays = []
+    for path in files:
+        try:
+            ours[path] = read_metadata(path)
+        except RefusedInput as why:
+            if why.reason is Reason.METADATA and _has_keys_of_others(path):
+                strays.append(path)
+            else:
+                ours[path] = LogMetadata()
+    return list(ours), strays, next(iter(ours.values()), LogMetadata())
+
+
+def _has_keys_of_others(metadata: Path) -> bool:
+    """Whether a .json is no object, or has keys that are not ours."""
     if metadata.suffix.lower() != ".json":
-        return False
-    try:
-        read_metadata(metadata)
-    except RefusedInput as why:
-        if why.reason is not Reason.METADATA:
-            return False
-    else:
         return False
     try:
         said = read_json(metadata)

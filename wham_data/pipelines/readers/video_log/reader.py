@@ -38,6 +38,7 @@ from wham_data.pipelines.readers.video_log.film.dash import PIECE_ENDING
 from wham_data.pipelines.readers.video_log.film.sessions import check_fit
 from wham_data.pipelines.readers.video_log.frame_numbers import (
     MIN_COVERAGE,
+    frame_times_by_log,
     frames_at_tics,
     misfit,
 )
@@ -57,7 +58,7 @@ from wham_data.pipelines.readers.video_log.neighbours import (
     LOG_ENDINGS,
     beside,
     by_folded_ending,
-    is_stray,
+    metadata_among,
     rename_hint,
     session_message,
 )
@@ -70,7 +71,7 @@ from wham_data.pipelines.readers.video_log.time_column import (
 from wham_data.pipelines.video import VideoLimits
 from wham_data.pipelines.video.created import created_ns
 from wham_data.schemas.actions import ActionSpace
-from wham_data.schemas.clock import SECOND_NS, Nanos
+from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.errors import Reason, RefusedInput, noted, plain_number, printable
 from wham_data.schemas.recording import ActionTrack, FrameData, Recording
 
@@ -80,6 +81,36 @@ UNREAD_LOG_ENDINGS: Final = (".npz", ".npy", ".pkl", ".pickle", ".txt", ".xlsx")
 SHARED_LOG: Final = "actions"
 WITHOUT_LOG: Final = " (--actions none takes it without actions)"
 MIN_ROW_HZ, MAX_ROW_HZ = 0.5, 10_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class LogFiles:
+    """The files of a `video-log` recording by what they are.
+
+    metadata  None: there are none
+    film      more files of the video
+    """
+
+    video: Path
+    log: Path
+    metadata: Path | None
+    film: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, recording: Recording) -> LogFiles:
+        """The files of a recording that `VideoLog` found."""
+        video, log, *rest = recording.files
+        settings = [path for path in rest if path.suffix.lower() in METADATA_ENDINGS]
+        film = tuple(path for path in rest if path not in settings)
+        return cls(video, log, settings[0] if settings else None, film)
+
+    def read_metadata(self) -> LogMetadata:
+        """The metadata; without any, nothing is said.
+
+        Raises:
+            RefusedInput: METADATA, they are wrong.
+        """
+        return LogMetadata() if self.metadata is None else read_metadata(self.metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +139,16 @@ class VideoLog:
         for video in files:
             own = more.get(video, More())
             named = video if own.log is None else _named_as(own.log, video)
-            logs = (
-                beside(video, LOG_ENDINGS, folded)
-                or shared.get(video)
-                or [path for path in beside(video, JSON_LOG_ENDINGS, folded) if is_json_log(path)]
-                or beside(video, UNREAD_LOG_ENDINGS, folded)
-            )
-            if not logs or video in claimed or not is_video(video):
+            logs = beside(video, LOG_ENDINGS, folded) or shared.get(video, [])
+            of_json = beside(video, JSON_LOG_ENDINGS, folded)
+            unread = beside(video, UNREAD_LOG_ENDINGS, folded)
+            if video in claimed or not (logs or of_json or unread) or not is_video(video):
+                continue
+            logs = logs or [path for path in of_json if is_json_log(path)] or unread
+            if not logs:
                 continue
             there = [p for p in beside(named, METADATA_ENDINGS, folded) if p not in logs]
-            metadata_files = [path for path in there if not is_stray(path)]
-            strays = [path for path in there if path not in metadata_files]
-            metadata = _metadata_or_nothing(metadata_files)
+            metadata_files, strays, metadata = metadata_among(there)
             files_read = [video, logs[0], *metadata_files[:1]]
             if metadata_files and (space := _space_file_or_nothing(metadata_files[0], metadata)):
                 files_read.append(space)
@@ -135,16 +164,15 @@ class VideoLog:
 
     def open(self, recording: Recording, limits: VideoLimits) -> VideoRecording:
         """Read the log, index the video, and check that the two belong together."""
-        video, log_path, *rest = recording.files
-        others = [path for path in rest if path.suffix.lower() in METADATA_ENDINGS]
+        files = LogFiles.of(recording)
+        video, log_path = files.video, files.log
         of_json = log_path.name.lower().endswith(JSON_LOG_ENDINGS)
         if not (of_json or log_path.name.lower().endswith(LOG_ENDINGS)):
             raise _unread_log(log_path)
-        metadata = read_metadata(others[0]) if others else LogMetadata()
+        metadata = files.read_metadata()
         space_name = metadata.actions or self.space
-        space = load_named_space(others[0] if others else None, space_name) if space_name else None
-        more = [path for path in rest if path not in others]
-        film, guessed, film_notes = film_of(video, more, metadata.starts_ns, limits)
+        space = load_named_space(files.metadata, space_name) if space_name else None
+        film, guessed, film_notes = film_of(video, files.film, metadata.starts_ns, limits)
         times_ns = np.concatenate([clip.times_ns for clip in film])
         first, end_ns = 0, film[-1].end_ns
         try:
@@ -165,7 +193,7 @@ class VideoLog:
             if path.suffix.lower() != PIECE_ENDING
         ]
 
-        if log.tics is not None and not others:
+        if log.tics is not None and files.metadata is None:
             shown = frames_at_tics(log.tics, log.track.times_ns, times_ns)
             log = replace(log, frames=shown)
             if shown is None:
@@ -180,7 +208,9 @@ class VideoLog:
                 )
         if log.frames is not None:
             duplicates = sum(clip.index.duplicates for clip in film)
-            first, times_ns = frame_times_by_log(log, len(times_ns), duplicates)
+            first, times_ns = frame_times_by_log(
+                log.frames, log.track.times_ns, len(times_ns), duplicates
+            )
             end_ns = int(times_ns[-1]) + typical_interval(times_ns)
             column = "frame" if log.tics is None else "tick"
             notes.append(f"frame times taken from the log's {column} column")
@@ -279,14 +309,6 @@ def _named_as(log: Path, video: Path) -> Path:
     return log.with_name(log.name[: -len(ending)] + video.suffix)
 
 
-def _metadata_or_nothing(files: list[Path]) -> LogMetadata:
-    """Metadata for the listing; an error in them is reported when the recording is opened."""
-    try:
-        return read_metadata(files[0]) if files else LogMetadata()
-    except RefusedInput:
-        return LogMetadata()
-
-
 def _devices_or_none(log: Path, metadata: LogMetadata) -> Streams | None:
     """The devices whose rows lie over one another in a log, if its columns have such a name."""
     if metadata.only or not log.name.lower().endswith(LOG_ENDINGS + JSON_LOG_ENDINGS):
@@ -348,58 +370,6 @@ def _unread_log(path: Path) -> RefusedInput:
         Reason.FORMAT_NOT_ALLOWED,
         f"{path.name} is no log in a form we read ({forms})",
     )
-
-
-def frame_times_by_log(log: ControllerLog, count: int, duplicates: int) -> tuple[int, Nanos]:
-    """Frame times by a log that names the frame on screen at each row.
-
-    A frame came on screen at the first row that names it. Frames between two named ones are spread
-    evenly; those before the first and after the last named one are not covered.
-
-    Args:
-        log: it names frames.
-        count: frames of the video.
-        duplicates: frames of the video that were dropped because they share a time with another.
-
-    Returns:
-        The number of the first covered frame, and the time of every covered one, int64.
-
-    Raises:
-        RefusedInput: LOG_CLOCK, frame numbers run back, or the video has no such frame.
-    """
-    assert log.frames is not None
-    if duplicates:
-        raise RefusedInput(
-            Reason.LOG_CLOCK,
-            f"column frame: {duplicates} frames of the video share a timestamp, so its "
-            "frames cannot be counted as the log counts them",
-        )
-    said = log.frames >= 0
-    numbers, times_ns = log.frames[said], log.track.times_ns[said]
-    if len(numbers) < 2 or numbers[0] == numbers[-1]:
-        raise RefusedInput(Reason.LOG_CLOCK, "column frame names fewer than two frames")
-    back = np.flatnonzero(np.diff(numbers) < 0)
-    if len(back):
-        row = int(back[0])
-        raise RefusedInput(
-            Reason.LOG_CLOCK,
-            f"column frame runs back from {numbers[row]} to {numbers[row + 1]} "
-            f"at {times_ns[row + 1] / SECOND_NS:.3f} s",
-        )
-    if numbers[-1] >= count:
-        raise RefusedInput(
-            Reason.LOG_CLOCK,
-            f"column frame names frame {numbers[-1]}, the video has {count}",
-        )
-    named, row_of = np.unique(numbers, return_index=True)
-    since = times_ns[row_of]
-    frames = np.arange(named[0], named[-1] + 1)
-    before = np.minimum(np.searchsorted(named, frames, side="right") - 1, len(named) - 2)
-    step, span = frames - named[before], np.diff(named)[before]
-    frame_times: Nanos = since[before] + np.diff(since)[before] * step // span
-    if (np.diff(frame_times) <= 0).any():
-        raise RefusedInput(Reason.LOG_CLOCK, "column frame: more frames than nanoseconds")
-    return int(named[0]), frame_times
 
 
 def counts_from_first_frame(track: ActionTrack, start_ns: int, end_ns: int) -> bool:
