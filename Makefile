@@ -30,6 +30,7 @@ soak: setup
 	WHAM_DATA_TEST_KILLS=25 $(PY) -m pytest $(KILL_TESTS) $(STORE_TESTS)
 	if command -v npm; then npm install --silent --no-save --prefix build/node hyparquet@1 && \
 		WHAM_DATA_TEST_NODE_MODULES=build/node/node_modules $(PY) -m pytest tests/test_docs_blocks.py tests/pipelines/export -k javascript; fi
+	$(PY) tests/soak/consumers/run.py
 	WHAM_DATA_TEST_KILLS=10 $(PY) tests/soak/ceph_rgw.py $(PY) -m pytest $(STORE_TESTS)
 
 fuzz: setup

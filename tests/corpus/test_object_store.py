@@ -14,6 +14,7 @@ from makers.object_stores import Bucket
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.compact import compact, compact_to
+from wham_data.corpus.query import query
 from wham_data.corpus.stats import summarize
 from wham_data.corpus.storage.locations import open_storage
 from wham_data.corpus.storage.object_store import ObjectStorage
@@ -74,6 +75,13 @@ def test_small_shards_are_merged_where_they_are_and_to_other_places(bucket: Buck
     again = Corpus.open(bucket.location)
     assert again.verify().ok
     assert again.scan().sort("episode", "step").collect().equals(steps)
+
+
+def test_a_query_reads_a_corpus_where_it_is(bucket: Bucket) -> None:
+    corpus = small_corpus(bucket.location)
+    sums = query(corpus, "SELECT SUM(tokens[1]) FROM steps WHERE split = 'val'").collect().item()
+    rows = corpus.scan().filter(split="val").collect()
+    assert sums == rows["tokens"].list.get(0).cast(int).sum()
 
 
 def test_a_long_history_is_read_from_its_last_checkpoint(bucket: Bucket) -> None:

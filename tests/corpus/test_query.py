@@ -221,7 +221,7 @@ def test_whatever_polars_reads_files_with_is_seen_in_the_plan(
     ("sql", "message"),
     [
         ("SELECT nope FROM steps", 'unable to find column "nope"'),
-        ("SELECT * FROM nope", "relation 'nope' was not found"),
+        ("SELECT * FROM nope", "'nope' was not found; the tables are episodes and steps"),
         ("SELECT * FROM", "Expected: identifier"),
         ("SELECT CAST(player AS INT) FROM steps", "conversion from `str` to `i32` failed"),
         ("SELECT AVG(player) FROM steps", "not supported for dtype `str`"),

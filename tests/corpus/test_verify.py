@@ -256,7 +256,7 @@ def test_what_is_no_damage_is_a_note(corpus: Corpus) -> None:
     assert report.ok
     assert len(report.notes) == 2
     assert "player ann is in test and train" in report.notes[0]
-    assert re.search(f"1 files are not part of this version.*{'0' * 24}", report.notes[1])
+    assert re.search(f"1 file is not part of this version.*{'0' * 24}", report.notes[1])
 
 
 def test_a_shard_with_more_episodes_than_the_manifest_is_a_note(corpus: Corpus) -> None:

@@ -18,7 +18,7 @@ from wham_data.files.found import open_regular
 from wham_data.inference.checkpoints.lightning import open_checkpoint
 from wham_data.pipelines.dream.sources import open_dream_source
 from wham_data.pipelines.ingest.inspect import Stretch, inspect
-from wham_data.pipelines.readers import discover
+from wham_data.pipelines.readers import discover, follow_links_of
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
 
 
@@ -146,6 +146,61 @@ def test_a_link_that_leads_out_is_refused_with_where_it_leads(
     assert f"leads out of the folder, to {away}" in refused[link].message
     with pytest.raises(RefusedInput, match="leads out of the folder"):
         open_regular(link)
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Path:
+    """A folder of somebody else within my own; its video is a link to one that is mine."""
+    cut(tmp_path / "mine" / "private", "x", Cut("coinrun", 0, 1))
+    return linked(
+        tmp_path / "mine" / "stranger" / "x.mp4", tmp_path / "mine" / "private" / "x.mp4"
+    ).parent
+
+
+def test_what_an_earlier_job_was_given_opens_no_link_of_a_later_one(stranger: Path) -> None:
+    link, mine = stranger / "x.mp4", stranger.parent
+    for _ in range(2):
+        assert discover([mine]).refused == ()
+        with open_regular(link) as file:
+            assert file.read(1)
+        assert [path for path, _ in discover([stranger]).refused] == [link]
+        with pytest.raises(RefusedInput, match="leads out of the folder"):
+            open_regular(link)
+
+
+def test_beside_an_input_that_is_a_file_no_link_is_followed(stranger: Path) -> None:
+    mine = stranger.parent
+    (stranger / "y.mp4").write_bytes((mine / "private" / "x.mp4").read_bytes())
+    log = linked(stranger / "y.csv", mine / "private" / "x.csv")
+    linked(stranger / "y.toml", mine / "private" / "x.toml")
+    (whole,) = [each for each in discover([mine]).recordings if each.path.name == "y.mp4"]
+    assert log in whole.files
+
+    ((video, why),) = discover([stranger / "y.mp4"]).refused
+
+    assert (video.name, why.reason) == ("y.mp4", Reason.LOG_MISSING)
+
+
+def test_of_inputs_given_together_the_outer_folder_decides(stranger: Path) -> None:
+    for given in ([stranger, stranger.parent], [stranger.parent, stranger]):
+        found = discover(given)
+        assert found.refused == ()
+        assert {each.root for each in found.recordings} == {stranger.parent}
+
+
+def test_a_decoder_is_told_the_inputs_of_each_recording_anew(stranger: Path) -> None:
+    mine = stranger.parent
+    (of_all,) = [each for each in discover([mine]).recordings if each.path.parent.name == "private"]
+    linked(stranger / "y.mp4", mine / "private" / "x.mp4")
+    cut(stranger, "z", Cut("coinrun", 0, 1))
+    (alone,) = discover([stranger / "z.mp4"]).recordings
+
+    follow_links_of(of_all)
+    open_regular(stranger / "y.mp4").close()
+    follow_links_of(alone)
+
+    with pytest.raises(RefusedInput, match="leads out of the folder"):
+        open_regular(stranger / "y.mp4")
 
 
 def test_a_link_to_nothing_says_so(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from wham_data.pipelines.ingest.report import DryRun, IngestReport
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.conversion import load_conversion
 from wham_data.schemas.corpus_info import FrameFormat
-from wham_data.schemas.errors import RefusedInput, UsageError, printable
+from wham_data.schemas.errors import RefusedInput, UsageError, counted, printable
 from wham_data.schemas.mask import parse_masks
 from wham_data.schemas.paths import expanded
 from wham_data.schemas.player_key import read_player_key
@@ -374,11 +374,18 @@ def emit_explained(
     from wham_data.pipelines.ingest.explain import explain, explanation_text, write_metadata
 
     found = explain(sources, settings, choices, out)
-    written = [str(write_metadata(each)) for each in found] if write else []
+    written, unwritten = [], []
+    for each in found if write else ():
+        try:
+            written.append(str(write_metadata(each)))
+        except UsageError as why:
+            unwritten.append(why)
     text = "\n\n".join(map(explanation_text, found))
     said = "".join(f"\n\nwritten: {printable(path)}" for path in written)
     result = {"recordings": [asdict(each) for each in found], "written": written}
     emit(result, text + said, as_json=as_json)
+    if unwritten:
+        raise unwritten[0]
     if any(each.refused is not None for each in found):
         raise typer.Exit(3)
 
@@ -386,12 +393,13 @@ def emit_explained(
 def emit_dry_run(plan: DryRun, *, as_json: bool) -> None:
     """Print what would be done."""
     lines = [
-        f"{plan.recordings} recordings to ingest, {plan.hours:.2f} hours, {plan.steps} steps, "
+        f"{counted(plan.recordings, 'recording')} to ingest, {plan.hours:.2f} hours, "
+        f"{counted(plan.steps, 'step')}, "
         f"about {human_bytes(plan.estimated_bytes)} of shards",
         *(f"  {name}: {count}" for name, count in plan.readers.items()),
-        f"{plan.already_there} already there, {plan.duplicates} duplicates, "
+        f"{plan.already_there} already there, {counted(plan.duplicates, 'duplicate')}, "
         f"{len(plan.refused)} to be refused, {plan.forgotten} forgotten, "
-        f"{plan.ignored_files} other files ignored",
+        f"{counted(plan.ignored_files, 'other file')} ignored",
         *(f"  {printable(path)}: {printable(why)}" for path, why in plan.refused.items()),
         *(
             f"  {printable(path)}: {printable('; '.join(notes))}"
@@ -411,11 +419,12 @@ def summary(report: IngestReport) -> str:
         f"+ duplicates {report.duplicates} + quarantined {report.quarantined}"
         + (f" + forgotten {report.forgotten}" if report.forgotten else "")
         + (f" + not reached {report.not_reached}" if report.not_reached else ""),
-        f"  {report.episodes} episodes, {report.steps} steps, {report.hours:.3f} hours "
+        f"  {counted(report.episodes, 'episode')}, {counted(report.steps, 'step')}, "
+        f"{report.hours:.3f} hours "
         f"in {report.seconds:.1f} s",
     ]
     if report.missing_actions:
-        lines.append(f"  {report.missing_actions} steps without a known action")
+        lines.append(f"  {counted(report.missing_actions, 'step')} without a known action")
     if report.frames_in:
         dropped = ", ".join(
             f"{n} {reason.replace('_', ' ')}" for reason, n in report.frames_dropped.items()

@@ -244,7 +244,7 @@ def world_model(
     from wham_data.feed.interleave import Interleaving
     from wham_data.inference.device import choose_device
     from wham_data.inference.gpt.spec import GPTSpec
-    from wham_data.inference.tokenizer import tokenizer_info
+    from wham_data.inference.tokenizer import tokenizer_info, tokenizer_note
     from wham_data.inference.training.world_model import WorldModelSettings, train_world_model
 
     opened = Corpus.open(corpus)
@@ -252,6 +252,8 @@ def world_model(
     if made_by is None:
         raise UsageError(f"{corpus}: holds no tokens; ingest with --tokenizer")
     ref = tokenizer or made_by.name
+    if taken := tokenizer_note(ref):
+        say(f"tokenizer {taken}")
     if (found := tokenizer_info(ref).fingerprint) != made_by.fingerprint:
         raise MismatchError(
             f"{corpus}: its tokens are {made_by.fingerprint[:12]}'s, but tokenizer {ref} is "

@@ -34,6 +34,7 @@ _BEGINS: Final = re.compile(r"(?:\s|\(|--[^\n]*\n|/\*.*?\*/)*(select|with|from)\
 _READS_FILES: Final = re.compile(
     r"(?:read|scan)_(?:csv|ipc|json|ndjson|parquet|avro|lines|delta|iceberg|excel|database)", re.I
 )
+_NO_TABLE: Final = re.compile(r"^relation .* was not found$", re.S)
 _SCAN: Final = re.compile(r"(\w+) SCAN\b")
 
 
@@ -173,6 +174,8 @@ def sql_errors() -> Iterator[None]:
         raise
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError) as error:
         text = str(error).strip().partition("\n")[0]
+        if _NO_TABLE.search(text):
+            text += "; the tables are episodes and steps"
         short = printable(text)
         cut = "..." if len(short) > MOST_MESSAGE else ""
         raise UsageError(f"SQL: {short[:MOST_MESSAGE]}{cut}") from error

@@ -21,7 +21,7 @@ from wham_data.corpus.splits import SPLIT_BY, Tie, split_by_of
 from wham_data.corpus.storage.contract import hash_file
 from wham_data.schemas.clock import Index, Nanos, steps_ns
 from wham_data.schemas.corpus_info import CorpusInfo
-from wham_data.schemas.errors import WhamDataError
+from wham_data.schemas.errors import WhamDataError, counted
 from wham_data.schemas.manifest import EPISODES_SCHEMA, SHARD_NAME, SPLITS
 from wham_data.schemas.steps import FLOAT, TOKEN
 
@@ -142,8 +142,9 @@ def _notes_on_orphans(names: Collection[str]) -> Iterator[str]:
     if names:
         first = ", ".join(sorted(names)[:3])
         more = ", ..." if len(names) > 3 else ""
+        some = f"{counted(len(names), 'file')} {'is' if len(names) == 1 else 'are'}"
         yield (
-            f"shards: {len(names)} files are not part of this version (of unfinished or replaced "
+            f"shards: {some} not part of this version (of unfinished or replaced "
             f"writes): {first}{more}"
         )
 

@@ -33,6 +33,10 @@ Batch = dict[str, NDArray[Any]]
 class WholeBatch(dict[str, Any]):
     """A batch that the dataset has made. It warns if a loader puts it into a batch once more."""
 
+    def __copy__(self) -> WholeBatch:
+        """A copy. torch makes one of each batch, and the general way takes 3 microseconds more."""
+        return WholeBatch(self)
+
     def update(self, *values: Any, **more: Any) -> None:
         """As of a dictionary. torch's collate functions call it on a copy of the first batch."""
         super().update(*values, **more)

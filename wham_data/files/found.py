@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, Final, Literal
 
-from wham_data.files.links import follow_below, holds_blobs, target_of
+from wham_data.files.links import holds_blobs, target_of
 from wham_data.schemas.errors import Reason, RefusedInput
 
 VIDEO_ENDINGS: Final = frozenset({
@@ -207,10 +207,9 @@ def walk(root: Path) -> Iterator[tuple[Path, RefusedInput | None]]:
     are skipped, or refused if they are named like a video.
 
     Args:
-        root: absolute path of a folder.
+        root: absolute path of a folder, which `links.follow_within` was told.
     """
     seen: set[tuple[int, int]] = set()
-    follow_below(root)
 
     def below(folder: Path, depth: int) -> Iterator[tuple[Path, RefusedInput | None]]:
         try:

@@ -8,12 +8,17 @@ repository of a model hub's cache:
 The name of the link is the name of the file; the target is not an input of its own. All other links
 are refused, so that a data set from a stranger cannot bring in files of this machine. A path that the
 user names may be a link to anywhere.
+
+Each process is told the inputs that it works on. Of several jobs in one process, the last that was
+given the folder of a link decides: what an earlier one was given does not count for it.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,13 +26,41 @@ from wham_data.schemas.errors import Reason, RefusedInput
 
 BLOBS: Final = "blobs"
 SNAPSHOTS: Final = "snapshots"
-_given: Final[set[Path]] = set()
-"""Folders that were given as inputs, without links in them. Each process is told those it needs."""
 
 
-def follow_below(folder: Path) -> None:
-    """Follow links from here on that lie, and end, below a folder."""
-    _given.add(Path(os.path.realpath(folder)))
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """What was given together, without links in it.
+
+    folders  a link in one of them is followed to a file in the same
+    beside   in these no link is followed but for those of `folders`
+    """
+
+    folders: frozenset[Path]
+    beside: frozenset[Path]
+
+    def hold(self, folder: Path) -> bool:
+        """Whether links in a folder are theirs to decide."""
+        return any(map(folder.is_relative_to, self.folders | self.beside))
+
+
+_given: Final[list[_Inputs]] = []
+"""The last is the newest. Those are left out for all of whose links a newer one decides."""
+
+
+def follow_within(folders: Iterable[Path], files: Iterable[Path] = ()) -> None:
+    """From here on, follow links as these inputs allow, whatever was given before.
+
+    Args:
+        folders: a link below one of them is followed to a file below the same.
+        files: inputs that are files. Links beside them, and deeper, are not followed.
+    """
+    new = _Inputs(
+        frozenset(Path(os.path.realpath(folder)) for folder in folders),
+        frozenset(Path(os.path.realpath(file.parent)) for file in files),
+    )
+    older = [each for each in _given if not all(map(new.hold, each.folders | each.beside))]
+    _given[:] = [*older, new]
 
 
 def input_path(source: str | os.PathLike[str]) -> Path:
@@ -63,7 +96,9 @@ def target_of(path: Path) -> Path:
             Reason.UNSAFE_PATH, f"a symbolic link that leads nowhere: {target} is not there"
         )
     here = Path(os.path.realpath(path.parent))
-    below = any(here.is_relative_to(root) and target.is_relative_to(root) for root in _given)
+    inputs = next((each for each in reversed(_given) if each.hold(here)), None)
+    roots = inputs.folders if inputs is not None else ()
+    below = any(here.is_relative_to(root) and target.is_relative_to(root) for root in roots)
     if below or _in_repository(path) is not None:
         return target
     raise RefusedInput(

@@ -23,6 +23,7 @@ __all__ = [
     "TokenizerInfo",
     "load_tokenizer",
     "tokenizer_info",
+    "tokenizer_note",
 ]
 
 BUNDLED = {"wham-tiny": Path(__file__).parent / "weights" / "wham-tiny"}
@@ -38,6 +39,17 @@ def tokenizer_info(ref: str) -> TokenizerInfo:
             its configuration needs.
     """
     return _files(ref).info()
+
+
+def tokenizer_note(ref: str) -> str:
+    """The folder and what is taken in it, if `ref` is only the folder around a model; else "".
+
+    Raises:
+        UsageError: as `tokenizer_info`.
+    """
+    from wham_data.inference.checkpoints.locate import locate_model
+
+    return "" if ref in BUNDLED else locate_model(ref).note
 
 
 def load_tokenizer(ref: str, device: str = "auto") -> Tokenizer:

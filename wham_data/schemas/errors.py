@@ -131,6 +131,11 @@ def printable(text: str) -> str:
     )
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things: "1 file", "3 files"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def short_message(error: BaseException) -> str:
     """The message of an error on one line, cut after 200 characters."""
     return " ".join(str(error).split())[:200]

@@ -43,7 +43,7 @@ class Recording:
               its identity
     part      which stretch of the files it is, where several recordings share them (an episode, a
               player); part of its identity. "": the whole of them
-    root      the folder that was given, where some of the files are links; None: none is
+    root      the folder in which it was given; None: it was given as a file
     """
 
     path: Path

@@ -141,6 +141,7 @@ def test_metadata_that_is_there_is_never_written_over(cli: Run, video: Path) -> 
 
     assert run.returncode == 2
     assert "no metadata to write; there is some already" in run.stderr
+    assert run.stdout == cli("ingest", "--explain", video).stdout
     assert video.with_suffix(".toml").read_text() == 'game = "mine"\n'
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from makers.commands import Run
 from makers.recordings import Cut, cut, digest, ingest_here
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.compact import compact
 from wham_data.corpus.forget import forget
+from wham_data.inference.tokenizer import BUNDLED
 from wham_data.pipelines.ingest.report import IngestProgress
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.ingest.tokenize import tokenize
@@ -175,3 +177,25 @@ def test_damage_is_never_copied(recorded: Path, tmp_path: Path) -> None:
 def test_progress_at_the_sources_own_rate_tells_no_hours() -> None:
     progress = IngestProgress(to_do=1, bytes_to_do=1, rate=0.0, tokens_per_frame=540, frames=100)
     assert progress.hours == 0.0
+
+
+def test_a_tokenizer_that_is_found_in_a_folder_is_named(
+    cli: Run, recorded: Path, tmp_path: Path
+) -> None:
+    clone, pictures = tmp_path / "clone", tmp_path / "pictures"
+    (clone / "models").mkdir(parents=True)
+    (clone / "models" / "tiny").symlink_to(BUNDLED["wham-tiny"])
+    told = f"tokenizer {clone}: took models/tiny in it"
+
+    here = ("--workers", "0", "--limit", "1")
+    dry = cli("ingest", recorded, "--out", tmp_path / "c", "--tokenizer", clone, "--dry-run")
+    ingested = cli("ingest", recorded, "--out", tmp_path / "c", "--tokenizer", clone, *here)
+    cli("ingest", recorded, "--out", pictures, "--tokenizer", "none", "--frames", "png", *here)
+    tokenized = cli("tokenize", pictures, "--out", tmp_path / "t", "--tokenizer", clone)
+    to = ("--to", "wham-npz", "--out", tmp_path / "e", "--tokenizer", clone)
+    exported = cli("export", tmp_path / "c", *to, "--workers", "0")
+
+    assert f"tokenizer: {clone}: took models/tiny in it" in dry.stdout
+    for run in (ingested, tokenized, exported):
+        assert told in run.stderr
+        assert run.returncode == 0

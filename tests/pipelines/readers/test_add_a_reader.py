@@ -90,7 +90,7 @@ def test_a_reader_and_a_writer_that_follow_the_pages_work(project: Path) -> None
     )  # fmt: skip
     (table,) = (project / "tables").rglob("*.csv")
 
-    assert "1 episodes, 3 steps" in said
+    assert "1 episode, 3 steps" in said
     assert table.read_text().splitlines()[1:] == [
         "0.0;0.0;0.0;0.0;1.0",
         "1.0;0.0;0.0;0.0;0.0",

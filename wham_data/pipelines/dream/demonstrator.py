@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.files.found import MOST_PICTURE_BYTES, read_whole
-from wham_data.files.links import follow_below
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.pipelines.dream.inputs import (
     RefusedEpisode,
@@ -20,7 +19,7 @@ from wham_data.pipelines.dream.inputs import (
 )
 from wham_data.pipelines.dream.prompt_pictures import decoded
 from wham_data.pipelines.dream.window import Need, Window, place, read_window
-from wham_data.pipelines.readers import discover
+from wham_data.pipelines.readers import discover, follow_links_of
 from wham_data.pipelines.readers.demonstrator import (
     ACTIONS_FILE,
     open_demonstrator,
@@ -61,8 +60,7 @@ class DemonstratorEpisode:
 
     def read(self, need: Need, tokenizer: Tokenizer, space: ActionSpace) -> Window:
         """Encode the last C pictures; or from a start, or with K more steps, if these are needed."""
-        if self.recording.root is not None:
-            follow_below(self.recording.root)
+        follow_links_of(self.recording)
         opened = open_demonstrator(self.recording, self.limits)
         assert opened.actions is not None
         recorded = opened.actions.values.astype(np.float32)

@@ -27,7 +27,7 @@ from wham_data.files.found import (
     stand_in_of,
     walk,
 )
-from wham_data.files.links import follow_below, is_plain_file, target_of
+from wham_data.files.links import follow_within, is_plain_file, target_of
 from wham_data.pipelines.video import decode_image
 from wham_data.pipelines.video.write import MAX_IMAGE_PIXELS
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError, short_message
@@ -98,7 +98,7 @@ def pictures_at(path: Path) -> tuple[list[Path], list[str]]:
             raise UsageError(f"{path}: no such file")
         _check_kinds(found)
         return found, []
-    follow_below(path)
+    follow_within([path])
     for link in sorted(path.iterdir()):
         if link.suffix.lower() in ENDINGS and not is_plain_file(link):
             _check_link(link)

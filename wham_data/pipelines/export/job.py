@@ -23,6 +23,7 @@ from typing import Final
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.storage.locations import is_url, open_storage
+from wham_data.inference.tokenizer import tokenizer_note
 from wham_data.pipelines.export.contents import (
     agreed_by,
     chosen_rows,
@@ -131,6 +132,8 @@ def export(
     )
     content = content_of(corpus, rows, conversion, tokenizer, pictured=writer.demands.pictures)
     notes = [*notes_on(writer, content, licences_of(rows)), *writer.check(content)]
+    if tokenizer is not None and (note := tokenizer_note(tokenizer)):
+        notes.append(f"tokenizer {note}")
     for note in notes:
         watch.message(note, warning=True)
     decoder = decoder_for(corpus, tokenizer, device) if content.pictures == "decoded" else None

@@ -188,6 +188,15 @@ def tokenizer_of(settings: IngestSettings) -> TokenizerInfo | None:
     return info
 
 
+def tokenizer_found(settings: IngestSettings) -> str:
+    """What was taken as the tokenizer, if the settings name only the folder around it; else ""."""
+    if settings.tokenizer is None:
+        return ""
+    from wham_data.inference.tokenizer import tokenizer_note
+
+    return tokenizer_note(settings.tokenizer)
+
+
 def bytes_per_step(info: CorpusInfo) -> float:
     """Estimated size of a step in a shard, in bytes.
 

@@ -11,7 +11,12 @@ from typing import Final
 from wham_data.corpus import Corpus
 from wham_data.corpus.splits import Conflict
 from wham_data.corpus.storage.locations import open_storage
-from wham_data.pipelines.ingest.corpus_settings import NoneRead, bytes_per_step, corpus_info
+from wham_data.pipelines.ingest.corpus_settings import (
+    NoneRead,
+    bytes_per_step,
+    corpus_info,
+    tokenizer_found,
+)
 from wham_data.pipelines.ingest.plan import IngestPlan, planned
 from wham_data.pipelines.ingest.pseudonyms import Naming
 from wham_data.pipelines.ingest.report import DryRun
@@ -50,7 +55,8 @@ def dry_run(
     places = splits.splits()
     refused = {refusal.path: str(refusal.why) for refusal in plan.refused}
     readers: Counter[str] = Counter()
-    notes: dict[str, tuple[str, ...]] = {}
+    note = tokenizer_found(settings)
+    notes: dict[str, tuple[str, ...]] = {"tokenizer": (note,)} if note else {}
     steps, source_ns, copies = 0, 0, plan.copies
     for found in plan.to_do:
         try:

@@ -29,7 +29,7 @@ from wham_data.corpus import Corpus
 from wham_data.corpus.runs import record_run
 from wham_data.corpus.splits import Conflict, SplitPlan
 from wham_data.corpus.storage.locations import open_storage
-from wham_data.pipelines.ingest.corpus_settings import NoneRead, corpus_info
+from wham_data.pipelines.ingest.corpus_settings import NoneRead, corpus_info, tokenizer_found
 from wham_data.pipelines.ingest.decoder_process import DecoderDied
 from wham_data.pipelines.ingest.encoder import Encoder, encoder_service
 from wham_data.pipelines.ingest.none_read import keep_refusals
@@ -171,6 +171,8 @@ def run_ingest(
     found = planned(sources, settings, choices)
     info = corpus_info(found, settings, Path(out), choices.reader, choices.player_key)
     naming = Naming(choices.player_key, choices.license)
+    if note := tokenizer_found(settings):
+        watch.message(f"tokenizer {note}", warning=True)
     if isinstance(info, NoneRead):
         report = keep_refusals(info, found, out, naming, watch, time.monotonic() - started)
         given = named_sources(sources, naming, found)

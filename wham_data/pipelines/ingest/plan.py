@@ -13,7 +13,7 @@ from wham_data.corpus import Corpus
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.readers import NO_OPTIONS, discover
 from wham_data.pipelines.readers.kit.looked_at import looked_at
-from wham_data.schemas.errors import NoInputsError, Reason, RefusedInput
+from wham_data.schemas.errors import NoInputsError, Reason, RefusedInput, counted
 from wham_data.schemas.manifest import QuarantineRow, printable_unicode
 from wham_data.schemas.recording import Recording
 
@@ -232,8 +232,9 @@ def planned(
     )
     if not plan.found:
         raise NoInputsError(
-            f"{', '.join(map(str, sources))}: no recording found in {len(plan.ignored)} files: "
-            f"{looked_at(plan.ignored)}. docs/readers.md lists the formats that are read"
+            f"{', '.join(map(str, sources))}: no recording found in "
+            f"{counted(len(plan.ignored), 'file')}: {looked_at(plan.ignored)}. "
+            "docs/readers.md lists the formats that are read"
         )
     return plan
 

@@ -114,14 +114,16 @@ def tokenize(
         MismatchError: there is a corpus with other settings at `out`.
         IntegrityError: a shard is damaged, or a picture does not decode; damage is never copied.
     """
-    from wham_data.inference.tokenizer import tokenizer_info
+    from wham_data.inference.tokenizer import tokenizer_info, tokenizer_note
 
-    tokenizer = expanded(tokenizer)
+    tokenizer, watch = expanded(tokenizer), watch or Silent()
+    if note := tokenizer_note(tokenizer):
+        watch.message(f"tokenizer {note}", warning=True)
     source = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     agreed = tokenized(source.info, tokenizer_info(tokenizer), keep_frames, source.location)
     target = Corpus.open_or_create(out, agreed)
     runner = choose_runner(workers, ray_address)
-    return _tokenize(source, target, tokenizer, runner, device, watch or Silent())
+    return _tokenize(source, target, tokenizer, runner, device, watch)
 
 
 def tokenized(

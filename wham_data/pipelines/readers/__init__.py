@@ -18,7 +18,7 @@ from typing import Final, Protocol, runtime_checkable
 
 from wham_data.files.archives import refuse_archive
 from wham_data.files.found import ARCHIVE_ENDINGS, VIDEO_ENDINGS, hollow, open_regular, sniff, walk
-from wham_data.files.links import follow_below, input_path, is_plain_file, target_of
+from wham_data.files.links import follow_within, input_path, is_plain_file, target_of
 from wham_data.files.marks import model_of_file, refuse_synthetic
 from wham_data.files.npz import array_shapes
 from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS
@@ -178,8 +178,7 @@ def open_recording(
     if any(each.name == TARGET for each in fields(reader)):  # type: ignore[arg-type]  # a dataclass
         reader = replace(reader, target=target)  # type: ignore[type-var]
     limits = limits or VideoLimits()
-    if recording.root is not None:
-        follow_below(recording.root)
+    follow_links_of(recording)
     synthetic = _dreamt(recording, limits)
     try:
         opened = reader.open(recording, limits)
@@ -189,6 +188,14 @@ def open_recording(
     opened.masks += masks
     opened.notes = tuple(dict.fromkeys((*opened.notes, *synthetic)))
     return opened
+
+
+def follow_links_of(recording: Recording) -> None:
+    """Follow links from here on as the input allows in which a recording was found."""
+    if recording.root is None:
+        follow_within((), [recording.path])
+    else:
+        follow_within([recording.root])
 
 
 def _dreamt(recording: Recording, limits: VideoLimits) -> tuple[str, ...]:
@@ -267,10 +274,9 @@ def _needless(files: Collection[Path], taken: Collection[Path]) -> Iterator[Path
 
 
 def _rooted(recording: Recording, roots: Sequence[Path]) -> Recording:
-    """The recording with the folder below which links of it are followed, if it has links."""
-    links = [path for path in recording.files if path.is_symlink()]
-    above = (root for root in roots for link in links if link.is_relative_to(root))
-    return replace(recording, root=next(above, None)) if links else recording
+    """The recording with the outermost folder in which it was given: links are followed within it."""
+    above = [root for root in roots if any(path.is_relative_to(root) for path in recording.files)]
+    return replace(recording, root=min(above, key=lambda root: len(root.parts), default=None))
 
 
 def _listed(
@@ -280,8 +286,10 @@ def _listed(
     files: set[Path] = set()
     refused: dict[Path, RefusedInput] = {}
     neighbours: set[Path] = set()
-    for source in sources:
-        path = input_path(source)
+    paths = {source: input_path(source) for source in sources}
+    folders = {path for path in paths.values() if path.is_dir()}
+    follow_within(folders, set(paths.values()) - folders)
+    for source, path in paths.items():
         try:
             mode = target_of(path).lstat().st_mode
         except RefusedInput as why:
