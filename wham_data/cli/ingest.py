@@ -193,6 +193,15 @@ def ingest(
             "another. Default: set it aside in quarantine.",
         ),
     ] = None,
+    merge_shards: Annotated[
+        bool,
+        typer.Option(
+            "--merge-shards/--no-merge-shards",
+            rich_help_panel=OUTPUT,
+            help="At the end, merge small shards if there are more than 64, into shards of up to "
+            "256 MB.",
+        ),
+    ] = True,
     workers: Workers = None,
     ray_address: RayAddress = None,
     device: Device = "auto",
@@ -290,6 +299,7 @@ def ingest(
         license=license,
         player_key=key,
         allow_forgotten=allow_forgotten,
+        merge_shards=merge_shards,
     )
     if dry_run:
         plan = plan_only(sources, out, settings, choices)
