@@ -193,6 +193,15 @@ def ingest(
             "another. Default: set it aside in quarantine.",
         ),
     ] = None,
+    merge_shards: Annotated[
+        bool,
+        typer.Option(
+            "--merge-shards/--no-merge-shards",
+            rich_help_panel=OUTPUT,
+            help="At the end, merge small shards if there are more than 64, into shards of up to "
+            "256 MB.",
+        ),
+    ] = True,
     workers: Workers = None,
     ray_address: RayAddress = None,
     device: Device = "auto",
@@ -284,6 +293,7 @@ def ingest(
         license=license,
         player_key=None if player_key is None or out is None else read_player_key(player_key, out),
         allow_forgotten=allow_forgotten,
+        merge_shards=merge_shards,
     )
     runner = make_runner(workers, ray_address)
     if explain:

@@ -1,4 +1,5 @@
-"""Remove files that no version of a corpus needs. Nothing else in the package does so by itself.
+"""Remove files that no version of a corpus needs. Only the end of a first run calls it by itself, see
+`compact.merge_small_shards`.
 
     temporary   files with private names, left by writers that were killed
     orphan      files that no version names, written by runs that were killed

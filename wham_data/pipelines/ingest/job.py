@@ -12,7 +12,8 @@
     report    the result for every input and every frame           report.py
 
 Each recording becomes one shard, whose name is a hash of the recording and the settings. So the run
-after a killed one writes the same files again, byte for byte.
+after a killed one writes the same files again, byte for byte. If that makes many small shards, the
+end of the run merges them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from wham_data.corpus import Corpus
+from wham_data.corpus.compact import merge_small_shards, merged_text
 from wham_data.corpus.runs import record_run
 from wham_data.corpus.splits import Conflict, SplitPlan
 from wham_data.corpus.storage.locations import open_storage
@@ -92,6 +94,7 @@ def ingest(
     license: str | None = None,
     player_key: str | Path | None = None,
     allow_forgotten: bool = False,
+    merge_shards: bool = True,
     watch: ProgressListener | None = None,
 ) -> IngestReport:
     """Resample recordings to a grid of steps, tokenize them, and write or extend a corpus.
@@ -119,6 +122,8 @@ def ingest(
             by name.
         allow_forgotten: ingest recordings that `forget` has removed; if False, they are left out
             with a message.
+        merge_shards: merge small shards at the end, if there are more than 64; see
+            `wham_data.corpus.compact.merge_small_shards`.
         watch: receives progress and messages.
 
     Raises:
@@ -149,6 +154,7 @@ def ingest(
             if player_key is None
             else read_player_key(Path(expanded(player_key)), out),
             allow_forgotten=allow_forgotten,
+            merge_shards=merge_shards,
         ),
         device=device,
         watch=watch,
@@ -197,6 +203,9 @@ def run_ingest(
     try:
         for outcome in runner.run(stage, plan.to_do, run.advance):
             run.take(outcome)
+        run.commit(at_end=True)
+        if choices.merge_shards and (merged := merge_small_shards(corpus)) is not None:
+            watch.message(merged_text(corpus, merged), warning=True)
     except BaseException as error:
         ended = error
         raise
