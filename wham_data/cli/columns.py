@@ -1,4 +1,4 @@
-"""`wham-data tokenize`: a corpus with pictures becomes one with tokens."""
+"""`wham-data tokenize`: a model adds a column to a corpus."""
 
 from __future__ import annotations
 
