@@ -52,7 +52,13 @@ app = typer.Typer(
 
 COMMANDS: Final[dict[str, tuple[Callable[..., None], ...]]] = {
     "Start here": (start.demo, start.doctor),
-    "Make a corpus": (ingest.ingest, inspect.inspect, collect.collect, columns.tokenize),
+    "Make a corpus": (
+        ingest.ingest,
+        inspect.inspect,
+        collect.collect,
+        columns.tokenize,
+        columns.caption,
+    ),
     "Look after a corpus": (
         *(corpus_commands.info, corpus_commands.stats, corpus_commands.query),
         corpus_commands.verify,
