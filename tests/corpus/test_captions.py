@@ -224,6 +224,20 @@ def test_later_recordings_come_in_as_before_and_have_no_text(tmp_path: Path) -> 
     assert corpus.verify().problems == ()
 
 
+def test_a_manifest_of_a_time_without_captions_is_read_and_gets_some(tmp_path: Path) -> None:
+    small_corpus(tmp_path / "c")
+    for old in (tmp_path / "c/episodes").glob("*.parquet"):
+        rows = pq.read_table(old).drop_columns(["captions"])
+        pq.write_table(rows, old)
+    corpus = Corpus.open(tmp_path / "c")
+    assert corpus.episodes["captions"].to_list() == [None] * 4
+    assert "text" not in corpus.scan().collect_schema()
+
+    write_texts(corpus, [answer("ann-0", 0, 20, "A door.")], ABOUT, replace_texts=False)
+    assert texts(corpus)["ann-0"] == ["A door."] * 20
+    assert [len(each or ()) for each in corpus.episodes["captions"].to_list()] == [1, 0, 0, 0]
+
+
 def test_damage_is_never_copied(tmp_path: Path) -> None:
     corpus = small_corpus(tmp_path / "c")
     shard = corpus.shard_path(corpus.episodes.filter(episode="ann-0")["shard"][0])

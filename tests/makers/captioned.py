@@ -25,22 +25,22 @@ EPISODES = ("ann-0", "ann-1", "bob-0")
 PROMPT = "What happens?"
 
 
-def picture(step: int) -> Frames:
-    """A grey picture, uint8 [20, 30, 3], lighter from step to step."""
-    return np.full((20, 30, 3), min(8 * step, 255), np.uint8)
+def picture(step: int, size: tuple[int, int] = (30, 20)) -> Frames:
+    """A grey picture, uint8 [H, W, 3], lighter from step to step."""
+    return np.full((size[1], size[0], 3), min(8 * step, 255), np.uint8)
 
 
 def pictured_steps(
     episode: str, corpus: CorpusInfo, n_steps: int = 20, text: list[str | None] | None = None
 ) -> EpisodeSteps:
-    frames = [encode_png(picture(step)) for step in range(n_steps)]
+    frames = [encode_png(picture(step, corpus.size)) for step in range(n_steps)]
     return replace(steps(episode, n_steps, corpus=corpus), frames=frames, text=text)
 
 
 def add_pictured(corpus: Corpus, *names: str, **fields: Any) -> list[EpisodeRow]:
     """Write one shard of the named episodes, 20 steps each; their rows, not committed yet."""
-    text = fields.pop("text", None)
-    episodes = [pictured_steps(name, corpus.info, text=text) for name in names]
+    text, n_steps = fields.pop("text", None), fields.pop("n_steps", 20)
+    episodes = [pictured_steps(name, corpus.info, n_steps, text) for name in names]
     name = shard_id({recording_of(each) for each in names}, corpus.info.settings_hash)
     return rows_for(corpus.write_shard(episodes, name), episodes, corpus.info, **fields)
 

@@ -371,7 +371,7 @@ def _clips_line(report: CaptionReport | CaptionPlan) -> str:
 def _usage_text(usage: Usage, cost: float | None, priced: bool) -> str:
     text = f"{usage.asked:,} tokens asked and {usage.written:,} answered"
     if usage.unknown:
-        text += f", without {usage.unknown:,} answers that the server did not count"
+        text += f" (answers that the server did not count: {usage.unknown:,})"
     if priced:
         text += ", cost not known" if cost is None else f", cost {cost:,.4f}"
     return text

@@ -15,6 +15,7 @@ import pytest
 from makers.captioned import PROMPT, add_pictured, ask, pictured_corpus, texts
 from makers.commands import Run, command
 from makers.corpora import add_shard, info, rows_for, small_corpus, steps
+from makers.object_stores import Bucket
 from makers.vision_server import (
     Asked,
     Handler,
@@ -31,10 +32,12 @@ from numpy.typing import NDArray
 from wham_data.corpus import Corpus
 from wham_data.corpus.captions.answers import Usage
 from wham_data.corpus.shards import RowRange, ShardFile
+from wham_data.feed import WindowDataset
 from wham_data.inference.tokenizer import load_tokenizer, tokenizer_info
 from wham_data.pipelines.caption.clips import ClipForm, clips_of, sheet
 from wham_data.pipelines.caption.prompt import DEFAULT_PROMPTS, prompt_from
 from wham_data.pipelines.caption.report import Prices
+from wham_data.pipelines.ingest.tokenize import tokenize
 from wham_data.pipelines.video import VideoLimits, decode_image, index_video
 from wham_data.schemas.errors import IntegrityError, UsageError
 
@@ -302,6 +305,50 @@ def tokens_of(corpus: Corpus) -> NDArray[np.uint16]:
     return tokens
 
 
+def test_tokens_made_later_have_the_same_texts(tmp_path: Path) -> None:
+    corpus = Corpus.create(tmp_path / "c", info(frames="png", tokenizer=None, size=(300, 180)))
+    corpus.commit(add_pictured(corpus, "ann-0", n_steps=3))
+    with vision_server() as server:
+        ask(corpus, server, every=2)
+    tokenize(corpus, tokenizer="wham-tiny", out=tmp_path / "tokens", workers=0, device="cpu")
+
+    copy = Corpus.open(tmp_path / "tokens")
+    assert texts(copy) == {"ann-0": ["Text 0.", "Text 0.", "Text 1."]}
+    assert copy.episodes["captions"].to_list() == corpus.episodes["captions"].to_list()
+    assert copy.verify().problems == ()
+
+
+def test_training_windows_do_not_change(tmp_path: Path) -> None:
+    corpus = pictured_corpus(tmp_path / "c")
+    fields = ("tokens", "actions", "step")
+
+    def windows() -> list[bytes]:
+        view = WindowDataset(str(tmp_path / "c"), length=5, fields=fields, shuffle=False)
+        return sorted(b"".join(window[name].tobytes() for name in fields) for window in view)
+
+    before = windows()
+    with vision_server() as server:
+        ask(corpus, server)
+
+    assert windows() == before
+
+
+def test_a_corpus_on_a_store_is_captioned_as_in_a_folder(bucket: Bucket, tmp_path: Path) -> None:
+    pictured_corpus(bucket.location)
+    pictured_corpus(tmp_path / "c")
+    with vision_server() as server:
+        for place in (bucket.location, str(tmp_path / "c")):
+            report = ask(Corpus.open(place), server, limit=5)
+            assert (report.answered, report.left) == (5, 4)
+            assert ask(Corpus.open(place), server).answered == 4
+
+    stored = Corpus.open(bucket.location)
+    assert stored.verify().problems == ()
+    assert [len(each) for each in texts(stored).values()] == [20] * 3
+    assert len(bucket.names("captions")) == 1
+    assert not any(b"sk-secret" in stored.storage.read(name) for name in bucket.names())
+
+
 def test_a_corpus_without_pictures_and_tokens_is_refused_with_what_helps(tmp_path: Path) -> None:
     small_corpus(tmp_path / "none", tokenizer=None)
     small_corpus(tmp_path / "foreign")
@@ -312,6 +359,17 @@ def test_a_corpus_without_pictures_and_tokens_is_refused_with_what_helps(tmp_pat
         with pytest.raises(UsageError, match="--tokenizer"):
             ask(tmp_path / "foreign", server)
         assert server.asked == []
+
+
+def test_a_video_of_a_rate_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    corpus = Corpus.create(tmp_path / "c", info(frames="png", rate="native"))
+    corpus.commit(add_pictured(corpus, "ann-0", source_fps=0.0))
+    with vision_server() as server:
+        with pytest.raises(UsageError, match="--as sheet"):
+            ask(corpus, server, form=ClipForm("mp4"))
+        assert ask(corpus, server).answered == 3
+    with pytest.raises(UsageError, match="at most 2000 steps"):
+        ask(corpus, "http://localhost:9/v1", every=2001, form=ClipForm("mp4"))
 
 
 def test_a_picture_that_does_not_decode_ends_the_run(tmp_path: Path) -> None:

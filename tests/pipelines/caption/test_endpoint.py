@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from makers.vision_server import (
     Asked,
     Behaviour,
@@ -24,7 +27,14 @@ from makers.vision_server import (
 )
 
 from wham_data.corpus.captions.answers import MOST_CHARACTERS, Usage
-from wham_data.pipelines.caption.endpoint import Endpoint, EndpointSettings, Failure, Gate, Reply
+from wham_data.pipelines.caption.endpoint import (
+    Endpoint,
+    EndpointSettings,
+    Failure,
+    Gate,
+    Reply,
+    answer_in,
+)
 from wham_data.pipelines.caption.exchange import MOST_ANSWER_BYTES, Address, seconds_to_wait
 from wham_data.schemas.errors import UsageError, WhamDataError
 
@@ -256,12 +266,54 @@ def test_a_message_of_the_server_is_one_printable_line_without_the_key() -> None
         (None, Usage(unknown=1)),
         ({"prompt_tokens": "7", "completion_tokens": 2}, Usage(unknown=1)),
         ({"prompt_tokens": -7, "completion_tokens": 2}, Usage(unknown=1)),
+        ({"prompt_tokens": True, "completion_tokens": 2.0}, Usage(unknown=1)),
         ([7, 2], Usage(unknown=1)),
     ],
 )
 def test_tokens_are_as_the_server_counts_them_or_not_known(usage: object, counted: Usage) -> None:
     with asking(answers("A.", usage=usage)) as (_, found, _):
         assert found == counted
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+NAMES = st.sampled_from(
+    ["choices", "message", "content", "finish_reason", "refusal", "usage", "prompt_tokens"]
+)
+ANYTHING = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@given(
+    ANYTHING | st.fixed_dictionaries({"choices": st.lists(ANYTHING, min_size=1), "usage": ANYTHING})
+)
+def test_any_json_is_an_answer_or_a_failure(body: object) -> None:
+    usage, reply = answer_in(json.dumps(body).encode())
+
+    assert usage.unknown in (0, 1)
+    if isinstance(reply, Reply):
+        assert 0 < len(reply.text) <= MOST_CHARACTERS
+        reply.text.encode()
+
+
+@given(st.binary())
+def test_any_bytes_are_an_answer_or_a_failure(body: bytes) -> None:
+    _, reply = answer_in(body)
+
+    assert isinstance(reply, Failure)
+
+
+@pytest.mark.parametrize("depth", [100, 300, 500, 900, 990, 5000])
+def test_nesting_of_any_depth_is_a_failure_and_no_crash(depth: int) -> None:
+    deep = b"[" * depth + b"]" * depth
+    wrapped = b'{"choices": [{"finish_reason": "stop", "message": {"refusal": %s}}]}' % deep
+    for body in (wrapped, wrapped.replace(b"refusal", b"content"), b'{"error": %s}' % deep):
+        with asking(replies(200, body), retries=0) as (failure, _, _):
+            assert isinstance(failure, Failure)
+        with asking(replies(400, body)) as (failure, _, _):
+            assert isinstance(failure, Failure)
 
 
 def test_the_tokens_of_tries_without_an_answer_count_too() -> None:

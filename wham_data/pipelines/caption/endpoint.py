@@ -348,10 +348,10 @@ def _reply_in(
 
 def _usage_in(found: object) -> Usage:
     match found:
-        case {"prompt_tokens": int(asked), "completion_tokens": int(written)} if (
-            0 <= asked < 1 << 40 and 0 <= written < 1 << 40
+        case {"prompt_tokens": asked, "completion_tokens": written} if all(
+            type(each) is int and 0 <= each < 1 << 40 for each in (asked, written)
         ):
-            return Usage(int(asked), int(written))
+            return Usage(asked, written)
     return Usage(unknown=1)
 
 

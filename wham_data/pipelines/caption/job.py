@@ -63,6 +63,8 @@ from wham_data.versions import versions
 
 BATCH_CLIPS: Final = 256
 """Clips that a worker is given at a time."""
+MOST_VIDEO_STEPS: Final = 2_000
+"""All pictures of a video are in memory while it is made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,7 @@ class CaptionSettings:
     limit    most clips to ask about in this run; None: all
 
     Raises:
-        UsageError: a clip of no steps.
+        UsageError: a clip of no steps, or a video of too many.
     """
 
     prompt: str
@@ -88,6 +90,10 @@ class CaptionSettings:
     def __post_init__(self) -> None:
         if self.every < 1:
             raise UsageError(f"--every {self.every}: expected at least one step")
+        if self.form.sent_as == "mp4" and self.every > MOST_VIDEO_STEPS:
+            raise UsageError(
+                f"--every {self.every}: a video has at most {MOST_VIDEO_STEPS} steps; use --as sheet"
+            )
 
     def hash_with(self, endpoint: EndpointSettings) -> str:
         """A hash of all that shapes a text: answers with another hash are another set."""

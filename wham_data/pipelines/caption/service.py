@@ -175,6 +175,11 @@ def requests_of(
     for row, clips in batch.episodes:
         rate = corpus.info.rate
         if not isinstance(rate, Fraction):
-            rate = Fraction(row.source_fps).limit_denominator(1001) or Fraction(10)
+            rate = Fraction(row.source_fps).limit_denominator(1001)
+        if form.sent_as == "mp4" and rate <= 0:
+            raise UsageError(
+                f"{row.episode}: its steps per second are not known, so its clips cannot be sent as "
+                "videos; use --as sheet"
+            )
         for clip, pictures in pictures_of(corpus, row, clips, form, decode):
             yield ClipRequest(clip, form.part(pictures, rate))
