@@ -20,7 +20,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from wham_data.corpus.captions.answers import Answer, Clip
+from wham_data.corpus.captions.answers import Answer
 from wham_data.corpus.commit_rules import relocated
 from wham_data.corpus.compact import check_shards, pieces_of
 from wham_data.corpus.corpus import Corpus
@@ -180,7 +180,7 @@ def _with_answers(
 ) -> _Changed:
     texts = before.copy()
     for answer in answers:
-        clip: Clip = answer.clip
+        clip = answer.clip
         if clip.recording == recording:
             for step in range(clip.start, min(clip.stop, len(texts))):
                 if replace_texts or before[step] is None:
