@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json as json_text
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from inspect import cleandoc
 from pathlib import Path
@@ -32,7 +33,7 @@ from wham_data.schemas.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from wham_data.corpus.captions.answers import Usage
-    from wham_data.pipelines.caption.report import CaptionPlan, CaptionReport
+    from wham_data.pipelines.caption.report import CaptionPlan, CaptionReport, FailedClip
 
 MOST_LISTED = 20
 
@@ -349,16 +350,26 @@ def _report_lines(report: CaptionReport, *, priced: bool) -> Iterator[str]:
     yield f"  {report.steps:,} steps of {report.episodes:,} episodes have a new text"
     if report.answered or report.failed:
         yield f"  {_usage_text(report.usage, report.cost, priced)}, in {report.seconds:.1f} s"
-    for failed in report.failures[:MOST_LISTED]:
-        yield printable(f"  failed: {failed}")
-    if report.failed > MOST_LISTED:
-        yield f"  and {report.failed - MOST_LISTED:,} more: --json lists them"
+    yield from _failure_lines(report.failures)
     if report.stopped:
         yield printable(f"  stopped: {report.stopped}")
     if report.failed or report.left:
         yield "  the same command asks about these again"
     elif report.has_text and not report.answered:
         yield "  texts that are there are kept; --replace replaces them"
+
+
+def _failure_lines(failures: Sequence[FailedClip]) -> Iterator[str]:
+    """A line for each way to fail, with the first clip that did."""
+    alike = Counter((each.code, each.message) for each in failures)
+    first = {(each.code, each.message): each for each in reversed(failures)}
+    for way, count in alike.most_common(MOST_LISTED):
+        each = first[way]
+        others = f" and {count - 1:,} more" if count > 1 else ""
+        clip = f"{each.episode} steps {each.start} to {each.stop - 1}{others}"
+        yield printable(f"  failed: {clip} [{each.code}]: {each.message}")
+    if alike:
+        yield "  --json lists every clip that failed"
 
 
 def _clips_line(report: CaptionReport | CaptionPlan) -> str:

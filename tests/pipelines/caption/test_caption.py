@@ -431,6 +431,16 @@ def test_the_command_says_what_became_of_every_clip(tmp_path: Path, cli: Run) ->
     assert (report["has_text"], report["answered"], report["failures"]) == (8, 1, [])
 
 
+def test_failures_of_one_kind_are_one_line(tmp_path: Path, cli: Run) -> None:
+    corpus = tmp_path / "c"
+    pictured_corpus(corpus)
+    with vision_server(first(numbered, then=answers("A", "length"))) as server:
+        run = cli(*caption_command(corpus, server.url))
+
+    (line,) = (line for line in run.stdout.splitlines() if "failed:" in line)
+    assert "steps 8 to 15 and 7 more [cut_off]" in line
+
+
 def test_the_key_is_in_no_file_and_no_output(tmp_path: Path, cli: Run) -> None:
     corpus = tmp_path / "c"
     pictured_corpus(corpus)
