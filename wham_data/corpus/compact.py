@@ -220,19 +220,34 @@ def write_merged(source: Corpus, target: Corpus, rows: Sequence[dict[str, Any]])
     Raises:
         IntegrityError: a shard is damaged; damage is never copied.
     """
-    for name, sha256 in sorted({(row["shard"], row["shard_sha256"]) for row in rows}):
-        file = source.shard_file(name)
+    check_shards(source, {row["shard"]: row["shard_sha256"] for row in rows})
+    parts = [[row["shard_sha256"], row["episode"]] for row in rows]
+    shard_id = content_hash(["compact", target.info.settings_hash, parts])
+    captioned = any(source.open_shard(name).has_text for name in {row["shard"] for row in rows})
+    return target.write_shard(pieces_of(source, rows), shard_id, captioned=captioned)
+
+
+def check_shards(corpus: Corpus, hashes: Mapping[str, str]) -> None:
+    """Compare the bytes of some shards with their hashes in the manifest.
+
+    Args:
+        corpus: the corpus that holds them.
+        hashes: name of a shard -> its SHA-256.
+
+    Raises:
+        IntegrityError: a shard is damaged.
+    """
+    for name, sha256 in sorted(hashes.items()):
+        file = corpus.shard_file(name)
         found = hash_file(file.path)
         if found != sha256:
             raise IntegrityError(
                 f"shards/{name}: corrupt: sha256 is {found}, but the manifest has {sha256}"
             )
-    parts = [[row["shard_sha256"], row["episode"]] for row in rows]
-    shard_id = content_hash(["compact", target.info.settings_hash, parts])
-    return target.write_shard(_pieces(source, rows), shard_id)
 
 
-def _pieces(source: Corpus, rows: Sequence[dict[str, Any]]) -> Iterator[EpisodeSteps]:
+def pieces_of(source: Corpus, rows: Sequence[dict[str, Any]]) -> Iterator[EpisodeSteps]:
+    """The steps of some rows of the manifest, in order, at most a row group at a time."""
     for row in rows:
         view = source.open_shard(row["shard"])
         start = row["row_start"]

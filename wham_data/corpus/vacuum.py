@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from wham_data.corpus.captions.answers import FOLDER as ANSWERS
 from wham_data.corpus.corpus import Corpus
 from wham_data.corpus.delta.actions import LOG
 from wham_data.corpus.delta.table import DATA_NAME, ManifestTable
@@ -33,7 +34,15 @@ Why = Literal["temporary", "orphan", "forgotten"]
 GRACE_SECONDS: Final = 24 * 3600
 TABLES: Final = {"episodes": EPISODES_SCHEMA, "quarantine": QUARANTINE_SCHEMA}
 SHARDS: Final = "shards"
-FOLDERS: Final = ("", SHARDS, "runs", FOLDER, *TABLES, *(f"{table}/{LOG}" for table in TABLES))
+FOLDERS: Final = (
+    "",
+    SHARDS,
+    "runs",
+    FOLDER,
+    ANSWERS,
+    *TABLES,
+    *(f"{table}/{LOG}" for table in TABLES),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from wham_data.pipelines.run.choose import choose_runner
 from wham_data.pipelines.run.progress import ProgressListener, Silent
 from wham_data.pipelines.run.runner import Advance, Outcome, Runner, Stage, Work
 from wham_data.pipelines.video import decode_image
-from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
+from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo, content_hash
 from wham_data.schemas.errors import IntegrityError, RefusedInput, UsageError, WhamDataError
 from wham_data.schemas.manifest import EpisodeRow, QuarantineRow
 from wham_data.schemas.paths import expanded
@@ -208,7 +208,12 @@ def tokenize_recording(
     """
     info = target.info
     name = shard_id([item.recording], info.settings_hash)
-    shard = target.write_shard(with_tokens(item, encoder, source, info, advance), name)
+    captioned = any(row.captions for row in item.rows)
+    if captioned:  # its bytes follow from the texts too
+        hashes = sorted({row.shard_sha256 for row in item.rows})
+        name = content_hash(["tokenize", info.settings_hash, item.recording, hashes])
+    steps = with_tokens(item, encoder, source, info, advance)
+    shard = target.write_shard(steps, name, captioned=captioned)
     start = {each.episode: each.start for each in shard.episodes}
     return tuple(
         replace(

@@ -30,6 +30,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -59,11 +60,16 @@ class _ServiceActor:
     def __init__(self, service: Service, device: str) -> None:
         self._most_rows = service.rows_together
         self._call = service.open(device)
+        self._threads = ThreadPoolExecutor(service.at_once) if service.at_once else None
         self._waiting: deque[tuple[Any, asyncio.Future[Any]]] = deque()
         self._busy = asyncio.Lock()
 
     async def ask(self, request: Any) -> Any:
         """Answer one request."""
+        if self._threads is not None:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._call, request
+            )
         mine: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, mine))
         while not mine.done():
@@ -102,8 +108,8 @@ class _ServiceActor:
 class _RemoteService:
     """Sends requests to the service actors in turn, a bounded number at a time."""
 
-    def __init__(self, actors: Sequence[Any]) -> None:
-        self._actors = actors
+    def __init__(self, actors: Sequence[Any], in_flight: int) -> None:
+        self._actors, self._in_flight = actors, in_flight
         self._turn = os.getpid()  # so that different workers begin with different actors
 
     def ask(self, request: Any) -> Any:
@@ -119,7 +125,7 @@ class _RemoteService:
         sent: deque[Any] = deque()
         for request in requests:
             sent.append(self._send(request))
-            if len(sent) >= IN_FLIGHT:
+            if len(sent) >= self._in_flight:
                 yield ray.get(sent.popleft())
         while sent:
             yield ray.get(sent.popleft())
@@ -131,7 +137,8 @@ class _RemoteService:
 
 def _run_item(stage: Stage[In, Out], actors: Sequence[Any], item: In) -> Iterator[int | _Ended]:
     """Run one item in a task; yields its events, see `_events`."""
-    hosted = _RemoteService(actors) if actors else None
+    at_once = stage.service.at_once if stage.service else 0
+    hosted = _RemoteService(actors, max(IN_FLIGHT, at_once)) if actors else None
     yield from _events(stage.name, lambda advance: stage.setup(hosted)(item, advance))
 
 
@@ -388,6 +395,8 @@ def _start_service(ray: Any, service: Service, workers: int, gpus: int) -> list[
     """Start the actors that hold a service: `per_gpu` for every GPU; without a GPU one per worker."""
     share = {"num_gpus": 1 / service.per_gpu, "num_cpus": 0} if gpus else {"num_cpus": 0.5}
     count = gpus * service.per_gpu if gpus else workers
+    if service.at_once:
+        count = 1
     actor = ray.remote(_ServiceActor).options(
         max_restarts=-1,
         max_task_retries=-1,
