@@ -159,14 +159,20 @@ def take_the_cpu(address: str) -> None:
     ray.shutdown()
 
 
-def test_a_node_with_other_versions_is_named_before_the_work(tmp_path: Path) -> None:
+def test_a_node_with_other_versions_is_left_out_or_named_before_the_work(tmp_path: Path) -> None:
     about = tmp_path / "av-1.2.3.dist-info" / "METADATA"
     about.parent.mkdir()
     about.write_text("Metadata-Version: 2.1\nName: av\nVersion: 1.2.3\n")
     path = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
+    heard = Heard()
     with cluster(1) as ours:
+        run = RayRunner(2, ours.address, watch=heard).run(CHECKED, range(16), lambda _: None)
+        nodes = {next(run).result}
         ours.add_node(num_cpus=1, env_vars={"PYTHONPATH": path})
+        nodes.update(outcome.result for outcome in run)
 
+        assert len(nodes) == 1
+        assert any("is left out: av 1.2.3, but" in line for line in heard.lines), heard.lines
         with pytest.raises(
             MismatchError, match=r"node .*: av 1\.2\.3, but .* where the command runs"
         ):

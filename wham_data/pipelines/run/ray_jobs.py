@@ -22,6 +22,7 @@ for a minute, the run says what it waits for; if nothing is in work either, it e
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -82,7 +83,7 @@ class RayRunner:
         workers: int | None = None,
         address: str | None = None,
         *,
-        temp_dir: Path | None = None,
+        temp_dir: str | os.PathLike[str] | None = None,
         watch: ProgressListener | None = None,
         patience: Patience | None = None,
     ) -> None:
@@ -97,7 +98,7 @@ class RayRunner:
             )
         self._workers = workers
         self._address = address
-        self._temp_dir = temp_dir
+        self._temp_dir = None if temp_dir is None else Path(temp_dir)
         self._watch = watch or Silent()
         self._patience = patience or Patience()
 

@@ -63,7 +63,7 @@ def connected(address: str | None, cpus: int | None, temp_dir: Path | None) -> I
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address is None:
         _make_token()
-        with _folder(temp_dir or DEFAULT_FOLDER) as folder:
+        with own_folder(temp_dir or DEFAULT_FOLDER) as folder:
             yield from _session(
                 address="local",
                 num_cpus=cpus or os.cpu_count(),
@@ -99,7 +99,7 @@ def _make_token() -> None:
 
 
 @contextlib.contextmanager
-def _folder(parent: Path) -> Iterator[Path]:
+def own_folder(parent: Path) -> Iterator[Path]:
     """A new folder for the files of a cluster, removed at the end, as are those of killed runs.
 
     Raises:
@@ -148,7 +148,7 @@ def try_address(address: str) -> None:
     Raises:
         WhamDataError: nobody answers, the token is missing or wrong, or Ray refuses to connect.
     """
-    if ":" in address:
+    if address != "auto":
         _answers(address, address)
     with subprocess.Popen(
         [sys.executable, "-c", TRIAL, address],
