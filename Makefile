@@ -52,6 +52,7 @@ bench: setup
 	$(PY) benchmarks/decode.py
 	$(PY) benchmarks/tokenizer.py
 	$(PY) benchmarks/ingest.py
+	$(PY) benchmarks/ray.py
 
 clean:
 	rm -rf demo-out site build/site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -47,7 +47,8 @@ from wham_data.schemas.errors import (
 
 LOST_NODE_TRIES = 4
 CRASH_TRIES = 2
-PAUSE_SECONDS = 50e-6
+PAUSE_SECONDS = 100e-6
+"""For each reference that is waited for."""
 LONGEST_PAUSE_SECONDS = 0.25
 
 
@@ -248,13 +249,12 @@ def _all_ready(ray: Any, refs: list[Any]) -> list[Any]:
     keeps the cost of an event nearly independent of the number of references.
     """
     if not refs:
-        time.sleep(0.2)
+        time.sleep(LONGEST_PAUSE_SECONDS)
         return []
-    ready, _ = ray.wait(refs, num_returns=1, timeout=1.0)
-    if not ready or len(refs) == 1:
-        return list(ready)
     time.sleep(min(PAUSE_SECONDS * len(refs), LONGEST_PAUSE_SECONDS))
     ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+    if not ready:
+        ready, _ = ray.wait(refs, num_returns=1, timeout=1.0)
     return list(ready)
 
 
