@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ from wham_data.pipelines.run.ray_jobs import RayRunner
 from wham_data.pipelines.run.ray_start import PREFIX
 from wham_data.pipelines.run.runner import Advance, Hosted, Stage, Work
 from wham_data.schemas.errors import UsageError, WhamDataError
+
+ROOT = Path(__file__).parents[2]
 
 
 def doubling(_: Hosted[int, int] | None) -> Work[int, int]:
@@ -62,6 +65,31 @@ def test_a_folder_that_cannot_be_used_is_named_with_the_way_out(tmp_path: Path) 
         UsageError, match="--ray-temp-dir is for a cluster that this command starts"
     ):
         RayRunner(1, "auto", temp_dir=tmp_path)
+
+
+AFTER_AN_IMPORT = """
+import os
+import ray
+from test_ray_start import DOUBLE
+from wham_data.pipelines.run.ray_jobs import RayRunner
+
+results = [each.result for each in RayRunner(1).run(DOUBLE, [1, 2], print)]
+print(results, os.environ.get("RAY_AUTH_TOKEN"))
+"""
+
+
+def test_a_process_that_has_read_no_token_makes_one_for_its_own_cluster_alone() -> None:
+    """Ray reads the mode when it is imported, and would then not send what its cluster requires."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    here = os.pathsep.join([str(Path(__file__).parent), str(ROOT)])
+    run = subprocess.run(
+        [sys.executable, "-c", AFTER_AN_IMPORT],
+        env={**kept, "PYTHONPATH": here},
+        capture_output=True,
+        text=True,
+    )
+
+    assert run.stdout.strip() == "[2, 4] None", run.stderr
 
 
 IN_A_FOLDER = """
