@@ -30,6 +30,18 @@ def doubling(_: Hosted[int, int] | None) -> Work[int, int]:
 DOUBLE = Stage("double", doubling)
 
 
+def killing(_: Hosted[int, int] | None) -> Work[int, int]:
+    def kill(_number: int, _advance: Advance) -> int:
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+        return 0
+
+    return kill
+
+
+KILL = Stage("kill", killing)
+
+
 def run(runner: RayRunner) -> None:
     list(runner.run(DOUBLE, [1], lambda _: None))
 
@@ -80,16 +92,34 @@ print(results, os.environ.get("RAY_AUTH_TOKEN"))
 
 def test_a_process_that_has_read_no_token_makes_one_for_its_own_cluster_alone() -> None:
     """Ray reads the mode when it is imported, and would then not send what its cluster requires."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
-    here = os.pathsep.join([str(Path(__file__).parent), str(ROOT)])
     run = subprocess.run(
-        [sys.executable, "-c", AFTER_AN_IMPORT],
-        env={**kept, "PYTHONPATH": here},
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", AFTER_AN_IMPORT], env=for_workers(), capture_output=True, text=True
     )
 
     assert run.stdout.strip() == "[2, 4] None", run.stderr
+
+
+KILLS_ITS_RAYLET = """
+from test_ray_start import KILL
+from wham_data.pipelines.run.ray_jobs import RayRunner
+
+print(list(RayRunner(1).run(KILL, [1], print)))
+"""
+
+
+def test_the_death_of_the_node_of_the_command_itself_is_said() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", KILLS_ITS_RAYLET], env=for_workers(), capture_output=True, text=True
+    )
+
+    assert run.returncode != 0
+    assert "wham-data: the run ended at once" in run.stderr
+
+
+def for_workers() -> dict[str, str]:
+    """An environment without token, in which workers find this module."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    return {**kept, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(ROOT)])}
 
 
 IN_A_FOLDER = """

@@ -38,6 +38,11 @@ LEAST_FREE: Final = 64 << 20
 ANSWER_SECONDS: Final = 5.0
 TRIAL_SECONDS: Final = 30.0
 TRIAL: Final = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False)"
+WITNESS: Final = "import sys; sys.stdin.buffer.read() or sys.stderr.write(sys.argv[1])"
+ENDED_AT_ONCE: Final = (
+    "wham-data: the run ended at once: its process was killed, or the process of Ray on this machine (the "
+    "raylet) died. What was done is kept. To go on, run the same command again\n"
+)
 MODE: Final = "RAY_AUTH_MODE"
 TOKEN: Final = "RAY_AUTH_TOKEN"
 
@@ -84,9 +89,28 @@ def _session(**options: Any) -> Iterator[Any]:
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
             except (OSError, RuntimeError, ray.exceptions.RayError) as error:
                 raise WhamDataError(f"Ray did not start: {short_message(error)}") from error
-        yield ray
+        with _witness():
+            yield ray
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _witness() -> Iterator[None]:
+    """Have it said if this process ends at once: Ray ends it without a word if its raylet dies."""
+    with subprocess.Popen(
+        [sys.executable, "-S", "-E", "-c", WITNESS, ENDED_AT_ONCE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # not for Ctrl-C
+    ) as witness:
+        try:
+            yield
+        finally:
+            assert witness.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                witness.stdin.write(b"ended")
+                witness.stdin.close()
 
 
 @contextlib.contextmanager
