@@ -25,6 +25,7 @@ from wham_data.cli.options import (
     Location,
     Quiet,
     RayAddress,
+    RayTempDir,
     RayWorkers,
     Verbose,
     Workers,
@@ -49,6 +50,7 @@ def tokenize(
     ] = False,
     workers: Workers = None,
     ray_address: RayAddress = None,
+    ray_temp_dir: RayTempDir = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -65,8 +67,6 @@ def tokenize(
     """
     from wham_data.pipelines.ingest.tokenize import tokenize as tokenize_corpus
 
-    if workers == 0 and ray_address is not None:
-        raise UsageError("--workers 0 runs without Ray, so --ray-address makes no sense with it")
     with (
         resumable("what was done is kept"),
         progress.shown(quiet=quiet, verbose=verbose) as watch,
@@ -78,6 +78,7 @@ def tokenize(
             keep_frames=not drop_frames,
             workers=workers,
             ray_address=ray_address,
+            ray_temp_dir=ray_temp_dir,
             device=device,
             watch=watch,
         )

@@ -32,6 +32,7 @@ from wham_data.cli.options import (
     MaxPixels,
     Quiet,
     RayAddress,
+    RayTempDir,
     Verbose,
     Workers,
 )
@@ -47,7 +48,6 @@ from wham_data.schemas.recording import AxisRule, Fit
 
 if TYPE_CHECKING:
     from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
-    from wham_data.pipelines.run.runner import Runner
 
 EXAMPLES = """\b
 Examples:
@@ -204,6 +204,7 @@ def ingest(
     ] = True,
     workers: Workers = None,
     ray_address: RayAddress = None,
+    ray_temp_dir: RayTempDir = None,
     device: Device = "auto",
     limit: Annotated[
         int | None,
@@ -256,6 +257,7 @@ def ingest(
     from wham_data.pipelines.ingest.decoder_process import DecodeLimits
     from wham_data.pipelines.ingest.dry_run import dry_run as plan_only
     from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
+    from wham_data.pipelines.run.choose import choose_runner
     from wham_data.pipelines.video import VideoLimits
 
     settings = IngestSettings(
@@ -295,7 +297,7 @@ def ingest(
         allow_forgotten=allow_forgotten,
         merge_shards=merge_shards,
     )
-    runner = make_runner(workers, ray_address)
+    choose_runner(workers, ray_address, ray_temp_dir)  # a dry run refuses what the run refuses
     if explain:
         emit_explained(sources, settings, choices, out, write=write_metadata, as_json=json)
         return
@@ -308,6 +310,7 @@ def ingest(
         resumable("what was done is kept"),
         progress.shown(quiet=quiet, verbose=verbose) as watch,
     ):
+        runner = choose_runner(workers, ray_address, ray_temp_dir, watch)
         report = job.run_ingest(sources, out, settings, runner, choices, device=device, watch=watch)
     emit(asdict(report), summary(report), as_json=json)
     raise typer.Exit(_strictly(report.exit_code, strict=strict))
@@ -318,15 +321,6 @@ def _strictly(code: int, *, strict: bool) -> int:
 
 
 ingest.__doc__ = f"{ingest.__doc__}\n\n{EXAMPLES}"
-
-
-def make_runner(workers: int | None, ray_address: str | None) -> Runner:
-    """The runner that the flags ask for."""
-    from wham_data.pipelines.ingest.job import choose_runner
-
-    if workers == 0 and ray_address is not None:
-        raise UsageError("--workers 0 runs without Ray, so --ray-address makes no sense with it")
-    return choose_runner(workers, ray_address)
 
 
 def parse_rate(text: str) -> Fraction | None:

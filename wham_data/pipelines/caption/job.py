@@ -145,7 +145,7 @@ def caption(
     """
     watch = watch or Silent()
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
-    runner = choose_workers(workers, ray_address) or LocalRunner()
+    runner = choose_workers(workers, ray_address, watch=watch) or LocalRunner()
     decoded_by = _decoded_by(opened, tokenizer)
     run = _Run(opened, settings, endpoint, prices, decoded_by, watch)
     run.find()

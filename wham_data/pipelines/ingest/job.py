@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from wham_data.corpus import Corpus
@@ -58,6 +59,7 @@ from wham_data.pipelines.run.runner import (
     Stage,
     Work,
 )
+from wham_data.pipelines.run.same_files import same_files
 from wham_data.schemas.corpus_info import CorpusInfo, content_hash
 from wham_data.schemas.errors import (
     Reason,
@@ -88,6 +90,7 @@ def ingest(
     reader: str = "auto",
     workers: int | None = None,
     ray_address: str | None = None,
+    ray_temp_dir: str | Path | None = None,
     device: str = "auto",
     limit: int | None = None,
     retry_quarantined: bool = False,
@@ -111,9 +114,10 @@ def ingest(
         size: (width, height) of a frame in pixels.
         settings: all settings that determine the steps; the five arguments before are then ignored.
         reader: "auto", or the name of the only reader to use.
-        workers: count of recordings to work on at once; None: one per CPU; 0: in this process,
-            without Ray.
+        workers: count of recordings to work on at once; 0: in this process, without Ray; None: by
+            the size of the job.
         ray_address: address of a running Ray cluster; None: start one here for this run.
+        ray_temp_dir: folder for the logs and sockets of a cluster that is started here; None: /tmp.
         device: device of the tokenizer: "auto", "cpu" or "cuda".
         limit: ingest at most this many recordings, the first by path.
         retry_quarantined: try recordings again that an earlier run refused.
@@ -144,7 +148,7 @@ def ingest(
         [expanded(source) for source in sources],
         out,
         settings,
-        choose_runner(workers, ray_address),
+        choose_runner(workers, ray_address, ray_temp_dir, watch),
         IngestChoices(
             reader=reader,
             limit=limit,
@@ -198,6 +202,7 @@ def run_ingest(
         "ingest",
         setup=IngestWork(settings, corpus, decode_threads(len(plan.to_do))),
         service=encoder_service(settings.tokenizer, device),
+        check=partial(same_files, [corpus.storage], files_of(plan.to_do)),
     )
     ended: BaseException | None = None
     try:
@@ -216,6 +221,11 @@ def run_ingest(
         given = named_sources(sources, naming, plan)
         corpus.record_run(run_record(given, plan, corpus.info, report, ended))
     return report
+
+
+def files_of(recordings: Sequence[Found]) -> list[Path]:
+    """The files of recordings."""
+    return [path for found in recordings for path in found.recording.files]
 
 
 def renamed(
