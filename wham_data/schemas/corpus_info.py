@@ -109,6 +109,8 @@ class CorpusInfo:
     layout: Layout = "mapped"
     format_version: int = FORMAT_VERSION
     extra: Mapping[str, Any] = field(default_factory=dict)
+    _worked_out: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Texts that cost time and are asked for with every recording; nothing they depend on changes."""
 
     def __post_init__(self) -> None:
         if isinstance(self.rate, Fraction) and not 0 < self.rate <= 1_000_000:
@@ -211,7 +213,17 @@ class CorpusInfo:
     @property
     def settings_hash(self) -> str:
         """24 hex digits: a hash of all settings that shape a step (not layout, not titles)."""
-        return content_hash(["settings", self.format_version, self._agreement()])
+        if "hash" not in self._worked_out:
+            agreed = ["settings", self.format_version, self._agreement()]
+            self._worked_out["hash"] = content_hash(agreed)
+        return self._worked_out["hash"]
+
+    @property
+    def canonical(self) -> str:
+        """The text of corpus.json in one line, as shards hold it."""
+        if "canonical" not in self._worked_out:
+            self._worked_out["canonical"] = canonical_json(self.to_dict())
+        return self._worked_out["canonical"]
 
     def diff(self, other: CorpusInfo) -> list[str]:
         """The settings that differ, one text for each: `name: value here, not value in other`.
