@@ -210,8 +210,15 @@ class SplitPlan:
         fractions: Sequence[float] = (90, 5, 5),
         seed: int = 0,
         tie_to: str | None = None,
+        *,
+        others: int = 0,
     ) -> None:
-        """Draw a split for each group. The arguments are those of `assign_splits`."""
+        """Draw a split for each group. The arguments are those of `assign_splits`.
+
+        Args:
+            others: count of recordings of the run that are in the corpus, if `recordings` lack them.
+        """
+        self._others = others
         shares = _shares(fractions)
         self._asked = [split for split, share in zip(SPLITS, shares, strict=True) if share]
         self._largest = max(zip(shares, SPLITS, strict=True), key=lambda pair: pair[0])[1]
@@ -264,7 +271,11 @@ class SplitPlan:
     @property
     def n_recordings(self) -> int:
         """Recordings of the run that are not refused."""
-        return len(self._names) - sum(1 for name in self._group_of if not self._is_left(name))
+        return (
+            self._others
+            + len(self._names)
+            - sum(1 for name in self._group_of if not self._is_left(name))
+        )
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -374,6 +385,18 @@ class _Groups:
 def _with(splits: frozenset[str], split: str) -> frozenset[str]:
     """The splits and one more. Cached, so that a million players share a few sets."""
     return splits | {split}
+
+
+def drawn_alone(recording: str, fractions: Sequence[float], seed: int) -> str:
+    """The split that a recording draws which nothing ties to another; see `SplitPlan`."""
+    return _draw(recording, _shares(fractions), seed)
+
+
+def splits_asked(fractions: Sequence[float]) -> frozenset[str]:
+    """The splits that have a share."""
+    return frozenset(
+        split for split, share in zip(SPLITS, _shares(fractions), strict=True) if share
+    )
 
 
 def _draw(recording: str, shares: Sequence[float], seed: int) -> str:

@@ -16,8 +16,9 @@ from wham_data.pipelines.ingest.explain_log import (
     metadata_text,
     rows_on_video_clock,
 )
+from wham_data.pipelines.ingest.intake.inputs import Found, Refusal
 from wham_data.pipelines.ingest.log_in_space import project
-from wham_data.pipelines.ingest.plan import Found, Refusal, planned
+from wham_data.pipelines.ingest.plan import planned
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.ingest.stages import open_found
 from wham_data.pipelines.readers.kit.open_recordings import read_video
@@ -81,9 +82,9 @@ def explain(
         if len(logs) < len(sources):
             raise
         return [_log_alone(path, settings) for path in logs[:MOST_EXPLAINED]]
-    if plan.found > MOST_EXPLAINED:
+    if plan.counts.found > MOST_EXPLAINED:
         raise UsageError(
-            f"{plan.found} recordings; --explain shows at most {MOST_EXPLAINED}: name a file of one"
+            f"{plan.counts.found} recordings; --explain shows at most {MOST_EXPLAINED}: name a file of one"
         )
     return [
         *(explained(found, settings) for found in plan.to_do),

@@ -26,8 +26,9 @@ from wham_data.pipelines.align import (
 )
 from wham_data.pipelines.ingest.decoder_process import open_isolated
 from wham_data.pipelines.ingest.encoder import Encoder, ImageTokens
+from wham_data.pipelines.ingest.intake.identity import check_size, check_unchanged
+from wham_data.pipelines.ingest.intake.inputs import Found
 from wham_data.pipelines.ingest.log_in_space import ProjectedLog, project
-from wham_data.pipelines.ingest.plan import Found
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.run.runner import Advance
 from wham_data.pipelines.time_blocks import FEWEST_STEPS, Block, split_at, time_blocks, within
@@ -37,7 +38,7 @@ from wham_data.schemas.clock import SECOND_NS, Index, Nanos
 from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.errors import Reason, RefusedInput, noted
 from wham_data.schemas.manifest import EpisodeRow
-from wham_data.schemas.recording import ActionTrack, Frames, OpenRecording
+from wham_data.schemas.recording import ActionTrack, Frames, OpenRecording, Recording
 from wham_data.schemas.steps import EpisodeSteps
 
 BATCH_FRAMES = 32
@@ -82,6 +83,7 @@ def ingest_recording(
         RefusedInput: with the reason it goes to quarantine for.
     """
     source = open_found(found, settings)
+    check_unchanged(found)
     with noted(source.notes):
         return _ingest_open(found, source, encoder, settings, corpus, advance, threads)
 
@@ -167,13 +169,25 @@ class _FramesLost(Exception):
 
 
 def open_found(found: Found, settings: IngestSettings) -> OpenRecording:
+    """As `open_input`, for a recording whose size is known.
+
+    Raises:
+        RefusedInput: with the reason it goes to quarantine for.
+    """
+    source = open_input(found.recording, settings)
+    # From here on the decoder notices changes; before, the recording was only listed and hashed.
+    check_size(found)
+    return source
+
+
+def open_input(recording: Recording, settings: IngestSettings) -> OpenRecording:
     """A recording with its clocks and its log read.
 
     Raises:
         RefusedInput: with the reason it goes to quarantine for.
     """
     source = open_isolated(
-        found.recording,
+        recording,
         settings.limits,
         settings.max_gap_ns,
         settings.options,
@@ -185,13 +199,6 @@ def open_found(found: Found, settings: IngestSettings) -> OpenRecording:
         raise RefusedInput(
             Reason.NO_FRAMES,
             "actions without pictures: take them with --tokenizer none and --frames none",
-        )
-    # From here on the decoder notices changes; before, the recording was only listed and hashed.
-    size = sum(path.stat().st_size for path in found.recording.files if path.is_file())
-    if size != found.bytes:
-        raise RefusedInput(
-            Reason.CHANGED_WHILE_READ,
-            f"had {found.bytes} bytes when it was found and has {size} now: is it still recorded?",
         )
     return source
 

@@ -264,7 +264,7 @@ def discover(
     refused: dict[Path, RefusedInput] = {}
     ignored: set[Path] = set()
     elsewhere: set[Path] = set()
-    for found in search(sources, format, options):
+    for found in SourceSearch(sources, format, options).found():
         if isinstance(found, Recording):
             recordings.append(found)
         else:
@@ -278,37 +278,49 @@ def discover(
     )
 
 
-def search(
-    sources: Sequence[str | Path],
-    format: str = "auto",
-    options: Mapping[str, str] = NO_OPTIONS,
-    known: Callable[[Unit], FoundInUnit | None] = lambda _: None,
-) -> Iterator[Recording | FoundInUnit]:
-    """As `discover`, but one by one, from the first folder on, while the next are not listed yet.
+class SourceSearch:
+    """Finds recordings as `discover` does, but one by one, while the next folders are not listed yet.
 
     Args:
         sources, format, options: see `discover`.
-        known: what is in a unit, if it is known without looking; None: look.
-
-    Returns:
-        The recordings, sorted by path; what else is in a unit comes after them. What is refused or
-        ignored counts only if it is not `elsewhere` in another unit.
 
     Raises:
-        UsageError: as `discover`, at once.
+        UsageError: as `discover`.
     """
-    readers = chosen_readers(format, options)
-    given = _given(sources)
-    roots = [path for path in map(input_path, sources) if path.is_dir()]
-    spanning = [reader.spans for reader in readers if isinstance(reader, Spanning)]
-    joining = [reader.joins for reader in readers if isinstance(reader, Joining)]
-    look = Search(
-        recognise=lambda unit: known(unit) or recognise(unit, readers, roots),
-        spans=lambda folder, listing: any(spans(folder, listing) for spans in spanning),
-        joins=lambda name: any(joins(name) for joins in joining),
-        beside=_regular_beside,
-    )
-    return look.found(given)
+
+    def __init__(
+        self,
+        sources: Sequence[str | Path],
+        format: str = "auto",
+        options: Mapping[str, str] = NO_OPTIONS,
+    ) -> None:
+        self._readers = chosen_readers(format, options)
+        self._given = _given(sources)
+        self._roots = [path for path in map(input_path, sources) if path.is_dir()]
+
+    def found(
+        self, known: Callable[[Unit], FoundInUnit | None] = lambda _: None
+    ) -> Iterator[Recording | FoundInUnit]:
+        """The recordings, sorted by path, and after those of a unit what else is in it.
+
+        What is refused or ignored counts only if it is not `elsewhere` in another unit.
+
+        Args:
+            known: what is in a unit, if it is known without looking; None: look.
+        """
+        spanning = [reader.spans for reader in self._readers if isinstance(reader, Spanning)]
+        joining = [reader.joins for reader in self._readers if isinstance(reader, Joining)]
+        search = Search(
+            recognise=lambda unit: known(unit) or self.look(unit),
+            spans=lambda folder, listing: any(spans(folder, listing) for spans in spanning),
+            joins=lambda name: any(joins(name) for joins in joining),
+            beside=_regular_beside,
+        )
+        return search.found(self._given)
+
+    def look(self, unit: Unit) -> FoundInUnit:
+        """What is in a unit."""
+        return recognise(unit, self._readers, self._roots)
 
 
 def recognise(unit: Unit, readers: tuple[Reader, ...], roots: Sequence[Path]) -> FoundInUnit:

@@ -18,7 +18,7 @@ about it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -98,9 +98,16 @@ class Runner(Protocol):
     """Runs a stage over items, in any order."""
 
     def run(
-        self, stage: Stage[In, Out], items: Sequence[In], advance: Advance
+        self, stage: Stage[In, Out], items: Iterable[In], advance: Advance
     ) -> Iterator[Outcome[In, Out]]:
-        """Yield one outcome for every item. `advance` is called in this process in the meantime."""
+        """Yield one outcome for every item. `advance` is called in this process in the meantime.
+
+        Args:
+            stage: the work.
+            items: what to work on. They may come one by one, and be waited for; their count, where it
+                is known, is their `length_hint`.
+            advance: is told of progress.
+        """
         ...
 
 
@@ -123,7 +130,7 @@ class LocalRunner:
     """One item after the other in this process."""
 
     def run(
-        self, stage: Stage[In, Out], items: Sequence[In], advance: Advance
+        self, stage: Stage[In, Out], items: Iterable[In], advance: Advance
     ) -> Iterator[Outcome[In, Out]]:
         """See `Runner.run`."""
         work = stage.setup(_opened(stage))

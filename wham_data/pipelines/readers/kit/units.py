@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -49,6 +50,7 @@ class Unit:
     refused     files that must not be opened, with the reasons
     neighbours  files beside them that were not given, but may belong to them
     alone       nothing but these files decides what is found
+    listed_ns   when they were listed
     """
 
     folder: Path
@@ -57,6 +59,7 @@ class Unit:
     refused: Mapping[Path, RefusedInput] = field(default_factory=dict)
     neighbours: frozenset[Path] = frozenset()
     alone: bool = False
+    listed_ns: int = field(default_factory=time.time_ns)
 
     def files(self) -> list[Path]:
         """The files, sorted."""
@@ -79,6 +82,8 @@ class FoundInUnit:
     refused     inputs that cannot be used, with their reasons
     ignored     files that belong to no recording
     elsewhere   files of the recordings that are not in the unit
+    keys        hashes of its recordings, where an earlier run knew the unit; `recordings` is then empty
+    n_files     so many of its files belong to one of those
     """
 
     unit: Unit
@@ -86,6 +91,8 @@ class FoundInUnit:
     refused: Mapping[Path, RefusedInput] = field(default_factory=dict)
     ignored: tuple[Path, ...] = ()
     elsewhere: frozenset[Path] = frozenset()
+    keys: tuple[bytes, ...] = ()
+    n_files: int = 0
 
 
 @dataclass(slots=True)
