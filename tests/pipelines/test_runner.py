@@ -36,7 +36,7 @@ def doubling(service: Hosted[int, int] | None) -> Work[int, int]:
         if number == REFUSED:
             raise RefusedInput(Reason.CORRUPT, "an odd number", frames_expected=3)
         if number == CRASHES:
-            os.kill(os.getpid(), signal.SIGSEGV)
+            os.kill(os.getpid(), signal.SIGKILL)
         return 2 * number
 
     return double
@@ -118,7 +118,7 @@ def owning(opened: Callable[[IntArray], IntArray]) -> Work[int, list[int]]:
 
     def work(number: int, advance: Advance) -> list[int]:
         if number == CRASHES:
-            os.kill(os.getpid(), signal.SIGSEGV)
+            os.kill(os.getpid(), signal.SIGKILL)
         if number == REFUSED:
             raise RefusedInput(Reason.CORRUPT, "an odd number")
         advance(1)

@@ -19,6 +19,7 @@ about it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -73,17 +74,20 @@ class Stage(Generic[In, Out]):
     """One kind of work.
 
     name     its name in messages
-    setup    called in every worker before its items, with the service as a `Hosted`, or with None
+    setup    called once in every worker before its items, with the service as a `Hosted`, or with None
              if the stage has no service
     service  the service that the stage needs
     owns     True: every worker opens the service for itself, and `setup` is called with the result
              of `open`, for a stage that mostly uses its service. False: workers share the service
+    check    makes what is needed to check other machines, and yields the check. It is called on every
+             machine before that gets work, and raises `WhamDataError` if it cannot do the work
     """
 
     name: str
     setup: Callable[[Any], Work[In, Out]]
     service: Service | None = None
     owns: bool = False
+    check: Callable[[], AbstractContextManager[Callable[[], None]]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
