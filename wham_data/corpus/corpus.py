@@ -349,13 +349,9 @@ class Corpus:
         Args:
             settings_hash: only recordings with these settings; None: the settings of the corpus.
         """
-        return set(self.recordings_under(settings_hash or self.info.settings_hash).to_pylist())
-
-    def recordings_under(self, settings_hash: str) -> pa.Array:
-        """As `known_recordings`, for many of them: an array of texts."""
         rows = self._episodes.read(list(self._snapshot.files), ("recording", "settings"))
-        under_settings = pc.field("settings") == settings_hash
-        return rows.filter(under_settings).column("recording").unique()
+        under_settings = pc.field("settings") == (settings_hash or self.info.settings_hash)
+        return set(rows.filter(under_settings).column("recording").unique().to_pylist())
 
     def scan(self) -> pl.LazyFrame:
         """The steps of all episodes, shard by shard, with ordinary list columns.

@@ -267,43 +267,45 @@ def listed(folder: Path, depth: int = 0) -> Listing:
     links: set[str] = set()
     folders: list[str] = []
     refused: dict[str, RefusedInput] = {}
+
+    def add(entry: os.DirEntry[str]) -> None:
+        path, name = folder / entry.name, entry.name
+        about = entry.stat(follow_symlinks=False)
+        if stat.S_ISLNK(about.st_mode):
+            about = target_of(path).lstat()
+            links.add(name)
+        if stat.S_ISREG(about.st_mode):
+            if (too_large := _hollow(name, about)) is not None:
+                raise too_large
+            files[name] = about.st_size, about.st_mtime_ns, about.st_ctime_ns
+        elif name in links:
+            return
+        elif not stat.S_ISDIR(about.st_mode):
+            if _ending(name) in VIDEO_ENDINGS:
+                raise NOT_OPENED
+        elif depth >= DEEPEST_FOLDER and not holds_blobs(path):
+            why = f"folders nested deeper than {DEEPEST_FOLDER}"
+            raise RefusedInput(Reason.UNSAFE_PATH, why)
+        elif not holds_blobs(path):
+            folders.append(name)
+
     try:
         with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                try:
-                    about = entry.stat(follow_symlinks=False)
-                    if stat.S_ISLNK(about.st_mode):
-                        about = target_of(folder / entry.name).lstat()
-                        links.add(entry.name)
-                except RefusedInput as why:
-                    if entry.is_dir() or _ending(entry.name) in LINKED_ENDINGS:
-                        refused[entry.name] = why
-                    continue
-                except OSError as error:
-                    refused[entry.name] = RefusedInput(Reason.UNREADABLE, str(error.strerror))
-                    continue
-                if stat.S_ISREG(about.st_mode):
-                    if (too_large := _hollow(entry.name, about)) is not None:
-                        refused[entry.name] = too_large
-                    else:
-                        files[entry.name] = about.st_size, about.st_mtime_ns, about.st_ctime_ns
-                elif entry.name in links:
-                    continue
-                elif not stat.S_ISDIR(about.st_mode):
-                    if _ending(entry.name) in VIDEO_ENDINGS:
-                        refused[entry.name] = NOT_OPENED
-                elif holds_blobs(folder / entry.name):
-                    continue
-                elif depth >= DEEPEST_FOLDER:
-                    refused[entry.name] = RefusedInput(
-                        Reason.UNSAFE_PATH, f"folders nested deeper than {DEEPEST_FOLDER}"
-                    )
-                else:
-                    folders.append(entry.name)
+            every = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
+        every = []
         refused[""] = RefusedInput(Reason.UNREADABLE, f"folder: {error.strerror}")
+    for entry in every:
+        path = folder / entry.name
+        try:
+            add(entry)
+        except RefusedInput as why:
+            # Links to other things are no inputs.
+            like_data = _ending(entry.name) in LINKED_ENDINGS | HOLLOW_ENDINGS
+            if like_data or not path.is_symlink() or path.is_dir():
+                refused[entry.name] = why
+        except OSError as error:
+            refused[entry.name] = RefusedInput(Reason.UNREADABLE, str(error.strerror))
     names = tuple(sorted(files))
     return Listing(
         names,

@@ -88,6 +88,7 @@ def ingest(
     retry_quarantined: bool = False,
     license: str | None = None,
     player_key: str | Path | None = None,
+    rehash: bool = False,
     allow_forgotten: bool = False,
     watch: ProgressListener | None = None,
 ) -> IngestReport:
@@ -114,6 +115,8 @@ def ingest(
         license: licence of recordings whose source states none.
         player_key: file with the key for storing players under pseudonyms; None: they are stored
             by name.
+        rehash: read every file to identify it; if False, a file whose path, size and times an earlier
+            run into this corpus has noted is not read again.
         allow_forgotten: ingest recordings that `forget` has removed; if False, they are left out
             with a message.
         watch: receives progress and messages.
@@ -145,6 +148,7 @@ def ingest(
             player_key=None
             if player_key is None
             else read_player_key(Path(expanded(player_key)), out),
+            rehash=rehash,
             allow_forgotten=allow_forgotten,
         ),
         device=device,

@@ -7,9 +7,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pyarrow.compute as pc
+
 from wham_data.corpus import Corpus
 from wham_data.corpus.splits import Ties
 from wham_data.corpus.tombstones import Forgotten
+from wham_data.pipelines.ingest.intake.counts import Counts
 from wham_data.pipelines.ingest.intake.identity import Identities
 from wham_data.pipelines.ingest.intake.inputs import (
     Copies,
@@ -20,7 +23,7 @@ from wham_data.pipelines.ingest.intake.inputs import (
     SetAside,
 )
 from wham_data.pipelines.ingest.intake.known_inputs import KeySet, KnownInputs
-from wham_data.pipelines.ingest.intake.sorting import Against, Counts, Sorting
+from wham_data.pipelines.ingest.intake.sorting import Against, Sorting
 from wham_data.pipelines.ingest.pseudonyms import Naming
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.readers import SourceSearch
@@ -176,11 +179,12 @@ def _is_meant(source: str, only: Collection[str] | None) -> bool:
 
 def against_corpus(corpus: Corpus, settings: IngestSettings, choices: IngestChoices) -> Against:
     """What inputs are seen against where they go to a corpus."""
-    mine = corpus.info.settings_hash
+    rows = corpus.manifest_columns(("recording", "settings"))
+    mine = rows.filter(pc.field("settings") == corpus.info.settings_hash)
     refused = () if choices.retry_quarantined else [*refused_in(corpus)]
     forgotten = Forgotten() if choices.allow_forgotten else Forgotten.read(corpus.storage)
     return Against(
-        KeySet(corpus.recordings_under(mine)),
+        KeySet(mine.column("recording").unique()),
         KeySet(refused),
         forgotten,
         Naming(choices.player_key, choices.license),
@@ -190,8 +194,10 @@ def against_corpus(corpus: Corpus, settings: IngestSettings, choices: IngestChoi
 
 def refused_in(corpus: Corpus) -> dict[str, list[QuarantineRow]]:
     """The rows in the corpus' quarantine under its settings, by the key of the recording."""
-    table = corpus.quarantine.drop("created")
+    # Not `corpus.quarantine`: a run without anything to do would load polars for it.
+    table = corpus.refused.read().drop_columns(["created"])
+    mine = table.filter(pc.field("settings") == corpus.info.settings_hash)
     rows: defaultdict[str, list[QuarantineRow]] = defaultdict(list)
-    for record in table.filter(table["settings"] == corpus.info.settings_hash).rows(named=True):
+    for record in mine.sort_by("path").to_pylist():
         rows[record["sha256"]].append(QuarantineRow.from_record(record))
     return rows

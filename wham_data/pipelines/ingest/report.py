@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from wham_data.pipelines.ingest.intake.sorting import Counts
+from wham_data.pipelines.ingest.intake.counts import Counts
 from wham_data.pipelines.run.progress import Figure, Progress
 from wham_data.schemas.errors import NoInputsError, RefusedInput
 

@@ -31,7 +31,7 @@ from wham_data.corpus.shards import shard_id
 from wham_data.corpus.storage.contract import hash_file
 from wham_data.corpus.tombstones import copy_marks
 from wham_data.pipelines.ingest.encoder import Encoder, encoder_service
-from wham_data.pipelines.ingest.intake.sorting import Counts
+from wham_data.pipelines.ingest.intake.counts import Counts
 from wham_data.pipelines.ingest.report import IngestProgress
 from wham_data.pipelines.run.choose import choose_runner
 from wham_data.pipelines.run.progress import ProgressListener, Silent

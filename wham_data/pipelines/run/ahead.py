@@ -37,12 +37,14 @@ class Ahead(Generic[In]):
             raise self._error
         return ended
 
-    def take(self) -> list[In]:
-        """The next item, in a list; none, if it is not there yet."""
-        try:
-            return [self._queue.get_nowait()]
-        except queue.Empty:
-            return []
+    @property
+    def count(self) -> int:
+        """How many items are held."""
+        return self._queue.qsize()
+
+    def take(self, most: int) -> list[In]:
+        """The next items that are there."""
+        return [self._queue.get_nowait() for _ in range(min(most, self.count))]
 
     def close(self) -> None:
         """Take no more items."""

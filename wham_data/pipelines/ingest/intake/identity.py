@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,7 @@ HASH_THREADS: Final = 4
 HASH_BLOCK: Final = 1 << 20
 MOST_AHEAD: Final = 64
 """So many recordings are hashed before the first of them is handed on."""
+MOMENT_SECONDS: Final = 0.005
 MOST_HASHED_AGAIN: Final = 256
 MOST_REMEMBERED: Final = 4096
 """Files whose hash is kept for the next recordings, which may share them."""
@@ -82,7 +83,7 @@ class Identities:
                 for path in each.files:
                     self._begin(path)
             ahead.append(each)
-            if len(ahead) > MOST_AHEAD:
+            while ahead and (len(ahead) > MOST_AHEAD or self._is_ready(ahead[0])):
                 yield self._finished(ahead.popleft())
         while ahead:
             yield self._finished(ahead.popleft())
@@ -97,6 +98,14 @@ class Identities:
         self._begin(path)
         there = self._recent[path]
         return there if isinstance(there, FileHash) else there.result()
+
+    def _is_ready(self, each: Recording | FoundInUnit) -> bool:
+        """Whether nothing has to be waited for, or only a moment: small files need no others beside."""
+        if isinstance(each, FoundInUnit):
+            return True
+        reading = (self._recent.get(path) for path in each.files)
+        futures = [each for each in reading if isinstance(each, Future)]
+        return not futures or not wait(futures, MOMENT_SECONDS).not_done
 
     def _finished(self, each: Recording | FoundInUnit) -> Found | Unreadable | FoundInUnit:
         return self.of(each) if isinstance(each, Recording) else each

@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from wham_data.pipelines.ingest.intake.backlog import Backlog
+from wham_data.pipelines.ingest.intake.counts import Counts
 from wham_data.pipelines.ingest.intake.identity import Identities
 from wham_data.pipelines.ingest.intake.inputs import Found, Sorted
 from wham_data.pipelines.ingest.intake.known_inputs import KnownInputs
 from wham_data.pipelines.ingest.intake.known_units import KnownUnits
-from wham_data.pipelines.ingest.intake.sorting import Against, Counts, Sorting
+from wham_data.pipelines.ingest.intake.sorting import Against, Sorting
 from wham_data.pipelines.readers.kit.units import FoundInUnit
 from wham_data.schemas.recording import Recording
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from wham_data.corpus.splits import SplitBy, Ties
 from wham_data.corpus.tombstones import Forgotten
+from wham_data.pipelines.ingest.intake.counts import Counts
 from wham_data.pipelines.ingest.intake.identity import (
     FileHash,
     Identities,
@@ -53,37 +54,6 @@ class Against:
     forgotten: Forgotten = Forgotten()  # noqa: RUF009  frozen
     naming: Naming = Naming()  # noqa: RUF009  frozen
     split_by: SplitBy = "player"
-
-
-@dataclass(slots=True)
-class Counts:
-    """How many inputs there were of each kind so far.
-
-    hashed   recordings of which a file was read to identify it
-    known    recordings that an earlier run knew, by path, size and times
-    """
-
-    to_do: int = 0
-    bytes_to_do: int = 0
-    already: int = 0
-    copies: int = 0
-    refused: int = 0
-    in_quarantine: int = 0
-    forgotten: int = 0
-    hashed: int = 0
-    known: int = 0
-
-    @property
-    def found(self) -> int:
-        """Inputs in all."""
-        return (
-            self.to_do
-            + self.already
-            + self.copies
-            + self.refused
-            + self.in_quarantine
-            + self.forgotten
-        )
 
 
 class Sorting:
