@@ -22,7 +22,7 @@ from wham_data.corpus.corpus import Corpus
 from wham_data.corpus.delta.actions import LOG
 from wham_data.corpus.delta.table import DATA_NAME, ManifestTable
 from wham_data.corpus.runs import check_runs
-from wham_data.corpus.storage.contract import TEMPORARY, Entry
+from wham_data.corpus.storage.contract import HINTS, TEMPORARY, Entry
 from wham_data.corpus.tombstones import FOLDER, FORGET, Forgotten, mark_versions_gone
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.errors import UsageError
@@ -32,7 +32,15 @@ Why = Literal["temporary", "orphan", "forgotten"]
 GRACE_SECONDS: Final = 24 * 3600
 TABLES: Final = {"episodes": EPISODES_SCHEMA, "quarantine": QUARANTINE_SCHEMA}
 SHARDS: Final = "shards"
-FOLDERS: Final = ("", SHARDS, "runs", FOLDER, *TABLES, *(f"{table}/{LOG}" for table in TABLES))
+FOLDERS: Final = (
+    "",
+    SHARDS,
+    "runs",
+    HINTS,
+    FOLDER,
+    *TABLES,
+    *(f"{table}/{LOG}" for table in TABLES),
+)
 
 
 @dataclass(frozen=True, slots=True)

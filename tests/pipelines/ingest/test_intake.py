@@ -31,6 +31,7 @@ from wham_data.pipelines.readers import SourceSearch, discover
 from wham_data.pipelines.readers.kit.units import FoundInUnit
 from wham_data.pipelines.run.progress import Silent
 from wham_data.pipelines.run.runner import Advance, In, LocalRunner, Out, Outcome, Stage
+from wham_data.schemas.errors import NoInputsError
 from wham_data.schemas.recording import Recording
 
 Search = Iterator[Recording | FoundInUnit]
@@ -269,3 +270,22 @@ def test_splits_given_early_are_those_that_all_recordings_together_get(
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     folder = tmp_path_factory.mktemp("empty")
     return Bench(untied(folder / "in", 1), folder / "corpus").corpus
+
+
+def test_nothing_is_made_where_nothing_is_found(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+
+    with pytest.raises(NoInputsError):
+        ingest_here(tmp_path / "in", tmp_path / "corpus", replace(PLAIN, actions="xinput"))
+
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_where_nothing_is_found_any_more_the_corpus_stays_as_it_is(tmp_path: Path) -> None:
+    ingest_here(untied(tmp_path / "in", 1), tmp_path / "corpus")
+    (tmp_path / "empty").mkdir()
+
+    with pytest.raises(NoInputsError):
+        ingest_here(tmp_path / "empty", tmp_path / "corpus")
+
+    assert len(list((tmp_path / "corpus" / "runs").iterdir())) == 1

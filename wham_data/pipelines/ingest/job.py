@@ -17,6 +17,7 @@ after a killed one writes the same files again, byte for byte.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -59,7 +60,7 @@ from wham_data.pipelines.readers.kit.units import FoundInUnit
 from wham_data.pipelines.run.choose import choose_runner as choose_runner
 from wham_data.pipelines.run.progress import ProgressListener, Silent
 from wham_data.pipelines.run.runner import Advance, Runner, Stage, Work
-from wham_data.schemas.corpus_info import CorpusInfo, content_hash
+from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.errors import WhamDataError
 from wham_data.schemas.paths import expanded
 from wham_data.schemas.player_key import read_player_key
@@ -175,17 +176,18 @@ def run_ingest(
     found = chosen(search.found(lambda unit: units.known(unit) if units else None), choices)
     columns = columns_there(out, choices.player_key)
     looked_at: list[Recording | FoundInUnit] = []
+    is_new = columns is None
     if columns is None:
         columns = columns_held(recordings_of(found, looked_at), settings)
         found = chain(looked_at, found)
     info = corpus_info(columns, settings, choices.reader, choices.player_key)
-    if info is None or (looked_at and not any(map(is_input, looked_at))):
+    if info is None or (is_new and not any(map(is_input, looked_at))):
         plan = make_plan(found)
         return nothing_read(sources, out, columns, plan, naming, watch, started)
     corpus = Corpus.open_or_create(out, info)
     known = KnownInputs(corpus.storage, choices.player_key, rehash=choices.rehash)
-    if known.problem is not None:
-        watch.message(known.problem, warning=True)
+    if (problem := known.problem) is not None:
+        watch.message(problem, warning=True)
     against = against_corpus(corpus, settings, choices)
     if choices.limit is None and choices.only is None:
         how = settings.options_of_search(choices.reader)
@@ -209,11 +211,13 @@ def run_ingest(
     finally:
         # Also when interrupted: finished work is kept, and inputs not reached are counted.
         intake.close(broken_off=ended is not None)
+        if known.problem not in (None, problem):
+            watch.message(str(known.problem), warning=True)
         if intake.counts.found:
             results.commit(at_end=True)
             report = results.report(time.monotonic() - started)
             given = named_sources(sources, naming, intake.sorting.players)
-            keys = [key.hex() for key in sorted(intake.sorting.seen)]
+            keys = sorted(intake.sorting.seen)
             corpus.record_run(run_record(given, keys, corpus.info, report, ended))
     return report
 
@@ -266,7 +270,7 @@ def named_sources(
 
 def run_record(
     sources: Sequence[str | Path],
-    keys: Sequence[str],
+    keys: Sequence[bytes],
     info: CorpusInfo | None,
     report: IngestReport,
     ended: BaseException | None,
@@ -284,11 +288,20 @@ def run_record(
         "command": "ingest",
         "sources": [str(Path(source).absolute()) for source in sources],
         "settings": {**info.to_dict(), "settings_hash": info.settings_hash} if info else None,
-        "inputs": {"recordings": len(keys), "hash": content_hash(keys)},
+        "inputs": {"recordings": len(keys), "hash": hash_of_keys(keys)},
         "versions": versions(),
         "report": asdict(report),
         "exit_code": exit_code(ended, report),
     }
+
+
+def hash_of_keys(keys: Iterable[bytes]) -> str:
+    """`content_hash` of the list of these keys as hex digits, without such a list."""
+    told = hashlib.sha256(b"[")
+    for number, key in enumerate(keys):
+        told.update(b'%s"%s"' % (b"," if number else b"", key.hex().encode()))
+    told.update(b"]")
+    return told.hexdigest()[:24]
 
 
 def exit_code(ended: BaseException | None, report: IngestReport) -> int:

@@ -61,7 +61,7 @@ class IngestPlan:
     ties: tuple[Ties, ...]
     out: tuple[str, ...]
     players: frozenset[str]
-    keys: tuple[str, ...]
+    keys: tuple[bytes, ...]
 
     @property
     def copies(self) -> Copies:
@@ -103,7 +103,7 @@ def make_plan(
         ties=tuple(sorting.ties),
         out=tuple(sorting.out),
         players=frozenset(sorting.players),
-        keys=tuple(sorted(key.hex() for key in sorting.seen)),
+        keys=tuple(sorted(sorting.seen)),
     )
 
 
@@ -180,11 +180,15 @@ def _is_meant(source: str, only: Collection[str] | None) -> bool:
 def against_corpus(corpus: Corpus, settings: IngestSettings, choices: IngestChoices) -> Against:
     """What inputs are seen against where they go to a corpus."""
     rows = corpus.manifest_columns(("recording", "settings"))
-    mine = rows.filter(pc.field("settings") == corpus.info.settings_hash)
+    mine = pc.equal(rows.column("settings"), corpus.info.settings_hash)
+    recordings = rows.column("recording")
+    del rows
+    if not pc.all(mine).as_py():
+        recordings = recordings.filter(mine)
     refused = () if choices.retry_quarantined else [*refused_in(corpus)]
     forgotten = Forgotten() if choices.allow_forgotten else Forgotten.read(corpus.storage)
     return Against(
-        KeySet(mine.column("recording").unique()),
+        KeySet(recordings),
         KeySet(refused),
         forgotten,
         Naming(choices.player_key, choices.license),

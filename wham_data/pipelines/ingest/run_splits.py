@@ -34,9 +34,9 @@ class RunSplits:
         self._corpus = corpus
         self._settings = settings
         self._tie_to = tie_to
-        columns = corpus.manifest_columns(("recording", "split"))
-        self._placed = KeySet(columns.column("recording").unique())
-        self._sure = set(columns.column("split").unique().to_pylist())
+        splits = corpus.manifest_columns(("split",)).column("split")
+        self._sure = set(splits.unique().to_pylist())
+        self._placed: KeySet | None = None
         self._taken: list[str] = []
         self._refused: list[str] = []
         self.plan: SplitPlan | None = None
@@ -97,7 +97,12 @@ class RunSplits:
         return {key: self._drawn(key) for key in keys}
 
     def _is_alone(self, ties: Ties) -> bool:
-        return not ties.names and bytes.fromhex(ties.recording) not in self._placed
+        if ties.names:
+            return False
+        if self._placed is None:  # also under other settings
+            recordings = self._corpus.manifest_columns(("recording",)).column("recording")
+            self._placed = KeySet(recordings)
+        return bytes.fromhex(ties.recording) not in self._placed
 
     def _drawn(self, key: str) -> str:
         return drawn_alone(key, self._settings.split, self._settings.split_seed)

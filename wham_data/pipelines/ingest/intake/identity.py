@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from wham_data.pipelines.ingest.intake.inputs import Found
-from wham_data.pipelines.ingest.intake.known_inputs import FileStamp, KnownInputs
+from wham_data.pipelines.ingest.intake.known_inputs import RACY_NS, FileStamp, KnownInputs
 from wham_data.pipelines.readers.kit.units import FoundInUnit
 from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.recording import Recording
@@ -197,7 +197,8 @@ def check_unchanged(found: Found) -> None:
     files = found.recording.files
     for path, stamp in zip(files, found.stamps, strict=True):
         now = _stamp_of(path)
-        if now.changed_ns != stamp.changed_ns:
+        # File systems keep times to a tick of up to 2 s, and another machine may see another one.
+        if abs(now.changed_ns - stamp.changed_ns) > RACY_NS:
             raise RefusedInput(
                 Reason.CHANGED_WHILE_READ,
                 f"{path.name} was written after it was found: is it still recorded?",

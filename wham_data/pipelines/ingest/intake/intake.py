@@ -30,6 +30,8 @@ SETTLED_SECONDS: Final = 0.5
 """So long a run waits before it starts, for then most small ones know all of their inputs."""
 LAST_SECONDS: Final = 1.0
 """So long a run that breaks off goes on searching, to tell how much it has not reached."""
+LONGEST_END_SECONDS: Final = 5.0
+"""So long it is waited for a search that has to end; it looks up between two units."""
 POLL_SECONDS: Final = 0.5
 UNKNOWN: Final = 1 << 30
 
@@ -122,7 +124,7 @@ class Intake:
         self._ended.wait(LAST_SECONDS if broken_off else None)
         self._stopped.set()
         self._identities.close()
-        self._thread.join()
+        self._thread.join(LONGEST_END_SECONDS)
         self._known.save()
 
     def _search(self) -> None:

@@ -15,9 +15,7 @@ two runs that write it at once, one may lose what it noted.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,17 +23,17 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from wham_data.corpus.storage.contract import Storage
+from wham_data.corpus.storage.contract import HINTS, Storage
 from wham_data.schemas.errors import WhamDataError, short_message
 from wham_data.schemas.player_key import PlayerKey
 
-NAME: Final = "hints/inputs.parquet"
+NAME: Final = f"{HINTS}/inputs.parquet"
 FORMAT: Final = b"1"
 MOST_ENTRIES: Final = 8_000_000
-MOST_BYTES: Final = 1 << 29
 RACY_NS: Final = 2_000_000_000
 """A file that was changed so shortly before it was read may change again without another time."""
 SAVE_EVERY_SECONDS: Final = 60.0
@@ -47,10 +45,9 @@ SCHEMA: Final = pa.schema(
     ],
     {b"wham_data.inputs": FORMAT},
 )
+SIZES: Final = {"stamp": 16, "sha256": 32}
 ROW: Final = np.dtype([("stamp", "S16"), ("sha256", "S32"), ("files", "<i4")])
 """numpy cuts zeros at the end of a text; `_padded` puts them back."""
-
-Rows = NDArray[np.void]
 
 
 class FileStamp(NamedTuple):
@@ -92,11 +89,15 @@ class KnownInputs:
         self._new = bytearray()
         self._save_at = time.monotonic() + SAVE_EVERY_SECONDS
         self.problem: str | None = None
-        rows = np.zeros(0, ROW)
+        table = SCHEMA.empty_table()
         if storage is not None and not rehash:
-            rows, self.problem = _read(storage)
-        self._stamps, self._hashes = (np.ascontiguousarray(rows[n]) for n in ("stamp", "sha256"))
-        self._files = np.ascontiguousarray(rows["files"])
+            table, self.problem = _read(storage)
+        stamps = _texts(table, "stamp")
+        if not (stamps[:-1] <= stamps[1:]).all():
+            table = table.take(np.argsort(stamps, kind="stable"))
+        self._stamps, self._hashes = (_texts(table, name) for name in SIZES)
+        self._files = table.column("files").to_numpy()
+        pa.default_memory_pool().release_unused()
 
     @property
     def is_empty(self) -> bool:
@@ -117,7 +118,7 @@ class KnownInputs:
     def hash_of(self, stamp: bytes) -> bytes | None:
         """The hash of a file's bytes; None: not known."""
         rows = self._rows_of(stamp)
-        return _padded(self._hashes[rows.start], 32) if len(rows) == 1 else None
+        return _padded(self._hashes[rows.start], 32) if rows else None
 
     def in_unit(self, signature: bytes) -> tuple[tuple[bytes, ...], int]:
         """The keys of the recordings in a unit, and how many of its files belong to one; (): not known."""
@@ -144,12 +145,12 @@ class KnownInputs:
         started = time.monotonic()
         try:
             old, _ = _read(self._storage)
-            rows = _merged(old, np.frombuffer(bytes(self._new), ROW))
-            self._storage.replace(NAME, _file_of(rows))
+            self._storage.replace(NAME, _file_of(old, np.frombuffer(bytes(self._new), ROW)))
         except WhamDataError as error:
             self.problem = f"hints for the next run are not written: {error}"
             return
         self._new.clear()
+        pa.default_memory_pool().release_unused()
         ended = time.monotonic()
         self._save_at = ended + max(SAVE_EVERY_SECONDS, 20 * (ended - started))
 
@@ -159,54 +160,46 @@ class KnownInputs:
         return range(first, last)
 
 
-def _file_of(rows: Rows) -> bytes:
-    columns = {name: _binary(rows[name], size) for name, size in (("stamp", 16), ("sha256", 32))}
-    table = pa.table({**columns, "files": pa.array(rows["files"])}, schema=SCHEMA)
-    content = io.BytesIO()
-    pq.write_table(table, content, compression="none", use_dictionary=False)
-    return content.getvalue()
+def _file_of(old: pa.Table, new: NDArray[np.void]) -> bytes:
+    """The file of both; of a stamp that both have, what is new. Old hints go first if they are too many."""
+    old = old.filter(pa.array(~np.isin(_texts(old, "stamp"), new["stamp"])))
+    columns = {name: _binary(new[name], size) for name, size in SIZES.items()}
+    added = pa.table({**columns, "files": pa.array(new["files"])}, schema=SCHEMA)
+    every = pa.concat_tables([old, added])
+    last = every.slice(max(0, len(every) - MOST_ENTRIES))
+    last = last.take(np.argsort(_texts(last, "stamp"), kind="stable"))
+    content = pa.BufferOutputStream()
+    pq.write_table(last, content, compression="none", use_dictionary=False)
+    return bytes(content.getvalue())
 
 
-def _merged(old: Rows, new: Rows) -> Rows:
-    """Both, sorted by stamp; of a stamp that both have, what is new. Old ones go first if there are
-    too many.
-    """
-    new = np.unique(new)
-    old = old[~np.isin(old["stamp"], new["stamp"])]
-    rows = np.concatenate([old[max(0, len(old) + len(new) - MOST_ENTRIES) :], new[-MOST_ENTRIES:]])
-    return rows[np.argsort(rows["stamp"], kind="stable")]
-
-
-def _read(storage: Storage) -> tuple[Rows, str | None]:
-    """The hints, sorted by stamp, and what is wrong with their file."""
+def _read(storage: Storage) -> tuple[pa.Table, str | None]:
+    """The hints, and what is wrong with their file."""
+    nothing = SCHEMA.empty_table()
     try:
-        with pq.ParquetFile(pa.BufferReader(storage.read(NAME, MOST_BYTES))) as file:
+        if not storage.exists(NAME):
+            return nothing, None
+        with storage.fresh(NAME) as path, pq.ParquetFile(path) as file:
             if file.metadata.num_rows > MOST_ENTRIES or not file.schema_arrow.equals(SCHEMA, True):
-                return np.zeros(0, ROW), f"{storage.where(NAME)}: {IGNORED} of another kind"
-            table = file.read()
+                return nothing, f"{storage.where(NAME)}: {IGNORED} of another kind"
+            return file.read(), None
     except FileNotFoundError:
-        return np.zeros(0, ROW), None
+        return nothing, None
     except (WhamDataError, pa.ArrowException, OSError) as error:
-        problem = f"{storage.where(NAME)}: {IGNORED} damaged ({short_message(error)})"
-        return np.zeros(0, ROW), problem
-    rows = np.zeros(len(table), ROW)
-    for name, size in (("stamp", 16), ("sha256", 32)):
-        rows[name] = _texts(table.column(name), size)
-    rows["files"] = table.column("files").to_numpy()
-    return rows[np.argsort(rows["stamp"], kind="stable")], None
+        return nothing, f"{storage.where(NAME)}: {IGNORED} damaged ({short_message(error)})"
 
 
 IGNORED: Final = "these hints are not used, so inputs are hashed again: the file is"
 
 
-def _texts(column: pa.ChunkedArray, size: int) -> NDArray[np.bytes_]:
-    """A column of bytes of one length as numpy has them."""
-    whole = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    data = whole.buffers()[1]
-    if data is None:
-        return np.zeros(0, f"S{size}")
-    start = whole.offset * size
-    return np.frombuffer(data, f"S{size}", offset=start, count=len(whole))
+def _texts(table: pa.Table, name: str) -> NDArray[np.bytes_]:
+    """A column of bytes of one length, as numpy has them."""
+    chunks = table.column(name).chunks
+    whole = pa.concat_arrays(chunks) if chunks else pa.array([], SCHEMA.field(name).type)
+    if not len(whole):
+        return np.zeros(0, f"S{SIZES[name]}")
+    offset = whole.offset * SIZES[name]
+    return np.frombuffer(whole.buffers()[1], f"S{SIZES[name]}", len(whole), offset)
 
 
 def _binary(values: NDArray[np.bytes_], size: int) -> pa.Array:
@@ -219,17 +212,25 @@ def _padded(value: bytes, size: int) -> bytes:
     return value.ljust(size, b"\0")
 
 
-IS_HASH: Final = re.compile("[0-9a-f]{64}")
+CHUNK: Final = 1 << 14
+HEX_DIGITS: Final = np.full(256, 255, np.uint8)
+HEX_DIGITS[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
 
 class KeySet:
     """A set of SHA-256 hashes, 32 bytes for each."""
 
-    def __init__(self, hashes: Iterable[str | None] | pa.Array) -> None:
+    def __init__(self, hashes: Iterable[str | None] | pa.ChunkedArray) -> None:
         """The set of these hashes, as hex digits; what is no hash is left out."""
-        texts = hashes.to_pylist() if isinstance(hashes, pa.Array) else hashes
-        found = [bytes.fromhex(text) for text in texts if text and IS_HASH.fullmatch(text)]
-        self._hashes = np.unique(np.array(found, "S32"))
+        if not isinstance(hashes, pa.ChunkedArray):
+            hashes = pa.chunked_array([pa.array(hashes, pa.string())])
+        parts = [
+            _bytes_of(chunk.slice(start, CHUNK))
+            for chunk in hashes.chunks
+            for start in range(0, len(chunk), CHUNK)
+        ]
+        self._hashes = np.unique(np.concatenate([np.zeros(0, "S32"), *parts]))
+        pa.default_memory_pool().release_unused()
 
     def __len__(self) -> int:
         return len(self._hashes)
@@ -245,3 +246,15 @@ class KeySet:
         places = np.searchsorted(self._hashes, wanted)
         there = self._hashes[np.minimum(places, len(self._hashes) - 1)] == wanted
         return bool(there.all())
+
+
+def _bytes_of(texts: pa.Array) -> NDArray[np.bytes_]:
+    """The bytes of those texts that are hashes in hex digits."""
+    whole = texts.filter(pc.equal(pc.binary_length(texts), 64))
+    if not len(whole):
+        return np.zeros(0, "S32")
+    codes = np.frombuffer(whole.buffers()[2], np.uint8, 64 * len(whole)).reshape(-1, 64)
+    digits = HEX_DIGITS[codes]
+    digits = digits[(digits < 16).all(axis=1)]
+    packed = digits[:, ::2] << 4 | digits[:, 1::2]
+    return np.ascontiguousarray(packed).view("S32").ravel()

@@ -5,6 +5,8 @@ Of what the corpus has, only a hash and a name are kept in memory.
 
 from __future__ import annotations
 
+import os
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -56,6 +58,23 @@ class Against:
     split_by: SplitBy = "player"
 
 
+@dataclass(frozen=True, slots=True)
+class PackedUnit:
+    """A unit that is hardly ever looked at again, in little memory."""
+
+    folder: Path
+    names: bytes
+
+    @classmethod
+    def of(cls, unit: Unit) -> PackedUnit:
+        """Pack a unit."""
+        return cls(unit.folder, zlib.compress(os.fsencode("\0".join(unit.names)), 1))
+
+    def unit(self) -> Unit:
+        """The unit, as far as it is needed to look into it."""
+        return Unit(self.folder, tuple(os.fsdecode(zlib.decompress(self.names)).split("\0")))
+
+
 class Sorting:
     """Sorts the inputs of one run.
 
@@ -77,7 +96,7 @@ class Sorting:
             units: what earlier runs found in units, and what the next shall know; None: nothing.
         """
         self.counts = Counts()
-        self.seen: dict[bytes, str | Unit] = {}
+        self.seen: dict[bytes, str | PackedUnit] = {}
         self.ties: list[Ties] = []
         self.out: list[str] = []
         self.players: set[str] = set()
@@ -161,7 +180,8 @@ class Sorting:
 
     def _known_unit(self, unit: FoundInUnit) -> None:
         """A unit of which the corpus has every recording."""
-        self.seen.update(dict.fromkeys(unit.keys, unit.unit))
+        packed = PackedUnit.of(unit.unit)
+        self.seen.update(dict.fromkeys(unit.keys, packed))
         self.counts.already += len(unit.keys)
         self.counts.known += len(unit.keys)
         self.endings.update({"": len(unit.unit.names) - unit.n_files})
@@ -176,11 +196,11 @@ class Sorting:
         self._ignored.update(map(hash, unit.ignored))
         self.endings.update(map(ending_of, unit.ignored))
 
-    def _name_of(self, first: str | Unit, key: bytes) -> str:
+    def _name_of(self, first: str | PackedUnit, key: bytes) -> str:
         """The source of a recording that was seen before."""
         if isinstance(first, str):
             return first
-        for each in self._units.look(first) if self._units else ():
+        for each in self._units.look(first.unit()) if self._units else ():
             if isinstance(each, Recording):
                 found = self._identities.of(each)
                 if isinstance(found, Found) and found.key == key.hex():
