@@ -28,6 +28,8 @@ test: setup
 soak: setup
 	$(PY) tests/faults/soak.py --faults 500
 	WHAM_DATA_TEST_KILLS=25 $(PY) -m pytest $(KILL_TESTS) $(STORE_TESTS)
+	$(PY) tests/soak/ray_nodes.py
+	$(PY) tests/soak/ray_nodes.py --recordings 300 --tokenizer wham-tiny
 	if command -v npm; then npm install --silent --no-save --prefix build/node hyparquet@1 && \
 		WHAM_DATA_TEST_NODE_MODULES=build/node/node_modules $(PY) -m pytest tests/test_docs_blocks.py tests/pipelines/export -k javascript; fi
 	WHAM_DATA_TEST_KILLS=10 $(PY) tests/soak/ceph_rgw.py $(PY) -m pytest $(STORE_TESTS)
@@ -52,6 +54,7 @@ bench: setup
 	$(PY) benchmarks/decode.py
 	$(PY) benchmarks/tokenizer.py
 	$(PY) benchmarks/ingest.py
+	$(PY) benchmarks/ray.py
 
 clean:
 	rm -rf demo-out site build/site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,6 +50,7 @@ def _workers_find_this_module(monkeypatch: pytest.MonkeyPatch) -> None:
 def cluster(*cpus: int) -> Iterator[Any]:
     """A cluster with a node for each count of CPUs, the head first."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")  # Ray prints of each node that it died
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     from ray.cluster_utils import Cluster
 
@@ -159,18 +162,38 @@ def take_the_cpu(address: str) -> None:
     ray.shutdown()
 
 
-def test_a_node_with_other_versions_is_named_before_the_work(tmp_path: Path) -> None:
+def test_a_node_with_other_versions_is_left_out_or_named_before_the_work(tmp_path: Path) -> None:
     about = tmp_path / "av-1.2.3.dist-info" / "METADATA"
     about.parent.mkdir()
     about.write_text("Metadata-Version: 2.1\nName: av\nVersion: 1.2.3\n")
     path = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
+    heard = Heard()
     with cluster(1) as ours:
+        run = RayRunner(2, ours.address, watch=heard).run(CHECKED, range(16), lambda _: None)
+        nodes = {next(run).result}
         ours.add_node(num_cpus=1, env_vars={"PYTHONPATH": path})
+        nodes.update(outcome.result for outcome in run)
 
+        assert len(nodes) == 1
+        assert any("is left out: av 1.2.3, but" in line for line in heard.lines), heard.lines
         with pytest.raises(
             MismatchError, match=r"node .*: av 1\.2\.3, but .* where the command runs"
         ):
             list(RayRunner(2, ours.address).run(CHECKED, range(2), lambda _: None))
+
+
+def test_a_corpus_does_not_show_which_nodes_came_and_went_while_it_was_made() -> None:
+    """Twenty-four recordings on up to six nodes; `make soak` does it with ten thousand."""
+    soak = Path(__file__).parents[1] / "soak" / "ray_nodes.py"
+    run = subprocess.run(
+        [sys.executable, soak, "--recordings", "24", "--every", "2", "--seed", "1"],
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr[-3000:]
+    assert run.stdout.strip().endswith("joined: equal")
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from wham_data.cli.options import (
     MaxPixels,
     Quiet,
     RayAddress,
+    RayTempDir,
     Verbose,
     Workers,
 )
@@ -47,7 +48,6 @@ from wham_data.schemas.recording import AxisRule, Fit
 
 if TYPE_CHECKING:
     from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
-    from wham_data.pipelines.run.runner import Runner
 
 EXAMPLES = """\b
 Examples:
@@ -195,6 +195,7 @@ def ingest(
     ] = None,
     workers: Workers = None,
     ray_address: RayAddress = None,
+    ray_temp_dir: RayTempDir = None,
     device: Device = "auto",
     limit: Annotated[
         int | None,
@@ -255,6 +256,7 @@ def ingest(
     from wham_data.pipelines.ingest.decoder_process import DecodeLimits
     from wham_data.pipelines.ingest.dry_run import dry_run as plan_only
     from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
+    from wham_data.pipelines.run.choose import choose_runner
     from wham_data.pipelines.video import VideoLimits
 
     settings = IngestSettings(
@@ -304,11 +306,11 @@ def ingest(
         plan = plan_only(sources, out, settings, choices)
         emit_dry_run(plan, as_json=json)
         raise typer.Exit(_strictly(plan.exit_code, strict=strict))
-    runner = make_runner(workers, ray_address)
     with (
         resumable("what was done is kept"),
         progress.shown(quiet=quiet, verbose=verbose) as watch,
     ):
+        runner = choose_runner(workers, ray_address, ray_temp_dir, watch)
         report = job.run_ingest(sources, out, settings, runner, choices, device=device, watch=watch)
     emit(asdict(report), summary(report), as_json=json)
     raise typer.Exit(_strictly(report.exit_code, strict=strict))
@@ -319,15 +321,6 @@ def _strictly(code: int, *, strict: bool) -> int:
 
 
 ingest.__doc__ = f"{ingest.__doc__}\n\n{EXAMPLES}"
-
-
-def make_runner(workers: int | None, ray_address: str | None) -> Runner:
-    """The runner that the flags ask for."""
-    from wham_data.pipelines.ingest.job import choose_runner
-
-    if workers == 0 and ray_address is not None:
-        raise UsageError("--workers 0 runs without Ray, so --ray-address makes no sense with it")
-    return choose_runner(workers, ray_address)
 
 
 def parse_rate(text: str) -> Fraction | None:

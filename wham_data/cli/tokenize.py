@@ -10,8 +10,16 @@ import typer
 
 from wham_data.cli import progress
 from wham_data.cli.console import emit, resumable
-from wham_data.cli.options import Device, Json, Location, Quiet, RayAddress, Verbose, Workers
-from wham_data.schemas.errors import UsageError
+from wham_data.cli.options import (
+    Device,
+    Json,
+    Location,
+    Quiet,
+    RayAddress,
+    RayTempDir,
+    Verbose,
+    Workers,
+)
 
 
 def tokenize(
@@ -25,6 +33,7 @@ def tokenize(
     ] = False,
     workers: Workers = None,
     ray_address: RayAddress = None,
+    ray_temp_dir: RayTempDir = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -41,8 +50,6 @@ def tokenize(
     """
     from wham_data.pipelines.ingest.tokenize import tokenize as tokenize_corpus
 
-    if workers == 0 and ray_address is not None:
-        raise UsageError("--workers 0 runs without Ray, so --ray-address makes no sense with it")
     with (
         resumable("what was done is kept"),
         progress.shown(quiet=quiet, verbose=verbose) as watch,
@@ -54,6 +61,7 @@ def tokenize(
             keep_frames=not drop_frames,
             workers=workers,
             ray_address=ray_address,
+            ray_temp_dir=ray_temp_dir,
             device=device,
             watch=watch,
         )

@@ -23,8 +23,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import chain
-from operator import length_hint
 from pathlib import Path
 
 from wham_data.corpus import Corpus
@@ -60,6 +60,7 @@ from wham_data.pipelines.readers.kit.units import FoundInUnit
 from wham_data.pipelines.run.choose import choose_runner as choose_runner
 from wham_data.pipelines.run.progress import ProgressListener, Silent
 from wham_data.pipelines.run.runner import Advance, Runner, Stage, Work
+from wham_data.pipelines.run.same_files import same_files
 from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.errors import WhamDataError
 from wham_data.schemas.paths import expanded
@@ -68,6 +69,7 @@ from wham_data.schemas.recording import Recording
 from wham_data.versions import versions
 
 MOST_DECODE_THREADS = 4
+MANY = 1 << 30
 ALL = IngestChoices()
 
 
@@ -84,6 +86,7 @@ def ingest(
     reader: str = "auto",
     workers: int | None = None,
     ray_address: str | None = None,
+    ray_temp_dir: str | Path | None = None,
     device: str = "auto",
     limit: int | None = None,
     retry_quarantined: bool = False,
@@ -107,9 +110,10 @@ def ingest(
         size: (width, height) of a frame in pixels.
         settings: all settings that determine the steps; the five arguments before are then ignored.
         reader: "auto", or the name of the only reader to use.
-        workers: count of recordings to work on at once; None: one per CPU; 0: in this process,
-            without Ray.
+        workers: count of recordings to work on at once; 0: in this process, without Ray; None: by
+            the size of the job.
         ray_address: address of a running Ray cluster; None: start one here for this run.
+        ray_temp_dir: folder for the logs and sockets of a cluster that is started here; None: /tmp.
         device: device of the tokenizer: "auto", "cpu" or "cuda".
         limit: ingest at most this many recordings, the first by path.
         retry_quarantined: try recordings again that an earlier run refused.
@@ -140,7 +144,7 @@ def ingest(
         [expanded(source) for source in sources],
         out,
         settings,
-        choose_runner(workers, ray_address),
+        choose_runner(workers, ray_address, ray_temp_dir, watch),
         IngestChoices(
             reader=reader,
             limit=limit,
@@ -200,8 +204,11 @@ def run_ingest(
             raise nothing_found(sources, intake.sorting.endings)
         stage = Stage(
             "ingest",
-            setup=IngestWork(settings, corpus, decode_threads(length_hint(intake))),
+            setup=IngestWork(
+                settings, corpus, decode_threads(intake.left if intake.all_known else MANY)
+            ),
             service=encoder_service(settings.tokenizer, device),
+            check=partial(same_files, [corpus.storage], intake.first_files()),
         )
         for outcome in runner.run(stage, intake, results.advance):
             results.take(outcome)

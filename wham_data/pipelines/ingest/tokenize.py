@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from wham_data.corpus import Corpus
 from wham_data.corpus.shard_view import steps_from
 from wham_data.corpus.shards import shard_id
 from wham_data.corpus.storage.contract import hash_file
+from wham_data.corpus.storage.local import LocalStorage
 from wham_data.corpus.tombstones import copy_marks
 from wham_data.pipelines.ingest.encoder import Encoder, encoder_service
 from wham_data.pipelines.ingest.intake.counts import Counts
@@ -36,6 +38,7 @@ from wham_data.pipelines.ingest.report import IngestProgress
 from wham_data.pipelines.run.choose import choose_runner
 from wham_data.pipelines.run.progress import ProgressListener, Silent
 from wham_data.pipelines.run.runner import Advance, Outcome, Runner, Stage, Work
+from wham_data.pipelines.run.same_files import same_files
 from wham_data.pipelines.video import decode_image
 from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
 from wham_data.schemas.errors import IntegrityError, RefusedInput, UsageError, WhamDataError
@@ -96,6 +99,7 @@ def tokenize(
     keep_frames: bool = True,
     workers: int | None = None,
     ray_address: str | None = None,
+    ray_temp_dir: str | Path | None = None,
     device: str = "auto",
     watch: ProgressListener | None = None,
 ) -> TokenizeReport:
@@ -108,7 +112,7 @@ def tokenize(
         tokenizer: "wham-tiny", a folder, or a WHAM checkpoint.
         out: path of the new corpus; it may already exist in part.
         keep_frames: whether the new corpus contains the pictures too.
-        workers, ray_address, device, watch: as for `ingest`.
+        workers, ray_address, ray_temp_dir, device, watch: as for `ingest`.
 
     Raises:
         UsageError: the corpus has no pictures, or their size is not the one the tokenizer needs.
@@ -121,7 +125,7 @@ def tokenize(
     source = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     agreed = tokenized(source.info, tokenizer_info(tokenizer), keep_frames, source.location)
     target = Corpus.open_or_create(out, agreed)
-    runner = choose_runner(workers, ray_address)
+    runner = choose_runner(workers, ray_address, ray_temp_dir, watch)
     return _tokenize(source, target, tokenizer, runner, device, watch or Silent())
 
 
@@ -348,7 +352,12 @@ def _tokenize(
     known = target.known_recordings()
     every = list(played(source))
     run = _Run(target, [item for item in every if item.recording not in known], watch)
-    stage = Stage("tokenize", TokenizeWork(source, target), encoder_service(tokenizer, device))
+    stage = Stage(
+        "tokenize",
+        TokenizeWork(source, target),
+        encoder_service(tokenizer, device),
+        check=partial(same_files, [target.storage], source_files(source)),
+    )
     try:
         for outcome in runner.run(stage, run.to_do, run.advance):
             run.take(outcome)
@@ -376,6 +385,12 @@ def _tokenize(
         }
     )
     return report
+
+
+def source_files(source: Corpus) -> list[Path]:
+    """Files of a corpus that is read; none on an object store, which looks the same to every node."""
+    storage = source.storage
+    return [storage.path("corpus.json")] if isinstance(storage, LocalStorage) else []
 
 
 def refused_in(source: Corpus, settings_hash: str) -> list[QuarantineRow]:

@@ -22,13 +22,13 @@ for a minute, the run says what it waits for; if nothing is in work either, it e
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain
-from operator import length_hint
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,7 +38,7 @@ from wham_data.pipelines.run.ray_nodes import Nodes
 from wham_data.pipelines.run.ray_services import ServiceLostError
 from wham_data.pipelines.run.ray_start import connected
 from wham_data.pipelines.run.ray_work import Ended, Owners, Pool, Started, Tasks
-from wham_data.pipelines.run.runner import Advance, In, Out, Outcome, Service, Stage
+from wham_data.pipelines.run.runner import Advance, In, Out, Outcome, Service, Stage, left_of
 from wham_data.schemas.errors import (
     MissingPartError,
     Reason,
@@ -52,7 +52,8 @@ UNKNOWN: Final = 1 << 30
 """Where nothing tells how many items there are."""
 LOST_NODE_TRIES = 4
 CRASH_TRIES = 2
-PAUSE_SECONDS = 50e-6
+PAUSE_SECONDS = 100e-6
+"""For each reference that is waited for."""
 LONGEST_PAUSE_SECONDS = 0.25
 
 
@@ -88,7 +89,7 @@ class RayRunner:
         workers: int | None = None,
         address: str | None = None,
         *,
-        temp_dir: Path | None = None,
+        temp_dir: str | os.PathLike[str] | None = None,
         watch: ProgressListener | None = None,
         patience: Patience | None = None,
     ) -> None:
@@ -103,7 +104,7 @@ class RayRunner:
             )
         self._workers = workers
         self._address = address
-        self._temp_dir = temp_dir
+        self._temp_dir = None if temp_dir is None else Path(temp_dir)
         self._watch = watch or Silent()
         self._patience = patience or Patience()
 
@@ -116,11 +117,12 @@ class RayRunner:
             StalledError: nothing moves, and nothing is in work.
             MismatchError: a node has other versions, or does not see the same files.
         """
+        left, all_known = left_of(items)
+        count = left if all_known else UNKNOWN
         waiting = iter(items)
         first = next(waiting, NOTHING)
         if first is NOTHING:
             return
-        count = length_hint(items, UNKNOWN)
         with ExitStack() as stack:
             ray = stack.enter_context(connected(self._address, self._workers, self._temp_dir))
             elsewhere = self._address is not None and stage.check is not None
@@ -267,13 +269,12 @@ def _all_ready(ray: Any, refs: list[Any]) -> list[Any]:
     keeps the cost of an event nearly independent of the number of references.
     """
     if not refs:
-        time.sleep(0.2)
+        time.sleep(LONGEST_PAUSE_SECONDS)
         return []
-    ready, _ = ray.wait(refs, num_returns=1, timeout=1.0)
-    if not ready or len(refs) == 1:
-        return list(ready)
     time.sleep(min(PAUSE_SECONDS * len(refs), LONGEST_PAUSE_SECONDS))
     ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+    if not ready:
+        ready, _ = ray.wait(refs, num_returns=1, timeout=1.0)
     return list(ready)
 
 

@@ -100,6 +100,7 @@ class RemoteService:
 
     def __init__(self) -> None:
         self._actors: list[Hosting] = []
+        self._others: list[Hosting] = []
         self._turn = 0
 
     def use(self, actors: Sequence[Hosting], node: str, turn: int) -> None:

@@ -38,9 +38,13 @@ LEAST_FREE: Final = 64 << 20
 ANSWER_SECONDS: Final = 5.0
 TRIAL_SECONDS: Final = 30.0
 TRIAL: Final = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False)"
-OUR_TOKEN: Final = "RAY_AUTH_TOKEN"
-_ours: list[str] = []
-"""The token that this process made for its own clusters; Ray keeps the first one that it reads."""
+WITNESS: Final = "import sys; sys.stdin.buffer.read() or sys.stderr.write(sys.argv[1])"
+ENDED_AT_ONCE: Final = (
+    "wham-data: the run ended at once: its process was killed, or the process of Ray on this machine (the "
+    "raylet) died. What was done is kept. To go on, run the same command again\n"
+)
+MODE: Final = "RAY_AUTH_MODE"
+TOKEN: Final = "RAY_AUTH_TOKEN"
 
 
 @contextlib.contextmanager
@@ -62,8 +66,7 @@ def connected(address: str | None, cpus: int | None, temp_dir: Path | None) -> I
     # Otherwise Ray hides the GPUs from a whole worker as soon as it runs a task without a GPU.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address is None:
-        _make_token()
-        with _folder(temp_dir or DEFAULT_FOLDER) as folder:
+        with _own_token(), own_folder(temp_dir or DEFAULT_FOLDER) as folder:
             yield from _session(
                 address="local",
                 num_cpus=cpus or os.cpu_count(),
@@ -79,27 +82,66 @@ def connected(address: str | None, cpus: int | None, temp_dir: Path | None) -> I
 def _session(**options: Any) -> Iterator[Any]:
     import ray
 
+    _read_token_again()
     try:
         with _sigterm_stays_ours():
             try:
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
             except (OSError, RuntimeError, ray.exceptions.RayError) as error:
                 raise WhamDataError(f"Ray did not start: {short_message(error)}") from error
-        yield ray
+        with _witness():
+            yield ray
     finally:
         ray.shutdown()
 
 
-def _make_token() -> None:
-    """A token for the clusters of this process, unless the caller gave one."""
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if "RAY_AUTH_TOKEN_PATH" not in os.environ and OUR_TOKEN not in os.environ:
-        os.environ[OUR_TOKEN] = secrets.token_hex(32)
-        _ours.append(os.environ[OUR_TOKEN])
+@contextlib.contextmanager
+def _witness() -> Iterator[None]:
+    """Have it said if this process ends at once: Ray ends it without a word if its raylet dies."""
+    with subprocess.Popen(
+        [sys.executable, "-S", "-E", "-c", WITNESS, ENDED_AT_ONCE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # not for Ctrl-C
+    ) as witness:
+        try:
+            yield
+        finally:
+            assert witness.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                witness.stdin.write(b"ended")
+                witness.stdin.close()
 
 
 @contextlib.contextmanager
-def _folder(parent: Path) -> Iterator[Path]:
+def _own_token() -> Iterator[None]:
+    """Require a token during the block: a new one, unless the caller has chosen one, or a mode."""
+    before = {name: os.environ.get(name) for name in (MODE, TOKEN)}
+    os.environ.setdefault(MODE, "token")
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault(TOKEN, secrets.token_hex(32))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
+
+
+def _read_token_again() -> None:
+    """Let Ray read mode and token anew; it reads them when it is imported, and keeps them."""
+    with contextlib.suppress(
+        ImportError, AttributeError
+    ):  # Ray's own way to do it has no public name
+        from ray import _raylet
+
+        inside: Any = _raylet
+        inside.Config.initialize("")
+        inside.AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextlib.contextmanager
+def own_folder(parent: Path) -> Iterator[Path]:
     """A new folder for the files of a cluster, removed at the end, as are those of killed runs.
 
     Raises:
@@ -148,7 +190,7 @@ def try_address(address: str) -> None:
     Raises:
         WhamDataError: nobody answers, the token is missing or wrong, or Ray refuses to connect.
     """
-    if ":" in address:
+    if address != "auto":
         _answers(address, address)
     with subprocess.Popen(
         [sys.executable, "-c", TRIAL, address],
@@ -209,14 +251,9 @@ def _answers(address: str, given: str) -> None:
 
 def token_problem() -> str:
     """Which token was refused, and what to do."""
-    if os.environ.get("RAY_AUTH_MODE", "token") != "token":
-        used = f"no token was sent, because RAY_AUTH_MODE is {os.environ['RAY_AUTH_MODE']}"
-    elif os.environ.get(OUR_TOKEN) in _ours:
-        return (
-            "this process has already run a cluster with a token of its own, and Ray reads the token once. "
-            "Connect in a new process"
-        )
-    elif OUR_TOKEN in os.environ:
+    if os.environ.get(MODE, "token") != "token":
+        used = f"no token was sent, because RAY_AUTH_MODE is {os.environ[MODE]}"
+    elif TOKEN in os.environ:
         used = "the token in RAY_AUTH_TOKEN is refused"
     elif path := os.environ.get("RAY_AUTH_TOKEN_PATH"):
         used = f"the token in {path} (RAY_AUTH_TOKEN_PATH) is missing or refused"

@@ -18,10 +18,10 @@ about it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from wham_data.schemas.errors import RefusedInput
 
@@ -98,6 +98,26 @@ class Outcome(Generic[In, Out]):
     result: Out | RefusedInput
 
 
+@runtime_checkable
+class Growing(Protocol):
+    """Items of which more may come while the first are in work."""
+
+    @property
+    def left(self) -> int:
+        """How many are known and not given out yet."""
+
+    @property
+    def all_known(self) -> bool:
+        """Whether no more will come."""
+
+
+def left_of(items: Iterable[Any]) -> tuple[int, bool]:
+    """How many items are left at least, and whether that is all. Of a collection: all it has."""
+    if isinstance(items, Growing):
+        return items.left, items.all_known
+    return (len(items), True) if isinstance(items, Sized) else (0, False)
+
+
 class Runner(Protocol):
     """Runs a stage over items, in any order."""
 
@@ -108,8 +128,7 @@ class Runner(Protocol):
 
         Args:
             stage: the work.
-            items: what to work on. They may come one by one, and be waited for; their count, where it
-                is known, is their `length_hint`.
+            items: what to work on. They may come one by one, and be waited for: see `Growing`.
             advance: is told of progress.
         """
         ...

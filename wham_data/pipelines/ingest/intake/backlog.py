@@ -48,6 +48,11 @@ class Backlog:
         with self._changed:
             return not (self._next or self._packed or self._last)
 
+    def first(self) -> list[Found]:
+        """The first recordings that wait, at most `BLOCK`; they go on waiting."""
+        with self._changed:
+            return list(self._next)
+
     def take(self, timeout_s: float) -> Found | None:
         """The first recording; None: there is none, and none came in that time."""
         with self._changed:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Final
 
 from wham_data.pipelines.ingest.intake.backlog import Backlog
@@ -33,7 +34,6 @@ LAST_SECONDS: Final = 1.0
 LONGEST_END_SECONDS: Final = 5.0
 """So long it is waited for a search that has to end; it looks up between two units."""
 POLL_SECONDS: Final = 0.5
-UNKNOWN: Final = 1 << 30
 
 
 class Intake:
@@ -64,6 +64,7 @@ class Intake:
         self.sorting = Sorting(self._identities, against, units)
         self._backlog = Backlog()
         self._events: deque[Sorted] = deque()
+        self._given = 0
         self._error: BaseException | None = None
         self._stopped = threading.Event()
         self._ended = threading.Event()
@@ -105,6 +106,7 @@ class Intake:
         while True:
             found = self._backlog.take(POLL_SECONDS)
             if found is not None:
+                self._given += 1
                 yield found
             elif self._error is not None:
                 raise self._error
@@ -112,8 +114,19 @@ class Intake:
                 return
             self.heed()
 
-    def __length_hint__(self) -> int:
-        return self.counts.to_do if self._ended.is_set() else UNKNOWN
+    @property
+    def left(self) -> int:
+        """See `Growing`."""
+        return self.counts.to_do - self._given
+
+    @property
+    def all_known(self) -> bool:
+        """See `Growing`."""
+        return self._ended.is_set()
+
+    def first_files(self) -> list[Path]:
+        """The files of the first recordings that wait."""
+        return [path for found in self._backlog.first() for path in found.recording.files]
 
     def close(self, *, broken_off: bool) -> None:
         """Search no more, and save what is known of the inputs.
