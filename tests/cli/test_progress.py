@@ -10,6 +10,7 @@ from wham_data.cli import progress
 from wham_data.pipelines.collect.report import CollectProgress
 from wham_data.pipelines.dream.report import DreamProgress
 from wham_data.pipelines.export.report import ExportProgress
+from wham_data.pipelines.ingest.intake.counts import Counts
 from wham_data.pipelines.ingest.report import IngestProgress
 from wham_data.pipelines.run.progress import Progress
 
@@ -21,7 +22,7 @@ def a_minute_ago() -> float:
 JOBS: list[tuple[Progress, str]] = [
     (
         IngestProgress(
-            to_do=8, bytes_to_do=100, rate=10.0, tokens_per_frame=540, done=2, bytes_done=25,
+            Counts(to_do=8, bytes_to_do=100), rate=10.0, tokens_per_frame=540, done=2, bytes_done=25,
             quarantined=1, frames=6000,
         ),
         " 25%  recordings 2/8  quarantined 1  0.17 h of play  100 frames/s  5",

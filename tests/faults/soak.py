@@ -51,7 +51,7 @@ from makers.video_clips import write_clip  # noqa: E402
 from wham_data import faults  # noqa: E402
 from wham_data.corpus import Corpus  # noqa: E402
 from wham_data.pipelines.ingest import job as ingest_module  # noqa: E402
-from wham_data.pipelines.ingest import stages  # noqa: E402
+from wham_data.pipelines.ingest import results, stages  # noqa: E402
 from wham_data.pipelines.ingest.decoder_process import DecodeLimits  # noqa: E402
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings  # noqa: E402
 from wham_data.pipelines.readers import open_recording  # noqa: E402
@@ -79,6 +79,7 @@ PLACES = {
     "quarantine/part": 1,
     "quarantine/_delta_log": 2,
     "runs/": 1,
+    "hints/": 1,
 }
 """What a run writes, and about how often."""
 MOST_KILLS = 8
@@ -149,7 +150,7 @@ def ingest(
     sources: Sequence[Path], out: Path, fault: str | None = None, *, retry: bool = False
 ) -> Any:
     """One run, in this process, which commits often."""
-    ingest_module.COMMIT_EVERY_RECORDINGS = 2
+    results.COMMIT_EVERY_RECORDINGS = 2
     if fault is None or not fault.startswith("recording."):
         # To start a decoder process costs more than all the rest.
         stages.open_isolated = open_here

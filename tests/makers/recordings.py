@@ -120,5 +120,5 @@ def strangers(location: Path) -> list[str]:
         if path.is_file()
         and not path.name.startswith(".tmp-")
         and (name := path.relative_to(location).as_posix()) not in {*named, "corpus.json"}
-        and name.split("/")[0] not in ("episodes", "quarantine", "runs")
+        and name.split("/")[0] not in ("episodes", "quarantine", "runs", "hints")
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from wham_data.pipelines.run.by_size import BySize
 from wham_data.pipelines.run.choose import choose_runner
@@ -45,10 +45,11 @@ class Rest:
         self.lines: list[str] = []
 
     def run(
-        self, stage: Stage[In, Out], items: Sequence[In], advance: Advance
+        self, stage: Stage[In, Out], items: Iterable[In], advance: Advance
     ) -> Iterator[Outcome[In, Out]]:
-        self.items = list(items)
-        return LocalRunner().run(stage, items, advance)
+        here = list(items)
+        self.items = [*here]
+        return LocalRunner().run(stage, here, advance)
 
     def progressed(self, progress: Progress) -> None:
         pass
@@ -99,3 +100,27 @@ def test_what_is_asked_for_is_not_chosen_by_size() -> None:
     assert isinstance(choose_runner(2, None), RayRunner)
     assert isinstance(choose_runner(None, "head:6379"), RayRunner)
     assert isinstance(choose_runner(None, None), BySize)
+
+
+class Slow:
+    """Items that come one by one; the first two are known at once."""
+
+    def __init__(self, items: list[int]) -> None:
+        self.known, self.coming = items[:2], items[2:]
+
+    left, all_known = 1000, False
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self.known
+        yield from self.coming
+
+
+def test_of_items_that_are_still_searched_those_that_are_known_count() -> None:
+    heard = Rest()
+    runner: Runner = BySize(lambda: heard, heard, cores=2, start_seconds=0.1)
+    items = [1] * 10
+
+    outcomes = list(runner.run(SLOW, Slow(items), lambda _: None))
+
+    assert [each.item for each in outcomes] == items
+    assert heard.lines[0].startswith("at least 100")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -199,3 +200,35 @@ def plain(result: int | RefusedInput) -> object:
     if isinstance(result, RefusedInput):
         return result.reason, str(result), result.frames_expected
     return result
+
+
+@pytest.mark.parametrize("runner", [LocalRunner(), RayRunner(workers=1)], ids=["here", "on ray"])
+def test_items_may_come_one_by_one(runner: Runner) -> None:
+    done: list[int] = []
+
+    def items() -> Iterator[int]:
+        yield 1
+        while not done:  # the second is found when the first is done
+            time.sleep(0.05)
+        yield 2
+
+    for outcome in runner.run(DOUBLE, items(), ignore):
+        done.append(outcome.item)
+
+    assert done == [1, 2]
+
+
+def test_an_error_of_the_items_ends_a_run_on_ray() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(RayRunner(workers=1).run(DOUBLE, items(), ignore))
+
+
+def test_without_items_ray_is_not_started() -> None:
+    started = time.monotonic()
+
+    assert list(RayRunner(workers=1).run(DOUBLE, iter([]), ignore)) == []
+    assert time.monotonic() - started < 1

@@ -240,6 +240,14 @@ def ingest(
         bool,
         typer.Option(rich_help_panel=INPUT, help="Try again what an earlier run refused."),
     ] = False,
+    rehash: Annotated[
+        bool,
+        typer.Option(
+            rich_help_panel=INPUT,
+            help="Read every file to identify it. Default: a file whose path, size and times an "
+            "earlier run into this corpus has noted is not read again.",
+        ),
+    ] = False,
     allow_forgotten: Annotated[
         bool,
         typer.Option(
@@ -294,6 +302,7 @@ def ingest(
         tie_to=tie_to,
         license=license,
         player_key=None if player_key is None or out is None else read_player_key(player_key, out),
+        rehash=rehash,
         allow_forgotten=allow_forgotten,
         merge_shards=merge_shards,
     )
@@ -423,6 +432,7 @@ def summary(report: IngestReport) -> str:
         f"+ duplicates {report.duplicates} + quarantined {report.quarantined}"
         + (f" + forgotten {report.forgotten}" if report.forgotten else "")
         + (f" + not reached {report.not_reached}" if report.not_reached else ""),
+        f"  identified: {report.hashed} hashed, {report.known} known by size and time",
         f"  {counted(report.episodes, 'episode')}, {counted(report.steps, 'step')}, "
         f"{report.hours:.3f} hours "
         f"in {report.seconds:.1f} s",

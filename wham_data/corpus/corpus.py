@@ -6,10 +6,10 @@
     shards/         files that never change; the name is a hash of recordings and settings
     runs/           a report of each run, for people
     forgotten/      marks of players, matches and recordings that must not enter again
+    hints/          what only saves time; may be deleted
 
-Rows of a shard belong to the corpus only if the manifest names them. So a process may die, or two
-processes may do the same work, without harm: only a log entry of `episodes/` changes the corpus, and
-it is written completely or not at all.
+Rows of a shard belong to the corpus only if the manifest names them. So a process may die, or two may
+do the same work, without harm: only a log entry of `episodes/`, written whole or not at all, changes it.
 """
 
 from __future__ import annotations

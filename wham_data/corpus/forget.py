@@ -27,7 +27,7 @@ from wham_data.corpus.compact import write_merged
 from wham_data.corpus.corpus import Corpus
 from wham_data.corpus.runs import RUNS, runs
 from wham_data.corpus.shards import ShardFile
-from wham_data.corpus.storage.contract import Storage
+from wham_data.corpus.storage.contract import HINTS, Storage
 from wham_data.corpus.tombstones import FORGET, KINDS, Forgotten, Kind, remember
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.manifest import EPISODES_SCHEMA
@@ -85,6 +85,8 @@ def forget(corpus: Corpus, wanted: Wanted) -> ForgetReport:
         corpus.refused.release(gone["recording"].unique().to_list(), FORGET)
         _forget_sources(corpus.storage, gone["source"].unique().to_list())
         forget_answers(corpus.storage, set(gone["recording"]))
+        for hint in corpus.storage.list(HINTS):  # they hold hashes of the recordings
+            corpus.storage.delete(f"{HINTS}/{hint}")
         if _commit(corpus, wanted, set(gone["episode"]), moves):
             break
     left, rewritten = gone["shard"].n_unique(), stay["shard"].n_unique()

@@ -22,7 +22,6 @@ from wham_data.corpus.shards import (
     EPISODES_KEY,
     MOST_ROWS_PER_GROUP,
     RowRange,
-    corpus_metadata,
     most_bytes,
 )
 from wham_data.corpus.storage.contract import Leased, one_line
@@ -273,7 +272,7 @@ class ShardView:
         text = (self._file.metadata.metadata or {}).get(CORPUS_KEY)
         if text is None:
             raise self._bad("no corpus metadata in its footer, so format and tokenizer are unknown")
-        if text == corpus_metadata(info).encode():
+        if text == info.canonical.encode():
             return
         theirs = CorpusInfo.from_json(text, self.where)
         differences = theirs.diff(info)

@@ -110,7 +110,7 @@ def write_shard_to(
                 writer.write_table(table, row_group_size=len(table))
         listed = [[each.episode, each.start, each.n_steps] for each in ranges]
         writer.add_key_value_metadata(
-            {CORPUS_KEY: corpus_metadata(info), EPISODES_KEY: canonical_json(listed)}
+            {CORPUS_KEY: info.canonical, EPISODES_KEY: canonical_json(listed)}
         )
         with one_line(path):
             writer.close()
@@ -123,11 +123,6 @@ def write_shard_to(
     if not rows:
         raise UsageError(f"shard {name}: there is no step to write")
     return ShardFile(name, hash_file(path), path.stat().st_size, rows, tuple(ranges))
-
-
-def corpus_metadata(info: CorpusInfo) -> str:
-    """The settings of the corpus as JSON text, for the key-value metadata of a shard."""
-    return canonical_json(info.to_dict())
 
 
 def steps_table(steps: EpisodeSteps, info: CorpusInfo) -> pa.Table:

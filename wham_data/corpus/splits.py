@@ -187,12 +187,12 @@ class _Group:
     """New recordings that are tied to each other and to none of the corpus.
 
     drawn  the split that its hash draws
-    left   recordings that are not refused
+    left   count of recordings that are not refused
     taken  whether one of them is sure to get into the corpus
     """
 
     drawn: str
-    left: set[str]
+    left: int = 0
     taken: bool = False
 
 
@@ -210,8 +210,15 @@ class SplitPlan:
         fractions: Sequence[float] = (90, 5, 5),
         seed: int = 0,
         tie_to: str | None = None,
+        *,
+        others: int = 0,
     ) -> None:
-        """Draw a split for each group. The arguments are those of `assign_splits`."""
+        """Draw a split for each group. The arguments are those of `assign_splits`.
+
+        Args:
+            others: count of recordings of the run that are in the corpus, if `recordings` lack them.
+        """
+        self._others = others
         shares = _shares(fractions)
         self._asked = [split for split, share in zip(SPLITS, shares, strict=True) if share]
         self._largest = max(zip(shares, SPLITS, strict=True), key=lambda pair: pair[0])[1]
@@ -225,7 +232,8 @@ class SplitPlan:
         self._names = {each.recording for each in recordings}
         members = self._tie_new(ties, recordings, tie_to)
         self._groups: dict[str, _Group] = {}
-        self._group_of: dict[str, str] = {}
+        self._group_of: dict[str, str] = {}  # of those that are not the smallest of their group
+        self._gone: set[str] = set()
         smallest_of: dict[str, str] = {}
         for each in members:
             if found := ties.splits(each.names):
@@ -233,12 +241,14 @@ class SplitPlan:
                 continue
             # The smallest hash of a group decides: members are sorted, so it is the first one here.
             root = ties.root(each.names[0]) if each.names else each.recording
-            first = smallest_of.setdefault(root, each.recording)
-            group = self._groups.setdefault(first, _Group(_draw(first, shares, seed), set()))
-            group.left.add(each.recording)
-            self._group_of[each.recording] = first
+            first = smallest_of.setdefault(root, each.recording) if each.names else root
+            if first == each.recording:
+                self._groups[first] = _Group(_draw(first, shares, seed))
+            else:
+                self._group_of[each.recording] = first
+            self._groups[first].left += 1
         self._order = sorted(
-            self._groups, key=lambda name: (len(self._groups[name].left), _digest(name, seed))
+            self._groups, key=lambda name: (self._groups[name].left, _digest(name, seed))
         )
 
     def _tie_new(self, ties: _Groups, recordings: Sequence[Ties], tie_to: str | None) -> list[Ties]:
@@ -264,7 +274,7 @@ class SplitPlan:
     @property
     def n_recordings(self) -> int:
         """Recordings of the run that are not refused."""
-        return len(self._names) - sum(1 for name in self._group_of if not self._is_left(name))
+        return self._others + len(self._names) - len(self._gone)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -276,13 +286,15 @@ class SplitPlan:
 
     def refuse(self, recording: str) -> None:
         """Note that a recording will not be in the corpus, so it cannot fill a split."""
-        if recording in self._group_of:
-            self._groups[self._group_of[recording]].left.discard(recording)
+        group = self._of(recording)
+        if group is not None and recording not in self._gone:
+            self._gone.add(recording)
+            self._groups[group].left -= 1
 
     def take(self, recording: str) -> None:
         """Note that a recording will be in the corpus, unless it is refused at the commit."""
-        if recording in self._group_of:
-            group = self._groups[self._group_of[recording]]
+        if (name := self._of(recording)) is not None:
+            group = self._groups[name]
             group.taken = True
             self._sure.add(group.drawn)
 
@@ -291,7 +303,7 @@ class SplitPlan:
         answer: dict[str, str | Conflict] = {}
         moved = {} if self._sure.issuperset(self._asked) else self._chosen()
         for recording in self._names if recordings is None else recordings:
-            if (name := self._group_of.get(recording)) is None:
+            if (name := self._of(recording)) is None:
                 answer[recording] = self._fixed[recording]
             else:
                 answer[recording] = moved.get(name, self._groups[name].drawn)
@@ -311,14 +323,11 @@ class SplitPlan:
             return set(recordings)
         most = len(SPLITS)
         stays = {*sure[most:-most]}
-        return {
-            name
-            for name in recordings
-            if name not in self._group_of or self._group_of[name] in stays
-        }
+        return {name for name in recordings if (group := self._of(name)) is None or group in stays}
 
-    def _is_left(self, recording: str) -> bool:
-        return recording in self._groups[self._group_of[recording]].left
+    def _of(self, recording: str) -> str | None:
+        """The group of a recording; None: its split does not depend on others."""
+        return recording if recording in self._groups else self._group_of.get(recording)
 
     def _live(self) -> Iterator[str]:
         return (name for name in self._order if self._groups[name].left)
@@ -374,6 +383,18 @@ class _Groups:
 def _with(splits: frozenset[str], split: str) -> frozenset[str]:
     """The splits and one more. Cached, so that a million players share a few sets."""
     return splits | {split}
+
+
+def drawn_alone(recording: str, fractions: Sequence[float], seed: int) -> str:
+    """The split that a recording draws which nothing ties to another; see `SplitPlan`."""
+    return _draw(recording, _shares(fractions), seed)
+
+
+def splits_asked(fractions: Sequence[float]) -> frozenset[str]:
+    """The splits that have a share."""
+    return frozenset(
+        split for split, share in zip(SPLITS, _shares(fractions), strict=True) if share
+    )
 
 
 def _draw(recording: str, shares: Sequence[float], seed: int) -> str:

@@ -24,7 +24,7 @@ from wham_data.corpus.corpus import Corpus
 from wham_data.corpus.delta.actions import LOG
 from wham_data.corpus.delta.table import DATA_NAME, ManifestTable
 from wham_data.corpus.runs import check_runs
-from wham_data.corpus.storage.contract import TEMPORARY, Entry
+from wham_data.corpus.storage.contract import HINTS, TEMPORARY, Entry
 from wham_data.corpus.tombstones import FOLDER, FORGET, Forgotten, mark_versions_gone
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.errors import UsageError
@@ -38,6 +38,7 @@ FOLDERS: Final = (
     "",
     SHARDS,
     "runs",
+    HINTS,
     FOLDER,
     ANSWERS,
     *TABLES,

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, Final, Literal
@@ -45,6 +48,8 @@ MOST_PICTURE_BYTES: Final = 64 << 20
 """Largest coded picture that is read."""
 HOLLOW_FROM_BYTES: Final = 64 << 20
 HOLLOW_TIMES: Final = 20
+HOLLOW_ENDINGS: Final = VIDEO_ENDINGS | {".npz", ".m4s"}
+NOT_OPENED: Final = RefusedInput(Reason.UNSAFE_PATH, "neither a file nor a folder: not opened")
 SNIFFED_BYTES: Final = 400
 
 LARGEST_POINTER: Final = 1024
@@ -121,12 +126,50 @@ def read_whole(path: Path, most_bytes: int) -> bytes:
         return file.read(size)
 
 
+_heads: Final[ContextVar[dict[Path, bytes] | None]] = ContextVar("_heads", default=None)
+REMEMBERED_BYTES: Final = 512
+
+
+@contextmanager
+def heads_remembered() -> Iterator[None]:
+    """Inside this block each file is opened once, whoever asks `head_of` for its first bytes.
+
+    For a search, in which a score of readers look at every file.
+    """
+    token = _heads.set({})
+    try:
+        yield
+    finally:
+        _heads.reset(token)
+
+
+def head_of(path: Path, count: int) -> bytes:
+    """The first bytes of a regular file, as many as there are, at most `count`.
+
+    Raises:
+        RefusedInput: UNREADABLE or UNSAFE_PATH.
+    """
+    heads = _heads.get()
+    if heads is None or count > REMEMBERED_BYTES:
+        return _read_head(path, count)
+    if path not in heads:
+        heads[path] = _read_head(path, REMEMBERED_BYTES)
+    return heads[path][:count]
+
+
+def _read_head(path: Path, count: int) -> bytes:
+    try:
+        with open_regular(path) as file:
+            return file.read(count)
+    except OSError as error:
+        raise RefusedInput(Reason.UNREADABLE, f"cannot be read: {error.strerror}") from None
+
+
 def sniff(path: Path) -> Content:
     """The kind of a file, judged by its first bytes. A file that cannot be opened is "unknown"."""
     try:
-        with open_regular(path) as file:
-            return content_of(file.read(SNIFFED_BYTES))
-    except (RefusedInput, OSError):
+        return content_of(head_of(path, SNIFFED_BYTES))
+    except RefusedInput:
         return "unknown"
 
 
@@ -198,6 +241,84 @@ def _is_video(head: bytes) -> bool:
     return (head[:1] + head[188:189] == b"\x47\x47") or (head[4:5] + head[196:197] == b"\x47\x47")
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What lies directly in a folder, each kind sorted by name.
+
+    files    names of the files that may be opened: regular ones, and links that are followed
+    stamps   of each file: size in bytes, and times of the last change of its bytes and of its entry, ns
+    links    names of those files that are links
+    folders  names of folders to be searched
+    refused  what must not be opened, by name, with the reason; "": the folder itself
+    """
+
+    files: tuple[str, ...]
+    stamps: tuple[tuple[int, int, int], ...]
+    links: frozenset[str]
+    folders: tuple[str, ...]
+    refused: Mapping[str, RefusedInput]
+
+
+def listed(folder: Path, depth: int = 0) -> Listing:
+    """List a folder as `walk` does.
+
+    Args:
+        folder: absolute path.
+        depth: of the folder below the one that was given.
+    """
+    files: dict[str, tuple[int, int, int]] = {}
+    links: set[str] = set()
+    folders: list[str] = []
+    refused: dict[str, RefusedInput] = {}
+
+    def add(entry: os.DirEntry[str]) -> None:
+        path, name = folder / entry.name, entry.name
+        about = entry.stat(follow_symlinks=False)
+        if stat.S_ISLNK(about.st_mode):
+            about = target_of(path).lstat()
+            links.add(name)
+        if stat.S_ISREG(about.st_mode):
+            if (too_large := _hollow(name, about)) is not None:
+                raise too_large
+            files[name] = about.st_size, about.st_mtime_ns, about.st_ctime_ns
+        elif name in links:
+            return
+        elif not stat.S_ISDIR(about.st_mode):
+            if _ending(name) in VIDEO_ENDINGS:
+                raise NOT_OPENED
+        elif depth >= DEEPEST_FOLDER and not holds_blobs(path):
+            why = f"folders nested deeper than {DEEPEST_FOLDER}"
+            raise RefusedInput(Reason.UNSAFE_PATH, why)
+        elif not holds_blobs(path):
+            folders.append(name)
+
+    try:
+        with os.scandir(folder) as entries:
+            every = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        every = []
+        refused[""] = RefusedInput(Reason.UNREADABLE, f"folder: {error.strerror}")
+    for entry in every:
+        path = folder / entry.name
+        try:
+            add(entry)
+        except RefusedInput as why:
+            # Links to other things are no inputs.
+            like_data = _ending(entry.name) in LINKED_ENDINGS | HOLLOW_ENDINGS
+            if like_data or not path.is_symlink() or path.is_dir():
+                refused[entry.name] = why
+        except OSError as error:
+            refused[entry.name] = RefusedInput(Reason.UNREADABLE, str(error.strerror))
+    names = tuple(sorted(files))
+    return Listing(
+        names,
+        tuple(files[name] for name in names),
+        frozenset(links & files.keys()),
+        tuple(sorted(folders)),
+        refused,
+    )
+
+
 def walk(root: Path) -> Iterator[tuple[Path, RefusedInput | None]]:
     """Every file below a folder, sorted by path; for a file that must not be opened, the reason.
 
@@ -212,45 +333,29 @@ def walk(root: Path) -> Iterator[tuple[Path, RefusedInput | None]]:
     seen: set[tuple[int, int]] = set()
 
     def below(folder: Path, depth: int) -> Iterator[tuple[Path, RefusedInput | None]]:
-        try:
-            names = sorted(os.listdir(folder))  # noqa: PTH208 (bytes that are no UTF-8 must survive)
-            here = folder.stat()
-        except OSError as error:
-            yield folder, RefusedInput(Reason.UNREADABLE, f"folder: {error.strerror}")
+        if loops(folder, seen):
             return
-        if (here.st_dev, here.st_ino) in seen:  # bind mounts can loop without any link
-            return
-        seen.add((here.st_dev, here.st_ino))
-        for name in names:
-            if name.startswith("."):
-                continue
+        listing = listed(folder, depth)
+        subfolders = set(listing.folders)
+        for name in sorted({*listing.files, *listing.refused, *subfolders}):
             path = folder / name
-            try:
-                mode = path.lstat().st_mode
-            except OSError as error:
-                yield path, RefusedInput(Reason.UNREADABLE, str(error.strerror))
-                continue
-            if stat.S_ISDIR(mode):
-                if holds_blobs(path):
-                    continue
-                if depth >= DEEPEST_FOLDER:
-                    yield (
-                        path,
-                        RefusedInput(
-                            Reason.UNSAFE_PATH, f"folders nested deeper than {DEEPEST_FOLDER}"
-                        ),
-                    )
-                else:
-                    yield from below(path, depth + 1)
-            elif stat.S_ISREG(mode):
-                yield path, hollow(path)
-            elif stat.S_ISLNK(mode):
-                yield from _linked(path)
-            elif path.suffix.lower() in VIDEO_ENDINGS:
-                why = "neither a file nor a folder: not opened"
-                yield path, RefusedInput(Reason.UNSAFE_PATH, why)
+            if name in subfolders:
+                yield from below(path, depth + 1)
+            else:
+                yield path, listing.refused.get(name)
 
     yield from below(root, 0)
+
+
+def loops(folder: Path, seen: set[tuple[int, int]]) -> bool:
+    """Whether a folder was seen before, and note that it is seen: bind mounts loop without any link."""
+    try:
+        here = folder.stat()
+    except OSError:
+        return False
+    known = (here.st_dev, here.st_ino) in seen
+    seen.add((here.st_dev, here.st_ino))
+    return known
 
 
 def hollow(path: Path) -> RefusedInput | None:
@@ -258,24 +363,20 @@ def hollow(path: Path) -> RefusedInput | None:
 
     A sparse file of a terabyte costs nothing to make and hours to read.
     """
-    if path.suffix.lower() not in VIDEO_ENDINGS | {".npz", ".m4s"}:
+    return _hollow(path.name, path.stat())
+
+
+def _hollow(name: str, found: os.stat_result) -> RefusedInput | None:
+    if found.st_size < HOLLOW_FROM_BYTES or _ending(name) not in HOLLOW_ENDINGS:
         return None
-    found = path.stat()
     on_disk = found.st_blocks * 512
-    if found.st_size < HOLLOW_FROM_BYTES or on_disk * HOLLOW_TIMES > found.st_size:
+    if on_disk * HOLLOW_TIMES > found.st_size:
         return None
     return RefusedInput(
         Reason.TOO_LARGE, f"a sparse file: {found.st_size} bytes, of which {on_disk} are on disk"
     )
 
 
-def _linked(path: Path) -> Iterator[tuple[Path, RefusedInput | None]]:
-    """What `walk` yields for a symbolic link."""
-    try:
-        mode = target_of(path).lstat().st_mode
-    except RefusedInput as refusal:
-        if path.is_dir() or path.suffix.lower() in LINKED_ENDINGS:
-            yield path, refusal
-        return
-    if stat.S_ISREG(mode):
-        yield path, hollow(path)
+def _ending(name: str) -> str:
+    """As `Path.suffix`, in lower case."""
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122  (a path each for 100,000 names is slow)

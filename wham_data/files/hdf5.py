@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.files.found import open_regular
+from wham_data.files.found import head_of, open_regular
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput
 
@@ -41,8 +41,7 @@ FILTERS: Final = frozenset({1, 2, 3, 4, 5, 6, 32000})
 def is_hdf5(path: Path) -> bool:
     """Whether the first bytes of a file are those of HDF5."""
     try:
-        with open_regular(path) as file:
-            return file.read(len(SIGNATURE)) == SIGNATURE
+        return head_of(path, len(SIGNATURE)) == SIGNATURE
     except RefusedInput:
         return False
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from wham_data.files.found import open_regular
+from wham_data.files.found import head_of, open_regular
 from wham_data.schemas.errors import Reason, RefusedInput
 
 MAGIC: Final = 0xBEEFC0DE
@@ -77,8 +77,7 @@ class LmdbFile:
 def is_lmdb(path: Path) -> bool:
     """Whether the first bytes of a file are those of an LMDB environment."""
     try:
-        with open_regular(path) as file:
-            head = file.read(PAGE_HEAD + 8)
+        head = head_of(path, PAGE_HEAD + 8)
     except RefusedInput:
         return False
     return head[PAGE_HEAD:] == struct.pack("<II", MAGIC, VERSION)

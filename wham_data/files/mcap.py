@@ -20,7 +20,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 import pyarrow as pa
 
-from wham_data.files.found import open_regular
+from wham_data.files.found import head_of, open_regular
 from wham_data.schemas.errors import Reason, RefusedInput
 
 MAGIC: Final = b"\x89MCAP0\r\n"
@@ -110,9 +110,10 @@ class MessagesAgain:
 def profile_of(path: Path) -> str | None:
     """The profile that an MCAP file names; None if the file is not an MCAP file."""
     try:
+        if head_of(path, len(MAGIC)) != MAGIC:
+            return None
         with open_regular(path) as file:
-            if file.read(len(MAGIC)) != MAGIC:
-                return None
+            file.seek(len(MAGIC))
             kind, size = struct.unpack("<BQ", file.read(9))
             body = file.read(min(size, MOST_HEADER_BYTES))
             return _text(body, 0)[0].decode("utf-8", "replace") if kind == HEADER else None

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.files.found import open_regular, stand_in
+from wham_data.files.found import head_of, open_regular, stand_in
 from wham_data.files.inert_pickle import Inert, TensorRecord
 from wham_data.files.torch_archive import TorchArchive
 from wham_data.schemas.errors import IntegrityError, Reason, RefusedInput, UsageError
@@ -111,8 +111,7 @@ class TorchFile:
 def looks_saved_by_torch(path: Path) -> bool:
     """Whether the first bytes show a zip archive whose first member is a pickle of torch."""
     try:
-        with open_regular(path) as file:
-            head = file.read(HEAD_BYTES)
+        head = head_of(path, HEAD_BYTES)
     except RefusedInput:
         return False
     return head[:4] == b"PK\x03\x04" and b"/data.pkl" in head

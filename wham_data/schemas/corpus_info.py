@@ -109,7 +109,8 @@ class CorpusInfo:
     layout: Layout = "mapped"
     format_version: int = FORMAT_VERSION
     extra: Mapping[str, Any] = field(default_factory=dict)
-    _hash: str | None = field(default=None, init=False, compare=False, repr=False)
+    _worked_out: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Texts that cost time and are asked for with every recording; nothing they depend on changes."""
 
     def __post_init__(self) -> None:
         if isinstance(self.rate, Fraction) and not 0 < self.rate <= 1_000_000:
@@ -212,10 +213,17 @@ class CorpusInfo:
     @property
     def settings_hash(self) -> str:
         """24 hex digits: a hash of all settings that shape a step (not layout, not titles)."""
-        if self._hash is None:  # every row of a commit is compared with it
-            agreement = ["settings", self.format_version, self._agreement()]
-            object.__setattr__(self, "_hash", content_hash(agreement))
-        return str(self._hash)
+        if "hash" not in self._worked_out:
+            agreed = ["settings", self.format_version, self._agreement()]
+            self._worked_out["hash"] = content_hash(agreed)
+        return self._worked_out["hash"]
+
+    @property
+    def canonical(self) -> str:
+        """The text of corpus.json in one line, as shards hold it."""
+        if "canonical" not in self._worked_out:
+            self._worked_out["canonical"] = canonical_json(self.to_dict())
+        return self._worked_out["canonical"]
 
     def diff(self, other: CorpusInfo) -> list[str]:
         """The settings that differ, one text for each: `name: value here, not value in other`.

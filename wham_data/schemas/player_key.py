@@ -49,6 +49,10 @@ class PlayerKey:
         word = rf"(?<![^\W_]){re.escape(player)}(?![^\W_])"
         return re.sub(word, self.pseudonym(player), text)
 
+    def salt(self, purpose: str) -> bytes:
+        """Bytes that nobody without the key can make, for digests that must not be guessed."""
+        return self._digest(f"salt {purpose}", "").encode()
+
     def _digest(self, purpose: str, text: str) -> str:
         message = f"wham-data {purpose}\0{text}".encode("utf-8", "surrogateescape")
         return hmac.new(self.secret, message, "sha256").hexdigest()[:32]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,9 @@ class BreaksOff:
         self.after = after
 
     def run(
-        self, stage: Stage[In, Out], items: Sequence[In], advance: Advance
+        self, stage: Stage[In, Out], items: Iterable[In], advance: Advance
     ) -> Iterator[Outcome[In, Out]]:
-        yield from LocalRunner().run(stage, items[: self.after], advance)
+        yield from LocalRunner().run(stage, islice(items, self.after), advance)
         raise KeyboardInterrupt
 
 
@@ -335,10 +336,11 @@ class Meddling(LocalRunner):
         self._meddle = meddle
 
     def run(
-        self, stage: Stage[In, Out], items: Sequence[In], advance: Advance
+        self, stage: Stage[In, Out], items: Iterable[In], advance: Advance
     ) -> Iterator[Outcome[In, Out]]:
-        self._meddle(items[0].recording.path)  # type: ignore[attr-defined]
-        yield from super().run(stage, items, advance)
+        first, *others = items
+        self._meddle(first.recording.path)  # type: ignore[attr-defined]
+        yield from super().run(stage, (first, *others), advance)
 
 
 def append_to(video: Path) -> None:

@@ -12,6 +12,7 @@ from wham_data.corpus import Corpus
 from wham_data.corpus.compact import compact
 from wham_data.corpus.forget import forget
 from wham_data.inference.tokenizer import BUNDLED
+from wham_data.pipelines.ingest.intake.counts import Counts
 from wham_data.pipelines.ingest.report import IngestProgress
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.ingest.tokenize import tokenize
@@ -175,7 +176,7 @@ def test_damage_is_never_copied(recorded: Path, tmp_path: Path) -> None:
 
 
 def test_progress_at_the_sources_own_rate_tells_no_hours() -> None:
-    progress = IngestProgress(to_do=1, bytes_to_do=1, rate=0.0, tokens_per_frame=540, frames=100)
+    progress = IngestProgress(Counts(to_do=1), rate=0.0, tokens_per_frame=540, frames=100)
     assert progress.hours == 0.0
 
 

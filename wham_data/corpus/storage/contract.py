@@ -25,6 +25,8 @@ from wham_data.schemas.errors import IntegrityError, WhamDataError
 
 TEMPORARY: Final = ".tmp-"
 """Names of files that are not complete yet begin with this."""
+HINTS: Final = "hints"
+"""Folder of files that only save time, and may be replaced or deleted at any moment."""
 
 
 @dataclass(frozen=True, slots=True)

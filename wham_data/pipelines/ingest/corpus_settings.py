@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -9,49 +10,34 @@ from typing import Final
 from wham_data.corpus import Corpus
 from wham_data.corpus.splits import SPLIT_BY_SETTING
 from wham_data.corpus.storage.locations import open_storage
-from wham_data.pipelines.ingest.plan import IngestPlan, Refusal, refusal_of
 from wham_data.pipelines.ingest.settings import IngestSettings
-from wham_data.pipelines.ingest.stages import open_found
+from wham_data.pipelines.ingest.stages import open_input
 from wham_data.pipelines.readers import chosen_readers
 from wham_data.pipelines.readers.kit.options import option_settings
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
-from wham_data.schemas.errors import NoInputsError, RefusedInput, UsageError
+from wham_data.schemas.errors import RefusedInput, UsageError
 from wham_data.schemas.mask import masks_text
 from wham_data.schemas.player_key import SETTING, PlayerKey, check_player_key
-from wham_data.schemas.recording import OpenRecording
+from wham_data.schemas.recording import OpenRecording, Recording
 
 MOST_LOOKED_AT: Final = 64
 
 
 def corpus_info(
-    plan: IngestPlan,
+    columns: Columns,
     settings: IngestSettings,
-    out: Path,
     reader: str = "auto",
     player_key: PlayerKey | None = None,
-) -> CorpusInfo | NoneRead:
-    """The description of the corpus, with its action space and tokenizer looked up.
-
-    An existing corpus keeps its columns. It keeps its action space if the settings name none. The
-    columns of a new corpus are those of its recordings: see `columns_held`.
+) -> CorpusInfo | None:
+    """The description of a corpus with these columns, with its tokenizer looked up.
 
     Returns:
-        The settings; `NoneRead` where nothing says which action space they have.
-
-    Raises:
-        MismatchError: the corpus was begun with another key for players, or without one.
+        The settings; None if nothing says which action space they have.
     """
-    if open_storage(out).exists("corpus.json"):
-        info = Corpus.open(out).info
-        check_player_key(info.settings.get(SETTING), player_key, str(out))
-        columns = Columns(info.action_space, info.state_size, info.reward, info.text)
-    else:
-        columns = columns_held(plan, settings)
     space = settings.space or columns.space
     if space is None:
-        opened = (each for one in columns.refused for each in one.with_copies(plan.copies))
-        return NoneRead((*plan.refused, *opened), columns.opened, columns.notes)
+        return None
     readers = chosen_readers(reader, dict(settings.options))
     return CorpusInfo(
         action_space=space,
@@ -78,6 +64,19 @@ def corpus_info(
     )
 
 
+def columns_there(out: str | Path, player_key: PlayerKey | None) -> Columns | None:
+    """The columns of the corpus at `out`, which it keeps; None: there is no corpus.
+
+    Raises:
+        MismatchError: it was begun with another key for players, or without one.
+    """
+    if not open_storage(out).exists("corpus.json"):
+        return None
+    info = Corpus.open(out).info
+    check_player_key(info.settings.get(SETTING), player_key, str(out))
+    return Columns(info.action_space, info.state_size, info.reward, info.text)
+
+
 @dataclass(frozen=True, slots=True)
 class Columns:
     """The columns of a corpus besides pictures and tokens.
@@ -86,7 +85,7 @@ class Columns:
     state_size  values per state; 0: no states
     reward      whether there is a column of rewards
     text        whether there is a column of texts
-    refused     recordings that could not be opened
+    refused     recordings that could not be opened, with the reasons
     opened      count of recordings that were opened
     notes       what the reader said of the first of them
     """
@@ -95,65 +94,43 @@ class Columns:
     state_size: int = 0
     reward: bool = False
     text: bool = False
-    refused: tuple[Refusal, ...] = ()
+    refused: tuple[tuple[Recording, RefusedInput], ...] = ()
     opened: int = 0
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class NoneRead:
-    """Why a corpus cannot be begun: no recording gives it an action space.
-
-    refused      every input that was refused
-    without_log  recordings that open, and have no log
-    notes        of the first of those
-    """
-
-    refused: tuple[Refusal, ...]
-    without_log: int
-    notes: tuple[str, ...] = ()
-
-    def check(self) -> None:
-        """Say what is missing if recordings open, so that the action space is what is missing.
-
-        Raises:
-            NoInputsError: some do.
-        """
-        if self.without_log:
-            others = f" ({len(self.refused)} other inputs are refused)" if self.refused else ""
-            notes = f" Notes on the first: {'; '.join(self.notes)}." if self.notes else ""
-            raise NoInputsError(
-                f"{self.without_log} recordings were opened and none has a log of actions{others}, so "
-                f"there is no action space to take.{notes} --actions none makes steps without actions; "
-                "--actions NAME makes a corpus with that space, in which theirs are unknown"
-            )
-
-
-def columns_held(plan: IngestPlan, settings: IngestSettings) -> Columns:
+def columns_held(recordings: Iterable[Recording], settings: IngestSettings) -> Columns:
     """Find the columns of a new corpus by opening some of its recordings.
 
-    Of each format, the first recording (by key) that opens is used. The action space is that of the
-    first of them with a log, the size of the state that of the first with states. There is a column
-    of rewards or texts if any of them has some. If none of them has a log, more recordings are
-    opened until one has, but at most `MOST_LOOKED_AT`.
+    Of each format among the first `MOST_LOOKED_AT` recordings by path, the first that opens is used.
+    If none of them opens, or no action space is chosen and none has a log, the look goes on until one
+    does, but no more than `MOST_LOOKED_AT` recordings are opened. The action space is that of the first
+    of them with a log, the size of the state that of the first with states. There is a column of
+    rewards or texts if any of them has some.
+
+    Args:
+        recordings: by path; no more of them are taken than are needed.
+        settings: of the run.
     """
     looked_at: dict[str, OpenRecording] = {}
-    refused: list[Refusal] = []
+    refused: list[tuple[Recording, RefusedInput]] = []
     opened = 0
-    for found in plan.recordings:
-        known = looked_at.get(found.recording.format)
+    for number, recording in enumerate(recordings):
+        known = looked_at.get(recording.format)
         in_need = settings.space is None and opened < MOST_LOOKED_AT
         in_need &= all(source.actions is None for source in looked_at.values())
+        if number >= MOST_LOOKED_AT and looked_at and not in_need:
+            break
         if known is not None and not in_need:
             continue
         try:
-            source = open_found(found, settings)
+            source = open_input(recording, settings)
         except RefusedInput as why:
-            refused.append(refusal_of(found, "ingest", why))
+            refused.append((recording, why))
             continue
         opened += 1
         if known is None or source.actions is not None:
-            looked_at[found.recording.format] = source
+            looked_at[recording.format] = source
     sources = list(looked_at.values())
     tracks = [source.actions for source in sources if source.actions is not None]
     states = [source.states for source in sources if source.states is not None]

@@ -10,15 +10,16 @@ from typing import Final
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.splits import Conflict
-from wham_data.corpus.storage.locations import open_storage
 from wham_data.pipelines.ingest.corpus_settings import (
-    NoneRead,
     bytes_per_step,
+    columns_held,
+    columns_there,
     corpus_info,
     tokenizer_found,
 )
+from wham_data.pipelines.ingest.intake.inputs import Copies, Found
+from wham_data.pipelines.ingest.none_read import NoneRead
 from wham_data.pipelines.ingest.plan import IngestPlan, planned
-from wham_data.pipelines.ingest.pseudonyms import Naming
 from wham_data.pipelines.ingest.report import DryRun
 from wham_data.pipelines.ingest.run_splits import empty_splits, planned_splits
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
@@ -40,18 +41,18 @@ def dry_run(
     Raises:
         NoInputsError: no recording was found.
     """
-    plan = planned(sources, settings, choices)
-    info = corpus_info(plan, settings, Path(out), choices.reader, choices.player_key)
-    if isinstance(info, NoneRead):
-        info.check()
-        return _dry_run_of(plan, {each.path: str(each.why) for each in info.refused})
-    corpus, naming = None, Naming(choices.player_key)
-    if open_storage(out).exists("corpus.json"):
-        corpus = Corpus.open_or_create(out, info)
-        recordings = () if choices.allow_forgotten else plan.recordings
-        barred = naming.barred(recordings, corpus)
-        plan = plan.against(corpus, retry_quarantined=choices.retry_quarantined, barred=barred)
-    splits = planned_splits(plan, corpus, settings, naming, choices.tie_to)
+    held = columns_there(out, choices.player_key)
+    corpus = None if held is None else Corpus.open(out)
+    plan = planned(sources, settings, choices, corpus)
+    columns = held or columns_held((found.recording for found in plan.to_do), settings)
+    info = corpus_info(columns, settings, choices.reader, choices.player_key)
+    if info is None:
+        none_read = NoneRead.of(columns, plan)
+        none_read.check()
+        return _dry_run_of(plan, {each.path: str(each.why) for each in none_read.refused})
+    if corpus is not None:
+        Corpus.open_or_create(out, info)  # says which settings differ
+    splits = planned_splits(plan, corpus, settings, choices.tie_to)
     places = splits.splits()
     refused = {refusal.path: str(refusal.why) for refusal in plan.refused}
     readers: Counter[str] = Counter()
@@ -63,13 +64,13 @@ def dry_run(
             source = open_found(found, settings)
             placed = place_recording(source, info.action_space, settings)
         except RefusedInput as refusal:
-            for each in (found, *copies.get(found.key, ())):
-                refused[each.recording.source] = str(refusal)
+            for name in (found.recording.source, *_sources(copies, found)):
+                refused[name] = str(refusal)
             splits.refuse(found.key)
             continue
         if isinstance(place := places[found.key], Conflict):
-            for each in (found, *copies.get(found.key, ())):
-                refused[each.recording.source] = str(place)
+            for name in (found.recording.source, *_sources(copies, found)):
+                refused[name] = str(place)
             continue
         readers[found.recording.format] += 1
         steps += sum(len(episode.picks) for episode in placed.plans)
@@ -79,6 +80,10 @@ def dry_run(
     if readers and (empty := empty_splits(splits, settings)) is not None:
         notes["splits"] = (empty,)
     return _dry_run_of(plan, refused, readers, source_ns, steps, bytes_per_step(info), notes)
+
+
+def _sources(copies: Copies, found: Found) -> list[str]:
+    return [copy.source for copy in copies.get(found.key, ())]
 
 
 def _dry_run_of(
@@ -91,17 +96,17 @@ def _dry_run_of(
     notes: dict[str, tuple[str, ...]] | None = None,
 ) -> DryRun:
     return DryRun(
-        found=plan.found,
+        found=plan.counts.found,
         recordings=sum(readers.values()),
         readers=dict(sorted(readers.items())),
         hours=source_ns / 3.6e12,
         steps=steps,
         estimated_bytes=round(steps * bytes_each),
-        already_there=len(plan.already),
-        duplicates=sum(copy.recording.source not in refused for copy, _ in plan.duplicates),
+        already_there=plan.counts.already,
+        duplicates=sum(copy.source not in refused for copy in plan.duplicates),
         in_quarantine=len(plan.in_quarantine),
         forgotten=len(plan.forgotten),
         refused=refused,
         notes=notes or {},
-        ignored_files=len(plan.ignored),
+        ignored_files=sum(plan.endings.values()),
     )

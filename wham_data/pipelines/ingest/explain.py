@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from wham_data.corpus import Corpus
-from wham_data.corpus.storage.locations import open_storage
 from wham_data.files.whole import written_whole
 from wham_data.pipelines.align import place_steps, typical_interval
-from wham_data.pipelines.ingest.corpus_settings import NoneRead, corpus_info, tokenizer_of
+from wham_data.pipelines.ingest.corpus_settings import columns_there, corpus_info, tokenizer_of
 from wham_data.pipelines.ingest.decoder_process import DecoderDied
 from wham_data.pipelines.ingest.explain_log import (
     LogExplained,
@@ -19,7 +18,8 @@ from wham_data.pipelines.ingest.explain_log import (
     metadata_text,
     rows_on_video_clock,
 )
-from wham_data.pipelines.ingest.plan import Found, Refusal, planned
+from wham_data.pipelines.ingest.intake.inputs import Found, Refusal
+from wham_data.pipelines.ingest.plan import planned
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.ingest.stages import open_found, place_recording
 from wham_data.pipelines.readers.kit.open_recordings import read_video
@@ -92,14 +92,15 @@ def explain(
         if len(logs) < len(sources):
             raise
         return [_log_alone(path, settings) for path in logs[:MOST_EXPLAINED]]
-    if plan.found > MOST_EXPLAINED:
+    if plan.counts.found > MOST_EXPLAINED:
         raise UsageError(
-            f"{plan.found} recordings; --explain shows at most {MOST_EXPLAINED}: name a file of one"
+            f"{plan.counts.found} recordings; --explain shows at most {MOST_EXPLAINED}: name a file of one"
         )
     space = settings.space
-    if out is not None and open_storage(out).exists("corpus.json"):
-        info = corpus_info(plan, settings, Path(out), choices.reader, choices.player_key)
-        if not isinstance(info, NoneRead):
+    columns = None if out is None else columns_there(out, choices.player_key)
+    if out is not None and columns is not None:
+        info = corpus_info(columns, settings, choices.reader, choices.player_key)
+        if info is not None:
             space = Corpus.open_or_create(out, info).info.action_space
     return [
         *(explained(found, settings, space) for found in plan.to_do),

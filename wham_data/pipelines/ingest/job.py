@@ -18,62 +18,61 @@ end of the run merges them.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.compact import merge_small_shards, merged_text
 from wham_data.corpus.runs import record_run
-from wham_data.corpus.splits import Conflict, SplitPlan
 from wham_data.corpus.storage.locations import open_storage
-from wham_data.pipelines.ingest.corpus_settings import NoneRead, corpus_info, tokenizer_found
+from wham_data.pipelines.ingest.corpus_settings import (
+    Columns,
+    columns_held,
+    columns_there,
+    corpus_info,
+    tokenizer_found,
+)
 from wham_data.pipelines.ingest.decoder_process import DecoderDied
 from wham_data.pipelines.ingest.encoder import Encoder, encoder_service
-from wham_data.pipelines.ingest.none_read import keep_refusals
+from wham_data.pipelines.ingest.intake.inputs import Found
+from wham_data.pipelines.ingest.intake.intake import Intake
+from wham_data.pipelines.ingest.intake.known_inputs import KnownInputs
+from wham_data.pipelines.ingest.intake.known_units import KnownUnits
+from wham_data.pipelines.ingest.none_read import NoneRead, keep_refusals
 from wham_data.pipelines.ingest.plan import (
-    Copies,
-    Found,
     IngestPlan,
-    Refusal,
-    planned,
-    refusal_of,
-    refused_in,
+    against_corpus,
+    chosen,
+    make_plan,
+    nothing_found,
+    search_of,
 )
 from wham_data.pipelines.ingest.pseudonyms import Naming
-from wham_data.pipelines.ingest.report import IngestProgress, IngestReport
-from wham_data.pipelines.ingest.run_splits import empty_splits, planned_splits
+from wham_data.pipelines.ingest.report import IngestReport
+from wham_data.pipelines.ingest.results import Results
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.ingest.stages import Ingested, ingest_recording
+from wham_data.pipelines.readers.kit.units import FoundInUnit
 from wham_data.pipelines.run.choose import choose_runner as choose_runner
 from wham_data.pipelines.run.progress import ProgressListener, Silent
-from wham_data.pipelines.run.runner import (
-    Advance,
-    Outcome,
-    Runner,
-    Stage,
-    Work,
-)
+from wham_data.pipelines.run.runner import Advance, Runner, Stage, Work
 from wham_data.pipelines.run.same_files import same_files
-from wham_data.schemas.corpus_info import CorpusInfo, content_hash
-from wham_data.schemas.errors import (
-    Reason,
-    RefusedInput,
-    WhamDataError,
-)
-from wham_data.schemas.manifest import EpisodeRow, QuarantineRow, printable_unicode
+from wham_data.schemas.corpus_info import CorpusInfo
+from wham_data.schemas.errors import WhamDataError
 from wham_data.schemas.paths import expanded
 from wham_data.schemas.player_key import read_player_key
+from wham_data.schemas.recording import Recording
 from wham_data.versions import versions
 
-COMMIT_EVERY_SECONDS = 2.0
-COMMIT_EVERY_RECORDINGS = 64
 MOST_DECODE_THREADS = 4
+MANY = 1 << 30
 ALL = IngestChoices()
 
 
@@ -96,6 +95,7 @@ def ingest(
     retry_quarantined: bool = False,
     license: str | None = None,
     player_key: str | Path | None = None,
+    rehash: bool = False,
     allow_forgotten: bool = False,
     merge_shards: bool = True,
     watch: ProgressListener | None = None,
@@ -124,6 +124,8 @@ def ingest(
         license: licence of recordings whose source states none.
         player_key: file with the key for storing players under pseudonyms; None: they are stored
             by name.
+        rehash: read every file to identify it; if False, a file whose path, size and times an earlier
+            run into this corpus has noted is not read again.
         allow_forgotten: ingest recordings that `forget` has removed; if False, they are left out
             with a message.
         merge_shards: merge small shards at the end, if there are more than 64; see
@@ -157,6 +159,7 @@ def ingest(
             player_key=None
             if player_key is None
             else read_player_key(Path(expanded(player_key)), out),
+            rehash=rehash,
             allow_forgotten=allow_forgotten,
             merge_shards=merge_shards,
         ),
@@ -178,37 +181,48 @@ def run_ingest(
     """Do the whole job; see `ingest` and the top of this module."""
     watch = watch or Silent()
     started = time.monotonic()
-    found = planned(sources, settings, choices)
-    info = corpus_info(found, settings, Path(out), choices.reader, choices.player_key)
     naming = Naming(choices.player_key, choices.license)
     if note := tokenizer_found(settings):
         watch.message(f"tokenizer {note}", warning=True)
-    if isinstance(info, NoneRead):
-        report = keep_refusals(info, found, out, naming, watch, time.monotonic() - started)
-        given = named_sources(sources, naming, found)
-        record_run(open_storage(out), run_record(given, found, None, report, None))
-        info.check()
-        return report
+    search = search_of(sources, settings, choices)
+    units: KnownUnits | None = None
+    found = chosen(search.found(lambda unit: units.known(unit) if units else None), choices)
+    columns = columns_there(out, choices.player_key)
+    looked_at: list[Recording | FoundInUnit] = []
+    is_new = columns is None
+    if columns is None:
+        columns = columns_held(recordings_of(found, looked_at), settings)
+        found = chain(looked_at, found)
+    info = corpus_info(columns, settings, choices.reader, choices.player_key)
+    if info is None or (is_new and not any(map(is_input, looked_at))):
+        plan = make_plan(found)
+        return nothing_read(sources, out, columns, plan, naming, watch, started)
     corpus = Corpus.open_or_create(out, info)
-    barred = {} if choices.allow_forgotten else naming.barred(found.recordings, corpus)
-    plan = found.against(corpus, retry_quarantined=choices.retry_quarantined, barred=barred)
-    for each in plan.forgotten:
-        kind = barred[each.key]
-        line = f"{each.recording.source}: left out, this {kind} was forgotten (--allow-forgotten takes it)"
-        watch.message(line, warning=True)
-    corpus.refused.note(*renamed(plan, corpus, naming))
-    run = _Run(corpus, plan, settings, choices, naming, watch)
-    stage = Stage(
-        "ingest",
-        setup=IngestWork(settings, corpus, decode_threads(len(plan.to_do))),
-        service=encoder_service(settings.tokenizer, device),
-        check=partial(same_files, [corpus.storage], files_of(plan.to_do)),
-    )
+    known = KnownInputs(corpus.storage, choices.player_key, rehash=choices.rehash)
+    if (problem := known.problem) is not None:
+        watch.message(problem, warning=True)
+    against = against_corpus(corpus, settings, choices)
+    if choices.limit is None and choices.only is None:
+        how = settings.options_of_search(choices.reader)
+        units = KnownUnits(known, against.there, search, how, sources, naming)
+    intake = Intake(found, against, known, units)
+    results = Results(corpus, intake, settings, choices, naming, watch)
     ended: BaseException | None = None
     try:
-        for outcome in runner.run(stage, plan.to_do, run.advance):
-            run.take(outcome)
-        run.commit(at_end=True)
+        if not intake.settle():
+            raise nothing_found(sources, intake.sorting.endings)
+        stage = Stage(
+            "ingest",
+            setup=IngestWork(
+                settings, corpus, decode_threads(intake.left if intake.all_known else MANY)
+            ),
+            service=encoder_service(settings.tokenizer, device),
+            check=partial(same_files, [corpus.storage], intake.first_files()),
+        )
+        for outcome in runner.run(stage, intake, results.advance):
+            results.take(outcome)
+        intake.close(broken_off=False)
+        results.commit(at_end=True)
         if choices.merge_shards and (merged := merge_small_shards(corpus)) is not None:
             watch.message(merged_text(corpus, merged), warning=True)
     except BaseException as error:
@@ -216,65 +230,98 @@ def run_ingest(
         raise
     finally:
         # Also when interrupted: finished work is kept, and inputs not reached are counted.
-        run.commit(at_end=True)
-        report = run.report(time.monotonic() - started)
-        given = named_sources(sources, naming, plan)
-        corpus.record_run(run_record(given, plan, corpus.info, report, ended))
+        intake.close(broken_off=ended is not None)
+        if known.problem not in (None, problem):
+            watch.message(str(known.problem), warning=True)
+        if intake.counts.found:
+            results.commit(at_end=True)
+            report = results.report(time.monotonic() - started)
+            given = named_sources(sources, naming, intake.sorting.players)
+            keys = sorted(intake.sorting.seen)
+            corpus.record_run(run_record(given, keys, corpus.info, report, ended))
     return report
 
 
-def files_of(recordings: Sequence[Found]) -> list[Path]:
-    """The files of recordings."""
-    return [path for found in recordings for path in found.recording.files]
+def recordings_of(
+    found: Iterable[Recording | FoundInUnit], looked_at: list[Recording | FoundInUnit]
+) -> Iterator[Recording]:
+    """The recordings among what was found; everything that was taken is added to `looked_at`."""
+    for each in found:
+        looked_at.append(each)
+        if isinstance(each, Recording):
+            yield each
 
 
-def renamed(
-    plan: IngestPlan, corpus: Corpus, naming: Naming
-) -> tuple[list[QuarantineRow], set[tuple[str, str]]]:
-    """How the quarantine follows files that were copied or moved since an earlier run refused them.
+def is_input(each: Recording | FoundInUnit) -> bool:
+    """Whether this is a recording, or refused."""
+    return isinstance(each, Recording) or bool(each.refused)
 
-    Returns:
-        The rows to add for copies, and (path, settings) of the rows whose file is gone.
+
+def nothing_read(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    columns: Columns,
+    plan: IngestPlan,
+    naming: Naming,
+    watch: ProgressListener,
+    started: float,
+) -> IngestReport:
+    """End a first run in which no recording tells the action space of the corpus.
+
+    Raises:
+        NoInputsError: nothing was found, or recordings open and have no log.
     """
-    before = refused_in(corpus)
-    added: list[QuarantineRow] = []
-    gone: set[tuple[str, str]] = set()
-    for found in plan.in_quarantine:
-        rows, who = before[found.key], found.recording.provenance.player
-        path = printable_unicode(naming.text(found.recording.source, who))
-        if path in {row.path for row in rows}:
-            continue
-        added.append(replace(rows[0], path=path))
-        if naming.key is None:  # else the rows hold no real paths
-            files = ((row.path.partition("#")[0], row) for row in rows)
-            gone |= {(row.path, row.settings) for file, row in files if not os.path.lexists(file)}
-    return added, gone
+    if not plan.counts.found:
+        raise nothing_found(sources, plan.endings)
+    none_read = NoneRead.of(columns, plan)
+    report = keep_refusals(none_read, plan, out, naming, watch, time.monotonic() - started)
+    given = named_sources(sources, naming, plan.players)
+    record_run(open_storage(out), run_record(given, plan.keys, None, report, None))
+    none_read.check()
+    return report
 
 
-def named_sources(sources: Sequence[str | Path], naming: Naming, plan: IngestPlan) -> list[str]:
+def named_sources(
+    sources: Sequence[str | Path], naming: Naming, players: Iterable[str]
+) -> list[str]:
     """The sources as they were given, without the names of players."""
-    players = {each.recording.provenance.player for each in plan.recordings}
     return [naming.text(str(source), *players) for source in sources]
 
 
 def run_record(
     sources: Sequence[str | Path],
-    plan: IngestPlan,
+    keys: Sequence[bytes],
     info: CorpusInfo | None,
     report: IngestReport,
     ended: BaseException | None,
 ) -> dict[str, object]:
-    """The record of a run for the folder `runs/`; a failed run has one too."""
-    keys = [found.key for found in plan.recordings]
+    """The record of a run for the folder `runs/`; a failed run has one too.
+
+    Args:
+        sources: without the names of players.
+        keys: of all recordings that were found, sorted.
+        info: of the corpus; None: there is none.
+        report: of the run.
+        ended: the error that ended it.
+    """
     return {
         "command": "ingest",
         "sources": [str(Path(source).absolute()) for source in sources],
         "settings": {**info.to_dict(), "settings_hash": info.settings_hash} if info else None,
-        "inputs": {"recordings": len(keys), "hash": content_hash(keys)},
+        "inputs": {"recordings": len(keys), "hash": hash_of_keys(keys)},
         "versions": versions(),
         "report": asdict(report),
         "exit_code": exit_code(ended, report),
     }
+
+
+def hash_of_keys(keys: Iterable[bytes]) -> str:
+    """`content_hash` of the list of these keys as hex digits, without such a list."""
+    told = hashlib.sha256(b"[")
+    for number, key in enumerate(keys):
+        told.update(b'%s"%s"' % (b"," if number else b"", key.hex().encode()))
+    told.update(b"]")
+    return told.hexdigest()[:24]
 
 
 def exit_code(ended: BaseException | None, report: IngestReport) -> int:
@@ -319,170 +366,3 @@ class IngestWork:
 def decode_threads(recordings: int) -> int:
     """Threads for the decoder of each recording: several for a single recording, else one."""
     return min(os.cpu_count() or 1, MOST_DECODE_THREADS) if recordings == 1 else 1
-
-
-@dataclass(slots=True)
-class _Run:
-    """The state of one run in the driver: results waiting to be committed, and the counts.
-
-    held  rows that the last commit left, because their split was not final
-    """
-
-    corpus: Corpus
-    plan: IngestPlan
-    settings: IngestSettings
-    choices: IngestChoices
-    naming: Naming
-    watch: ProgressListener
-    splits: SplitPlan = field(init=False)
-    copies: Copies = field(init=False)
-    progress: IngestProgress = field(init=False)
-    conflicts: dict[str, Conflict] = field(init=False)
-    said_empty: str | None = None
-    rows: list[EpisodeRow] = field(default_factory=list)
-    refused: list[Refusal] = field(default_factory=list)
-    results: dict[str, Ingested] = field(default_factory=dict)
-    reasons: Counter[str] = field(default_factory=Counter)
-    committed: set[str] = field(default_factory=set)
-    held: int = 0
-    came_first: int = 0
-    refused_copies: int = 0
-    left_out: int = 0
-    last_commit: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        self.splits = planned_splits(
-            self.plan, self.corpus, self.settings, self.naming, self.choices.tie_to
-        )
-        self.conflicts = {
-            name: split
-            for name, split in self.splits.splits().items()
-            if isinstance(split, Conflict)
-        }
-        if self.plan.to_do:
-            self.said_empty = self._say_empty()
-        self.progress = IngestProgress(
-            to_do=len(self.plan.to_do),
-            bytes_to_do=sum(found.bytes for found in self.plan.to_do),
-            rate=float(self.settings.rate or 0),
-            tokens_per_frame=self.corpus.info.n_tokens,
-        )
-        self.copies = self.plan.copies
-        for refusal in self.plan.refused:
-            self._refuse(refusal)
-        for copy, original in self.plan.duplicates:
-            line = f"{copy.recording.source}: duplicate of {original.recording.source}"
-            self.watch.message(line, warning=True)
-
-    def advance(self, frames: int) -> None:
-        self.progress.frames += frames
-        self.watch.progressed(self.progress)
-
-    def take(self, outcome: Outcome[Found, Ingested]) -> None:
-        """Record the outcome of one recording, and commit if it is time."""
-        found, result = outcome.item, outcome.result
-        self.progress.done += 1
-        self.progress.bytes_done += found.bytes
-        if isinstance(result, RefusedInput):
-            self.splits.refuse(found.key)
-            self._refuse_all(refusal_of(found, "ingest", result))
-        elif found.key in self.conflicts:
-            why = RefusedInput(Reason.SPLIT_CONFLICT, str(self.conflicts[found.key]))
-            self._refuse_all(refusal_of(found, "split", why))
-        else:
-            self.splits.take(found.key)
-            self.results[found.key] = result
-            self.rows += [self.naming.row(row) for row in result.episodes]
-            notes = f": {'; '.join(result.notes)}" if result.notes else ""
-            self.watch.message(f"{found.recording.source}{notes}", warning=bool(result.notes))
-        self.watch.progressed(self.progress)
-        waited = time.monotonic() - self.last_commit
-        if waited > COMMIT_EVERY_SECONDS or len(self.rows) - self.held >= COMMIT_EVERY_RECORDINGS:
-            self.commit()
-
-    def commit(self, *, at_end: bool = False) -> None:
-        """Commit the finished recordings whose split is final, or at the end all, to the manifest."""
-        rows, refused = self._placed_rows(at_end=at_end), list(self.refused)
-        settings = self.corpus.info.settings_hash
-        report = self.corpus.commit(
-            rows,
-            [self.naming.refused(refusal, settings) for refusal in refused],
-            tie_to=self.choices.tie_to,
-            allow_forgotten=self.choices.allow_forgotten,
-        )
-        # Cleared only now: if the commit is interrupted, it is repeated at the end of the run.
-        done = {row.recording for row in rows}
-        self.rows = [row for row in self.rows if row.recording not in done]
-        self.held = len(self.rows)
-        del self.refused[: len(refused)]
-        self.committed.update(report.committed)
-        self.came_first += len(report.already_there)
-        self.left_out += len(report.forgotten)
-        self.reasons[str(Reason.SPLIT_CONFLICT)] += len(report.split_conflicts)
-        self.progress.quarantined += len(report.split_conflicts)
-        self.last_commit = time.monotonic()
-
-    def _refuse_all(self, refusal: Refusal) -> None:
-        """Refuse a recording and its copies, which would be refused for the same reason."""
-        for each in refusal.with_copies(self.copies):
-            self._refuse(each)
-        self.refused_copies += len(self.copies.get(refusal.key, ()))
-
-    def _placed_rows(self, *, at_end: bool) -> list[EpisodeRow]:
-        """The rows to commit now, each with its split."""
-        waiting = {row.recording for row in self.rows}
-        ready = waiting if at_end else self.splits.final(waiting)
-        if self.settings.split_by == "time":
-            return [row for row in self.rows if row.recording in ready]
-        splits = self.splits.splits(ready)
-        return [
-            replace(row, split=str(splits[row.recording]))
-            for row in self.rows
-            if row.recording in ready
-        ]
-
-    def _say_empty(self) -> str | None:
-        """Say which splits will have no episode."""
-        line = empty_splits(self.splits, self.settings)
-        if line is not None:
-            self.watch.message(line, warning=True)
-        return line
-
-    def _refuse(self, refusal: Refusal) -> None:
-        self.refused.append(refusal)
-        self.reasons[str(refusal.why.reason)] += 1
-        self.progress.quarantined += 1
-        self.watch.message(refusal.line, warning=True)
-
-    def report(self, seconds: float) -> IngestReport:
-        """The report of the run; its counts add up as in `IngestReport`."""
-        plan, corpus = self.plan, self.corpus
-        if self.committed and self.said_empty is None:
-            self._say_empty()
-        if plan.in_quarantine:
-            self.reasons["refused by an earlier run"] += len(plan.in_quarantine)
-        results = [self.results[key] for key in sorted(self.committed)]
-        dropped: Counter[str] = Counter()
-        for result in results:
-            dropped.update(result.frames_dropped)
-        return IngestReport(
-            corpus=corpus.location,
-            version=corpus.version,
-            found=plan.found,
-            ingested=len(results),
-            duplicates=len(plan.duplicates) - self.refused_copies,
-            quarantined=self.progress.quarantined + len(plan.in_quarantine),
-            already_there=len(plan.already) + self.came_first,
-            not_reached=len(plan.to_do) - self.progress.done,
-            forgotten=len(plan.forgotten) + self.left_out,
-            ignored_files=len(plan.ignored),
-            episodes=sum(len(result.episodes) for result in results),
-            steps=sum(row.n_steps for result in results for row in result.episodes),
-            missing_actions=sum(row.missing_actions for each in results for row in each.episodes),
-            hours=sum(result.hours for result in results),
-            frames_in=sum(result.frames_in for result in results),
-            frames_used=sum(result.frames_used for result in results),
-            frames_dropped=dict(sorted(dropped.items())),
-            reasons={reason: count for reason, count in sorted(self.reasons.items()) if count},
-            seconds=seconds,
-        )

@@ -6,13 +6,10 @@ the names of their files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from wham_data.corpus import Corpus
 from wham_data.corpus.splits import SplitBy, Ties, tied_by
-from wham_data.corpus.tombstones import Forgotten, Kind
-from wham_data.pipelines.ingest.plan import Found, Refusal
+from wham_data.pipelines.ingest.intake.inputs import Found, Refusal
 from wham_data.schemas.manifest import EpisodeRow, QuarantineRow
 from wham_data.schemas.player_key import PlayerKey
 
@@ -70,9 +67,3 @@ class Naming:
             for player in players:
                 text = self.key.hide(text, player)
         return text
-
-    def barred(self, recordings: Iterable[Found], corpus: Corpus) -> dict[str, Kind]:
-        """The recordings that must stay out because they were forgotten: the reason for each key."""
-        forgotten = Forgotten.read(corpus.storage)
-        kinds = ((found.key, forgotten.blocks(self.ties(found))) for found in recordings)
-        return {key: kind for key, kind in kinds if kind is not None}

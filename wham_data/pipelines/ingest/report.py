@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from wham_data.pipelines.ingest.intake.counts import Counts
 from wham_data.pipelines.run.progress import Figure, Progress
 from wham_data.schemas.errors import NoInputsError, RefusedInput
 
@@ -13,28 +14,31 @@ from wham_data.schemas.errors import NoInputsError, RefusedInput
 class IngestProgress(Progress):
     """The progress of a run. Frames are steps of the grid.
 
-    rate  steps per second; 0 if rates differ: then hours are not shown
+    intake       counts of the inputs found so far
+    rate         steps per second; 0 if rates differ: then hours are not shown
+    total_known  whether every input is found
     """
 
     unit: ClassVar[str] = "recordings"
-    to_do: int
-    bytes_to_do: int
+    intake: Counts
     rate: float
     tokens_per_frame: int
     done: int = 0
     bytes_done: int = 0
     quarantined: int = 0
     frames: int = 0
+    total_known: bool = True
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Number of recordings done, and number of recordings in all."""
-        return self.done, self.to_do
+        """Number of recordings done, and number of recordings found so far that are to be done."""
+        return self.done, self.intake.to_do
 
     @property
     def share(self) -> float:
-        """Share of the input bytes that is done, 0 to 1."""
-        return self.bytes_done / self.bytes_to_do if self.bytes_to_do else 1.0
+        """Share of the bytes of the inputs found so far that is done, 0 to 1."""
+        in_all = self.intake.bytes_to_do
+        return self.bytes_done / in_all if in_all else float(self.total_known)
 
     @property
     def hours(self) -> float:
@@ -54,7 +58,9 @@ class IngestProgress(Progress):
     @property
     def figures(self) -> tuple[Figure, ...]:
         """See `Progress.figures`."""
+        so_far = () if self.total_known else (("", f"{self.intake.found:,} inputs found so far"),)
         return (
+            *so_far,
             ("quarantined", str(self.quarantined)),
             ("", f"{self.hours:.2f} h of play"),
             ("", f"{self.frames_per_second:.0f} frames/s"),
@@ -72,6 +78,8 @@ class IngestReport:
     corpus, version  location of the corpus, and the version of its manifest after the run;
                      None: no corpus was begun, because no recording could be read
     not_reached      inputs that were not tried, because the run ended early
+    hashed           recordings of which a file was read to identify them
+    known            recordings that an earlier run knew, by the path, size and times of their files
     forgotten        inputs left out, because `forget` removed them, their player or their match
     ignored_files    files that are not part of a recording
     missing_actions  steps whose action is not known
@@ -89,6 +97,8 @@ class IngestReport:
     already_there: int
     not_reached: int
     forgotten: int
+    hashed: int
+    known: int
     ignored_files: int
     episodes: int
     steps: int

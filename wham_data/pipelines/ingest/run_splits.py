@@ -2,41 +2,130 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from wham_data.corpus import Corpus
-from wham_data.corpus.splits import Placed, SplitBy, SplitPlan, split_by_of, tied_by
+from wham_data.corpus.splits import (
+    Conflict,
+    Placed,
+    SplitBy,
+    SplitPlan,
+    Ties,
+    drawn_alone,
+    split_by_of,
+    splits_asked,
+    tied_by,
+)
+from wham_data.pipelines.ingest.intake.known_inputs import KeySet
 from wham_data.pipelines.ingest.plan import IngestPlan
-from wham_data.pipelines.ingest.pseudonyms import Naming
 from wham_data.pipelines.ingest.settings import IngestSettings
 
 
+class RunSplits:
+    """The splits of a run, while its recordings are still being found.
+
+    A group's split depends on all of its recordings, so those with a player or a match have to wait
+    until every recording is found: see `settle`. One that nothing ties is a group of its own. Its split
+    is final as soon as every split that was asked for is sure to get an episode: then no group moves.
+    """
+
+    def __init__(self, corpus: Corpus, settings: IngestSettings, tie_to: str | None) -> None:
+        """Begin with what the corpus has."""
+        self._corpus = corpus
+        self._settings = settings
+        self._tie_to = tie_to
+        splits = corpus.manifest_columns(("split",)).column("split")
+        self._sure = set(splits.unique().to_pylist())
+        self._placed: KeySet | None = None
+        self._taken: list[str] = []
+        self._refused: list[str] = []
+        self.plan: SplitPlan | None = None
+
+    def settle(self, ties: Sequence[Ties], out: Iterable[str], others: int) -> SplitPlan:
+        """Every recording is found: the splits of all of them.
+
+        Args:
+            ties: of each recording that was not in the corpus when it was found.
+            out: keys of those that will not get into it.
+            others: count of the recordings that were in the corpus.
+        """
+        settings = self._settings
+        self.plan = SplitPlan(
+            ties,
+            placed_in(self._corpus),
+            settings.split,
+            settings.split_seed,
+            self._tie_to,
+            others=others,
+        )
+        for key in (*out, *self._refused):
+            self.plan.refuse(key)
+        for key in self._taken:
+            self.plan.take(key)
+        return self.plan
+
+    def refuse(self, key: str) -> None:
+        """See `SplitPlan.refuse`."""
+        if self.plan is None:
+            self._refused.append(key)
+        else:
+            self.plan.refuse(key)
+
+    def take(self, ties: Ties) -> None:
+        """See `SplitPlan.take`."""
+        if self.plan is not None:
+            self.plan.take(ties.recording)
+            return
+        self._taken.append(ties.recording)
+        if self._is_alone(ties):
+            self._sure.add(self._drawn(ties.recording))
+
+    def final(self, taken: Collection[Ties]) -> set[str]:
+        """Those of the recordings that can be committed now, for their splits stay."""
+        if self._settings.split_by == "time":
+            return {each.recording for each in taken}
+        if self.plan is not None:
+            return self.plan.final({each.recording for each in taken})
+        if not self._sure.issuperset(splits_asked(self._settings.split)):
+            return set()
+        return {each.recording for each in taken if self._is_alone(each)}
+
+    def of(self, keys: Collection[str]) -> Mapping[str, str | Conflict]:
+        """The split of each of these recordings, which are final, or all are found."""
+        if self.plan is not None:
+            return self.plan.splits(keys)
+        return {key: self._drawn(key) for key in keys}
+
+    def _is_alone(self, ties: Ties) -> bool:
+        if ties.names:
+            return False
+        if self._placed is None:  # also under other settings
+            recordings = self._corpus.manifest_columns(("recording",)).column("recording")
+            self._placed = KeySet(recordings)
+        return bytes.fromhex(ties.recording) not in self._placed
+
+    def _drawn(self, key: str) -> str:
+        return drawn_alone(key, self._settings.split, self._settings.split_seed)
+
+
 def planned_splits(
-    plan: IngestPlan,
-    corpus: Corpus | None,
-    settings: IngestSettings,
-    naming: Naming,
-    tie_to: str | None,
+    plan: IngestPlan, corpus: Corpus | None, settings: IngestSettings, tie_to: str | None
 ) -> SplitPlan:
-    """The splits of the recordings of a run.
+    """The splits of the recordings of a plan. Those that it leaves out fill none.
 
     Args:
-        plan: the recordings. Those that an earlier run refused and those that were forgotten fill no
-            split.
+        plan: the recordings, seen against the corpus.
         corpus: where they go; None: a new corpus.
-        settings: shares, seed, and what ties recordings.
-        naming: how the corpus names players.
+        settings: shares and seed.
         tie_to: see `SplitPlan`.
     """
+    placed = () if corpus is None else placed_in(corpus)
+    others = plan.counts.already
     splits = SplitPlan(
-        [naming.tied_by(settings.split_by, found) for found in plan.recordings],
-        () if corpus is None else placed_in(corpus),
-        settings.split,
-        settings.split_seed,
-        tie_to,
+        plan.ties, placed, settings.split, settings.split_seed, tie_to, others=others
     )
-    for found in (*plan.in_quarantine, *plan.forgotten):
-        splits.refuse(found.key)
+    for key in plan.out:
+        splits.refuse(key)
     return splits
 
 

@@ -115,6 +115,7 @@ class IngestChoices:
     tie_to             split for recordings whose match or player is already in two splits
     license            licence of recordings whose source states none
     player_key         key for storing players under pseudonyms; None: they are stored by name
+    rehash             read every file to identify it, also those that an earlier run knew by size and time
     allow_forgotten    ingest recordings that `forget` has removed; if False, they are left out
                        with a message
     merge_shards       merge small shards at the end of the run, if there are many
@@ -127,5 +128,6 @@ class IngestChoices:
     tie_to: str | None = None
     license: str | None = None
     player_key: PlayerKey | None = None
+    rehash: bool = False
     allow_forgotten: bool = False
     merge_shards: bool = True

@@ -26,8 +26,9 @@ from wham_data.pipelines.align import (
 )
 from wham_data.pipelines.ingest.decoder_process import open_isolated
 from wham_data.pipelines.ingest.encoder import Encoder, ImageTokens
+from wham_data.pipelines.ingest.intake.identity import check_size, check_unchanged
+from wham_data.pipelines.ingest.intake.inputs import Found
 from wham_data.pipelines.ingest.log_in_space import ProjectedLog, project
-from wham_data.pipelines.ingest.plan import Found
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.run.runner import Advance
 from wham_data.pipelines.time_blocks import Block, split_at, time_blocks, undivided, within
@@ -81,6 +82,7 @@ def ingest_recording(
         RefusedInput: with the reason it goes to quarantine for.
     """
     source = open_found(found, settings)
+    check_unchanged(found)
     with noted(source.notes):
         return _ingest_open(found, source, encoder, settings, corpus, advance, threads)
 
@@ -190,6 +192,18 @@ class _FramesLost(Exception):
         self.frames = frames
 
 
+def open_found(found: Found, settings: IngestSettings) -> OpenRecording:
+    """As `open_input`, for a recording whose size is known.
+
+    Raises:
+        RefusedInput: with the reason it goes to quarantine for.
+    """
+    source = open_input(found.recording, settings)
+    # From here on the decoder notices changes; before, the recording was only listed and hashed.
+    check_size(found)
+    return source
+
+
 def open_as_set(recording: Recording, settings: IngestSettings) -> OpenRecording:
     """Open a recording with the limits and options of an ingest. See `open_isolated`."""
     return open_isolated(
@@ -203,24 +217,17 @@ def open_as_set(recording: Recording, settings: IngestSettings) -> OpenRecording
     )
 
 
-def open_found(found: Found, settings: IngestSettings) -> OpenRecording:
+def open_input(recording: Recording, settings: IngestSettings) -> OpenRecording:
     """A recording with its clocks and its log read.
 
     Raises:
         RefusedInput: with the reason it goes to quarantine for.
     """
-    source = open_as_set(found.recording, settings)
+    source = open_as_set(recording, settings)
     if source.pictureless and (settings.tokenizer is not None or settings.frames != "none"):
         raise RefusedInput(
             Reason.NO_FRAMES,
             "actions without pictures: take them with --tokenizer none and --frames none",
-        )
-    # From here on the decoder notices changes; before, the recording was only listed and hashed.
-    size = sum(path.stat().st_size for path in found.recording.files if path.is_file())
-    if size != found.bytes:
-        raise RefusedInput(
-            Reason.CHANGED_WHILE_READ,
-            f"had {found.bytes} bytes when it was found and has {size} now: is it still recorded?",
         )
     return source
 

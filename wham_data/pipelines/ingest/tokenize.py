@@ -34,6 +34,7 @@ from wham_data.corpus.storage.contract import hash_file
 from wham_data.corpus.storage.local import LocalStorage
 from wham_data.corpus.tombstones import copy_marks
 from wham_data.pipelines.ingest.encoder import Encoder, encoder_service
+from wham_data.pipelines.ingest.intake.counts import Counts
 from wham_data.pipelines.ingest.report import IngestProgress
 from wham_data.pipelines.run.choose import choose_runner
 from wham_data.pipelines.run.progress import ProgressListener, Silent
@@ -310,8 +311,7 @@ class _Run:
     def __post_init__(self) -> None:
         rate = self.target.info.rate
         self.progress = IngestProgress(
-            to_do=len(self.to_do),
-            bytes_to_do=sum(item.n_steps for item in self.to_do),
+            Counts(to_do=len(self.to_do), bytes_to_do=sum(item.n_steps for item in self.to_do)),
             rate=float(rate) if isinstance(rate, Fraction) else 0.0,
             tokens_per_frame=self.target.info.n_tokens,
         )

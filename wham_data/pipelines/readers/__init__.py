@@ -10,15 +10,30 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Protocol, runtime_checkable
 
 from wham_data.files.archives import refuse_archive
-from wham_data.files.found import ARCHIVE_ENDINGS, VIDEO_ENDINGS, hollow, open_regular, sniff, walk
-from wham_data.files.links import follow_within, input_path, is_plain_file, target_of
+from wham_data.files.found import (
+    ARCHIVE_ENDINGS,
+    NOT_OPENED,
+    VIDEO_ENDINGS,
+    Listing,
+    head_of,
+    heads_remembered,
+    hollow,
+    sniff,
+)
+from wham_data.files.links import (
+    follow_within,
+    holds_blobs,
+    input_path,
+    is_plain_file,
+    target_of,
+)
 from wham_data.files.marks import model_of_file, refuse_synthetic
 from wham_data.files.npz import array_shapes
 from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS
@@ -32,6 +47,7 @@ from wham_data.pipelines.readers.kit.not_downloaded import (
     unclaimed_refusal,
 )
 from wham_data.pipelines.readers.kit.options import configured, options_of
+from wham_data.pipelines.readers.kit.units import FoundInUnit, Given, Search, Unit
 from wham_data.pipelines.readers.video_log.film.dash import PLAYLIST_ENDING
 from wham_data.pipelines.readers.video_log.film.sessions import series_start
 from wham_data.pipelines.readers.video_log.neighbours import (
@@ -73,6 +89,8 @@ class Reader(Protocol):
 
     A reader with a field `target: ActionSpace | None = None` is given the action space of the corpus
     there before `open`, to decide by where a log fits several.
+    Folders are searched one after the other: see `kit/units.py`. A reader whose recordings may have
+    files in several folders is `Spanning` too.
     """
 
     @property
@@ -100,6 +118,31 @@ class Reader(Protocol):
         Raises:
             RefusedInput: the recording goes to quarantine for this reason.
         """
+        ...
+
+
+@runtime_checkable
+class Spanning(Protocol):
+    """A reader whose recordings may have files in several folders."""
+
+    def spans(self, folder: Path, listing: Listing) -> bool:
+        """Whether recordings may have files in several folders below this one.
+
+        Everything below it is then listed before a recording is recognised there.
+
+        Args:
+            folder: its path.
+            listing: the files and folders directly in it.
+        """
+        ...
+
+
+@runtime_checkable
+class Joining(Protocol):
+    """A reader that may join videos which lie beside a log of their own name, each, in one recording."""
+
+    def joins(self, stem: str) -> bool:
+        """Whether a file of this name, without its ending, may be one of several of a recording."""
         ...
 
 
@@ -227,50 +270,145 @@ def discover(
     Raises:
         UsageError: a source does not exist, or there is no such format or option.
     """
-    readers = chosen_readers(format, options)
-    files, refused, neighbours = _listed(sources)
-    pointers = pointers_among(files | neighbours)
-    unclaimed = set(files)
     recordings: list[Recording] = []
-    for reader in readers:
-        open_to_it = frozenset(unclaimed)
-        for found in reader.find(tuple(sorted(unclaimed | neighbours))):
-            if isinstance(found, RefusedFile):
-                if found.path in open_to_it:
-                    refused[found.path] = found.why
-                    unclaimed.discard(found.path)
-            elif not open_to_it.isdisjoint(found.files):
-                if (why := refusal_of(found, pointers)) is None:
-                    recordings.append(found)
-                else:
-                    refused[found.path] = why
-                unclaimed.difference_update(found.files, found.companions)
-    pieces = pieces_of_playlists(unclaimed)
-    ignored = sorted(pieces)
-    for path in sorted(unclaimed - pieces):
-        refusal = unclaimed_refusal(path, pointers) or _refusal(path, readers, unclaimed)
-        if refusal is None:
-            ignored.append(path)
+    refused: dict[Path, RefusedInput] = {}
+    ignored: set[Path] = set()
+    elsewhere: set[Path] = set()
+    for found in SourceSearch(sources, format, options).found():
+        if isinstance(found, Recording):
+            recordings.append(found)
         else:
-            refused[path] = refusal
-    refused = {path: among_pointers(path, why, pointers) for path, why in refused.items()}
-    taken = {path for recording in recordings for path in recording.files}
-    needless = set(_needless(files, taken))
-    roots = [path for path in map(input_path, sources) if path.is_dir()]
+            refused |= found.refused
+            ignored.update(found.ignored)
+            elsewhere |= found.elsewhere
     return Discovery(
-        tuple(sorted((_rooted(each, roots) for each in recordings), key=lambda each: each.path)),
-        tuple(sorted((path, why) for path, why in refused.items() if path not in needless)),
-        tuple(sorted(path for path in ignored if path not in needless)),
+        tuple(recordings),
+        tuple((path, refused[path]) for path in sorted(refused.keys() - elsewhere)),
+        tuple(sorted(ignored - elsewhere)),
     )
 
 
-def _needless(files: Collection[Path], taken: Collection[Path]) -> Iterator[Path]:
-    """Of each link and its target of which one is in a recording: the other."""
+class SourceSearch:
+    """Finds recordings as `discover` does, but one by one, while the next folders are not listed yet.
+
+    Args:
+        sources, format, options: see `discover`.
+
+    Raises:
+        UsageError: as `discover`.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[str | Path],
+        format: str = "auto",
+        options: Mapping[str, str] = NO_OPTIONS,
+    ) -> None:
+        self._readers = chosen_readers(format, options)
+        self._given = _given(sources)
+        self._roots = [path for path in map(input_path, sources) if path.is_dir()]
+
+    def found(
+        self, known: Callable[[Unit], FoundInUnit | None] = lambda _: None
+    ) -> Iterator[Recording | FoundInUnit]:
+        """The recordings, sorted by path, and after those of a unit what else is in it.
+
+        What is refused or ignored counts only if it is not `elsewhere` in another unit.
+
+        Args:
+            known: what is in a unit, if it is known without looking; None: look.
+        """
+        spanning = [reader.spans for reader in self._readers if isinstance(reader, Spanning)]
+        joining = [reader.joins for reader in self._readers if isinstance(reader, Joining)]
+        search = Search(
+            recognise=lambda unit: known(unit) or self.look(unit),
+            spans=lambda folder, listing: any(spans(folder, listing) for spans in spanning),
+            joins=lambda name: any(joins(name) for joins in joining),
+            beside=_regular_beside,
+        )
+        return search.found(self._given)
+
+    def look(self, unit: Unit) -> FoundInUnit:
+        """What is in a unit."""
+        return recognise(unit, self._readers, self._roots)
+
+
+def recognise(unit: Unit, readers: tuple[Reader, ...], roots: Sequence[Path]) -> FoundInUnit:
+    """The recordings in a unit.
+
+    Args:
+        unit: the files.
+        readers: those that look, in their order.
+        roots: the folders that were given.
+    """
+    files, refused = set(unit.files()), dict(unit.refused)
+    with heads_remembered():
+        pointers = pointers_among(files | unit.neighbours)
+        left = sorted(files | unit.neighbours)
+        unclaimed = set(files)
+        recordings: list[Recording] = []
+        for reader in readers:
+            open_to_it = frozenset(unclaimed)
+            for found in reader.find(tuple(left)):
+                if isinstance(found, RefusedFile):
+                    if found.path in open_to_it:
+                        refused[found.path] = found.why
+                        unclaimed.discard(found.path)
+                elif not open_to_it.isdisjoint(found.files):
+                    if (why := refusal_of(found, pointers)) is None:
+                        recordings.append(found)
+                    else:
+                        refused[found.path] = why
+                    unclaimed.difference_update(found.files, found.companions)
+            if len(unclaimed) < len(open_to_it):
+                left = [path for path in left if path in unclaimed or path in unit.neighbours]
+        pieces = pieces_of_playlists(unclaimed)
+        ignored = set(pieces)
+        for path in sorted(unclaimed - pieces):
+            refusal = unclaimed_refusal(path, pointers) or _refusal(path, readers, unclaimed)
+            if refusal is None:
+                ignored.add(path)
+            else:
+                refused[path] = refusal
+    refused = {path: among_pointers(path, why, pointers) for path, why in refused.items()}
+    taken = {path for recording in recordings for path in recording.files}
+    needless = set(_needless(files, taken, roots))
+    with_companions = taken.union(*(recording.companions for recording in recordings))
+    return FoundInUnit(
+        unit,
+        tuple(sorted((_rooted(each, roots) for each in recordings), key=lambda each: each.path)),
+        {path: why for path, why in refused.items() if path not in needless},
+        tuple(sorted(ignored - needless)),
+        frozenset((with_companions | needless) - files),
+    )
+
+
+def _needless(
+    files: Collection[Path], taken: Collection[Path], roots: Sequence[Path]
+) -> Iterator[Path]:
+    """Of each link and its target of which one is in a recording: the other.
+
+    Of a link whose target is in another unit, which has it as an input: the link.
+    """
     for link in files:
         if link.is_symlink():
             target = target_of(link)
-            if (link in taken) != (target in taken):
-                yield target if link in taken else link
+            if link in taken:
+                if target not in taken:
+                    yield target
+            elif target in taken or (target not in files and _is_listed(target, roots)):
+                yield link
+
+
+def _is_listed(path: Path, roots: Sequence[Path]) -> bool:
+    """Whether a file is found below one of the folders that were given."""
+    for root in roots:
+        if path.is_relative_to(root):
+            below = path.relative_to(root).parts
+            above = (root / Path(*below[:depth]) for depth in range(1, len(below)))
+            if not any(part.startswith(".") for part in below) and not any(map(holds_blobs, above)):
+                return True
+    return False
 
 
 def _rooted(recording: Recording, roots: Sequence[Path]) -> Recording:
@@ -279,13 +417,13 @@ def _rooted(recording: Recording, roots: Sequence[Path]) -> Recording:
     return replace(recording, root=min(above, key=lambda root: len(root.parts), default=None))
 
 
-def _listed(
-    sources: Sequence[str | Path],
-) -> tuple[set[Path], dict[Path, RefusedInput], set[Path]]:
-    """The files of the sources, the refused ones among them, and files beside sources that are files."""
-    files: set[Path] = set()
-    refused: dict[Path, RefusedInput] = {}
-    neighbours: set[Path] = set()
+def _given(sources: Sequence[str | Path]) -> Given:
+    """The sources as they lie in the file system.
+
+    Raises:
+        UsageError: one does not exist.
+    """
+    top = Given()
     paths = {source: input_path(source) for source in sources}
     folders = {path for path in paths.values() if path.is_dir()}
     follow_within(folders, set(paths.values()) - folders)
@@ -293,26 +431,19 @@ def _listed(
         try:
             mode = target_of(path).lstat().st_mode
         except RefusedInput as why:
-            refused[path] = why
+            top.at(path.parent).refused[path] = why
             continue
         except (OSError, ValueError):
             raise UsageError(f"{ascii(str(source))[1:-1]}: no such file or folder") from None
         if stat.S_ISDIR(mode):
-            for found, refusal in walk(path):
-                if refusal is None:
-                    files.add(found)
-                else:
-                    refused[found] = refusal
-        elif stat.S_ISREG(mode) and (refusal := hollow(path)) is not None:
-            refused[path] = refusal
-        elif stat.S_ISREG(mode):
-            files.add(path)
-            neighbours.update(_regular_beside(path))
+            top.at(path).whole = True
+        elif not stat.S_ISREG(mode):
+            top.at(path.parent).refused[path] = NOT_OPENED
+        elif (refusal := hollow(path)) is not None:
+            top.at(path.parent).refused[path] = refusal
         else:
-            refused[path] = RefusedInput(
-                Reason.UNSAFE_PATH, "neither a file nor a folder: not opened"
-            )
-    return files, refused, neighbours - files
+            top.at(path.parent).files.add(path.name)
+    return top
 
 
 def _regular_beside(path: Path) -> Iterator[Path]:
@@ -338,8 +469,7 @@ def _refusal(path: Path, readers: tuple[Reader, ...], unclaimed: set[Path]) -> R
         return dash
     if looks_for_videos and is_video(path):
         try:
-            with open_regular(path) as file:
-                refuse_by_content(file.read(HEAD_BYTES))
+            refuse_by_content(head_of(path, HEAD_BYTES))
         except RefusedInput as why:
             return why
         if sniff(path) != "video":

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.files.found import VIDEO_ENDINGS, sniff
+from wham_data.files.found import VIDEO_ENDINGS, Listing, listed, sniff
 from wham_data.files.json_lines import read_json
 from wham_data.files.parquet import (
     columns_of,
@@ -63,6 +63,9 @@ MOST_PIXELS: Final = 1 << 20
 SPACE: Final = load_space("nitrogen21")
 BUTTONS: Final = SPACE.names[:17]
 STICKS: Final = ("j_left", "j_right")
+MOST_FOLDERS: Final = 64
+"""So many folders are looked into for chunks."""
+DEEPEST_CHUNK: Final = 4
 TABLES: Final = {"raw": "actions_raw.parquet", "processed": "actions_processed.parquet"}
 
 
@@ -128,6 +131,11 @@ class NitroGen:
     order: ClassVar[int] = 190
     labels: str = choice("raw", "processed", about="which of the two tables of a chunk")
     overlay: str = choice("masked", "shown", about="the pad's picture that gives the action away")
+
+    def spans(self, folder: Path, listing: Listing) -> bool:
+        """Whether there are chunks below: the videos may be in any other folder."""
+        looked_at = sorted(listing.folders)[:MOST_FOLDERS]
+        return any(_leads_to_chunk(folder / name) for name in looked_at)
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
         """Every chunk with a table. Its video is found by name."""
@@ -214,6 +222,18 @@ class NitroGen:
 def _is_clip(video: Path, chunk: LabelledChunk) -> bool:
     """Whether a video is a clip of the chunk, not the whole video."""
     return video.stem != chunk.video
+
+
+def _leads_to_chunk(folder: Path) -> bool:
+    """Whether a folder, or the first folder in it, and so on, is that of a chunk."""
+    for depth in range(DEEPEST_CHUNK):
+        listing = listed(folder, depth)
+        if "metadata.json" in listing.files:
+            return not set(TABLES.values()).isdisjoint(listing.files)
+        if not listing.folders:
+            return False
+        folder /= listing.folders[0]
+    return False
 
 
 def _is_video(path: Path) -> bool:

@@ -25,18 +25,20 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from wham_data.pipelines.run.ahead import Ahead
 from wham_data.pipelines.run.progress import ProgressListener, Silent
 from wham_data.pipelines.run.ray_nodes import Nodes
 from wham_data.pipelines.run.ray_services import ServiceLostError
 from wham_data.pipelines.run.ray_start import connected
 from wham_data.pipelines.run.ray_work import Ended, Owners, Pool, Started, Tasks
-from wham_data.pipelines.run.runner import Advance, In, Out, Outcome, Service, Stage
+from wham_data.pipelines.run.runner import Advance, In, Out, Outcome, Service, Stage, left_of
 from wham_data.schemas.errors import (
     MissingPartError,
     Reason,
@@ -45,6 +47,9 @@ from wham_data.schemas.errors import (
     UsageError,
 )
 
+NOTHING: Final[Any] = object()
+UNKNOWN: Final = 1 << 30
+"""Where nothing tells how many items there are."""
 LOST_NODE_TRIES = 4
 CRASH_TRIES = 2
 PAUSE_SECONDS = 100e-6
@@ -104,7 +109,7 @@ class RayRunner:
         self._patience = patience or Patience()
 
     def run(
-        self, stage: Stage[In, Out], items: Sequence[In], advance: Advance
+        self, stage: Stage[In, Out], items: Iterable[In], advance: Advance
     ) -> Iterator[Outcome[In, Out]]:
         """See `Runner.run`.
 
@@ -112,7 +117,11 @@ class RayRunner:
             StalledError: nothing moves, and nothing is in work.
             MismatchError: a node has other versions, or does not see the same files.
         """
-        if not items:
+        left, all_known = left_of(items)
+        count = left if all_known else UNKNOWN
+        waiting = iter(items)
+        first = next(waiting, NOTHING)
+        if first is NOTHING:
             return
         with ExitStack() as stack:
             ray = stack.enter_context(connected(self._address, self._workers, self._temp_dir))
@@ -120,14 +129,14 @@ class RayRunner:
             check = stack.enter_context(stage.check()) if elsewhere and stage.check else None
             nodes = Nodes(ray, check, self._watch)
             gpus = _gpus(ray, stage.service)
-            most = min(self._workers or len(items), len(items))
+            most = min(self._workers or count, count)
             pool: Pool = (
                 Owners(ray, nodes, stage, most, gpus=gpus)
                 if stage.owns
                 else Tasks(ray, nodes, stage, most, self._workers, gpus=gpus)
             )
             stall = Stall(self._patience, self._watch)
-            yield from run_all(ray, pool, nodes, items, advance, stall)
+            yield from run_all(ray, pool, nodes, chain((first,), waiting), advance, stall)
 
 
 def _gpus(ray: Any, service: Service | None) -> bool:
@@ -207,14 +216,25 @@ def _waits(pool: Pool, nodes: Nodes, running: Sequence[_Running], waiting: int) 
 
 
 def run_all(
-    ray: Any, pool: Pool, nodes: Nodes, items: Sequence[In], advance: Advance, stall: Stall
+    ray: Any, pool: Pool, nodes: Nodes, items: Iterable[In], advance: Advance, stall: Stall
 ) -> Iterator[Outcome[In, Any]]:
     """Give the items to the workers of a pool, and yield the outcomes."""
-    waiting: deque[_Running] = deque(_Running(item) for item in items)
+    ahead = Ahead(items)
+    try:
+        yield from _run_all(ray, pool, nodes, ahead, advance, stall)
+    finally:
+        ahead.close()
+
+
+def _run_all(
+    ray: Any, pool: Pool, nodes: Nodes, ahead: Ahead[In], advance: Advance, stall: Stall
+) -> Iterator[Outcome[In, Any]]:
+    waiting: deque[_Running] = deque()
     running: dict[Any, _Running] = {}
-    while waiting or running:
+    while waiting or running or not ahead.ended:
         nodes.look()
         pool.follow()
+        waiting.extend(map(_Running, ahead.take(pool.size - len(running) - len(waiting))))
         while waiting and len(running) < pool.size:
             started = waiting.popleft()
             running[pool.submit(started.item)] = started
@@ -236,10 +256,10 @@ def run_all(
                 nodes.heard(ref)
             else:
                 pool.heard(ref)
-        if ready:
+        if ready or not (waiting or running or ahead.count):  # nothing to move
             stall.moved()
         else:
-            stall.look(pool, nodes, list(running.values()), len(waiting))
+            stall.look(pool, nodes, list(running.values()), len(waiting) + ahead.count)
 
 
 def _all_ready(ray: Any, refs: list[Any]) -> list[Any]:

@@ -21,11 +21,11 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from wham_data.schemas.errors import RefusedInput
 
@@ -107,13 +107,39 @@ class Outcome(Generic[In, Out]):
     result: Out | RefusedInput
 
 
+@runtime_checkable
+class Growing(Protocol):
+    """Items of which more may come while the first are in work."""
+
+    @property
+    def left(self) -> int:
+        """How many are known and not given out yet."""
+
+    @property
+    def all_known(self) -> bool:
+        """Whether no more will come."""
+
+
+def left_of(items: Iterable[Any]) -> tuple[int, bool]:
+    """How many items are left at least, and whether that is all. Of a collection: all it has."""
+    if isinstance(items, Growing):
+        return items.left, items.all_known
+    return (len(items), True) if isinstance(items, Sized) else (0, False)
+
+
 class Runner(Protocol):
     """Runs a stage over items, in any order."""
 
     def run(
-        self, stage: Stage[In, Out], items: Sequence[In], advance: Advance
+        self, stage: Stage[In, Out], items: Iterable[In], advance: Advance
     ) -> Iterator[Outcome[In, Out]]:
-        """Yield one outcome for every item. `advance` is called in this process in the meantime."""
+        """Yield one outcome for every item. `advance` is called in this process in the meantime.
+
+        Args:
+            stage: the work.
+            items: what to work on. They may come one by one, and be waited for: see `Growing`.
+            advance: is told of progress.
+        """
         ...
 
 
@@ -182,7 +208,7 @@ class LocalRunner:
     """One item after the other in this process."""
 
     def run(
-        self, stage: Stage[In, Out], items: Sequence[In], advance: Advance
+        self, stage: Stage[In, Out], items: Iterable[In], advance: Advance
     ) -> Iterator[Outcome[In, Out]]:
         """See `Runner.run`."""
         work = stage.setup(_opened(stage))

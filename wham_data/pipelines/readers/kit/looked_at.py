@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -24,18 +23,22 @@ KINDS: Final = (
 )  # fmt: skip
 
 
-def looked_at(files: Sequence[Path]) -> str:
+def ending_of(path: Path) -> str:
+    """The ending by which a file is counted here."""
+    return path.suffix.lower().lstrip(".")
+
+
+def looked_at(counts: Mapping[str, int]) -> str:
     """The count of each kind of file, what it is, and what would make it readable.
 
     Args:
-        files: that belong to no recording.
+        counts: of files that belong to no recording, by `ending_of`.
 
     Returns:
         One line, the most frequent kind first; it names at most six.
     """
-    if not files:
+    if not counts:
         return "there is no file in it"
-    counts = Counter(path.suffix.lower().lstrip(".") for path in files)
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     named = [f"{count} {_kind(ending)}" for ending, count in ranked[:MOST_KINDS]]
     more = sum(count for _, count in ranked[MOST_KINDS:])

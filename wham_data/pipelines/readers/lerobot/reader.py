@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.files.found import Listing
 from wham_data.files.parquet import (
     columns_of,
     numbers_of,
@@ -89,6 +90,10 @@ class LeRobot:
     state: tuple[str, ...] = names_option(
         about="features that are the state, side by side; by default observation.state, or state"
     )
+
+    def spans(self, folder: Path, listing: Listing) -> bool:
+        """Whether this is the folder of a dataset."""
+        return "meta" in listing.folders and (folder / "meta" / "info.json").is_file()
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
         """Every camera of every episode of the datasets whose `meta/info.json` is there."""

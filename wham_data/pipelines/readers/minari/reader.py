@@ -21,6 +21,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
+from wham_data.files.found import Listing
 from wham_data.files.hdf5 import is_hdf5
 from wham_data.files.json_lines import read_json
 from wham_data.files.links import is_plain_file
@@ -50,6 +51,10 @@ class Minari:
     order: ClassVar[int] = 60
     frame_rate: Fraction = rate_option("10", about="frames per second; the files do not say")
     picture: str = picture_option(of="an observation", example="camera/front")
+
+    def spans(self, folder: Path, listing: Listing) -> bool:  # noqa: ARG002  by the names alone
+        """Whether there are folders of numbered tables beside the metadata of them all."""
+        return METADATA in listing.files and any(map(_NUMBER.fullmatch, listing.folders))
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
         """Every episode of the HDF5 files that hold numbered ones, and of folders of tables."""

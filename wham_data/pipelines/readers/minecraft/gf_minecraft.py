@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.files.found import open_regular, read_whole, sniff
+from wham_data.files.found import Listing, open_regular, read_whole, sniff
 from wham_data.files.json_lines import read_json
 from wham_data.pipelines.readers.kit.frame_actions import per_frame_track
 from wham_data.pipelines.readers.kit.open_recordings import VideoClip, VideoRecording, read_video
@@ -73,6 +73,10 @@ class GfMinecraft:
     about: ClassVar[str] = "GameFactory's Minecraft: video/NAME.mp4 and metadata/NAME.json"
     order: ClassVar[int] = 160
     recordings: str = recordings_option()
+
+    def spans(self, folder: Path, listing: Listing) -> bool:  # noqa: ARG002  by the names alone
+        """Whether there is a folder of tables beside those of the videos."""
+        return not set(METADATA_FOLDERS).isdisjoint(listing.folders)
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
         """Every video with a table of GF-Minecraft's actions."""

@@ -20,7 +20,7 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.files.found import sniff
+from wham_data.files.found import Listing, sniff
 from wham_data.files.json_lines import json_lines
 from wham_data.files.npz import array_shapes, opened_npz, read_numbers
 from wham_data.pipelines.readers.kit.frame_actions import per_frame_track
@@ -32,6 +32,7 @@ from wham_data.schemas.actions import ActionSpace, load_space
 from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.recording import FrameData, Provenance, Recording
 
+LABELS: Final = "Bench76"
 CONDITIONS_ENDING: Final = ".conditions.npz"
 CONDITIONS: Final = {"keyboard_condition": 6, "mouse_condition": 2}
 MOST_ROWS: Final = 100_000
@@ -50,6 +51,10 @@ class MatrixGame:
         "labels", "conditions", about="which of them is taken where a clip has both"
     )
 
+    def spans(self, folder: Path, listing: Listing) -> bool:  # noqa: ARG002  by the names alone
+        """Whether there is a folder of labels beside the videos or their folder."""
+        return LABELS in listing.folders
+
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
         """Every numbered video that has the labels of its action, or its own conditions."""
         present = set(files)
@@ -59,8 +64,8 @@ class MatrixGame:
                 continue
             labels = f"test_{named['action']}.jsonl"
             candidates = [
-                video.parent / "Bench76" / labels,
-                video.parent.parent / "Bench76" / labels,
+                video.parent / LABELS / labels,
+                video.parent.parent / LABELS / labels,
                 video.with_name(labels),
             ]
             logs = [path for path in candidates if path in present][:1]

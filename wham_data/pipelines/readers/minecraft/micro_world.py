@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
+from wham_data.files.found import Listing
 from wham_data.pipelines.readers.kit.open_recordings import VideoRecording
 from wham_data.pipelines.readers.minecraft.gf_minecraft import (
+    METADATA_FOLDERS,
     clips_in,
     open_clip,
     recordings_option,
@@ -37,6 +39,10 @@ class MicroWorld:
     about: ClassVar[str] = "Micro-World's Minecraft: video and metadata-detection of scene_N"
     order: ClassVar[int] = 150
     recordings: str = recordings_option()
+
+    def spans(self, folder: Path, listing: Listing) -> bool:  # noqa: ARG002  by the names alone
+        """Whether there is a folder of tables beside those of the videos."""
+        return not set(METADATA_FOLDERS).isdisjoint(listing.folders)
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
         """Every video of a scene whose table has data on collisions."""

@@ -91,6 +91,10 @@ class Vpt:
     order: ClassVar[int] = 130
     cursor: str = choice("drawn", "none", about="the mouse cursor in menus, absent in the videos")
 
+    def joins(self, stem: str) -> bool:
+        """Whether a file is named as a segment of a session."""
+        return _NAME.fullmatch(stem) is not None
+
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording]:
         """Every run of segments: videos beside lines that tell of a mouse and a keyboard."""
         present = set(files)

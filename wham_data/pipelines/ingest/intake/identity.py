@@ -1,0 +1,262 @@
+"""The identity of recordings: a hash of their bytes, read now or known from an earlier run."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from wham_data.pipelines.ingest.intake.inputs import Found
+from wham_data.pipelines.ingest.intake.known_inputs import RACY_NS, FileStamp, KnownInputs
+from wham_data.pipelines.readers.kit.units import FoundInUnit
+from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.schemas.recording import Recording
+
+HASH_THREADS: Final = 4
+HASH_BLOCK: Final = 1 << 20
+MOST_AHEAD: Final = 64
+"""So many recordings are hashed before the first of them is handed on."""
+MOMENT_SECONDS: Final = 0.005
+MOST_HASHED_AGAIN: Final = 256
+MOST_REMEMBERED: Final = 4096
+"""Files whose hash is kept for the next recordings, which may share them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A recording of which a file cannot be read."""
+
+    recording: Recording
+    why: RefusedInput
+
+
+@dataclass(frozen=True, slots=True)
+class FileHash:
+    """The hash of one file.
+
+    sha256  of its bytes
+    stamp   of the version that was read
+    hashed  whether its bytes were read now
+    racy    whether it may change without another stamp
+    """
+
+    sha256: bytes
+    stamp: FileStamp
+    hashed: bool = True
+    racy: bool = False
+
+
+FileHashes = dict[Path, FileHash | RefusedInput]
+
+
+class Identities:
+    """Gives recordings their identity, in their order; reads files in threads, a few recordings ahead.
+
+    Args:
+        known: hashes that earlier runs have noted; new ones are noted there.
+    """
+
+    def __init__(self, known: KnownInputs) -> None:
+        self.known = known
+        self._pool = ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="hash")
+        self._closed = False
+        self._recent: OrderedDict[Path, Future[FileHash | RefusedInput] | FileHash] = OrderedDict()
+
+    def close(self) -> None:
+        """Read nothing more."""
+        self._closed = True
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def of_all(
+        self, found: Iterable[Recording | FoundInUnit]
+    ) -> Iterator[Found | Unreadable | FoundInUnit]:
+        """The recordings with their identities; what else is found in a unit passes through."""
+        ahead: deque[Recording | FoundInUnit] = deque()
+        for each in found:
+            if isinstance(each, Recording):
+                for path in each.files:
+                    self._begin(path)
+            ahead.append(each)
+            while ahead and (len(ahead) > MOST_AHEAD or self._is_ready(ahead[0])):
+                yield self._finished(ahead.popleft())
+        while ahead:
+            yield self._finished(ahead.popleft())
+
+    def of(self, recording: Recording) -> Found | Unreadable:
+        """One recording with its identity."""
+        hashes: FileHashes = {path: self.file(path) for path in recording.files}
+        return identified(recording, hashes)
+
+    def file(self, path: Path) -> FileHash | RefusedInput:
+        """The hash of a file, or why it cannot be read."""
+        self._begin(path)
+        there = self._recent[path]
+        return there if isinstance(there, FileHash) else there.result()
+
+    def _is_ready(self, each: Recording | FoundInUnit) -> bool:
+        """Whether nothing has to be waited for, or only a moment: small files need no others beside."""
+        if isinstance(each, FoundInUnit):
+            return True
+        reading = (self._recent.get(path) for path in each.files)
+        futures = [each for each in reading if isinstance(each, Future)]
+        return not futures or not wait(futures, MOMENT_SECONDS).not_done
+
+    def _finished(self, each: Recording | FoundInUnit) -> Found | Unreadable | FoundInUnit:
+        return self.of(each) if isinstance(each, Recording) else each
+
+    def _begin(self, path: Path) -> None:
+        if path in self._recent:
+            self._recent.move_to_end(path)
+            return
+        self._recent[path] = self._looked_up(path) or self._pool.submit(self._read, path)
+        if len(self._recent) > MOST_REMEMBERED:
+            self._recent.popitem(last=False)
+
+    def _looked_up(self, path: Path) -> FileHash | None:
+        if self.known.is_empty:
+            return None
+        try:
+            stamp = FileStamp.of(path)
+        except OSError:
+            return None
+        sha256 = self.known.hash_of(self.known.stamp(path, stamp))
+        return None if sha256 is None else FileHash(sha256, stamp, hashed=False)
+
+    def _read(self, path: Path) -> FileHash | RefusedInput:
+        read = hash_file(path, lambda: self._closed)
+        if isinstance(read, FileHash) and not read.racy:
+            self.known.note(self.known.stamp(path, read.stamp), read.sha256)
+        return read
+
+
+def identified(recording: Recording, hashes: FileHashes) -> Found | Unreadable:
+    """A recording with its identity.
+
+    Args:
+        recording: the recording.
+        hashes: those of its files, and maybe of others.
+    """
+    files = []
+    for path in recording.files:
+        read = hashes[path]
+        if isinstance(read, RefusedInput):
+            return Unreadable(recording, read)
+        files.append(read)
+    content = content_of(files)
+    key = content
+    if recording.part:
+        text = f"{content}#{recording.part}".encode("utf-8", "surrogateescape")
+        key = hashlib.sha256(text).hexdigest()
+    return Found(
+        recording,
+        key,
+        sum(each.stamp.n_bytes for each in files),
+        content,
+        tuple(each.stamp for each in files),
+        any(each.hashed for each in files),
+    )
+
+
+def content_of(files: Sequence[FileHash]) -> str:
+    """sha256 over the files' own, hex digits."""
+    whole = hashlib.sha256()
+    for each in files:
+        whole.update(each.sha256)
+    return whole.hexdigest()
+
+
+def check_size(found: Found) -> None:
+    """Make sure that the files of a recording have the size that they had when it was found.
+
+    Raises:
+        RefusedInput: CHANGED_WHILE_READ.
+    """
+    size = sum(path.stat().st_size for path in found.recording.files if path.is_file())
+    if size != found.bytes:
+        raise RefusedInput(
+            Reason.CHANGED_WHILE_READ,
+            f"had {found.bytes} bytes when it was found and has {size} now: is it still recorded?",
+        )
+
+
+def check_unchanged(found: Found) -> None:
+    """Make sure that a recording still has the bytes of its identity.
+
+    Its files must have the times that they had when they were hashed. If that was in an earlier run,
+    they are hashed again.
+
+    Raises:
+        RefusedInput: CHANGED_WHILE_READ, or UNREADABLE.
+    """
+    files = found.recording.files
+    for path, stamp in zip(files, found.stamps, strict=True):
+        now = _stamp_of(path)
+        # File systems keep times to a tick of up to 2 s, and another machine may see another one.
+        if abs(now.changed_ns - stamp.changed_ns) > RACY_NS:
+            raise RefusedInput(
+                Reason.CHANGED_WHILE_READ,
+                f"{path.name} was written after it was found: is it still recorded?",
+            )
+    if not found.hashed:
+        content = content_of([_hashed_again(path, _stamp_of(path)) for path in files])
+        if content != found.content:
+            raise RefusedInput(
+                Reason.CHANGED_WHILE_READ,
+                "its bytes are not those that an earlier run has hashed, though size and times are the "
+                "same. --rehash makes a run hash it again",
+            )
+
+
+@lru_cache(MOST_HASHED_AGAIN)
+def _hashed_again(path: Path, _: FileStamp) -> FileHash:
+    """As `hash_file`. The parts of a file, which follow one another, read it once."""
+    read = hash_file(path)
+    if isinstance(read, RefusedInput):
+        raise read
+    return read
+
+
+def hash_file(path: Path, stop: Callable[[], bool] = lambda: False) -> FileHash | RefusedInput:
+    """The hash of a file; a file that cannot be read is a refusal.
+
+    Args:
+        path: of the file.
+        stop: asked now and then; True: nobody wants to know any more.
+
+    Raises:
+        CancelledError: `stop` said so.
+    """
+    if not path.is_file():  # opening a FIFO would wait for ever
+        return RefusedInput(Reason.UNREADABLE, "not a regular file")
+    now_ns = time.time_ns()
+    digest = hashlib.sha256()
+    try:
+        stamp = FileStamp.of(path)
+        n_bytes = 0
+        with path.open("rb") as file:
+            while block := file.read(HASH_BLOCK):
+                digest.update(block)
+                n_bytes += len(block)
+                if stop():
+                    raise CancelledError
+        racy = stamp.is_racy(now_ns) or FileStamp.of(path) != stamp
+    except OSError as error:
+        return _unreadable(error)
+    return FileHash(digest.digest(), stamp._replace(n_bytes=n_bytes), racy=racy)
+
+
+def _unreadable(error: OSError) -> RefusedInput:
+    return RefusedInput(Reason.UNREADABLE, f"cannot be read: {error.strerror or error}")
+
+
+def _stamp_of(path: Path) -> FileStamp:
+    try:
+        return FileStamp.of(path)
+    except OSError as error:
+        raise _unreadable(error) from error
