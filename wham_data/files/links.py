@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -111,6 +111,34 @@ def target_of(path: Path) -> Path:
 def holds_blobs(folder: Path) -> bool:
     """Whether a folder is `blobs/` of a hub's cache, whose files have their names in `snapshots/`."""
     return folder.name == BLOBS and (folder.parent / SNAPSHOTS).is_dir()
+
+
+def needless_links(
+    files: Collection[Path], taken: Collection[Path], roots: Sequence[Path]
+) -> Iterator[Path]:
+    """Of each link and its target of which one is in a recording: the other.
+
+    Of a link whose target is in another unit, which has it as an input: the link.
+    """
+    for link in files:
+        if link.is_symlink():
+            target = target_of(link)
+            if link in taken:
+                if target not in taken:
+                    yield target
+            elif target in taken or (target not in files and _is_listed(target, roots)):
+                yield link
+
+
+def _is_listed(path: Path, roots: Sequence[Path]) -> bool:
+    """Whether a file is found below one of the folders that were given."""
+    for root in roots:
+        if path.is_relative_to(root):
+            below = path.relative_to(root).parts
+            above = (root / Path(*below[:depth]) for depth in range(1, len(below)))
+            if not any(part.startswith(".") for part in below) and not any(map(holds_blobs, above)):
+                return True
+    return False
 
 
 def _in_repository(link: Path) -> Path | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ class Stopped:
         self.after = after
 
     def run(
-        self, stage: Stage[In, Out], items: Sequence[In], advance: Advance
+        self, stage: Stage[In, Out], items: Iterable[In], advance: Advance
     ) -> Iterator[Outcome[In, Out]]:
-        yield from LocalRunner().run(stage, items[: self.after], advance)
+        yield from LocalRunner().run(stage, islice(items, self.after), advance)
         raise KeyboardInterrupt

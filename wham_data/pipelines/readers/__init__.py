@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -29,9 +29,9 @@ from wham_data.files.found import (
 )
 from wham_data.files.links import (
     follow_within,
-    holds_blobs,
     input_path,
     is_plain_file,
+    needless_links,
     target_of,
 )
 from wham_data.files.marks import model_of_file, refuse_synthetic
@@ -372,7 +372,7 @@ def recognise(unit: Unit, readers: tuple[Reader, ...], roots: Sequence[Path]) ->
                 refused[path] = refusal
     refused = {path: among_pointers(path, why, pointers) for path, why in refused.items()}
     taken = {path for recording in recordings for path in recording.files}
-    needless = set(_needless(files, taken, roots))
+    needless = set(needless_links(files, taken, roots))
     with_companions = taken.union(*(recording.companions for recording in recordings))
     return FoundInUnit(
         unit,
@@ -381,34 +381,6 @@ def recognise(unit: Unit, readers: tuple[Reader, ...], roots: Sequence[Path]) ->
         tuple(sorted(ignored - needless)),
         frozenset((with_companions | needless) - files),
     )
-
-
-def _needless(
-    files: Collection[Path], taken: Collection[Path], roots: Sequence[Path]
-) -> Iterator[Path]:
-    """Of each link and its target of which one is in a recording: the other.
-
-    Of a link whose target is in another unit, which has it as an input: the link.
-    """
-    for link in files:
-        if link.is_symlink():
-            target = target_of(link)
-            if link in taken:
-                if target not in taken:
-                    yield target
-            elif target in taken or (target not in files and _is_listed(target, roots)):
-                yield link
-
-
-def _is_listed(path: Path, roots: Sequence[Path]) -> bool:
-    """Whether a file is found below one of the folders that were given."""
-    for root in roots:
-        if path.is_relative_to(root):
-            below = path.relative_to(root).parts
-            above = (root / Path(*below[:depth]) for depth in range(1, len(below)))
-            if not any(part.startswith(".") for part in below) and not any(map(holds_blobs, above)):
-                return True
-    return False
 
 
 def _rooted(recording: Recording, roots: Sequence[Path]) -> Recording:
