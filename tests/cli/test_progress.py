@@ -28,6 +28,13 @@ JOBS: list[tuple[Progress, str]] = [
         " 25%  recordings 2/8  quarantined 1  0.17 h of play  100 frames/s  5",
     ),
     (
+        IngestProgress(
+            Counts(to_do=800, bytes_to_do=100, already=434), rate=10.0, tokens_per_frame=540, done=2,
+            bytes_done=25, total_known=False,
+        ),
+        " 25%  recordings 2/800  1,234 inputs found so far  quarantined 0",
+    ),
+    (
         DreamProgress(4, 10, done=1, failed=2, frames=20),
         " 50%  dreams 1/4  failed 2  0.33 frames/s  ETA 1:0",
     ),
@@ -42,7 +49,9 @@ JOBS: list[tuple[Progress, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("job", "line"), JOBS, ids=["ingest", "dream", "export", "collect"])
+@pytest.mark.parametrize(
+    ("job", "line"), JOBS, ids=["ingest", "searching", "dream", "export", "collect"]
+)
 def test_a_job_is_shown_in_one_line(job: Progress, line: str) -> None:
     job.started = a_minute_ago()
 
