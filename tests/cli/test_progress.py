@@ -7,6 +7,7 @@ import time
 import pytest
 
 from wham_data.cli import progress
+from wham_data.cli.progress import drawn
 from wham_data.pipelines.collect.report import CollectProgress
 from wham_data.pipelines.dream.report import DreamProgress
 from wham_data.pipelines.export.report import ExportProgress
@@ -45,17 +46,17 @@ JOBS: list[tuple[Progress, str]] = [
 def test_a_job_is_shown_in_one_line(job: Progress, line: str) -> None:
     job.started = a_minute_ago()
 
-    assert progress.one_line(job).startswith(line)
+    assert drawn.one_line(job).startswith(line)
 
 
 def test_before_anything_is_done_no_time_is_guessed() -> None:
-    assert progress.one_line(DreamProgress(4, 10)).endswith("starting")
+    assert drawn.one_line(DreamProgress(4, 10)).endswith("starting")
 
 
 def test_a_long_job_is_told_in_hours() -> None:
     job = DreamProgress(1, 1000, frames=1, started=time.monotonic() - 10)
 
-    assert progress.eta(job).startswith("ETA 2:46:")
+    assert drawn.eta(job).startswith("ETA 2:46:")
 
 
 def test_messages_go_to_stderr_and_only_warnings_unless_verbose(
@@ -75,11 +76,11 @@ def test_messages_go_to_stderr_and_only_warnings_unless_verbose(
 
 def test_on_a_terminal_a_bar_and_the_figures_are_drawn() -> None:
     job = ExportProgress(5, 600, done=3, failed=0, steps_done=300, started=a_minute_ago())
-    bars = progress._bars()
-    live = progress._Live(bars, verbose=True)
-    with bars.console.capture() as drawn:
+    bars = drawn._bars()
+    live = drawn._Live(bars, verbose=True)
+    with bars.console.capture() as screen:
         live.progressed(job)
         bars.console.print(bars.get_renderable())
 
-    assert "50% ETA 1:0" in drawn.get()
-    assert "episodes 3/5   failed 0   5 steps/s" in drawn.get()
+    assert "50% ETA 1:0" in screen.get()
+    assert "episodes 3/5   failed 0   5 steps/s" in screen.get()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from wham_data.cli.console import say
-from wham_data.pipelines.run.progress import Progress, ProgressListener, Silent
+from wham_data.pipelines.run.progress import Progress, ProgressListener
 from wham_data.schemas.errors import printable
 
 if TYPE_CHECKING:
@@ -21,16 +21,13 @@ BAR_WIDTH = 40
 
 
 @contextmanager
-def shown(*, quiet: bool, verbose: bool) -> Iterator[ProgressListener]:
-    """A listener to hand to any job: it draws what it hears until the block ends.
+def drawn(*, verbose: bool) -> Iterator[ProgressListener]:
+    """A listener that draws what it hears until the block ends.
 
     Args:
-        quiet: draw nothing.
         verbose: show every message, not warnings alone.
     """
-    if quiet:
-        yield Silent()
-    elif sys.stderr.isatty():
+    if sys.stderr.isatty():
         with _bars() as bars:
             yield _Live(bars, verbose)
     else:
