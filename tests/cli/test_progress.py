@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import pytest
 
@@ -23,20 +24,20 @@ JOBS: list[tuple[Progress, str]] = [
     (
         IngestProgress(
             to_do=8, bytes_to_do=100, rate=10.0, tokens_per_frame=540, done=2, bytes_done=25,
-            quarantined=1, frames=6000,
+            reasons=Counter(corrupt=1), frames=6000,
         ),
         " 25%  recordings 2/8  quarantined 1  0.17 h of play  100 frames/s  5",
     ),
     (
-        DreamProgress(4, 10, done=1, failed=2, frames=20),
+        DreamProgress(4, 10, done=1, frames=20, reasons=Counter(truncated=2)),
         " 50%  dreams 1/4  failed 2  0.33 frames/s  ETA 1:0",
     ),
     (
-        ExportProgress(5, 600, done=3, failed=0, steps_done=300),
+        ExportProgress(5, 600, done=3, steps_done=300),
         " 50%  episodes 3/5  failed 0  5 steps/s  ETA 1:0",
     ),
     (
-        CollectProgress(2, 240.0, done=0, failed=0, seconds_done=120.0),
+        CollectProgress(2, 240.0, done=0, seconds_done=120.0),
         " 50%  recordings 0/2  failed 0  2.0 minutes of play  2.0 times real time  ETA 1:0",
     ),
 ]  # fmt: skip
@@ -75,7 +76,7 @@ def test_messages_go_to_stderr_and_only_warnings_unless_verbose(
 
 
 def test_on_a_terminal_a_bar_and_the_figures_are_drawn() -> None:
-    job = ExportProgress(5, 600, done=3, failed=0, steps_done=300, started=a_minute_ago())
+    job = ExportProgress(5, 600, done=3, steps_done=300, started=a_minute_ago())
     bars = drawn._bars()
     live = drawn._Live(bars, verbose=True)
     with bars.console.capture() as screen:

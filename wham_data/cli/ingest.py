@@ -27,11 +27,14 @@ from wham_data.cli.options import (
     FormatOptions,
     Json,
     KeyFile,
+    LogFormat,
     Mapping,
     MaxHours,
     MaxPixels,
+    MetricsPort,
     Quiet,
     RayAddress,
+    ReportEvery,
     Verbose,
     Workers,
 )
@@ -241,6 +244,9 @@ def ingest(
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    report_every: ReportEvery = progress.REPORT_EVERY_SECONDS,
+    log_format: LogFormat = "text",
+    metrics_port: MetricsPort = None,
 ) -> None:
     """Turn recordings into a corpus: steps at a fixed rate, each with its picture, tokens and action."""
     from wham_data.pipelines.ingest import job
@@ -296,7 +302,14 @@ def ingest(
         raise typer.Exit(_strictly(plan.exit_code, strict=strict))
     with (
         resumable("what was done is kept"),
-        progress.shown(quiet=quiet, verbose=verbose) as watch,
+        progress.shown(
+            "ingest",
+            quiet=quiet,
+            verbose=verbose,
+            report_every=report_every,
+            log_format=log_format,
+            metrics_port=metrics_port,
+        ) as watch,
     ):
         report = job.run_ingest(sources, out, settings, runner, choices, device=device, watch=watch)
     emit(asdict(report), summary(report), as_json=json)

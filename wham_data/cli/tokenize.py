@@ -10,7 +10,18 @@ import typer
 
 from wham_data.cli import progress
 from wham_data.cli.console import emit, resumable
-from wham_data.cli.options import Device, Json, Location, Quiet, RayAddress, Verbose, Workers
+from wham_data.cli.options import (
+    Device,
+    Json,
+    Location,
+    LogFormat,
+    MetricsPort,
+    Quiet,
+    RayAddress,
+    ReportEvery,
+    Verbose,
+    Workers,
+)
 from wham_data.schemas.errors import UsageError
 
 
@@ -29,6 +40,9 @@ def tokenize(
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    report_every: ReportEvery = progress.REPORT_EVERY_SECONDS,
+    log_format: LogFormat = "text",
+    metrics_port: MetricsPort = None,
 ) -> None:
     """Make tokens from the pictures that a corpus holds, in a new corpus.
 
@@ -45,7 +59,14 @@ def tokenize(
         raise UsageError("--workers 0 runs without Ray, so --ray-address makes no sense with it")
     with (
         resumable("what was done is kept"),
-        progress.shown(quiet=quiet, verbose=verbose) as watch,
+        progress.shown(
+            "tokenize",
+            quiet=quiet,
+            verbose=verbose,
+            report_every=report_every,
+            log_format=log_format,
+            metrics_port=metrics_port,
+        ) as watch,
     ):
         report = tokenize_corpus(
             corpus,

@@ -96,9 +96,9 @@ class _Stopped(Exception):
 class _StopsAfterOne(Silent):
     """A watch that ends the run when one recording is through."""
 
-    def message(self, text: str, *, warning: bool) -> None:
+    def message(self, text: str, *, warning: bool, event: object = None) -> None:
         """One line about one input."""
-        raise _Stopped(text, warning)
+        raise _Stopped(text, warning, event)
 
 
 def test_what_was_done_when_it_was_stopped_is_kept(pictured: Path, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from wham_data.corpus import Corpus
+from wham_data.corpus.commit_rules import CommitReport
 from wham_data.corpus.runs import record_run
 from wham_data.corpus.splits import Conflict, SplitPlan
 from wham_data.corpus.storage.locations import open_storage
@@ -48,7 +49,7 @@ from wham_data.pipelines.ingest.run_splits import empty_splits, planned_splits
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.ingest.stages import Ingested, ingest_recording
 from wham_data.pipelines.run.choose import choose_runner as choose_runner
-from wham_data.pipelines.run.progress import ProgressListener, Silent
+from wham_data.pipelines.run.progress import Event, ProgressListener, Silent, commit_event
 from wham_data.pipelines.run.runner import (
     Advance,
     Outcome,
@@ -323,7 +324,6 @@ class _Run:
     rows: list[EpisodeRow] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     results: dict[str, Ingested] = field(default_factory=dict)
-    reasons: Counter[str] = field(default_factory=Counter)
     committed: set[str] = field(default_factory=set)
     held: int = 0
     came_first: int = 0
@@ -374,8 +374,12 @@ class _Run:
             self.splits.take(found.key)
             self.results[found.key] = result
             self.rows += [self.naming.row(row) for row in result.episodes]
-            notes = f": {'; '.join(result.notes)}" if result.notes else ""
-            self.watch.message(f"{found.recording.source}{notes}", warning=bool(result.notes))
+            self.progress.bytes_written += result.bytes_written
+            source, notes = found.recording.source, result.notes
+            line = f"{source}: {'; '.join(notes)}" if notes else source
+            facts = {"steps": result.steps, "written_bytes": result.bytes_written}
+            event = Event(name="done", item=source, notes=notes, facts=facts)
+            self.watch.message(line, warning=bool(notes), event=event)
         self.watch.progressed(self.progress)
         waited = time.monotonic() - self.last_commit
         if waited > COMMIT_EVERY_SECONDS or len(self.rows) - self.held >= COMMIT_EVERY_RECORDINGS:
@@ -399,9 +403,21 @@ class _Run:
         self.committed.update(report.committed)
         self.came_first += len(report.already_there)
         self.left_out += len(report.forgotten)
-        self.reasons[str(Reason.SPLIT_CONFLICT)] += len(report.split_conflicts)
-        self.progress.quarantined += len(report.split_conflicts)
+        self._say_committed(report, rows)
         self.last_commit = time.monotonic()
+
+    def _say_committed(self, report: CommitReport, rows: Sequence[EpisodeRow]) -> None:
+        """Count and report what a commit took, and what it put into quarantine."""
+        reason = str(Reason.SPLIT_CONFLICT)
+        sources = {row.recording: row.source for row in rows}
+        for recording in report.split_conflicts:
+            self.progress.reasons[reason] += 1
+            source = sources[recording]
+            event = Event(name="refused", item=source, reason=reason)
+            self.watch.message("", warning=True, event=event)
+        if report.committed:
+            event = commit_event(report.version, len(report.committed))
+            self.watch.message("", warning=False, event=event)
 
     def _refuse_all(self, refusal: Refusal) -> None:
         """Refuse a recording and its copies, which would be refused for the same reason."""
@@ -431,17 +447,17 @@ class _Run:
 
     def _refuse(self, refusal: Refusal) -> None:
         self.refused.append(refusal)
-        self.reasons[str(refusal.why.reason)] += 1
-        self.progress.quarantined += 1
-        self.watch.message(refusal.line, warning=True)
+        self.progress.reasons[str(refusal.why.reason)] += 1
+        self.watch.message(refusal.line, warning=True, event=refusal.event)
 
     def report(self, seconds: float) -> IngestReport:
         """The report of the run; its counts add up as in `IngestReport`."""
         plan, corpus = self.plan, self.corpus
         if self.committed and self.said_empty is None:
             self._say_empty()
+        reasons = Counter(self.progress.reasons)
         if plan.in_quarantine:
-            self.reasons["refused by an earlier run"] += len(plan.in_quarantine)
+            reasons["refused by an earlier run"] += len(plan.in_quarantine)
         results = [self.results[key] for key in sorted(self.committed)]
         dropped: Counter[str] = Counter()
         for result in results:
@@ -452,18 +468,18 @@ class _Run:
             found=plan.found,
             ingested=len(results),
             duplicates=len(plan.duplicates) - self.refused_copies,
-            quarantined=self.progress.quarantined + len(plan.in_quarantine),
+            quarantined=self.progress.refused + len(plan.in_quarantine),
             already_there=len(plan.already) + self.came_first,
             not_reached=len(plan.to_do) - self.progress.done,
             forgotten=len(plan.forgotten) + self.left_out,
             ignored_files=len(plan.ignored),
             episodes=sum(len(result.episodes) for result in results),
-            steps=sum(row.n_steps for result in results for row in result.episodes),
+            steps=sum(result.steps for result in results),
             missing_actions=sum(row.missing_actions for each in results for row in each.episodes),
             hours=sum(result.hours for result in results),
             frames_in=sum(result.frames_in for result in results),
             frames_used=sum(result.frames_used for result in results),
             frames_dropped=dict(sorted(dropped.items())),
-            reasons={reason: count for reason, count in sorted(self.reasons.items()) if count},
+            reasons=dict(sorted(reasons.items())),
             seconds=seconds,
         )

@@ -33,7 +33,7 @@ def keep_refusals(
     quarantine = Quarantine(storage)
     quarantine.begin()
     for refusal in none_read.refused:
-        watch.message(refusal.line, warning=True)
+        watch.message(refusal.line, warning=True, event=refusal.event)
     keys = {refusal.key for refusal in none_read.refused}
     duplicates = [each for each in plan.duplicates if each[1].key not in keys]
     for copy, original in duplicates:

@@ -13,6 +13,7 @@ from wham_data.corpus import Corpus
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.readers import NO_OPTIONS, discover
 from wham_data.pipelines.readers.kit.looked_at import looked_at
+from wham_data.pipelines.run.progress import Event
 from wham_data.schemas.errors import NoInputsError, Reason, RefusedInput, counted
 from wham_data.schemas.manifest import QuarantineRow, printable_unicode
 from wham_data.schemas.recording import Recording
@@ -56,6 +57,13 @@ class Refusal:
     def line(self) -> str:
         """The input and why it is refused, for a person."""
         return f"{self.path}: {self.why} [{self.why.reason}]"
+
+    @property
+    def event(self) -> Event:
+        """The same for a program."""
+        return Event(
+            name="refused", item=self.path, reason=str(self.why.reason), notes=self.why.notes
+        )
 
     def with_copies(self, copies: Copies) -> Iterator[Refusal]:
         """This refusal, and one for each copy of the recording, which is no better."""

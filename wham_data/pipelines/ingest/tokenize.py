@@ -31,9 +31,9 @@ from wham_data.corpus.shards import shard_id
 from wham_data.corpus.storage.contract import hash_file
 from wham_data.corpus.tombstones import copy_marks
 from wham_data.pipelines.ingest.encoder import Encoder, encoder_service
-from wham_data.pipelines.ingest.report import IngestProgress
+from wham_data.pipelines.ingest.report import TokenizeProgress
 from wham_data.pipelines.run.choose import choose_runner
-from wham_data.pipelines.run.progress import ProgressListener, Silent
+from wham_data.pipelines.run.progress import Event, ProgressListener, Silent, commit_event
 from wham_data.pipelines.run.runner import Advance, Outcome, Runner, Stage, Work
 from wham_data.pipelines.video import decode_image
 from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
@@ -292,14 +292,14 @@ class _Run:
     target: Corpus
     to_do: Sequence[Played]
     watch: ProgressListener
-    progress: IngestProgress = field(init=False)
+    progress: TokenizeProgress = field(init=False)
     rows: list[EpisodeRow] = field(default_factory=list)
     done: list[EpisodeRow] = field(default_factory=list)
     last_commit: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         rate = self.target.info.rate
-        self.progress = IngestProgress(
+        self.progress = TokenizeProgress(
             to_do=len(self.to_do),
             bytes_to_do=sum(item.n_steps for item in self.to_do),
             rate=float(rate) if isinstance(rate, Fraction) else 0.0,
@@ -322,7 +322,9 @@ class _Run:
         self.rows += outcome.result
         self.progress.done += 1
         self.progress.bytes_done += outcome.item.n_steps
-        self.watch.message(source, warning=False)
+        steps = sum(row.n_steps for row in outcome.result)
+        event = Event(name="done", item=source, facts={"steps": steps})
+        self.watch.message(source, warning=False, event=event)
         self.watch.progressed(self.progress)
         if time.monotonic() - self.last_commit > COMMIT_EVERY_SECONDS:
             self.commit()
@@ -334,6 +336,11 @@ class _Run:
         # Cleared only now: if the commit is interrupted, it is repeated at the end of the run.
         del self.rows[: len(rows)]
         self.done += rows
+        if rows:
+            recordings = len({row.recording for row in rows})
+            self.watch.message(
+                "", warning=False, event=commit_event(self.target.version, recordings)
+            )
         self.last_commit = time.monotonic()
 
 
