@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from fractions import Fraction
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,11 @@ from urllib.request import urlopen
 
 import pytest
 from makers.commands import Run, command
+from makers.dreams import GREEDY, small_checkpoint, wham_episode, write_npz
+from makers.exports import picture_corpus
 from makers.exposition import Family, parsed
 from makers.recordings import PLAIN, Cut, cut
+from makers.square_engine import SQUARE
 
 from wham_data import __version__
 from wham_data.cli import progress
@@ -29,6 +33,7 @@ from wham_data.cli.console import log_ended, resumable, write_log_as
 from wham_data.cli.progress.metrics import PATIENCE_SECONDS, Metrics, family, served
 from wham_data.corpus import Corpus
 from wham_data.inference.device import gpu_busy
+from wham_data.pipelines.collect.run import CollectSettings, run_collect
 from wham_data.pipelines.dream.report import DreamProgress
 from wham_data.pipelines.ingest.job import run_ingest
 from wham_data.pipelines.ingest.report import IngestProgress
@@ -120,6 +125,54 @@ def test_json_says_all_that_text_says(cli: Run, recordings: Path, tmp_path: Path
     messages = [each["message"] for each in events_in(log.stderr)]
     assert len(text.stderr.splitlines()) == 6
     assert [line for line in text.stderr.splitlines() if line not in messages] == []
+
+
+def test_the_log_of_an_export_agrees_with_its_report(cli: Run, tmp_path: Path) -> None:
+    picture_corpus(tmp_path / "c", episodes=3, size=(300, 180))
+    asked = ("export", tmp_path / "c", "--to", "wham-npz", "--out", tmp_path / "e")
+    run = cli(*asked, *JSON, "--json", "--report-every", "0")
+    events, report = events_in(run.stderr), json.loads(run.stdout)
+    first, last = named(events, "progress")[0], named(events, "progress")[-1]
+
+    assert sum(each["episodes"] for each in named(events, "done")) == report["written"] == 3
+    assert sum(each["steps"] for each in named(events, "done")) == report["steps"] == last["steps"]
+    assert (first["done"], first["planned"], last["done"]) == (0, 3, 3)
+    assert last["written_bytes"] == report["bytes"] > 0
+    assert events[-1]["report"] == report
+
+
+def test_the_log_of_dreams_agrees_with_its_report(cli: Run, tmp_path: Path) -> None:
+    model = small_checkpoint(tmp_path)
+    for name, steps in (("a", 8), ("short", 2)):
+        write_npz(tmp_path / "data" / f"{name}.npz", wham_episode(steps))
+    asked = ("dream", tmp_path / "data", "--model", model, "--out", tmp_path / "d", "--save", "csv")
+    run = cli(*asked, *map(str, GREEDY), *JSON, "--json", "--device", "cpu")
+    events, report = events_in(run.stderr), json.loads(run.stdout)
+    last = named(events, "progress")[-1]
+
+    assert [each["item"] for each in named(events, "done")] == report["dreams"] == ["a"]
+    (failed,) = report["failed"]
+    told = only(events, "failed")
+    assert (told["item"], told["reason"]) == (failed["episode"], failed["reason"])
+    assert last["reasons"] == {failed["reason"]: 1}
+    assert (last["done"], last["planned"], last["failed"], last["frames"]) == (1, 1, 1, 2)
+    assert events[-1]["report"] == report
+
+
+def test_the_log_of_a_collection_tells_what_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = CollectSettings("raises", seconds=Fraction(3), episode_s=Fraction(2))
+    with progress.shown("collect", quiet=False, verbose=False, log_format="json") as watch:
+        report = run_collect(SQUARE, settings, tmp_path, parallel=2, watch=watch)
+    events = events_in(capsys.readouterr().err)
+    last = named(events, "progress")[-1]
+
+    assert only(events, "done")["frames"] == report.frames
+    assert only(events, "failed")["item"] == report.failed[0].recording
+    assert (last["done"], last["planned"], last["failed"]) == (1, 2, 1)
+    assert last["reasons"] == {"engine_failed": 1}
+    assert last["play_seconds"] == pytest.approx(report.minutes * 60)
 
 
 def test_a_quiet_log_has_a_start_and_an_end(cli: Run, recordings: Path, tmp_path: Path) -> None:

@@ -244,6 +244,7 @@ class _Run:
         self.progress = DreamProgress(
             len(self.to_dream), self.task.settings.steps, reasons=self.progress.reasons
         )
+        self.watch.progressed(self.progress)
         shares = self.workers.count if self.workers else 1
         size = max(1, min(most, -(-len(self.to_dream) // shares)))
         stage = self._stage("dream", DreamBatches(self.task))

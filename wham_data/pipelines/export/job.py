@@ -208,6 +208,7 @@ class _Run:
             sum(part.n_steps for part in missing),
             reasons=self.progress.reasons,
         )
+        self.watch.progressed(self.progress)
         while None in records.values():
             self._write_missing(parts, records, runner)
         for record in records.values():

@@ -189,6 +189,7 @@ def run_ingest(
         watch.message(line, warning=True)
     corpus.refused.note(*renamed(plan, corpus, naming))
     run = _Run(corpus, plan, settings, choices, naming, watch)
+    watch.progressed(run.progress)
     stage = Stage(
         "ingest",
         setup=IngestWork(settings, corpus, decode_threads(len(plan.to_do))),

@@ -357,6 +357,7 @@ def _tokenize(
     known = target.known_recordings()
     every = list(played(source))
     run = _Run(target, [item for item in every if item.recording not in known], watch)
+    watch.progressed(run.progress)
     stage = Stage("tokenize", TokenizeWork(source, target), encoder_service(tokenizer, device))
     try:
         for outcome in runner.run(stage, run.to_do, run.advance):
