@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from http.client import HTTPConnection
@@ -116,6 +117,39 @@ def _names(refused: set[tuple[str, str]], paths: Sequence[str]) -> Iterator[str]
     on_disk = {Path(item).name: item for item, _ in refused}
     for path in paths:
         yield on_disk[Path(path).name]
+
+
+class Overtaken(LocalRunner):
+    """A runner during which another run commits two of the recordings, each in a split of its own."""
+
+    def __init__(self, corpus: Path) -> None:
+        self.corpus = corpus
+
+    def run(self, stage: Any, items: Any, advance: Advance) -> Iterator[Any]:
+        outcomes = list(super().run(stage, items, advance))
+        other = Corpus.open(self.corpus)
+        for each in outcomes:
+            name = Path(each.item.recording.source).stem
+            if name in ("train", "val"):
+                other.commit([replace(row, split=name) for row in each.result.episodes])
+        yield from outcomes
+
+
+def test_what_only_the_commit_refuses_is_in_the_log_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut(tmp_path / "in", "train", Cut("coinrun", 0, 1), player="ann", match="m1")
+    cut(tmp_path / "in", "val", Cut("coinrun", 2, 1), player="bob", match="m2")
+    tie = cut(tmp_path / "in", "tie", Cut("coinrun", 4, 1), player="ann", match="m2")
+    with progress.shown("ingest", quiet=False, verbose=False, log_format="json") as watch:
+        runner = Overtaken(tmp_path / "c")
+        report = run_ingest([tmp_path / "in"], tmp_path / "c", PLAIN, runner, watch=watch)
+    events = events_in(capsys.readouterr().err)
+
+    refused = only(events, "refused")
+    assert (refused["item"], refused["reason"]) == (str(tie), "split_conflict")
+    assert named(events, "progress")[-1]["reasons"] == report.reasons == {"split_conflict": 1}
+    assert (report.quarantined, report.already_there, report.ingested) == (1, 2, 0)
 
 
 def test_json_says_all_that_text_says(cli: Run, recordings: Path, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from wham_data import __version__
 from wham_data.cli.console import LogFormat, log, say
 from wham_data.cli.progress import drawn
 from wham_data.cli.progress.json_lines import JsonLines
-from wham_data.cli.progress.metrics import served
 from wham_data.pipelines.run.progress import ProgressListener, Silent, Together
 from wham_data.schemas.errors import UsageError
 
@@ -51,6 +50,8 @@ def shown(
         listeners: list[ProgressListener] = []
         url = None
         if metrics_port is not None:
+            from wham_data.cli.progress.metrics import served  # a web server, which few runs need
+
             metrics, url = stack.enter_context(served(metrics_port, command))
             listeners.append(metrics)
         if log_format == "json":

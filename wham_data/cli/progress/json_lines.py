@@ -17,13 +17,13 @@ class JsonLines:
     """A listener that writes an event for all that it hears.
 
     Args:
-        every: shortest time between two events of progress, in seconds. At the end of the block the
-            last progress is written once more if it has changed.
+        every: shortest time between two events of progress, in seconds. One more comes at the end of
+            the block.
     """
 
     def __init__(self, every: float) -> None:
         self._due = Due(every)
-        self._waiting: Progress | None = None
+        self._last: Progress | None = None
 
     def __enter__(self) -> JsonLines:
         """Begin."""
@@ -31,12 +31,12 @@ class JsonLines:
 
     def __exit__(self, *_: object) -> None:
         """Write the last progress."""
-        if self._waiting is not None:
-            self._write(self._waiting)
+        if self._last is not None:
+            self._write(self._last)
 
     def progressed(self, progress: Progress) -> None:
         """See `ProgressListener.progressed`."""
-        self._waiting = progress
+        self._last = progress
         if self._due():
             self._write(progress)
 
@@ -56,7 +56,6 @@ class JsonLines:
         log(event.name, text, level, **fields, **event.facts)
 
     def _write(self, progress: Progress) -> None:
-        self._waiting = None
         log("progress", one_line(progress), **fields_of(progress))
 
 

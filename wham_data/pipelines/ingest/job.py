@@ -404,17 +404,15 @@ class _Run:
         self.committed.update(report.committed)
         self.came_first += len(report.already_there)
         self.left_out += len(report.forgotten)
-        self._say_committed(report, rows)
+        self._say_committed(report)
         self.last_commit = time.monotonic()
 
-    def _say_committed(self, report: CommitReport, rows: Sequence[EpisodeRow]) -> None:
+    def _say_committed(self, report: CommitReport) -> None:
         """Count and report what a commit took, and what it put into quarantine."""
-        reason = str(Reason.SPLIT_CONFLICT)
-        sources = {row.recording: row.source for row in rows}
-        for recording in report.split_conflicts:
+        reason, conflicts = str(Reason.SPLIT_CONFLICT), set(report.split_conflicts)
+        for found in (each for each in self.plan.to_do if each.key in conflicts):
             self.progress.reasons[reason] += 1
-            source = sources[recording]
-            event = Event(name="refused", item=source, reason=reason)
+            event = Event(name="refused", item=found.recording.source, reason=reason)
             self.watch.message("", warning=True, event=event)
         if report.committed:
             event = commit_event(report.version, len(report.committed))
