@@ -62,8 +62,12 @@ class Metrics:
 
     def page(self) -> str:
         """The numbers as they are now, in the text format of Prometheus."""
-        with self._lock:
-            return "".join(self._families())
+        busy = [({"gpu": str(number)}, share) for number, share in gpu_busy().items()]
+        with self._lock:  # the run waits for it, so nothing slow is done here
+            families = [*self._families()]
+        if busy:
+            families.append(family("gpu_busy_ratio", GPU_HELP, "gauge", *busy))
+        return "".join(families)
 
     def _note(self, progress: Progress) -> None:
         """Keep the largest values, and the time at which one of them grew."""
@@ -89,9 +93,6 @@ class Metrics:
             yield family(progress.refusal, REFUSED_HELP, "counter", *counts)
         last = "Time since a count of this run last grew."
         yield family("since_progress_seconds", last, "gauge", ({}, now - self._grew))
-        busy = [({"gpu": str(number)}, share) for number, share in gpu_busy().items()]
-        if busy:
-            yield family("gpu_busy_ratio", GPU_HELP, "gauge", *busy)
 
 
 REFUSED_HELP: Final = "Inputs of this run that were refused or failed, by the code of the reason."
