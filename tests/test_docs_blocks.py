@@ -18,6 +18,7 @@ import pytest
 from makers.recordings import Cut, cut
 from typer.testing import CliRunner
 
+from wham_data.cli.console import write_log_as
 from wham_data.cli.main import app
 
 ROOT = Path(__file__).parent.parent
@@ -78,11 +79,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def wham_data(arguments: str) -> str:
-    """Run a command in this process; what it printed."""
+def wham_data(arguments: str, log: str = "") -> str:
+    """Run a command in this process; what it printed. `log` is the file for its stderr."""
     result = CliRunner().invoke(app, shlex.split(arguments, comments=True))
     code = getattr(result.exception, "exit_code", result.exit_code)
     assert code in FINE, f"wham-data {arguments}: exit {code}: {result.exception} {result.stderr}"
+    if log:
+        Path(log).write_text(result.stderr)
+        write_log_as("text")
     return result.stdout
 
 
@@ -95,10 +99,11 @@ def typed(text: str) -> Iterator[str]:
 
 def run_console(text: str) -> None:
     for line in typed(text):
-        command, _, target = line.partition(" > ")
+        command, _, log = line.partition(" 2> ")
+        command, _, target = command.partition(" > ")
         program, _, arguments = command.partition(" ")
         assert program == "wham-data", f"{line}: only wham-data is run; mark the block as not run"
-        printed = wham_data(arguments)
+        printed = wham_data(arguments, log)
         if target:
             Path(target.split("#")[0].strip()).write_text(printed)
 

@@ -18,7 +18,10 @@ from wham_data.cli.options import (
     RESOURCES,
     TIME_AND_PICTURE,
     Json,
+    LogFormat,
+    MetricsPort,
     Quiet,
+    ReportEvery,
     Verbose,
 )
 from wham_data.pipelines.collect.report import CollectReport
@@ -123,6 +126,9 @@ def collect(
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    report_every: ReportEvery = progress.REPORT_EVERY_SECONDS,
+    log_format: LogFormat = "text",
+    metrics_port: MetricsPort = None,
 ) -> None:
     """Make recordings: let a game engine play, and record pictures and actions for `ingest`."""
     from wham_data.pipelines.collect.engines import engine_named
@@ -148,7 +154,14 @@ def collect(
     )
     with (
         resumable("the recordings that are done are kept"),
-        progress.shown(quiet=quiet, verbose=verbose) as watch,
+        progress.shown(
+            "collect",
+            quiet=quiet,
+            verbose=verbose,
+            report_every=report_every,
+            log_format=log_format,
+            metrics_port=metrics_port,
+        ) as watch,
     ):
         report = run_collect(
             kind, settings, out, parallel=parallel or os.cpu_count() or 1, watch=watch

@@ -23,10 +23,13 @@ from wham_data.cli.options import (
     Device,
     Json,
     Location,
+    LogFormat,
+    MetricsPort,
     Quiet,
     RayAddress,
     RayTempDir,
     RayWorkers,
+    ReportEvery,
     Verbose,
     Workers,
 )
@@ -55,6 +58,9 @@ def tokenize(
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    report_every: ReportEvery = progress.REPORT_EVERY_SECONDS,
+    log_format: LogFormat = "text",
+    metrics_port: MetricsPort = None,
 ) -> None:
     """Make tokens from the pictures that a corpus holds, in a new corpus.
 
@@ -69,7 +75,14 @@ def tokenize(
 
     with (
         resumable("what was done is kept"),
-        progress.shown(quiet=quiet, verbose=verbose) as watch,
+        progress.shown(
+            "tokenize",
+            quiet=quiet,
+            verbose=verbose,
+            report_every=report_every,
+            log_format=log_format,
+            metrics_port=metrics_port,
+        ) as watch,
     ):
         report = tokenize_corpus(
             corpus,
@@ -242,6 +255,9 @@ def caption(
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    report_every: ReportEvery = progress.REPORT_EVERY_SECONDS,
+    log_format: LogFormat = "text",
+    metrics_port: MetricsPort = None,
 ) -> None:
     """Let a vision-language model describe each clip of a corpus, in the column `text`.
 
@@ -258,7 +274,14 @@ def caption(
 
     with (
         resumable("the answers so far are kept"),
-        progress.shown(quiet=quiet, verbose=verbose) as watch,
+        progress.shown(
+            "caption",
+            quiet=quiet,
+            verbose=verbose,
+            report_every=report_every,
+            log_format=log_format,
+            metrics_port=metrics_port,
+        ) as watch,
     ):
         report = caption_corpus(
             corpus,

@@ -23,10 +23,13 @@ from wham_data.cli.options import (
     Device,
     Heads,
     Json,
+    LogFormat,
+    MetricsPort,
     Quiet,
     RayAddress,
     RayTempDir,
     RayWorkers,
+    ReportEvery,
     Speculate,
     Verbose,
 )
@@ -184,6 +187,9 @@ def dream(
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    report_every: ReportEvery = progress.REPORT_EVERY_SECONDS,
+    log_format: LogFormat = "text",
+    metrics_port: MetricsPort = None,
 ) -> None:
     """Dream on from recordings or pictures with a world model."""
     kinds = None if save is None else parse_kinds(save)
@@ -211,36 +217,45 @@ def dream(
         seed=seed,
         look=Look(parse_rate(interpolate), upscale),
     )
-    with resumable("the dreams that are done are kept"):
+    with (
+        resumable("the dreams that are done are kept"),
+        progress.shown(
+            "dream",
+            quiet=quiet,
+            verbose=verbose,
+            report_every=report_every,
+            log_format=log_format,
+            metrics_port=metrics_port,
+        ) as watch,
+    ):
         source = open_dream_source(
             sources,
             split=comma_list(split),
             limit=episodes,
             allow_synthetic=allow_synthetic,
         )
-        with progress.shown(quiet=quiet, verbose=verbose) as watch:
-            runner = choose_workers(workers, ray_address, ray_temp_dir, watch)
-            loaded = load_world_model(model, device if runner is None else "cpu", dtype, n_head)
-            for note in loaded.notes:
-                watch.message(note, warning=True)
-            report = run_dreams(
-                source,
-                out,
-                loaded,
-                choices.settle(source, loaded),
-                save=kinds or ("mp4", *usual_files(loaded)),
-                batch_size=batch_size,
-                speculate=speculate,
-                workers=None
-                if runner is None
-                else DreamWorkers(
-                    runner=runner,
-                    open=partial(load_world_model, model, dtype=dtype, n_head=n_head),
-                    count=workers or os.cpu_count() or 1,
-                    device=device,
-                ),
-                watch=watch,
-            )
+        runner = choose_workers(workers, ray_address, ray_temp_dir, watch)
+        loaded = load_world_model(model, device if runner is None else "cpu", dtype, n_head)
+        for note in loaded.notes:
+            watch.message(note, warning=True)
+        report = run_dreams(
+            source,
+            out,
+            loaded,
+            choices.settle(source, loaded),
+            save=kinds or ("mp4", *usual_files(loaded)),
+            batch_size=batch_size,
+            speculate=speculate,
+            workers=None
+            if runner is None
+            else DreamWorkers(
+                runner=runner,
+                open=partial(load_world_model, model, dtype=dtype, n_head=n_head),
+                count=workers or os.cpu_count() or 1,
+                device=device,
+            ),
+            watch=watch,
+        )
     emit(asdict(report), summary(report), as_json=json)
     raise typer.Exit(report.exit_code)
 

@@ -17,11 +17,14 @@ from wham_data.cli.options import (
     Device,
     FormatOptions,
     Json,
+    LogFormat,
     Mapping,
+    MetricsPort,
     Quiet,
     RayAddress,
     RayTempDir,
     RayWorkers,
+    ReportEvery,
     Verbose,
 )
 from wham_data.pipelines.export.report import FORMATS, ExportReport
@@ -98,13 +101,23 @@ def export(
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    report_every: ReportEvery = progress.REPORT_EVERY_SECONDS,
+    log_format: LogFormat = "text",
+    metrics_port: MetricsPort = None,
 ) -> None:
     """Write a corpus in another format."""
     from wham_data.pipelines.export.job import export as run
 
     with (
         resumable("what is written is kept"),
-        progress.shown(quiet=quiet, verbose=verbose) as watch,
+        progress.shown(
+            "export",
+            quiet=quiet,
+            verbose=verbose,
+            report_every=report_every,
+            log_format=log_format,
+            metrics_port=metrics_port,
+        ) as watch,
     ):
         report = run(
             corpus,

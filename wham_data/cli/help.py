@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
+from wham_data.cli.console import logs_json
 from wham_data.cli.options import PANELS
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.paths import expanded
@@ -37,7 +38,7 @@ class Command(TyperCommand):
         try:
             left: list[str] = super().parse_args(ctx, args)
         except typer.BadParameter as error:
-            raise wrong_choice(error) or error from None
+            raise wrong_choice(error) or one_line(error) from None
         expand_paths(ctx)
         return left
 
@@ -128,6 +129,11 @@ def panel_of(param: Any) -> str:
         return PANELS[-1]
     panel = getattr(param, "rich_help_panel", None)
     return panel if panel in PANELS else FIRST
+
+
+def one_line(error: typer.BadParameter) -> Exception:
+    """What typer says of a wrong value, as an event where the log is JSON; else as it is."""
+    return UsageError(error.format_message()) if logs_json() else error
 
 
 def wrong_choice(error: typer.BadParameter) -> UsageError | None:

@@ -27,12 +27,15 @@ from wham_data.cli.options import (
     FormatOptions,
     Json,
     KeyFile,
+    LogFormat,
     Mapping,
     MaxHours,
     MaxPixels,
+    MetricsPort,
     Quiet,
     RayAddress,
     RayTempDir,
+    ReportEvery,
     Verbose,
     Workers,
 )
@@ -259,6 +262,9 @@ def ingest(
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    report_every: ReportEvery = progress.REPORT_EVERY_SECONDS,
+    log_format: LogFormat = "text",
+    metrics_port: MetricsPort = None,
 ) -> None:
     """Turn recordings into a corpus: steps at a fixed rate, each with its picture, tokens and action."""
     from wham_data.pipelines.ingest import job
@@ -317,7 +323,14 @@ def ingest(
         raise typer.Exit(_strictly(plan.exit_code, strict=strict))
     with (
         resumable("what was done is kept"),
-        progress.shown(quiet=quiet, verbose=verbose) as watch,
+        progress.shown(
+            "ingest",
+            quiet=quiet,
+            verbose=verbose,
+            report_every=report_every,
+            log_format=log_format,
+            metrics_port=metrics_port,
+        ) as watch,
     ):
         runner = choose_runner(workers, ray_address, ray_temp_dir, watch)
         report = job.run_ingest(sources, out, settings, runner, choices, device=device, watch=watch)

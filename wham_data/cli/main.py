@@ -28,7 +28,7 @@ from wham_data.cli import (
     train,
 )
 from wham_data.cli.config import read_config
-from wham_data.cli.console import say
+from wham_data.cli.console import log_ended, say
 from wham_data.cli.help import Command, Group
 from wham_data.schemas.errors import WhamDataError, printable
 
@@ -127,15 +127,16 @@ def main() -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     signal.signal(signal.SIGINT, leave)
     signal.signal(signal.SIGTERM, leave)
-    try:
-        app()
-    except WhamDataError as error:
-        say(f"wham-data: {printable(str(error))}")
-        sys.exit(error.exit_code)
-    except SystemExit:
-        if came:  # Ray, if it was waiting when the signal came, makes an exit code of its own
-            sys.exit(128 + came[0])
-        raise
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+    with log_ended():
+        try:
+            app()
+        except WhamDataError as error:
+            say(f"wham-data: {printable(str(error))}", "error", "error")
+            sys.exit(error.exit_code)
+        except SystemExit:
+            if came:  # Ray, if it was waiting when the signal came, makes an exit code of its own
+                sys.exit(128 + came[0])
+            raise
+        except BrokenPipeError:
+            sys.stderr.close()
+            sys.exit(0)

@@ -10,6 +10,8 @@ from typing import Annotated, Final, Literal
 
 import typer
 
+from wham_data.cli import console
+
 INPUT: Final = "Input"
 OUTPUT: Final = "Output"
 TIME_AND_PICTURE: Final = "Time and picture"
@@ -164,6 +166,37 @@ Speculate = Annotated[
 Json = Annotated[
     bool,
     typer.Option("--json", rich_help_panel=RUN, help="Print the result as one JSON object."),
+]
+ReportEvery = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        min=0,
+        rich_help_panel=RUN,
+        help="Print a line of progress at most this often. A terminal shows progress all the time "
+        "instead, unless --log-format is json.",
+    ),
+]
+LogFormat = Annotated[
+    console.LogFormat,
+    typer.Option(
+        callback=console.write_log_as,
+        is_eager=True,
+        rich_help_panel=RUN,
+        help="What is printed on stderr. json: one JSON object per line for each event, as "
+        "docs/watching-a-run.md describes.",
+    ),
+]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PORT",
+        min=0,
+        max=65535,
+        rich_help_panel=RUN,
+        help="Serve numbers of the run for Prometheus at http://127.0.0.1:PORT/metrics. 0: a free "
+        "port, which is printed.",
+    ),
 ]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", rich_help_panel=RUN, help="Show no progress.")

@@ -19,11 +19,14 @@ from wham_data.cli.options import (
     Json,
     KeyFile,
     Location,
+    LogFormat,
     MaxHours,
     MaxPixels,
+    MetricsPort,
     Quiet,
     RayAddress,
     RayTempDir,
+    ReportEvery,
     Verbose,
     Workers,
 )
@@ -55,6 +58,9 @@ def retry(
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    report_every: ReportEvery = progress.REPORT_EVERY_SECONDS,
+    log_format: LogFormat = "text",
+    metrics_port: MetricsPort = None,
 ) -> None:
     """Try refused inputs again. What can be read now goes into the corpus and leaves the quarantine.
 
@@ -70,7 +76,14 @@ def retry(
     from wham_data.pipelines.run.choose import choose_runner
     from wham_data.pipelines.video import VideoLimits
 
-    with progress.shown(quiet=quiet, verbose=verbose) as watch:
+    with progress.shown(
+        "quarantine retry",
+        quiet=quiet,
+        verbose=verbose,
+        report_every=report_every,
+        log_format=log_format,
+        metrics_port=metrics_port,
+    ) as watch:
         report = retry_refused(
             corpus,
             choose_runner(workers, ray_address, ray_temp_dir, watch),

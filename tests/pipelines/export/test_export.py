@@ -72,7 +72,7 @@ def test_an_interrupted_run_leaves_whole_files_and_the_next_one_the_same_as_one_
             if getattr(progress, "steps_done", 0) == 9:
                 raise KeyboardInterrupt
 
-        def message(self, text: str, *, warning: bool) -> None:
+        def message(self, text: str, *, warning: bool, event: object = None) -> None:
             pass
 
     with pytest.raises(KeyboardInterrupt):

@@ -41,9 +41,10 @@ class Told:
     def progressed(self, progress: Progress) -> None:
         """Nothing."""
 
-    def message(self, text: str, *, warning: bool) -> None:
+    def message(self, text: str, *, warning: bool, event: object = None) -> None:
         """One line."""
-        if warning:
+        del event
+        if warning and text:
             self.lines.append(text)
 
 

@@ -24,8 +24,9 @@ ALL = {"train", "val", "test"}
 class Heard(Silent):
     lines: list[str] = field(default_factory=list)
 
-    def message(self, text: str, *, warning: bool = False) -> None:  # noqa: ARG002
-        self.lines.append(text)
+    def message(self, text: str, *, warning: bool = False, event: object = None) -> None:
+        del warning, event
+        self.lines += [text] if text else []
 
 
 class Shuffled:

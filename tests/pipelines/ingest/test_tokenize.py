@@ -16,7 +16,7 @@ from wham_data.pipelines.ingest.intake.counts import Counts
 from wham_data.pipelines.ingest.report import IngestProgress
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.ingest.tokenize import tokenize
-from wham_data.pipelines.run.progress import Silent
+from wham_data.pipelines.run.progress import Event, Progress, Silent
 from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError
 
 PNG = IngestSettings(tokenizer=None, frames="png")
@@ -97,9 +97,9 @@ class _Stopped(Exception):
 class _StopsAfterOne(Silent):
     """A watch that ends the run when one recording is through."""
 
-    def message(self, text: str, *, warning: bool) -> None:
+    def message(self, text: str, *, warning: bool, event: object = None) -> None:
         """One line about one input."""
-        raise _Stopped(text, warning)
+        raise _Stopped(text, warning, event)
 
 
 def test_what_was_done_when_it_was_stopped_is_kept(pictured: Path, tmp_path: Path) -> None:
@@ -178,6 +178,39 @@ def test_damage_is_never_copied(recorded: Path, tmp_path: Path) -> None:
 def test_progress_at_the_sources_own_rate_tells_no_hours() -> None:
     progress = IngestProgress(Counts(to_do=1), rate=0.0, tokens_per_frame=540, frames=100)
     assert progress.hours == 0.0
+    assert "play_seconds" not in [each.name for each in progress.numbers]
+
+
+class _Heard(Silent):
+    """A watch that keeps the events, and the last progress."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.progress: Progress | None = None
+
+    def progressed(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def message(self, text: str, *, warning: bool, event: Event | None = None) -> None:
+        del text, warning
+        self.events += [event] if event else []
+
+
+def test_a_program_is_told_what_was_done_and_committed(pictured: Path, tmp_path: Path) -> None:
+    heard = _Heard()
+    made = tokenize(
+        pictured, tokenizer="wham-tiny", out=tmp_path / "c", workers=0, device="cpu", watch=heard
+    )
+
+    done = [each for each in heard.events if each.name == "done"]
+    commits = [each.facts for each in heard.events if each.name == "commit"]
+    assert len(done) == sum(each["recordings"] for each in commits) == made.recordings == 3
+    assert commits[-1]["version"] == made.version
+    assert heard.progress is not None
+    numbers = {each.name: each.value for each in heard.progress.numbers}
+    assert numbers["frames"] == sum(each.facts["steps"] for each in done) == made.steps
+    assert numbers["tokens"] == 540 * made.steps
+    assert "read_bytes" not in numbers  # its progress counts steps
 
 
 def test_a_tokenizer_that_is_found_in_a_folder_is_named(

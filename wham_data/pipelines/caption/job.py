@@ -54,7 +54,7 @@ from wham_data.pipelines.caption.service import (
     requests_of,
 )
 from wham_data.pipelines.run.choose import choose_workers
-from wham_data.pipelines.run.progress import ProgressListener, Silent
+from wham_data.pipelines.run.progress import Event, ProgressListener, Silent
 from wham_data.pipelines.run.runner import LocalRunner, Stage
 from wham_data.schemas.corpus_info import content_hash
 from wham_data.schemas.errors import NoInputsError, RefusedInput, UsageError, WhamDataError
@@ -284,10 +284,12 @@ class _Run:
             elif outcome.asked:
                 failed = FailedClip.of(outcome.clip, outcome.code, outcome.message)
                 self.failed += 1
-                self.progress.failed = self.failed
+                self.progress.reasons[failed.code] += 1
                 if len(self.failures) < MOST_FAILURES:
                     self.failures.append(failed)
-                self.watch.message(str(failed), warning=False)
+                place = f"{failed.episode} steps {failed.start} to {failed.stop - 1}"
+                event = Event(name="failed", item=place, reason=failed.code)
+                self.watch.message(str(failed), warning=False, event=event)
         self.watch.progressed(self.progress)
 
     def check_answered(self) -> None:

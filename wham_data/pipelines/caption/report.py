@@ -78,7 +78,6 @@ class CaptionProgress(Progress):
     unit: ClassVar[str] = "clips"
     clips: int
     done: int = 0
-    failed: int = 0
     usage: Usage = field(default_factory=Usage)
 
     @property
@@ -95,7 +94,7 @@ class CaptionProgress(Progress):
     def figures(self) -> tuple[Figure, ...]:
         """See `Progress.figures`."""
         pace = f"{60 * self.done / self.seconds:.0f} clips/min"
-        return ("", pace), ("failed", str(self.failed)), ("tokens", f"{_sum(self.usage):,}")
+        return ("", pace), ("failed", str(self.refused)), ("tokens", f"{_sum(self.usage):,}")
 
 
 def _sum(usage: Usage) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from wham_data.pipelines.run.progress import Figure, Progress
+from wham_data.pipelines.run.progress import Figure, Number, Progress
 from wham_data.schemas.errors import NoInputsError, RefusedInput
 
 
@@ -17,7 +17,6 @@ class CollectProgress(Progress):
     recordings: int
     seconds_to_do: float
     done: int = 0
-    failed: int = 0
     seconds_done: float = 0.0
 
     @property
@@ -39,9 +38,18 @@ class CollectProgress(Progress):
     def figures(self) -> tuple[Figure, ...]:
         """See `Progress.figures`."""
         return (
-            ("failed", str(self.failed)),
+            ("failed", str(self.refused)),
             ("", f"{self.seconds_done / 60:.1f} minutes of play"),
             ("", f"{self.times_real:.1f} times real time"),
+        )
+
+    @property
+    def numbers(self) -> tuple[Number, ...]:
+        """See `Progress.numbers`."""
+        average = "Seconds of play per second of wall time, on average since the start."
+        return (
+            Number("play_seconds", self.seconds_done, "Seconds of play that are recorded."),
+            Number("times_real_time", self.times_real, average, grows=False),
         )
 
 

@@ -30,12 +30,14 @@ from wham_data.pipelines.collect.report import (
     CollectReport,
     FailedRecording,
 )
-from wham_data.pipelines.run.progress import ProgressListener
+from wham_data.pipelines.run.progress import Event, ProgressListener
 from wham_data.schemas.errors import MismatchError, UsageError, WhamDataError
 
 STALL_S: Final = 300.0
 """A game that plays no tic for this time is stopped."""
 MOST_RECORDINGS: Final = 100_000
+FAILED: Final = "engine_failed"
+"""The reason code of a recording that failed; the message says more."""
 OUTPUT: Final = "output.txt"
 LAST_BYTES: Final = 2000
 
@@ -132,11 +134,14 @@ def run_collect(
         if isinstance(outcome, Recorded):
             made.append(outcome)
             progress.done += 1
-            watch.message(f"{outcome.video}: {outcome.frames} frames", warning=False)
+            facts = {"frames": outcome.frames, "play_seconds": float(outcome.seconds)}
+            event = Event(name="done", item=str(outcome.video), facts=facts)
+            watch.message(f"{outcome.video}: {outcome.frames} frames", warning=False, event=event)
         else:
             failed.append(FailedRecording(session.name, outcome))
-            progress.failed += 1
-            watch.message(f"{session.name}: {outcome}", warning=True)
+            progress.reasons[FAILED] += 1
+            event = Event(name="failed", item=session.name, reason=FAILED)
+            watch.message(f"{session.name}: {outcome}", warning=True, event=event)
         watch.progressed(progress)
     if not any((out / PARTIAL).iterdir()):
         (out / PARTIAL).rmdir()

@@ -39,7 +39,7 @@ from wham_data.pipelines.dream.model_steps import ModelSteps, check_kinds, is_wh
 from wham_data.pipelines.dream.report import DreamProgress, DreamReport, FileKind
 from wham_data.pipelines.dream.settings import DreamSettings
 from wham_data.pipelines.dream.sources import DreamSource, Episode
-from wham_data.pipelines.run.progress import Failed, ProgressListener, Silent
+from wham_data.pipelines.run.progress import Event, Failed, ProgressListener, Silent
 from wham_data.pipelines.run.runner import LocalRunner, Outcome, Runner, Service, Stage, Work
 from wham_data.pipelines.video import SMALLEST_SIDE
 from wham_data.schemas.errors import (
@@ -234,15 +234,17 @@ class _Run:
                 self.there.append(item.episode.name)
                 self.completed += 1
                 line = f"{item.episode.name}: {', '.join(item.missing)} added"
-                self.watch.message(line, warning=False)
+                event = Event(name="done", item=item.episode.name)
+                self.watch.message(line, warning=False, event=event)
             else:
                 self.to_dream.append(item.episode)
 
     def dream_all(self, most: int) -> None:
         """Make the missing dreams, in batches of at most `most` episodes."""
         self.progress = DreamProgress(
-            len(self.to_dream), self.task.settings.steps, failed=len(self.failed)
+            len(self.to_dream), self.task.settings.steps, reasons=self.progress.reasons
         )
+        self.watch.progressed(self.progress)
         shares = self.workers.count if self.workers else 1
         size = max(1, min(most, -(-len(self.to_dream) // shares)))
         stage = self._stage("dream", DreamBatches(self.task))
@@ -272,7 +274,8 @@ class _Run:
             self.made += 1
             self.progress.done += 1
             self.watch.progressed(self.progress)
-            self.watch.message(f"{name}: dreamt", warning=False)
+            event = Event(name="done", item=name, facts={"frames": self.task.settings.steps})
+            self.watch.message(f"{name}: dreamt", warning=False, event=event)
 
     def report(self, out: str, seconds: float) -> DreamReport:
         """The report, which counts every episode."""
@@ -319,9 +322,8 @@ class _Run:
 
     def _fail(self, failed: Failed) -> None:
         self.failed.append(failed)
-        self.progress.failed += 1
-        line = f"{failed.episode} ({failed.source}) failed [{failed.reason}]: {failed.message}"
-        self.watch.message(line, warning=False)
+        self.progress.reasons[failed.reason] += 1
+        self.watch.message(failed.line, warning=False, event=failed.event)
 
     def _warn(self, line: str) -> None:
         """Show a line, once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
-from wham_data.pipelines.run.progress import Failed, Figure, Progress
+from wham_data.pipelines.run.progress import Failed, Figure, Number, Progress
 from wham_data.schemas.errors import NoInputsError, RefusedInput
 
 DreamMode = Literal["world", "policy", "full"]
@@ -38,7 +38,6 @@ class DreamProgress(Progress):
     dreams: int
     steps: int
     done: int = 0
-    failed: int = 0
     frames: int = 0
 
     @property
@@ -60,7 +59,16 @@ class DreamProgress(Progress):
     @property
     def figures(self) -> tuple[Figure, ...]:
         """See `Progress.figures`."""
-        return ("failed", str(self.failed)), ("", f"{self.frames_per_second:.2f} frames/s")
+        return ("failed", str(self.refused)), ("", f"{self.frames_per_second:.2f} frames/s")
+
+    @property
+    def numbers(self) -> tuple[Number, ...]:
+        """See `Progress.numbers`."""
+        average = "Frames dreamt per second of wall time, on average since the start."
+        return (
+            Number("frames", self.frames, "Frames dreamt."),
+            Number("frames_per_second", self.frames_per_second, average, grows=False),
+        )
 
 
 @dataclass(frozen=True, slots=True)

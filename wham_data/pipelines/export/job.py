@@ -45,7 +45,7 @@ from wham_data.pipelines.export.report import (
     ExportReport,
 )
 from wham_data.pipelines.run.choose import choose_workers
-from wham_data.pipelines.run.progress import Failed, ProgressListener, Silent
+from wham_data.pipelines.run.progress import Event, Failed, ProgressListener, Silent
 from wham_data.pipelines.run.runner import LocalRunner, Outcome, Runner, Service, Stage
 from wham_data.pipelines.writers import (
     Content,
@@ -168,7 +168,6 @@ class _Run:
     names: set[str] = field(default_factory=set)
     made: int = 0
     files: int = 0
-    bytes: int = 0
     progress: ExportProgress = field(default_factory=lambda: ExportProgress(0, 0))
 
     def cut(self) -> None:
@@ -207,8 +206,11 @@ class _Run:
                 records[name] = None
         missing = [part for part in parts if records[part.name] is None]
         self.progress = ExportProgress(
-            sum(len(part.stretches) for part in missing), sum(part.n_steps for part in missing)
+            sum(len(part.stretches) for part in missing),
+            sum(part.n_steps for part in missing),
+            reasons=self.progress.reasons,
         )
+        self.watch.progressed(self.progress)
         while None in records.values():
             self._write_missing(parts, records, runner)
         for record in records.values():
@@ -264,7 +266,7 @@ class _Run:
             self._check_names(part, staged)
             files, size = self.folder.publish(staged)
             self.files += len(files)
-            self.bytes += size
+            self.progress.bytes_written += size
             self.names.update(files)
         written = Written(
             part.name, part.split, place, result.episodes, result.steps, files, result.facts
@@ -274,7 +276,9 @@ class _Run:
         self.made += len(written.episodes)
         self.progress.done += len(written.episodes)
         self.watch.progressed(self.progress)
-        self.watch.message(f"{part.name}: written", warning=False)
+        facts = {"episodes": len(written.episodes), "steps": sum(written.steps)}
+        event = Event(name="done", item=part.name, facts=facts)
+        self.watch.message(f"{part.name}: written", warning=False, event=event)
         return record
 
     def _check_names(self, part: Part, staged: Path) -> None:
@@ -290,9 +294,8 @@ class _Run:
         self.watch.progressed(self.progress)
 
     def _report_failure(self, failed: Failed) -> None:
-        self.progress.failed += 1
-        line = f"{failed.episode} ({failed.source}) failed [{failed.reason}]: {failed.message}"
-        self.watch.message(line, warning=False)
+        self.progress.reasons[failed.reason] += 1
+        self.watch.message(failed.line, warning=False, event=failed.event)
 
     def describe(self) -> None:
         """Write the files that describe the whole export."""
@@ -323,7 +326,7 @@ class _Run:
             failed=tuple(self.failed),
             steps=sum(sum(each.steps) for each in self.written),
             files=self.files,
-            bytes=self.bytes,
+            bytes=self.progress.bytes_written,
             licences=licences_of(self.rows),
             notes=tuple(notes),
             seconds=round(time.monotonic() - started, 3),

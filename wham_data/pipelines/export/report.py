@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from wham_data.pipelines.run.progress import Failed, Figure, Progress
+from wham_data.pipelines.run.progress import Failed, Figure, Number, Progress
 from wham_data.schemas.errors import NoInputsError, RefusedInput
 
 FORMATS: Final = (
@@ -36,14 +36,15 @@ class ExportProgress(Progress):
     episodes, steps  number to be written
     done             number of episodes written so far
     steps_done       number of steps written so far
+    bytes_written    size of the files that are in place
     """
 
     unit: ClassVar[str] = "episodes"
     episodes: int
     steps: int
     done: int = 0
-    failed: int = 0
     steps_done: int = 0
+    bytes_written: int = 0
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -63,7 +64,17 @@ class ExportProgress(Progress):
     @property
     def figures(self) -> tuple[Figure, ...]:
         """See `Progress.figures`."""
-        return ("failed", str(self.failed)), ("", f"{self.steps_per_second:.0f} steps/s")
+        return ("failed", str(self.refused)), ("", f"{self.steps_per_second:.0f} steps/s")
+
+    @property
+    def numbers(self) -> tuple[Number, ...]:
+        """See `Progress.numbers`."""
+        average = "Steps written per second of wall time, on average since the start."
+        return (
+            Number("steps", self.steps_done, "Steps written."),
+            Number("steps_per_second", self.steps_per_second, average, grows=False),
+            Number("written_bytes", self.bytes_written, "Bytes of the files that are in place."),
+        )
 
 
 @dataclass(frozen=True, slots=True)

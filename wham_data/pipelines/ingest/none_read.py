@@ -77,7 +77,7 @@ def keep_refusals(
     quarantine = Quarantine(storage)
     quarantine.begin()
     for refusal in none_read.refused:
-        watch.message(refusal.line, warning=True)
+        watch.message(refusal.line, warning=True, event=refusal.event)
     keys = {refusal.key for refusal in none_read.refused}
     duplicates = [copy for copy in plan.duplicates if copy.key not in keys]
     for copy in duplicates:

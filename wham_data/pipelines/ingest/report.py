@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from wham_data.pipelines.ingest.intake.counts import Counts
-from wham_data.pipelines.run.progress import Figure, Progress
+from wham_data.pipelines.run.progress import Figure, Number, Progress
 from wham_data.schemas.errors import NoInputsError, RefusedInput
+
+PER_SECOND = "{} made per second of wall time, on average since the start."
 
 
 @dataclass(slots=True)
@@ -20,12 +22,13 @@ class IngestProgress(Progress):
     """
 
     unit: ClassVar[str] = "recordings"
+    refusal: ClassVar[str] = "quarantined"
     intake: Counts
     rate: float
     tokens_per_frame: int
     done: int = 0
     bytes_done: int = 0
-    quarantined: int = 0
+    bytes_written: int = 0
     frames: int = 0
     total_known: bool = True
 
@@ -61,11 +64,49 @@ class IngestProgress(Progress):
         so_far = () if self.total_known else (("", f"{self.intake.found:,} inputs found so far"),)
         return (
             *so_far,
-            ("quarantined", str(self.quarantined)),
+            ("quarantined", str(self.refused)),
             ("", f"{self.hours:.2f} h of play"),
             ("", f"{self.frames_per_second:.0f} frames/s"),
             ("", f"{self.tokens_per_second:,.0f} tokens/s"),
         )
+
+    @property
+    def numbers(self) -> tuple[Number, ...]:
+        """See `Progress.numbers`."""
+        return (
+            *self._made,
+            Number("read_bytes", self.bytes_done, "Bytes of the recordings that are done."),
+            Number("written_bytes", self.bytes_written, "Bytes of the shards that are written."),
+        )
+
+    @property
+    def _made(self) -> tuple[Number, ...]:
+        """Numbers of the steps that are made."""
+        tokens, play = self.frames * self.tokens_per_frame, self.hours * 3600
+        per_second, tokens_per_second = self.frames_per_second, self.tokens_per_second
+        return (
+            Number("frames", self.frames, "Frames made; each is a step of the grid."),
+            Number("tokens", tokens, "Image tokens made."),
+            Number("frames_per_second", per_second, PER_SECOND.format("Frames"), grows=False),
+            Number(
+                "tokens_per_second", tokens_per_second, PER_SECOND.format("Tokens"), grows=False
+            ),
+            *(
+                [Number("play_seconds", play, "Seconds of play that the frames cover.")]
+                if self.rate
+                else []
+            ),
+        )
+
+
+@dataclass(slots=True)
+class TokenizeProgress(IngestProgress):
+    """The progress of `tokenize`, whose `bytes_to_do` and `bytes_done` count steps, not bytes."""
+
+    @property
+    def numbers(self) -> tuple[Number, ...]:
+        """See `Progress.numbers`."""
+        return self._made
 
 
 @dataclass(frozen=True, slots=True)

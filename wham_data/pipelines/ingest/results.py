@@ -27,7 +27,7 @@ from wham_data.pipelines.ingest.report import IngestProgress, IngestReport
 from wham_data.pipelines.ingest.run_splits import RunSplits, empty_splits
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.ingest.stages import Ingested
-from wham_data.pipelines.run.progress import ProgressListener
+from wham_data.pipelines.run.progress import Event, ProgressListener, commit_event
 from wham_data.pipelines.run.runner import Outcome
 from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.manifest import EpisodeRow, QuarantineRow, printable_unicode
@@ -53,7 +53,7 @@ class Tally:
         """Count one recording."""
         self.ingested += 1
         self.episodes += len(result.episodes)
-        self.steps += sum(row.n_steps for row in result.episodes)
+        self.steps += result.steps
         self.missing_actions += sum(row.missing_actions for row in result.episodes)
         self.hours += result.hours
         self.frames_in += result.frames_in
@@ -104,7 +104,6 @@ class Results:
         self._refused_here: dict[str, Refusal] = {}
         self._copies: defaultdict[str, list[Copy]] = defaultdict(list)
         self._aside: list[SetAside] = []
-        self._reasons: Counter[str] = Counter()
         self._came_first = self._refused_copies = self._left_out = 0
         self._last_commit = time.monotonic()
         self._progress = IngestProgress(
@@ -113,6 +112,7 @@ class Results:
             tokens_per_frame=corpus.info.n_tokens,
         )
         intake.heed = self.heed
+        watch.progressed(self._progress)
 
     def advance(self, frames: int) -> None:
         """Count finished frames."""
@@ -154,8 +154,12 @@ class Results:
             return
         self._new += 1
         self._splits.take(ties)
-        notes = f": {'; '.join(result.notes)}" if result.notes else ""
-        self._watch.message(f"{found.recording.source}{notes}", warning=bool(result.notes))
+        self._progress.bytes_written += result.bytes_written
+        source, notes = found.recording.source, result.notes
+        line = f"{source}: {'; '.join(notes)}" if notes else source
+        facts = {"steps": result.steps, "written_bytes": result.bytes_written}
+        event = Event(name="done", item=source, notes=notes, facts=facts)
+        self._watch.message(line, warning=bool(notes), event=event)
 
     def commit(self, *, at_end: bool = False) -> None:
         """Commit the finished recordings whose split is final, or at the end all, to the manifest.
@@ -180,11 +184,17 @@ class Results:
                 taken = self._taken.pop(key)
                 if key in committed:
                     self._tally.add(taken.result)
+                elif key in report.split_conflicts:
+                    reason = str(Reason.SPLIT_CONFLICT)
+                    self._progress.reasons[reason] += 1
+                    event = Event(name="refused", item=taken.conflict.path, reason=reason)
+                    self._watch.message("", warning=True, event=event)
+            if committed:
+                event = commit_event(report.version, len(committed))
+                self._watch.message("", warning=False, event=event)
             del self._refused[: len(refused)]
             self._came_first += len(report.already_there)
             self._left_out += len(report.forgotten)
-            self._reasons[str(Reason.SPLIT_CONFLICT)] += len(report.split_conflicts)
-            self._progress.quarantined += len(report.split_conflicts)
             self._last_commit = time.monotonic()
 
     def _note(self, each: Sorted) -> None:
@@ -259,24 +269,24 @@ class Results:
 
     def _refuse(self, refusal: Refusal) -> None:
         self._refused.append(refusal)
-        self._reasons[str(refusal.why.reason)] += 1
-        self._progress.quarantined += 1
-        self._watch.message(refusal.line, warning=True)
+        self._progress.reasons[str(refusal.why.reason)] += 1
+        self._watch.message(refusal.line, warning=True, event=refusal.event)
 
     def report(self, seconds: float) -> IngestReport:
         """The report of the run; its counts add up as in `IngestReport`."""
         counts, tally = self._intake.counts, self._tally
         if tally.ingested and self._said_empty is None:
             self._say_empty()
+        reasons = Counter(self._progress.reasons)
         if counts.in_quarantine:
-            self._reasons["refused by an earlier run"] += counts.in_quarantine
+            reasons["refused by an earlier run"] += counts.in_quarantine
         return IngestReport(
             corpus=self._corpus.location,
             version=self._corpus.version,
             found=counts.found,
             ingested=tally.ingested,
             duplicates=counts.copies - self._refused_copies,
-            quarantined=self._progress.quarantined + counts.in_quarantine,
+            quarantined=self._progress.refused + counts.in_quarantine,
             already_there=counts.already + self._came_first,
             not_reached=counts.to_do - self._progress.done + len(self._taken),
             forgotten=counts.forgotten + self._left_out,
@@ -290,7 +300,7 @@ class Results:
             frames_in=tally.frames_in,
             frames_used=tally.frames_used,
             frames_dropped=dict(sorted(tally.frames_dropped.items())),
-            reasons={reason: count for reason, count in sorted(self._reasons.items()) if count},
+            reasons=dict(sorted(reasons.items())),
             seconds=seconds,
         )
 

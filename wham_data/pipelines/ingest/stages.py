@@ -55,6 +55,7 @@ class Ingested:
     hours           hours of play on the grid
     frames_in       distinct shown frames of the source = frames_used + the sum of frames_dropped
     frames_dropped  number of frames by reason
+    bytes_written   size of its shard
     """
 
     episodes: tuple[EpisodeRow, ...]
@@ -63,6 +64,12 @@ class Ingested:
     frames_in: int
     frames_used: int
     frames_dropped: dict[str, int]
+    bytes_written: int
+
+    @property
+    def steps(self) -> int:
+        """Number of its steps."""
+        return sum(row.n_steps for row in self.episodes)
 
 
 def ingest_recording(
@@ -136,6 +143,7 @@ def _ingest_open(
         frames_in=account.frames_in if shown else 0,
         frames_used=used if shown else 0,
         frames_dropped={**account.dropped, **between} if shown else {},
+        bytes_written=shard.n_bytes,
     )
 
 

@@ -35,9 +35,9 @@ from wham_data.corpus.storage.local import LocalStorage
 from wham_data.corpus.tombstones import copy_marks
 from wham_data.pipelines.ingest.encoder import Encoder, encoder_service
 from wham_data.pipelines.ingest.intake.counts import Counts
-from wham_data.pipelines.ingest.report import IngestProgress
+from wham_data.pipelines.ingest.report import TokenizeProgress
 from wham_data.pipelines.run.choose import choose_runner
-from wham_data.pipelines.run.progress import ProgressListener, Silent
+from wham_data.pipelines.run.progress import Event, ProgressListener, Silent, commit_event
 from wham_data.pipelines.run.runner import Advance, Outcome, Runner, Stage, Work
 from wham_data.pipelines.run.same_files import same_files
 from wham_data.pipelines.video import decode_image
@@ -303,14 +303,14 @@ class _Run:
     target: Corpus
     to_do: Sequence[Played]
     watch: ProgressListener
-    progress: IngestProgress = field(init=False)
+    progress: TokenizeProgress = field(init=False)
     rows: list[EpisodeRow] = field(default_factory=list)
     done: list[EpisodeRow] = field(default_factory=list)
     last_commit: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         rate = self.target.info.rate
-        self.progress = IngestProgress(
+        self.progress = TokenizeProgress(
             Counts(to_do=len(self.to_do), bytes_to_do=sum(item.n_steps for item in self.to_do)),
             rate=float(rate) if isinstance(rate, Fraction) else 0.0,
             tokens_per_frame=self.target.info.n_tokens,
@@ -332,7 +332,9 @@ class _Run:
         self.rows += outcome.result
         self.progress.done += 1
         self.progress.bytes_done += outcome.item.n_steps
-        self.watch.message(source, warning=False)
+        steps = sum(row.n_steps for row in outcome.result)
+        event = Event(name="done", item=source, facts={"steps": steps})
+        self.watch.message(source, warning=False, event=event)
         self.watch.progressed(self.progress)
         if time.monotonic() - self.last_commit > COMMIT_EVERY_SECONDS:
             self.commit()
@@ -344,6 +346,11 @@ class _Run:
         # Cleared only now: if the commit is interrupted, it is repeated at the end of the run.
         del self.rows[: len(rows)]
         self.done += rows
+        if rows:
+            recordings = len({row.recording for row in rows})
+            self.watch.message(
+                "", warning=False, event=commit_event(self.target.version, recordings)
+            )
         self.last_commit = time.monotonic()
 
 
@@ -360,6 +367,7 @@ def _tokenize(
     known = target.known_recordings()
     every = list(played(source))
     run = _Run(target, [item for item in every if item.recording not in known], watch)
+    watch.progressed(run.progress)
     stage = Stage(
         "tokenize",
         TokenizeWork(source, target),

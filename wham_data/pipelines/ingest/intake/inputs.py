@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from wham_data.corpus.tombstones import Kind
 from wham_data.pipelines.ingest.intake.known_inputs import FileStamp
+from wham_data.pipelines.run.progress import Event
 from wham_data.schemas.errors import RefusedInput
 from wham_data.schemas.recording import Recording
 
@@ -92,6 +93,13 @@ class Refusal:
     def line(self) -> str:
         """The input and why it is refused, for a person."""
         return f"{self.path}: {self.why} [{self.why.reason}]"
+
+    @property
+    def event(self) -> Event:
+        """The same for a program."""
+        return Event(
+            name="refused", item=self.path, reason=str(self.why.reason), notes=self.why.notes
+        )
 
     def of_copy(self, copy: Copy) -> Refusal:
         """The refusal of a copy of the recording, which is no better."""

@@ -9,51 +9,66 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from wham_data.cli.console import say
-from wham_data.pipelines.run.progress import Progress, ProgressListener, Silent
+from wham_data.pipelines.run.progress import Event, Progress, ProgressListener
 from wham_data.schemas.errors import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
-PLAIN_EVERY_SECONDS = 10.0
 LIVE_EVERY_SECONDS = 0.2
 BAR_WIDTH = 40
 
 
 @contextmanager
-def shown(*, quiet: bool, verbose: bool) -> Iterator[ProgressListener]:
-    """A listener to hand to any job: it draws what it hears until the block ends.
+def for_a_person(*, verbose: bool, every: float) -> Iterator[ProgressListener]:
+    """A listener that draws what it hears until the block ends.
 
     Args:
-        quiet: draw nothing.
         verbose: show every message, not warnings alone.
+        every: shortest time between two plain lines of progress, in seconds.
     """
-    if quiet:
-        yield Silent()
-    elif sys.stderr.isatty():
+    if sys.stderr.isatty():
         with _bars() as bars:
             yield _Live(bars, verbose)
     else:
-        yield _Plain(verbose)
+        yield _Plain(verbose, every)
+
+
+class Due:
+    """Whether it is time again. The first time is one period from now.
+
+    Args:
+        every: the period in seconds.
+    """
+
+    def __init__(self, every: float) -> None:
+        self._every = every
+        self._next = time.monotonic() + every
+
+    def __call__(self) -> bool:
+        """True if a period has passed since it was last true."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._every
+        return True
 
 
 class _Plain:
     """One line now and then, for logs and pipes."""
 
-    def __init__(self, verbose: bool) -> None:
+    def __init__(self, verbose: bool, every: float) -> None:
         self._verbose = verbose
-        self._next = time.monotonic() + PLAIN_EVERY_SECONDS
+        self._due = Due(every)
 
     def progressed(self, progress: Progress) -> None:
         """See `ProgressListener.progressed`."""
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + PLAIN_EVERY_SECONDS
+        if self._due():
             say(one_line(progress))
 
-    def message(self, text: str, *, warning: bool) -> None:
+    def message(self, text: str, *, warning: bool, event: Event | None = None) -> None:  # noqa: ARG002
         """See `ProgressListener.message`."""
-        if warning or self._verbose:
+        if text and (warning or self._verbose):
             say(printable(text))
 
 
@@ -80,9 +95,9 @@ class _Live:
                 refresh=True,
             )
 
-    def message(self, text: str, *, warning: bool) -> None:
+    def message(self, text: str, *, warning: bool, event: Event | None = None) -> None:  # noqa: ARG002
         """See `ProgressListener.message`."""
-        if warning or self._verbose:
+        if text and (warning or self._verbose):
             from rich.text import Text
 
             style = "yellow" if warning else "dim"
