@@ -36,6 +36,7 @@ from wham_data.corpus import Corpus
 from wham_data.inference.device import gpu_busy
 from wham_data.pipelines.collect.run import CollectSettings, run_collect
 from wham_data.pipelines.dream.report import DreamProgress
+from wham_data.pipelines.ingest.intake.counts import Counts
 from wham_data.pipelines.ingest.job import run_ingest
 from wham_data.pipelines.ingest.report import IngestProgress
 from wham_data.pipelines.run.runner import Advance, In, LocalRunner, Out, Outcome, Stage
@@ -271,7 +272,7 @@ def test_the_page_describes_every_field_and_every_metric(
     described = set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
     metrics = Metrics("ingest")
     metrics.progressed(
-        IngestProgress(to_do=2, bytes_to_do=2, rate=10.0, tokens_per_frame=4, bytes_done=1)
+        IngestProgress(Counts(to_do=2, bytes_to_do=2), rate=10.0, tokens_per_frame=4, bytes_done=1)
     )
 
     events = events_in(run.stderr)
