@@ -57,7 +57,7 @@ class Watch:
     def progressed(self, progress):
         if what == "first" and progress.frames:
             tell()
-    def message(self, text, *, warning):
+    def message(self, text, *, warning, event=None):
         pass
 
 class Nothing:

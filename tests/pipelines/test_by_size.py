@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from wham_data.pipelines.run.by_size import BySize
 from wham_data.pipelines.run.choose import choose_runner
-from wham_data.pipelines.run.progress import Progress
+from wham_data.pipelines.run.progress import Event, Progress
 from wham_data.pipelines.run.ray_jobs import RayRunner
 from wham_data.pipelines.run.runner import (
     Advance,
@@ -54,7 +54,7 @@ class Rest:
     def progressed(self, progress: Progress) -> None:
         pass
 
-    def message(self, text: str, *, warning: bool) -> None:
+    def message(self, text: str, *, warning: bool, event: Event | None = None) -> None:
         assert warning
         self.lines.append(text)
 

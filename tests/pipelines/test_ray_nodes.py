@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wham_data.pipelines.run.progress import Progress
+from wham_data.pipelines.run.progress import Event, Progress
 from wham_data.pipelines.run.ray_jobs import Patience, RayRunner
 from wham_data.pipelines.run.runner import Advance, Hosted, LocalRunner, Service, Stage, Work
 from wham_data.schemas.errors import MismatchError, StalledError
@@ -34,7 +34,7 @@ class Heard:
     def progressed(self, progress: Progress) -> None:
         pass
 
-    def message(self, text: str, *, warning: bool) -> None:  # noqa: ARG002
+    def message(self, text: str, *, warning: bool, event: Event | None = None) -> None:  # noqa: ARG002
         self.lines.append(text)
 
 

@@ -31,7 +31,7 @@ from makers.recordings import cut, cuts, digest  # noqa: E402
 
 from wham_data.pipelines.ingest.job import run_ingest  # noqa: E402
 from wham_data.pipelines.ingest.settings import IngestSettings  # noqa: E402
-from wham_data.pipelines.run.progress import Progress  # noqa: E402
+from wham_data.pipelines.run.progress import Event, Progress  # noqa: E402
 from wham_data.pipelines.run.ray_jobs import RayRunner  # noqa: E402
 from wham_data.pipelines.run.runner import LocalRunner  # noqa: E402
 
@@ -47,7 +47,7 @@ class Said:
     def progressed(self, progress: Progress) -> None:
         """Nothing."""
 
-    def message(self, text: str, *, warning: bool) -> None:  # noqa: ARG002
+    def message(self, text: str, *, warning: bool, event: Event | None = None) -> None:  # noqa: ARG002
         """Print it, unless it is of a recording."""
         if "/rec/" not in text:
             print(f"  {text}", flush=True)

@@ -138,7 +138,7 @@ def test_a_copy_that_is_found_after_the_original_was_refused_is_refused_too(
 
     def search() -> Search:
         yield first
-        bench.waited = wait_for(lambda: bench.results._progress.quarantined == 1)
+        bench.waited = wait_for(lambda: bench.results._progress.refused == 1)
         yield second
 
     report = bench.run(search())
