@@ -10,8 +10,8 @@ without tokens:
     plan          all inputs found, identified and sorted, and nothing done
     nothing to do the corpus has every recording; after a run that left hints, and before
 
-With --before, the same for another checkout of this package, which knows no hints, in turns. Prints a Markdown table. Memory
-per recording is the growth of the peak from the smallest count to each other.
+With --before, the same for another checkout of this package, which knows no hints, in turns. Prints a
+Markdown table. Memory per recording is the growth of the peak from the smallest count to each other.
 """
 
 from __future__ import annotations
