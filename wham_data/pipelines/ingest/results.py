@@ -222,10 +222,10 @@ class Results:
         self._settled = True
         sorting = self._intake.sorting
         if sorting.counts.to_do:
-            plan = self._splits.settle(sorting.ties, sorting.out, sorting.counts.already)
+            self._splits.settle(sorting.ties, sorting.out, sorting.counts.already)
+            sorting.ties.clear()
             self._said_empty = self._say_empty()
             self._refuse_conflicts([*self._taken])
-            del plan
         if self._aside:
             self._corpus.refused.note(*renamed(self._aside, self._corpus, self._naming))
 

@@ -41,7 +41,7 @@ class RunSplits:
         self._refused: list[str] = []
         self.plan: SplitPlan | None = None
 
-    def settle(self, ties: Sequence[Ties], out: Iterable[str], others: int) -> SplitPlan:
+    def settle(self, ties: Sequence[Ties], out: Iterable[str], others: int) -> None:
         """Every recording is found: the splits of all of them.
 
         Args:
@@ -62,7 +62,8 @@ class RunSplits:
             self.plan.refuse(key)
         for key in self._taken:
             self.plan.take(key)
-        return self.plan
+        self._refused.clear()
+        self._taken.clear()
 
     def refuse(self, key: str) -> None:
         """See `SplitPlan.refuse`."""
@@ -132,9 +133,12 @@ def planned_splits(
 def placed_in(corpus: Corpus) -> Iterator[Placed]:
     """The recordings of a corpus with their splits."""
     by = split_by_of(corpus.info)
-    columns = ("recording", "match", "player", "split")
-    for recording, match, player, split in corpus.episodes.select(columns).unique().iter_rows():
-        yield Placed(tied_by(by, recording, match, player), split)
+    columns = ["recording", "match", "player", "split"]
+    rows = corpus.manifest_columns(columns).group_by(columns).aggregate([]).select(columns)
+    for batch in rows.to_batches(max_chunksize=1 << 14):
+        lists = (column.to_pylist() for column in batch.columns)
+        for recording, match, player, split in zip(*lists, strict=True):
+            yield Placed(tied_by(by, recording, match, player), split)
 
 
 def empty_splits(splits: SplitPlan, settings: IngestSettings) -> str | None:

@@ -13,15 +13,17 @@ pad reveals the action, and is blackened. Videos may have any frame rate: rows a
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.files.found import VIDEO_ENDINGS, Listing, listed, sniff
+from wham_data.files.found import VIDEO_ENDINGS, Listing, sniff
 from wham_data.files.json_lines import read_json
 from wham_data.files.parquet import (
     columns_of,
@@ -65,6 +67,8 @@ BUTTONS: Final = SPACE.names[:17]
 STICKS: Final = ("j_left", "j_right")
 MOST_FOLDERS: Final = 64
 """So many folders are looked into for chunks."""
+MOST_ENTRIES: Final = 1000
+"""In the folders between there is little else than folders."""
 DEEPEST_CHUNK: Final = 4
 TABLES: Final = {"raw": "actions_raw.parquet", "processed": "actions_processed.parquet"}
 
@@ -226,13 +230,22 @@ def _is_clip(video: Path, chunk: LabelledChunk) -> bool:
 
 def _leads_to_chunk(folder: Path) -> bool:
     """Whether a folder, or the first folder in it, and so on, is that of a chunk."""
-    for depth in range(DEEPEST_CHUNK):
-        listing = listed(folder, depth)
-        if "metadata.json" in listing.files:
-            return not set(TABLES.values()).isdisjoint(listing.files)
-        if not listing.folders:
+    for _ in range(DEEPEST_CHUNK):
+        if (folder / "metadata.json").is_file():
+            return any((folder / table).is_file() for table in TABLES.values())
+        try:
+            with os.scandir(folder) as entries:
+                looked_at = islice(entries, MOST_ENTRIES)
+                folders = sorted(
+                    e.name
+                    for e in looked_at
+                    if e.is_dir(follow_symlinks=False) and e.name[0] != "."
+                )
+        except OSError:
             return False
-        folder /= listing.folders[0]
+        if not folders:
+            return False
+        folder /= folders[0]
     return False
 
 

@@ -24,7 +24,7 @@ MOST_AHEAD: Final = 64
 """So many recordings are hashed before the first of them is handed on."""
 MOMENT_SECONDS: Final = 0.005
 MOST_HASHED_AGAIN: Final = 256
-MOST_REMEMBERED: Final = 4096
+MOST_REMEMBERED: Final = 1024
 """Files whose hash is kept for the next recordings, which may share them."""
 
 
@@ -66,7 +66,9 @@ class Identities:
         self.known = known
         self._pool = ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="hash")
         self._closed = False
-        self._recent: OrderedDict[Path, Future[FileHash | RefusedInput] | FileHash] = OrderedDict()
+        self._recent: OrderedDict[
+            Path, Future[FileHash | RefusedInput] | FileHash | RefusedInput
+        ] = OrderedDict()
 
     def close(self) -> None:
         """Read nothing more."""
@@ -97,7 +99,9 @@ class Identities:
         """The hash of a file, or why it cannot be read."""
         self._begin(path)
         there = self._recent[path]
-        return there if isinstance(there, FileHash) else there.result()
+        if isinstance(there, Future):
+            there = self._recent[path] = there.result()  # a future is many objects
+        return there
 
     def _is_ready(self, each: Recording | FoundInUnit) -> bool:
         """Whether nothing has to be waited for, or only a moment: small files need no others beside."""

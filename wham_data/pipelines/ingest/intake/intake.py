@@ -27,7 +27,7 @@ from wham_data.pipelines.ingest.intake.sorting import Against, Sorting
 from wham_data.pipelines.readers.kit.units import FoundInUnit
 from wham_data.schemas.recording import Recording
 
-SETTLED_SECONDS: Final = 0.5
+SETTLED_SECONDS: Final = 0.3
 """So long a run waits before it starts, for then most small ones know all of their inputs."""
 LAST_SECONDS: Final = 1.0
 """So long a run that breaks off goes on searching, to tell how much it has not reached."""
