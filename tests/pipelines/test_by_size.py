@@ -54,7 +54,7 @@ class Rest:
     def progressed(self, progress: Progress) -> None:
         pass
 
-    def message(self, text: str, *, warning: bool, event: Event | None = None) -> None:
+    def message(self, text: str, *, warning: bool, event: Event | None = None) -> None:  # noqa: ARG002
         assert warning
         self.lines.append(text)
 

@@ -23,7 +23,7 @@ from wham_data.pipelines.ingest.intake.known_inputs import FileStamp, KnownInput
 from wham_data.pipelines.ingest.intake.sorting import Against
 from wham_data.pipelines.ingest.job import IngestWork, run_ingest
 from wham_data.pipelines.ingest.pseudonyms import Naming
-from wham_data.pipelines.ingest.report import IngestReport
+from wham_data.pipelines.ingest.report import IngestProgress, IngestReport
 from wham_data.pipelines.ingest.results import Results
 from wham_data.pipelines.ingest.run_splits import RunSplits
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
@@ -67,6 +67,11 @@ class Bench:
             if number == after:
                 self.waited = wait_for(until)
             yield each
+
+    def progress(self) -> IngestProgress:
+        """That of the run, which may be about to begin in another thread."""
+        wait_for(lambda: hasattr(self, "results"))
+        return self.results._progress
 
     def episodes(self) -> int:
         return Corpus.open(self.out).n_episodes
@@ -112,7 +117,7 @@ def test_a_recording_of_a_player_waits_for_all_the_others(tmp_path: Path) -> Non
 
     def all_taken_are_done() -> bool:
         before.append(bench.episodes())
-        return bench.results._progress.done >= 3
+        return bench.progress().done >= 3
 
     report = bench.run(bench.held_up(3, all_taken_are_done))
 
@@ -138,7 +143,7 @@ def test_a_copy_that_is_found_after_the_original_was_refused_is_refused_too(
 
     def search() -> Search:
         yield first
-        bench.waited = wait_for(lambda: bench.results._progress.refused == 1)
+        bench.waited = wait_for(lambda: bench.progress().refused == 1)
         yield second
 
     report = bench.run(search())
