@@ -18,11 +18,12 @@ MODEL: Final = "Model"
 SAMPLING: Final = "Sampling"
 RESOURCES: Final = "Resources"
 LIMITS: Final = "Limits"
+ESTIMATE: Final = "Estimate"
 RUN: Final = "Run"
 
 PANELS: Final = (
     *(INPUT, OUTPUT, TIME_AND_PICTURE, ACTIONS, MODEL),
-    *(SAMPLING, RESOURCES, LIMITS, RUN),
+    *(SAMPLING, RESOURCES, LIMITS, ESTIMATE, RUN),
 )
 """In the order in which help shows them."""
 
@@ -151,6 +152,48 @@ Speculate = Annotated[
     bool,
     typer.Option(
         rich_help_panel=RESOURCES, help="Guess tokens ahead. Faster, and the tokens are the same."
+    ),
+]
+Sample = Annotated[
+    str,
+    typer.Option(
+        metavar="N|all",
+        rich_help_panel=ESTIMATE,
+        help="With --dry-run: open at most this many recordings, and estimate the rest with a range. "
+        "all: open each, however long it takes.",
+    ),
+]
+Measure = Annotated[
+    bool,
+    typer.Option(
+        rich_help_panel=ESTIMATE,
+        help="With --dry-run: decode short stretches, for about 10 s in all, to tell how much CPU "
+        "time the run takes.",
+    ),
+]
+ClusterSpec = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.toml",
+        rich_help_panel=ESTIMATE,
+        help="With --dry-run: tell how long these machines take, instead of this one. "
+        "docs/estimate.md describes the file.",
+    ),
+]
+PricePerHour = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        rich_help_panel=ESTIMATE,
+        help="With --dry-run: tell the cost too, in the currency of this price.",
+    ),
+]
+EstimateFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.json",
+        rich_help_panel=ESTIMATE,
+        help="What --dry-run --json printed. At the end, the run compares it with what it took.",
     ),
 ]
 Json = Annotated[

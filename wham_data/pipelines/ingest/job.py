@@ -32,6 +32,7 @@ from wham_data.corpus.storage.locations import open_storage
 from wham_data.pipelines.ingest.corpus_settings import NoneRead, corpus_info, tokenizer_found
 from wham_data.pipelines.ingest.decoder_process import DecoderDied
 from wham_data.pipelines.ingest.encoder import Encoder, encoder_service
+from wham_data.pipelines.ingest.estimate.afterwards import PastEstimate
 from wham_data.pipelines.ingest.none_read import keep_refusals
 from wham_data.pipelines.ingest.plan import (
     Copies,
@@ -48,6 +49,7 @@ from wham_data.pipelines.ingest.run_splits import empty_splits, planned_splits
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.ingest.stages import Ingested, ingest_recording
 from wham_data.pipelines.run.choose import choose_runner as choose_runner
+from wham_data.pipelines.run.cpu_time import CpuTime
 from wham_data.pipelines.run.progress import ProgressListener, Silent
 from wham_data.pipelines.run.runner import (
     Advance,
@@ -164,10 +166,14 @@ def run_ingest(
     *,
     device: str = "auto",
     watch: ProgressListener | None = None,
+    estimate: PastEstimate | None = None,
 ) -> IngestReport:
-    """Do the whole job; see `ingest` and the top of this module."""
+    """Do the whole job; see `ingest` and the top of this module.
+
+    With an estimate, its report and its record have a comparison with it.
+    """
     watch = watch or Silent()
-    started = time.monotonic()
+    started, cpu = time.monotonic(), CpuTime()
     found = planned(sources, settings, choices)
     info = corpus_info(found, settings, Path(out), choices.reader, choices.player_key)
     naming = Naming(choices.player_key, choices.license)
@@ -179,6 +185,8 @@ def run_ingest(
         record_run(open_storage(out), run_record(given, found, None, report, None))
         info.check()
         return report
+    if estimate is not None:
+        estimate.check(info.settings_hash)
     corpus = Corpus.open_or_create(out, info)
     barred = {} if choices.allow_forgotten else naming.barred(found.recordings, corpus)
     plan = found.against(corpus, retry_quarantined=choices.retry_quarantined, barred=barred)
@@ -197,13 +205,18 @@ def run_ingest(
     try:
         for outcome in runner.run(stage, plan.to_do, run.advance):
             run.take(outcome)
+            cpu.look()
     except BaseException as error:
         ended = error
         raise
     finally:
         # Also when interrupted: finished work is kept, and inputs not reached are counted.
         run.commit(at_end=True)
-        report = run.report(time.monotonic() - started)
+        cpu.look(at_end=True)
+        report = replace(
+            run.report(time.monotonic() - started),
+            cpu_hours=None if runner.is_elsewhere else cpu.seconds / 3600,
+        ).against(estimate)
         given = named_sources(sources, naming, plan)
         corpus.record_run(run_record(given, plan, corpus.info, report, ended))
     return report
@@ -458,6 +471,7 @@ class _Run:
             forgotten=len(plan.forgotten) + self.left_out,
             ignored_files=len(plan.ignored),
             episodes=sum(len(result.episodes) for result in results),
+            bytes=sum(result.bytes for result in results),
             steps=sum(row.n_steps for result in results for row in result.episodes),
             missing_actions=sum(row.missing_actions for each in results for row in each.episodes),
             hours=sum(result.hours for result in results),

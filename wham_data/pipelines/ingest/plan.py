@@ -6,7 +6,9 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from wham_data.corpus import Corpus
@@ -19,6 +21,7 @@ from wham_data.schemas.recording import Recording
 
 HASH_THREADS = 4
 HASH_BLOCK = 1 << 20
+PIECE_BYTES = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class IngestPlan:
     in_quarantine  refused by an earlier run, with their copies; not tried again unless asked for
     forgotten    left out, for its player, its match or itself was forgotten
     ignored      files that are no recordings and belong to none
+    by_pieces    the identities are of pieces of the files, see `make_plan`
     """
 
     to_do: tuple[Found, ...]
@@ -95,6 +99,7 @@ class IngestPlan:
     in_quarantine: tuple[Found, ...]
     forgotten: tuple[Found, ...]
     ignored: tuple[Path, ...]
+    by_pieces: bool = False
 
     @property
     def found(self) -> int:
@@ -163,6 +168,7 @@ def make_plan(
     limit: int | None = None,
     options: Mapping[str, str] = NO_OPTIONS,
     only: Collection[str] | None = None,
+    most_hashed: int | None = None,
 ) -> IngestPlan:
     """Find recordings and recognise copies. All distinct recordings are still to do.
 
@@ -172,6 +178,9 @@ def make_plan(
         limit: take only so many recordings, the first by path.
         options: values of readers' options.
         only: take just these sources, named as in the quarantine; None: all.
+        most_hashed: if all files together have more bytes than this, files of equal size are the
+            same if three pieces of them are, and no identity is the one that a corpus knows. For
+            forecasts, which must not take as long as reading everything. None: no limit.
 
     Raises:
         UsageError: a source that does not exist, or no such option.
@@ -185,8 +194,10 @@ def make_plan(
     ]
     paths = {path: None for recording in recordings for path in recording.files}
     paths |= {path: None for path, _ in refused_files}
+    by_pieces = most_hashed is not None and sum(map(_size, paths)) > most_hashed
+    digest = partial(_hash_file, by_pieces=by_pieces)
     with ThreadPoolExecutor(HASH_THREADS) as pool:
-        digests = dict(zip(paths, pool.map(_hash_file, paths), strict=True))
+        digests = dict(zip(paths, pool.map(digest, paths), strict=True))
 
     refused = [
         Refusal(str(path), _content((path,), digests), "find", why) for path, why in refused_files
@@ -212,13 +223,21 @@ def make_plan(
         in_quarantine=(),
         forgotten=(),
         ignored=discovery.ignored,
+        by_pieces=by_pieces,
     )
 
 
 def planned(
-    sources: Sequence[str | Path], settings: IngestSettings, choices: IngestChoices
+    sources: Sequence[str | Path],
+    settings: IngestSettings,
+    choices: IngestChoices,
+    most_hashed: int | None = None,
 ) -> IngestPlan:
     """Find the recordings, without comparing them with the corpus.
+
+    Args:
+        sources, settings, choices: of the run.
+        most_hashed: see `make_plan`.
 
     Raises:
         NoInputsError: no recording was found.
@@ -229,6 +248,7 @@ def planned(
         limit=choices.limit,
         options=settings.options_of_search(choices.reader),
         only=choices.only,
+        most_hashed=most_hashed,
     )
     if not plan.found:
         raise NoInputsError(
@@ -288,13 +308,25 @@ def _content(files: Sequence[Path], digests: _Digests) -> str:
     return whole.hexdigest()
 
 
-def _hash_file(path: Path) -> _Digest | RefusedInput:
-    """A file that cannot be read is a refusal."""
+def _size(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_size
+    return 0
+
+
+def _hash_file(path: Path, *, by_pieces: bool = False) -> _Digest | RefusedInput:
+    """A file that cannot be read is a refusal. By pieces: its size, begin, middle and end count."""
     if not path.is_file():  # opening a FIFO would wait for ever
         return RefusedInput(Reason.UNREADABLE, "not a regular file")
     digest, count = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:
+            if by_pieces and (size := _size(path)) > 3 * PIECE_BYTES:
+                for start in (0, size // 2, size - PIECE_BYTES):
+                    file.seek(start)
+                    digest.update(file.read(PIECE_BYTES))
+                digest.update(str(size).encode())
+                return _Digest(digest.digest(), size)
             while block := file.read(HASH_BLOCK):
                 digest.update(block)
                 count += len(block)

@@ -52,6 +52,7 @@ class Ingested:
     episodes        its rows for the manifest; the split is assigned when they are committed
     notes           notes for the user
     hours           hours of play on the grid
+    bytes           size of the shard
     frames_in       distinct shown frames of the source = frames_used + the sum of frames_dropped
     frames_dropped  number of frames by reason
     """
@@ -59,6 +60,7 @@ class Ingested:
     episodes: tuple[EpisodeRow, ...]
     notes: tuple[str, ...]
     hours: float
+    bytes: int
     frames_in: int
     frames_used: int
     frames_dropped: dict[str, int]
@@ -131,6 +133,7 @@ def _ingest_open(
         ),
         notes=notes,
         hours=sum(int(plan.edges_ns[-1] - plan.edges_ns[0]) for plan in plans) / HOUR_NS,
+        bytes=shard.n_bytes,
         frames_in=account.frames_in if shown else 0,
         frames_used=used if shown else 0,
         frames_dropped={**account.dropped, **between} if shown else {},

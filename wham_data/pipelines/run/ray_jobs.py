@@ -202,6 +202,11 @@ class RayRunner:
         self._workers = workers
         self._address = address
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """See `Runner`: a cluster that somebody else has started."""
+        return self._address is not None
+
     def run(
         self, stage: Stage[In, Out], items: Sequence[In], advance: Advance
     ) -> Iterator[Outcome[In, Out]]:
