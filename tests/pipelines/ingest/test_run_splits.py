@@ -31,8 +31,6 @@ class Heard(Silent):
 class Shuffled:
     """A runner that hands the outcomes over in another order, as a cluster does."""
 
-    is_elsewhere = False
-
     def __init__(self, seed: int) -> None:
         self.seed = seed
 

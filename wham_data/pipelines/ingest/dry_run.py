@@ -32,7 +32,6 @@ from wham_data.pipelines.ingest.estimate.forecast import (
     Opened,
     Population,
     Rates,
-    ShardSize,
     forecast,
 )
 from wham_data.pipelines.ingest.estimate.machine import Cluster
@@ -40,7 +39,7 @@ from wham_data.pipelines.ingest.estimate.measure import (
     CpuWatch,
     Meter,
     hash_s_per_byte,
-    shard_bytes,
+    shard_costs,
 )
 from wham_data.pipelines.ingest.estimate.sampling import drawn, strata_of
 from wham_data.pipelines.ingest.plan import Found, IngestPlan, planned
@@ -134,7 +133,7 @@ def dry_run(
         population,
         order[: len(looking.opened)],
         looking.opened,
-        ShardSize(*shard_bytes(info), picture_bytes(info)),
+        shard_costs(info, picture_bytes(info)),
         rates,
         cluster.priced(thoroughness.price_per_cpu_hour, thoroughness.price_per_gpu_hour),
         has_tokenizer=settings.tokenizer is not None,

@@ -49,6 +49,7 @@ from wham_data.pipelines.ingest.run_splits import empty_splits, planned_splits
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.ingest.stages import Ingested, ingest_recording
 from wham_data.pipelines.run.choose import choose_runner as choose_runner
+from wham_data.pipelines.run.choose import works_elsewhere
 from wham_data.pipelines.run.cpu_time import CpuTime
 from wham_data.pipelines.run.progress import ProgressListener, Silent
 from wham_data.pipelines.run.runner import (
@@ -215,7 +216,7 @@ def run_ingest(
         cpu.look(at_end=True)
         report = replace(
             run.report(time.monotonic() - started),
-            cpu_hours=None if runner.is_elsewhere else cpu.seconds / 3600,
+            cpu_hours=None if works_elsewhere(runner) else cpu.seconds / 3600,
         ).against(estimate)
         given = named_sources(sources, naming, plan)
         corpus.record_run(run_record(given, plan, corpus.info, report, ended))

@@ -21,3 +21,8 @@ def choose_workers(workers: int | None, ray_address: str | None) -> Runner | Non
     if workers == 0 and ray_address is not None:
         raise UsageError("--workers 0 runs without Ray, so --ray-address makes no sense with it")
     return RayRunner(workers, ray_address) if workers or ray_address is not None else None
+
+
+def works_elsewhere(runner: Runner) -> bool:
+    """Whether its processes are not all below this one, so that their CPU time is not seen."""
+    return isinstance(runner, RayRunner) and runner.is_elsewhere

@@ -204,7 +204,7 @@ class RayRunner:
 
     @property
     def is_elsewhere(self) -> bool:
-        """See `Runner`: a cluster that somebody else has started."""
+        """Whether it works on a cluster that was running before, so perhaps on other machines."""
         return self._address is not None
 
     def run(

@@ -95,13 +95,7 @@ class Outcome(Generic[In, Out]):
 
 
 class Runner(Protocol):
-    """Runs a stage over items, in any order.
-
-    is_elsewhere  its work is done on machines whose processes are not seen from here
-    """
-
-    @property
-    def is_elsewhere(self) -> bool: ...  # noqa: D102
+    """Runs a stage over items, in any order."""
 
     def run(
         self, stage: Stage[In, Out], items: Sequence[In], advance: Advance
@@ -127,8 +121,6 @@ class InProcess(Generic[Request, Answer]):
 
 class LocalRunner:
     """One item after the other in this process."""
-
-    is_elsewhere = False
 
     def run(
         self, stage: Stage[In, Out], items: Sequence[In], advance: Advance

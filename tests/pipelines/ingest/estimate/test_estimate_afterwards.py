@@ -18,6 +18,7 @@ from wham_data.pipelines.ingest.estimate.afterwards import (
     read_estimate,
 )
 from wham_data.pipelines.ingest.estimate.sampling import Estimated
+from wham_data.pipelines.run.choose import choose_runner, works_elsewhere
 from wham_data.pipelines.run.cpu_time import CpuTime
 from wham_data.schemas.errors import UsageError
 
@@ -107,6 +108,12 @@ def test_cpu_time_counts_what_the_process_works_and_not_what_it_sleeps() -> None
     cpu.look(at_end=True)
 
     assert 0.25 <= cpu.seconds <= 2.0
+
+
+def test_on_a_cluster_that_others_started_cpu_time_is_not_known() -> None:
+    runners = choose_runner(0, None), choose_runner(2, None), choose_runner(2, "auto")
+
+    assert [works_elsewhere(runner) for runner in runners] == [False, False, True]
 
 
 def test_the_command_tells_the_hours_of_other_machines(

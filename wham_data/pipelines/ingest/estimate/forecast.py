@@ -81,15 +81,19 @@ class Population:
 
 
 @dataclass(frozen=True, slots=True)
-class ShardSize:
-    """Bytes of a shard besides its steps, of a step besides its picture, and of a picture.
+class ShardCosts:
+    """Bytes of shards, and CPU seconds to write them, without pictures and their coding.
 
-    picture  used only where no picture was coded to see
+    bytes, s            of a shard besides its steps
+    step_bytes, step_s  of a step
+    picture_bytes       of a picture, used only where none was coded to see
     """
 
-    shard: float
-    step: float
-    picture: float
+    bytes: float
+    step_bytes: float
+    picture_bytes: float = 0.0
+    s: float = 0.0
+    step_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,7 @@ def forecast(
     population: Population,
     numbers: Index,
     opened: Sequence[Opened],
-    size: ShardSize,
+    shard: ShardCosts,
     rates: Rates,
     cluster: Cluster,
     *,
@@ -157,7 +161,7 @@ def forecast(
         population: all recordings.
         numbers: int64 [n], which of them were opened, n > 0.
         opened: what was found in those.
-        size: of shards.
+        shard: what shards cost.
         rates: of hashing and of the tokenizer.
         cluster: for what machines `needs` is.
         has_tokenizer: whether tokens are made.
@@ -167,17 +171,17 @@ def forecast(
     strata = joined(population.strata, numbers)
     weight = weights(strata, numbers)
     size_n = effective_size(weight)
-    costs, errors = _costs_of_each(opened, weight, size.picture)
+    costs, errors = _costs_of_each(opened, weight, shard.picture_bytes)
     steps = np.array([each.steps for each in opened], np.float64)
     taken = np.array([float(each.refused is None) for each in opened])
     readers = {name: _is(opened, name) for name in sorted({each.reader for each in opened})}
     columns = {
-        "taken": taken,
         "steps": steps,
         "hours": np.array([each.play_ns / HOUR_NS for each in opened]),
-        "bytes": taken * size.shard + steps * (size.step + costs[:, PICTURE]),
-        "read_s": np.array([each.open_s for each in opened]) + steps * costs[:, READ],
-        **{f"taken {name}": taken * mine for name, mine in readers.items()},
+        "bytes": taken * shard.bytes + steps * (shard.step_bytes + costs[:, PICTURE]),
+        "read_s": np.array([each.open_s for each in opened])
+        + taken * shard.s
+        + steps * (shard.step_s + costs[:, READ]),
         **{f"steps {name}": steps * mine for name, mine in readers.items()},
     }
     sums = totals(strata, population.sizes, numbers, np.stack([*columns.values()], axis=1))
@@ -200,7 +204,7 @@ def forecast(
     tokens = product(all_steps, rates.tokens_s).times(1 / HOUR_S) if rates.tokens_s else None
     work = Work(
         steps=all_steps,
-        recordings=float(sums.estimate[at["taken"]]),
+        recordings=of - refused.estimate,
         read_cpu_hours=total("read_s", READ).plus(hashing).times(1 / HOUR_S) if measured else None,
         tokens_cpu_hours=None if rates.on_gpu else tokens,
         tokens_gpu_hours=tokens if rates.on_gpu else None,
@@ -217,9 +221,9 @@ def forecast(
         steps=all_steps,
         bytes=total("bytes", PICTURE),
         readers={
-            name: float(sums.estimate[at[f"taken {name}"]])
-            for name in readers
-            if columns[f"taken {name}"].any()
+            name: float((weight * taken * mine).sum())
+            for name, mine in readers.items()
+            if (taken * mine).any()
         },
         refused=refused,
         reasons={

@@ -19,7 +19,7 @@ import numpy as np
 from wham_data.corpus.shards import write_shard_to
 from wham_data.pipelines.ingest.decoder_process import decoders_cpu_s
 from wham_data.pipelines.ingest.encoder import ImageTokens, encoder_service
-from wham_data.pipelines.ingest.estimate.forecast import StepCosts
+from wham_data.pipelines.ingest.estimate.forecast import ShardCosts, StepCosts
 from wham_data.pipelines.ingest.settings import IngestSettings
 from wham_data.pipelines.ingest.stages import BATCH_FRAMES, Placed
 from wham_data.pipelines.video import encode_image
@@ -28,7 +28,7 @@ from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.recording import Frames, OpenRecording
 from wham_data.schemas.steps import EpisodeSteps
 
-STRETCH: Final = 2 * BATCH_FRAMES
+STRETCH: Final = 3 * BATCH_FRAMES
 BATCHES_TOKENISED: Final = 4
 HASHED_TO_MEASURE: Final = 1 << 24
 STEPS_TO_MEASURE: Final = 1000
@@ -93,9 +93,10 @@ class Meter:
     ) -> StepCosts | None:
         """Do the work on a stretch of an open recording.
 
-        The first batch of a stretch that begins inside of the recording is not counted, because
-        decoding must begin at a key frame before it. What tokens cost does not depend on the
-        picture, so only the first few recordings are tokenised.
+        A short recording is decoded whole. Of a long one three batches are, and the middle one
+        counts: before the first, decoding must begin at a key frame, and the decoder process works
+        ahead, so at the end of the last it has done more than what came after the first. What tokens
+        cost does not depend on the picture, so only the first few recordings are tokenised.
 
         Returns:
             The costs; None if no frame of it could be decoded.
@@ -106,19 +107,17 @@ class Meter:
         """
         picks = np.concatenate([plan.picks for plan in placed.plans])
         start = int(rng.integers(max(len(picks) - STRETCH, 0) + 1))
-        skipped, steps, read_s, picture_bytes = start > 0, 0, 0.0, 0
+        counts = (1,) if len(picks) > STRETCH else range(3)
+        steps, read_s, picture_bytes, frames = 0, 0.0, 0, None
         actions_s = self._actions_s(placed)
-        watch, begun = CpuWatch(), time.monotonic()
-        frames = None
+        watch = CpuWatch()
         with closing(self._batches(source, picks[start : start + STRETCH])) as batches:
-            for frames in batches:
+            for number, frames in enumerate(batches):
                 n_bytes = self._coded_bytes(frames)
-                if not skipped:
+                if number in counts:
                     steps, picture_bytes = steps + len(frames), picture_bytes + n_bytes
                     read_s += watch.seconds()
-                    if time.monotonic() - begun > self._left_s:
-                        break
-                skipped, watch = False, CpuWatch()
+                watch = CpuWatch()
         if frames is not None and self._encode and len(self.tokens_s) < BATCHES_TOKENISED:
             self._tokenise(self._encode, frames)
         if not steps and not source.pictureless:
@@ -158,18 +157,25 @@ def hash_s_per_byte() -> float:
     return (time.process_time() - begun) / HASHED_TO_MEASURE
 
 
-def shard_bytes(info: CorpusInfo) -> tuple[float, float]:
-    """Bytes of a shard of this corpus besides its steps, and per step besides pictures and texts.
+def shard_costs(info: CorpusInfo, picture_bytes: float) -> ShardCosts:
+    """What a shard of this corpus costs.
 
-    Two small shards are written to a temporary folder to see it.
+    Small shards are written to a temporary folder to see it.
+
+    Args:
+        info: the settings of the corpus.
+        picture_bytes: of a picture, where none is coded to see.
     """
-    sizes = []
+    seen = []
     with tempfile.TemporaryDirectory(prefix="wham-data-") as folder:
-        for n in (1, 1 + STEPS_TO_MEASURE):
-            shard = write_shard_to(Path(folder) / f"{n}", [_blank_steps(info, n)], info, "blank")
-            sizes.append(shard.n_bytes)
-    each = (sizes[1] - sizes[0]) / STEPS_TO_MEASURE
-    return sizes[0] - each, each
+        for n in (1, 1, 1 + STEPS_TO_MEASURE):  # the first one is slow
+            begun, steps = time.process_time(), _blank_steps(info, n)
+            shard = write_shard_to(Path(folder) / "shard", [steps], info, "blank")
+            seen.append((shard.n_bytes, time.process_time() - begun))
+    _, (n_bytes, seconds), (more_bytes, more_seconds) = seen
+    each_bytes = (more_bytes - n_bytes) / STEPS_TO_MEASURE
+    each_s = max(more_seconds - seconds, 0.0) / STEPS_TO_MEASURE
+    return ShardCosts(n_bytes - each_bytes, each_bytes, picture_bytes, seconds, each_s)
 
 
 def _blank_steps(info: CorpusInfo, n: int) -> EpisodeSteps:

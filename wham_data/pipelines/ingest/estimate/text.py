@@ -12,7 +12,7 @@ from wham_data.pipelines.ingest.estimate.sampling import Estimated
 from wham_data.pipelines.ingest.report import DryRun, IngestReport
 from wham_data.schemas.errors import counted, printable
 
-MOST_LISTED: Final = 200
+MOST_LISTED: Final = 40
 UNKNOWN: Final = "not known"
 ALWAYS: Final = (
     "A recording that opens and then does not decode would be refused too; that shows only in the run.",
