@@ -4,7 +4,7 @@ PY   := $(VENV)/bin/python
 RUN  := $(VENV)/bin/wham-data
 DONE := $(VENV)/.wham-data-installed
 
-STORE_TESTS := tests/corpus/test_object_store.py tests/pipelines/ingest/test_ingest_store.py tests/feed/test_feed_store.py
+STORE_TESTS := tests/corpus/test_object_store.py tests/pipelines/ingest/test_ingest_store.py tests/feed/test_feed_store.py tests/pipelines/export/test_export_store.py
 KILL_TESTS  := tests/pipelines/ingest/test_ingest_faults.py
 
 # A worker per core, each with one thread. One that runs out of tests takes over the last of another.
@@ -28,6 +28,8 @@ test: setup
 soak: setup
 	$(PY) tests/faults/soak.py --faults 500
 	WHAM_DATA_TEST_KILLS=25 $(PY) -m pytest $(KILL_TESTS) $(STORE_TESTS)
+	$(PY) tests/soak/ray_nodes.py
+	$(PY) tests/soak/ray_nodes.py --recordings 300 --tokenizer wham-tiny
 	if command -v npm; then npm install --silent --no-save --prefix build/node hyparquet@1 && \
 		WHAM_DATA_TEST_NODE_MODULES=build/node/node_modules $(PY) -m pytest tests/test_docs_blocks.py tests/pipelines/export -k javascript; fi
 	$(PY) tests/soak/consumers/run.py
@@ -53,6 +55,7 @@ bench: setup
 	$(PY) benchmarks/decode.py
 	$(PY) benchmarks/tokenizer.py
 	$(PY) benchmarks/ingest.py
+	$(PY) benchmarks/ray.py
 
 clean:
 	rm -rf demo-out site build/site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

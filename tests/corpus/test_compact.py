@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from makers.corpora import add_shard, info, recording_of, small_corpus
 
-from wham_data.corpus.compact import compact, compact_to, relocate
+from wham_data.corpus.compact import compact, compact_to, merge_small_shards, relocate
 from wham_data.corpus.corpus import Corpus
+from wham_data.corpus.runs import record_run
 from wham_data.corpus.shards import ShardFile
-from wham_data.schemas.errors import IntegrityError, MismatchError, Reason
+from wham_data.schemas.errors import IntegrityError, MismatchError, Reason, UsageError
 from wham_data.schemas.manifest import QuarantineRow
 
 
@@ -153,3 +154,42 @@ def test_another_corpus_is_never_written_into(tmp_path: Path) -> None:
     Corpus.create(tmp_path / "other", info(tokenizer=None))
     with pytest.raises(MismatchError, match="made with other settings"):
         compact_to(corpus, tmp_path / "other", "mapped")
+
+
+def shard_files(corpus: Corpus) -> set[str]:
+    return {path.name for path in Path(corpus.location, "shards").glob("*.parquet")}
+
+
+def test_a_first_run_that_leaves_many_small_shards_ends_with_few_files(tmp_path: Path) -> None:
+    corpus = many_shards(tmp_path / "c")
+    before = steps_of(corpus)
+    report = merge_small_shards(corpus, few=4)
+    assert report is not None
+    assert (report.shards_before, report.shards_after) == (5, 1)
+    assert shard_files(corpus) == set(corpus.episodes["shard"])
+    assert steps_of(Corpus.open(tmp_path / "c")) == before
+    assert corpus.verify().problems == ()
+    with pytest.raises(UsageError, match="version 5 is gone: a vacuum removed its files"):
+        Corpus.open(tmp_path / "c", 5)
+
+
+def test_a_version_that_a_run_has_left_before_stays_readable(tmp_path: Path) -> None:
+    corpus = many_shards(tmp_path / "c")
+    before = steps_of(corpus)
+    record_run(corpus.storage, {"command": "ingest", "exit_code": 0})
+    assert merge_small_shards(corpus, few=4) is not None
+    assert len(shard_files(corpus)) == 6
+    assert steps_of(Corpus.open(tmp_path / "c", 5)) == before
+
+
+def test_versions_of_runs_that_broke_off_are_given_up(tmp_path: Path) -> None:
+    corpus = many_shards(tmp_path / "c")
+    record_run(corpus.storage, {"command": "ingest", "exit_code": 130})
+    merge_small_shards(corpus, few=4)
+    assert len(shard_files(corpus)) == 1
+
+
+def test_few_small_shards_are_left_as_they_are(tmp_path: Path) -> None:
+    corpus = many_shards(tmp_path / "c")
+    assert merge_small_shards(corpus, few=5) is None
+    assert (corpus.version, len(shard_files(corpus))) == (5, 5)

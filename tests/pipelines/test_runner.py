@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from wham_data.pipelines.run.runner import (
     Service,
     Stage,
     Work,
+    in_threads,
 )
 from wham_data.schemas.errors import MismatchError, Reason, RefusedInput
 
@@ -36,7 +38,7 @@ def doubling(service: Hosted[int, int] | None) -> Work[int, int]:
         if number == REFUSED:
             raise RefusedInput(Reason.CORRUPT, "an odd number", frames_expected=3)
         if number == CRASHES:
-            os.kill(os.getpid(), signal.SIGSEGV)
+            os.kill(os.getpid(), signal.SIGKILL)
         return 2 * number
 
     return double
@@ -118,7 +120,7 @@ def owning(opened: Callable[[IntArray], IntArray]) -> Work[int, list[int]]:
 
     def work(number: int, advance: Advance) -> list[int]:
         if number == CRASHES:
-            os.kill(os.getpid(), signal.SIGSEGV)
+            os.kill(os.getpid(), signal.SIGKILL)
         if number == REFUSED:
             raise RefusedInput(Reason.CORRUPT, "an odd number")
         advance(1)
@@ -137,6 +139,43 @@ def test_a_service_answers_in_order_wherever_it_is_hosted() -> None:
         outcomes = {each.item: each.result for each in runner.run(stage, [3, 5], ignore)}
 
         assert outcomes == expected
+
+
+def test_a_service_that_calls_out_answers_several_requests_at_the_same_time() -> None:
+    stage = Stage("ask", streaming, Service("together", Together, "cpu", at_once=3))
+
+    for runner in (LocalRunner(), RayRunner(workers=2)):
+        (outcome,) = runner.run(stage, [6], ignore)
+
+        assert outcome.result == [0, 10, 20, 30, 40, 50]
+
+
+def test_an_error_of_a_call_in_a_thread_is_that_of_the_stage() -> None:
+    answers = in_threads(divided, iter([1, 0, 2]), 2)
+
+    assert next(answers) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(answers)
+
+
+class Together:
+    """A service that answers as soon as three requests are there."""
+
+    def __init__(self, _device: str) -> None:
+        self._all_there = threading.Barrier(3)
+
+    def __call__(self, number: int) -> int:
+        self._all_there.wait(30)
+        return 10 * number
+
+
+def streaming(service: Hosted[int, int]) -> Work[int, list[int]]:
+    """Streams the numbers below an item through the service."""
+    return lambda count, _advance: list(service.stream(iter(range(count))))
+
+
+def divided(number: int) -> float:
+    return 1 / number
 
 
 def test_a_worker_that_owns_its_service_is_replaced_when_it_dies() -> None:

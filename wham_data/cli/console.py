@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from wham_data.schemas.errors import StalledError
+
 
 def emit(result: dict[str, Any], text: str, *, as_json: bool) -> None:
     """Print a command's result: `text` for a person, or `result` as exactly one JSON object."""
@@ -29,8 +31,9 @@ def resumable(kept: str) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):
-        say(f"wham-data: interrupted; {kept}. To go on, run the same command again:")
+    except (KeyboardInterrupt, SystemExit, StalledError) as end:
+        why = "stopped" if isinstance(end, StalledError) else "interrupted"
+        say(f"wham-data: {why}; {kept}. To go on, run the same command again:")
         say(f"  {shlex.join(['wham-data', *sys.argv[1:]])}")
         raise
 

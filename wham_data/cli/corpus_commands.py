@@ -65,10 +65,7 @@ def info(corpus: Location, version: AsOf = None, json: Json = False) -> None:
             f"of {found.recordings:,} recordings",
         ),
         ("frames", f"{agreed.size[0]}x{agreed.size[1]}, {agreed.fit}, stored: {agreed.frames}"),
-        (
-            "actions",
-            f"{agreed.action_space.name}: {', '.join(agreed.action_space.names)}",
-        ),
+        ("actions", f"{agreed.action_space.name}: {', '.join(agreed.action_space.names)}"),
         (
             "tokenizer",
             f"{tokenizer.name}, {tokenizer.grid[0]}x{tokenizer.grid[1]} tokens of "
@@ -80,6 +77,7 @@ def info(corpus: Location, version: AsOf = None, json: Json = False) -> None:
         *((kind + "s", _amounts(found.by[kind])) for kind in ("split", "game", "license")),
         ("players", _players(opened)),
         ("refused", f"{found.quarantined:,} inputs{_reasons(found.reasons)}"),
+        ("captions", "; ".join(found.captions)),
         ("notes", _notes(found)),
         ("settings", ", ".join(f"{name} {value}" for name, value in agreed.settings.items())),
     ]

@@ -25,6 +25,7 @@ from wham_data.cli.options import (
     Json,
     Quiet,
     RayAddress,
+    RayTempDir,
     RayWorkers,
     Speculate,
     Verbose,
@@ -175,6 +176,7 @@ def dream(
     allow_synthetic: AllowSynthetic = False,
     workers: RayWorkers = None,
     ray_address: RayAddress = None,
+    ray_temp_dir: RayTempDir = None,
     device: Device = "auto",
     dtype: ComputeType = "float32",
     n_head: Heads = None,
@@ -216,9 +218,9 @@ def dream(
             limit=episodes,
             allow_synthetic=allow_synthetic,
         )
-        runner = choose_workers(workers, ray_address)
-        loaded = load_world_model(model, device if runner is None else "cpu", dtype, n_head)
         with progress.shown(quiet=quiet, verbose=verbose) as watch:
+            runner = choose_workers(workers, ray_address, ray_temp_dir, watch)
+            loaded = load_world_model(model, device if runner is None else "cpu", dtype, n_head)
             for note in loaded.notes:
                 watch.message(note, warning=True)
             report = run_dreams(

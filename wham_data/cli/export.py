@@ -20,6 +20,7 @@ from wham_data.cli.options import (
     Mapping,
     Quiet,
     RayAddress,
+    RayTempDir,
     RayWorkers,
     Verbose,
 )
@@ -85,6 +86,7 @@ def export(
     device: Device = "auto",
     workers: RayWorkers = None,
     ray_address: RayAddress = None,
+    ray_temp_dir: RayTempDir = None,
     acknowledge_licence: Annotated[
         bool,
         typer.Option(
@@ -118,6 +120,7 @@ def export(
             acknowledge_licence=acknowledge_licence,
             workers=workers,
             ray_address=ray_address,
+            ray_temp_dir=ray_temp_dir,
             watch=watch,
         )
     emit(asdict(report), summary(report), as_json=json)

@@ -36,6 +36,7 @@ from wham_data.cli.options import (
     PricePerHour,
     Quiet,
     RayAddress,
+    RayTempDir,
     Sample,
     Verbose,
     Workers,
@@ -52,7 +53,6 @@ from wham_data.schemas.recording import AxisRule, Fit
 
 if TYPE_CHECKING:
     from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
-    from wham_data.pipelines.run.runner import Runner
 
 EXAMPLES = """\b
 Examples:
@@ -202,8 +202,18 @@ def ingest(
             "another. Default: set it aside in quarantine.",
         ),
     ] = None,
+    merge_shards: Annotated[
+        bool,
+        typer.Option(
+            "--merge-shards/--no-merge-shards",
+            rich_help_panel=OUTPUT,
+            help="At the end, merge small shards if there are more than 64, into shards of up to "
+            "256 MB.",
+        ),
+    ] = True,
     workers: Workers = None,
     ray_address: RayAddress = None,
+    ray_temp_dir: RayTempDir = None,
     device: Device = "auto",
     limit: Annotated[
         int | None,
@@ -266,6 +276,7 @@ def ingest(
     from wham_data.pipelines.ingest.estimate.machine import read_cluster
     from wham_data.pipelines.ingest.estimate.text import comparison_lines, dry_run_text
     from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
+    from wham_data.pipelines.run.choose import choose_runner
     from wham_data.pipelines.video import VideoLimits
 
     settings = IngestSettings(
@@ -306,8 +317,9 @@ def ingest(
         license=license,
         player_key=None if player_key is None or out is None else read_player_key(player_key, out),
         allow_forgotten=allow_forgotten,
+        merge_shards=merge_shards,
     )
-    runner = make_runner(workers, ray_address)
+    choose_runner(workers, ray_address, ray_temp_dir)  # a dry run refuses what the run refuses
     if explain:
         emit_explained(sources, settings, choices, out, write=write_metadata, as_json=json)
         return
@@ -330,6 +342,7 @@ def ingest(
         resumable("what was done is kept"),
         progress.shown(quiet=quiet, verbose=verbose) as watch,
     ):
+        runner = choose_runner(workers, ray_address, ray_temp_dir, watch)
         report = job.run_ingest(
             sources, out, settings, runner, choices, device=device, watch=watch, estimate=past
         )
@@ -360,15 +373,6 @@ def _strictly(code: int, *, strict: bool) -> int:
 
 
 ingest.__doc__ = f"{ingest.__doc__}\n\n{EXAMPLES}"
-
-
-def make_runner(workers: int | None, ray_address: str | None) -> Runner:
-    """The runner that the flags ask for."""
-    from wham_data.pipelines.ingest.job import choose_runner
-
-    if workers == 0 and ray_address is not None:
-        raise UsageError("--workers 0 runs without Ray, so --ray-address makes no sense with it")
-    return choose_runner(workers, ray_address)
 
 
 def parse_rate(text: str) -> Fraction | None:

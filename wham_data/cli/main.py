@@ -14,6 +14,7 @@ import typer
 from wham_data.cli import (
     bench,
     collect,
+    columns,
     convert,
     corpus_commands,
     dream,
@@ -24,7 +25,6 @@ from wham_data.cli import (
     retry,
     schema,
     start,
-    tokenize,
     train,
 )
 from wham_data.cli.config import read_config
@@ -52,7 +52,13 @@ app = typer.Typer(
 
 COMMANDS: Final[dict[str, tuple[Callable[..., None], ...]]] = {
     "Start here": (start.demo, start.doctor),
-    "Make a corpus": (ingest.ingest, inspect.inspect, collect.collect, tokenize.tokenize),
+    "Make a corpus": (
+        ingest.ingest,
+        inspect.inspect,
+        collect.collect,
+        columns.tokenize,
+        columns.caption,
+    ),
     "Look after a corpus": (
         *(corpus_commands.info, corpus_commands.stats, corpus_commands.query),
         corpus_commands.verify,

@@ -107,7 +107,7 @@ Workers = Annotated[
         min=0,
         rich_help_panel=RESOURCES,
         help="Recordings to work on at once. 0: one after another in this process, without Ray. "
-        "Default: by the number of cores.",
+        "Default: 0 for a small job; a larger one goes on with one per core.",
     ),
 ]
 RayWorkers = Annotated[
@@ -124,6 +124,14 @@ RayAddress = Annotated[
         rich_help_panel=RESOURCES,
         help="Work on a Ray cluster that is running: auto, or HOST:PORT. "
         "Default: a cluster on this machine, for this run.",
+    ),
+]
+RayTempDir = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        rich_help_panel=RESOURCES,
+        help="Where Ray keeps its logs and sockets, with a path of at most 32 characters. Default: /tmp.",
     ),
 ]
 Device = Annotated[

@@ -9,7 +9,7 @@ import typer
 
 from wham_data.cli import progress
 from wham_data.cli.console import emit
-from wham_data.cli.ingest import make_runner, summary
+from wham_data.cli.ingest import summary
 from wham_data.cli.options import (
     INPUT,
     LARGEST_PICTURE,
@@ -23,6 +23,7 @@ from wham_data.cli.options import (
     MaxPixels,
     Quiet,
     RayAddress,
+    RayTempDir,
     Verbose,
     Workers,
 )
@@ -50,6 +51,7 @@ def retry(
     player_key: KeyFile = None,
     workers: Workers = None,
     ray_address: RayAddress = None,
+    ray_temp_dir: RayTempDir = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -65,12 +67,13 @@ def retry(
     """
     from wham_data.pipelines.ingest.decoder_process import DecodeLimits
     from wham_data.pipelines.ingest.retry import retry as retry_refused
+    from wham_data.pipelines.run.choose import choose_runner
     from wham_data.pipelines.video import VideoLimits
 
     with progress.shown(quiet=quiet, verbose=verbose) as watch:
         report = retry_refused(
             corpus,
-            make_runner(workers, ray_address),
+            choose_runner(workers, ray_address, ray_temp_dir, watch),
             reason=reason,
             tokenizer=tokenizer,
             limits=VideoLimits(

@@ -14,7 +14,7 @@ import typer
 
 from wham_data.cli import progress
 from wham_data.cli.console import emit
-from wham_data.cli.ingest import make_runner, summary
+from wham_data.cli.ingest import summary
 from wham_data.cli.options import Json, Quiet, Workers
 from wham_data.versions import install_command
 
@@ -55,9 +55,10 @@ def demo(
       wham-data demo --out /tmp/demo --workers 0
     """
     from wham_data.pipelines.demo import run_demo
+    from wham_data.pipelines.run.choose import choose_runner
 
     with progress.shown(quiet=quiet, verbose=False) as watch:
-        result = run_demo(out, make_runner(workers, None), watch, watch)
+        result = run_demo(out, choose_runner(workers, None, watch=watch), watch, watch)
     text = "\n".join(
         [
             summary(result.report),

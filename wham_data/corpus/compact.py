@@ -11,16 +11,20 @@ import pyarrow as pa
 
 from wham_data.corpus.commit_rules import relocated
 from wham_data.corpus.corpus import Corpus
+from wham_data.corpus.runs import a_run_has_ended
 from wham_data.corpus.shard_view import steps_from
 from wham_data.corpus.shards import ShardFile
 from wham_data.corpus.storage.contract import hash_file
 from wham_data.corpus.tombstones import copy_marks
+from wham_data.corpus.vacuum import vacuum
 from wham_data.schemas.corpus_info import Layout, content_hash
 from wham_data.schemas.errors import IntegrityError, MismatchError
 from wham_data.schemas.manifest import EpisodeRow, QuarantineRow
 from wham_data.schemas.steps import EpisodeSteps
 
 TARGET_BYTES: Final = 256_000_000
+FEW_SHARDS: Final = 64
+"""A run that writes one shard per recording leaves up to this many small shards as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ def compact(corpus: Corpus, target_bytes: int = TARGET_BYTES) -> CompactReport:
     """
     corpus.refresh()
     before = _sizes(corpus)
-    small = {name: size for name, size in before.items() if size < target_bytes // 2}
+    small = _small(before, target_bytes)
     moves: dict[tuple[str, str], tuple[ShardFile, int]] = {}
     for bundle in _bundles(small, target_bytes):
         if len(bundle) > 1:
@@ -68,6 +72,40 @@ def compact(corpus: Corpus, target_bytes: int = TARGET_BYTES) -> CompactReport:
             moves |= {(r["episode"], r["shard"]): (shard, starts[r["episode"]]) for r in rows}
     moved = relocate(corpus, moves) if moves else 0
     return _report(corpus, before, moved)
+
+
+def merge_small_shards(corpus: Corpus, few: int = FEW_SHARDS) -> CompactReport | None:
+    """Compact a corpus at the end of a run that wrote one shard per recording.
+
+    Which shards are merged depends only on what the corpus holds, so a run that was killed and
+    started again ends with the same shards as one that was not. If no run into this corpus has ended
+    before, the versions so far are steps of one job, on which nobody depends: then they are given up
+    and the small shards deleted. Otherwise the small shards stay, for the older versions.
+
+    Args:
+        corpus: the corpus; afterwards it is at the new version.
+        few: nothing is done if there are no more small shards than this.
+
+    Returns:
+        The report; None: there are at most `few` small shards, and nothing was done.
+
+    Raises:
+        IntegrityError: a shard is damaged; damage is never copied.
+    """
+    corpus.refresh()
+    if len(_small(_sizes(corpus), TARGET_BYTES)) <= few:
+        return None
+    version = corpus.version
+    try:
+        report = compact(corpus)
+    except IntegrityError:  # another run may have merged and deleted these shards meanwhile
+        corpus.refresh()
+        if corpus.version == version:
+            raise
+        report = compact(corpus)
+    if report.episodes and not a_run_has_ended(corpus.storage):
+        vacuum(corpus, drop_before=report.version)
+    return report
 
 
 def compact_to(
@@ -137,10 +175,14 @@ def relocate(corpus: Corpus, moves: Mapping[tuple[str, str], tuple[ShardFile, in
     return moved
 
 
+def _small(sizes: dict[str, int], target_bytes: int) -> dict[str, int]:
+    return {name: size for name, size in sizes.items() if size < target_bytes // 2}
+
+
 def _sizes(corpus: Corpus) -> dict[str, int]:
     """The size in bytes of each shard that the manifest names."""
     there = {entry.name: entry.n_bytes for entry in corpus.storage.entries("shards")}
-    names = corpus.episodes["shard"].unique().sort().to_list()
+    names = sorted(corpus.manifest_columns(["shard"]).column("shard").unique().to_pylist())
     for name in names:
         if name not in there:
             raise IntegrityError(f"{corpus.storage.where(f'shards/{name}')}: the shard is missing")
@@ -178,24 +220,50 @@ def write_merged(source: Corpus, target: Corpus, rows: Sequence[dict[str, Any]])
     Raises:
         IntegrityError: a shard is damaged; damage is never copied.
     """
-    for name, sha256 in sorted({(row["shard"], row["shard_sha256"]) for row in rows}):
-        file = source.shard_file(name)
+    check_shards(source, {row["shard"]: row["shard_sha256"] for row in rows})
+    parts = [[row["shard_sha256"], row["episode"]] for row in rows]
+    shard_id = content_hash(["compact", target.info.settings_hash, parts])
+    captioned = any(source.open_shard(name).has_text for name in {row["shard"] for row in rows})
+    return target.write_shard(pieces_of(source, rows), shard_id, captioned=captioned)
+
+
+def check_shards(corpus: Corpus, hashes: Mapping[str, str]) -> None:
+    """Compare the bytes of some shards with their hashes in the manifest.
+
+    Args:
+        corpus: the corpus that holds them.
+        hashes: name of a shard -> its SHA-256.
+
+    Raises:
+        IntegrityError: a shard is damaged.
+    """
+    for name, sha256 in sorted(hashes.items()):
+        file = corpus.shard_file(name)
         found = hash_file(file.path)
         if found != sha256:
             raise IntegrityError(
                 f"shards/{name}: corrupt: sha256 is {found}, but the manifest has {sha256}"
             )
-    parts = [[row["shard_sha256"], row["episode"]] for row in rows]
-    shard_id = content_hash(["compact", target.info.settings_hash, parts])
-    return target.write_shard(_pieces(source, rows), shard_id)
 
 
-def _pieces(source: Corpus, rows: Sequence[dict[str, Any]]) -> Iterator[EpisodeSteps]:
+def pieces_of(source: Corpus, rows: Sequence[dict[str, Any]]) -> Iterator[EpisodeSteps]:
+    """The steps of some rows of the manifest, in order, at most a row group at a time."""
     for row in rows:
         view = source.open_shard(row["shard"])
         start = row["row_start"]
         for _, table in view.read_rows(start, start + row["n_steps"]):
             yield steps_from(row["episode"], table)
+
+
+def merged_text(corpus: Corpus, report: CompactReport) -> str:
+    """One line for a person on the small shards that were merged at the end of a run."""
+    kept = (
+        f"; the small ones stay for older versions until: wham-data vacuum {corpus.location} "
+        f"--drop-before {report.version}"
+        if a_run_has_ended(corpus.storage)
+        else ""
+    )
+    return f"merged {report.shards_before:,} shards into {report.shards_after:,}{kept}"
 
 
 def _report(corpus: Corpus, before: dict[str, int], episodes: int) -> CompactReport:

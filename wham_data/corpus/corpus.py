@@ -110,8 +110,7 @@ class Corpus:
             IntegrityError: corpus.json or the manifest is damaged, or of a newer format.
         """
         storage = open_storage(location)
-        info = _read_info(storage)
-        if info is None:
+        if (info := _read_info(storage)) is None:
             missing = f"{storage.location}: no corpus here ({INFO} is missing)"
             raise UsageError(f"{missing}{refused_so_far(storage)}")
         if version is not None and version < (oldest := Forgotten.read(storage).oldest_version):
@@ -154,8 +153,8 @@ class Corpus:
 
     def __getstate__(self) -> dict[str, Any]:
         """The state without its caches, so that the copy for a worker process is small."""
-        empty = {"_ledger": Ledger(), "_frame": None, "_hashes": None, "_places": None}
-        return {**self.__dict__, **empty}
+        caches = dict.fromkeys(("_frame", "_hashes", "_places"))
+        return {**self.__dict__, "_ledger": Ledger(), **caches}
 
     def __repr__(self) -> str:
         return f"Corpus({self.location!r}, version {self.version}, {self._snapshot.rows} episodes)"
@@ -171,7 +170,7 @@ class Corpus:
         return self._snapshot.rows
 
     def refresh(self) -> None:
-        """Move to the newest version. Nothing happens if the corpus was opened at a version."""
+        """Move to the newest version, unless the corpus was opened at a version."""
         if not self._pinned:
             self._see(self._episodes.advance(self._snapshot))
 
@@ -224,21 +223,23 @@ class Corpus:
             raise IntegrityError(f"{self.location}: the manifest names no shard {shard}")
         return self._hashes[shard]
 
-    def write_shard(self, episodes: Iterable[EpisodeSteps], shard_id: str) -> ShardFile:
+    def write_shard(
+        self, episodes: Iterable[EpisodeSteps], shard_id: str, *, captioned: bool = False
+    ) -> ShardFile:
         """Write a shard; it is durable on return. `commit` adds its episodes to the corpus.
 
         Args:
             episodes: whole episodes, or their pieces in order; read one at a time.
-            shard_id: see `shards.shard_id`.
+            shard_id, captioned: see `shards.shard_id` and `write_shard_to`.
 
         Raises:
             UsageError: the steps do not match the settings of the corpus, or there are no steps.
             IntegrityError: there is a shard with this name and other bytes.
         """
-        name = f"shards/{shard_id}.parquet"
-        with self.storage.staged(name) as temporary:
-            shard = write_shard_to(temporary, episodes, self.info, f"{shard_id}.parquet")
-            publish_again(self.storage, temporary, name, shard.sha256)
+        name = f"{shard_id}.parquet"
+        with self.storage.staged(f"shards/{name}") as temporary:
+            shard = write_shard_to(temporary, episodes, self.info, name, captioned=captioned)
+            publish_again(self.storage, temporary, f"shards/{name}", shard.sha256)
         return shard
 
     def commit(
@@ -306,8 +307,7 @@ class Corpus:
 
         def plan(snapshot: Snapshot) -> Change | None:
             before = [self._episodes.read([name]) for name in snapshot.files]
-            after = amended(before)
-            triples = zip(snapshot.files, before, after, strict=True)
+            triples = zip(snapshot.files, before, amended(before), strict=True)
             changed = {name: new for name, old, new in triples if new is not old}
             if not changed:
                 return None

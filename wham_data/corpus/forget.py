@@ -2,7 +2,7 @@
 
     1. mark     them as forgotten, so that no later ingest adds them       (tombstones.py)
     2. rewrite  every shard that holds their steps, without these steps    (compact.py)
-    3. remove   their rows in the quarantine and their files in `runs/`
+    3. remove   their rows in the quarantine, their files in `runs/`, and answers about their clips
     4. commit   in one transaction: their episodes leave the manifest, and the other episodes of
                 these shards are read from the new shards
 
@@ -21,6 +21,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wham_data.corpus.captions.answers import forget_answers
 from wham_data.corpus.commit_rules import relocated
 from wham_data.corpus.compact import write_merged
 from wham_data.corpus.corpus import Corpus
@@ -83,6 +84,7 @@ def forget(corpus: Corpus, wanted: Wanted) -> ForgetReport:
         moves = _rewrite(corpus, stay)
         corpus.refused.release(gone["recording"].unique().to_list(), FORGET)
         _forget_sources(corpus.storage, gone["source"].unique().to_list())
+        forget_answers(corpus.storage, set(gone["recording"]))
         if _commit(corpus, wanted, set(gone["episode"]), moves):
             break
     left, rewritten = gone["shard"].n_unique(), stay["shard"].n_unique()

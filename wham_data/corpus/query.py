@@ -11,7 +11,7 @@ change tables. A query with one of them is refused, so SQL from a stranger reads
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
@@ -21,7 +21,7 @@ import polars as pl
 from wham_data.corpus.columns import ABOUT, STEP_COLUMNS, dimension_columns
 from wham_data.corpus.readable import ReadableCorpus
 from wham_data.corpus.scan import PLACES, scan_schema, scan_with
-from wham_data.schemas.corpus_info import CorpusInfo
+from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.errors import UsageError, WhamDataError, printable
 
 MOST_SQL: Final = 4_000
@@ -91,7 +91,8 @@ def _steps_table(corpus: ReadableCorpus, episodes: pl.DataFrame) -> pl.LazyFrame
     """The table `steps`. A query reads only the columns and shards that it needs."""
     same = ["split", "rate", "hours", *ABOUT]
     about = episodes.with_columns(hours=1 / pl.col("rate") / 3600).select(*PLACES, *same)
-    schema = scan_schema(corpus.info) | {name: about.schema[name] for name in same}
+    stored = scan_schema(corpus)
+    schema = stored | {name: about.schema[name] for name in same}
     actions = pl.col("actions")
     # float64, because a sum of float32 stays as it is from 16.8 million on.
     steps = scan_with(corpus, about, schema).with_columns(
@@ -102,15 +103,20 @@ def _steps_table(corpus: ReadableCorpus, episodes: pl.DataFrame) -> pl.LazyFrame
         ),
         *([pl.col("reward").cast(pl.Float64)] if corpus.info.reward else []),
     )
-    return steps.select(step_columns(corpus.info))
+    return steps.select(step_columns(corpus.info.action_space, stored))
 
 
-def step_columns(info: CorpusInfo) -> list[str]:
-    """The columns of the table `steps`, in their order."""
-    stored = {*scan_schema(info), "rate", "hours", *ABOUT, "action_known"}
+def step_columns(space: ActionSpace, stored: Collection[str]) -> list[str]:
+    """The columns of the table `steps`, in their order.
+
+    Args:
+        space: of the actions.
+        stored: the columns of `Corpus.scan()`.
+    """
+    there = {*stored, "rate", "hours", *ABOUT, "action_known"}
     after = STEP_COLUMNS.index("actions")
-    names = [*STEP_COLUMNS[:after], *dimension_columns(info.action_space), *STEP_COLUMNS[after:]]
-    return [name for name in names if name in stored or name not in STEP_COLUMNS]
+    names = [*STEP_COLUMNS[:after], *dimension_columns(space), *STEP_COLUMNS[after:]]
+    return [name for name in names if name in there or name not in STEP_COLUMNS]
 
 
 def first_rows(found: pl.LazyFrame, most: int) -> pl.DataFrame:

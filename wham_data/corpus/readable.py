@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from wham_data.corpus.shard_view import ShardView
 from wham_data.corpus.storage.contract import Storage
@@ -38,3 +39,9 @@ class ReadableCorpus(Protocol):
 
     def manifest_problems(self) -> list[str]:
         """See `Corpus.manifest_problems`."""
+
+
+def has_text(corpus: ReadableCorpus) -> bool:
+    """Whether steps have texts: from their sources, or from `wham-data caption`."""
+    captions = corpus.manifest_columns(("captions",)).column("captions")
+    return corpus.info.text or bool(pc.any(pc.greater(pc.list_value_length(captions), 0)).as_py())

@@ -14,11 +14,12 @@ from wham_data.corpus.delta.actions import LOG, entry_name
 from wham_data.corpus.delta.log import DeltaLog
 from wham_data.corpus.storage.contract import Storage
 from wham_data.schemas.corpus_info import parse_json
-from wham_data.schemas.errors import IntegrityError, UsageError
+from wham_data.schemas.errors import IntegrityError, RefusedInput, UsageError
 
 RUNS: Final = "runs"
 TABLES: Final = ("episodes", "quarantine")
 MOST_RUN_BYTES: Final = 1 << 24
+ENDED: Final = (0, RefusedInput.exit_code)
 
 
 def record_run(storage: Storage, run: Mapping[str, Any]) -> str:
@@ -63,6 +64,20 @@ def runs(storage: Storage) -> Iterator[tuple[str, dict[str, Any]]]:
     """
     for name in storage.list(RUNS):
         yield name, read_run(storage, name)
+
+
+def a_run_has_ended(storage: Storage) -> bool:
+    """Whether a run has done all it should, so that somebody may use the version it left.
+
+    A damaged report counts as that of such a run.
+    """
+    for name in storage.list(RUNS):
+        try:
+            if read_run(storage, name).get("exit_code") in ENDED:
+                return True
+        except IntegrityError:
+            return True
+    return False
 
 
 def problems_of_runs(storage: Storage) -> Iterator[str]:

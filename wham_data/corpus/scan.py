@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from polars.io.plugins import register_io_source
 
 from wham_data.after_fork import check_polars
-from wham_data.corpus.readable import ReadableCorpus
+from wham_data.corpus.readable import ReadableCorpus, has_text
 from wham_data.corpus.shard_view import matrix_of
 from wham_data.schemas.clock import SECOND_NS
-from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.declarations import nearest
 from wham_data.schemas.errors import IntegrityError, UsageError
 from wham_data.schemas.steps import FLOAT, TOKEN
@@ -34,7 +33,7 @@ def scan_steps(corpus: ReadableCorpus) -> pl.LazyFrame:
     """See `Corpus.scan`. The result stays at the version that the corpus has now."""
     check_polars("Corpus.scan")
     manifest = corpus.episodes.select("split", *PLACES)
-    return scan_with(corpus, manifest, scan_schema(corpus.info))
+    return scan_with(corpus, manifest, scan_schema(corpus))
 
 
 def scan_with(
@@ -85,7 +84,7 @@ def steps_at(corpus: ReadableCorpus, match: str, time_ns: int) -> pl.DataFrame:
         raise UsageError(
             f"no episode of the match {match[:80]!r}{nearest(match, known, 'matches')}"
         )
-    schema = scan_schema(corpus.info)
+    schema = scan_schema(corpus)
     rows = [pl.DataFrame(schema=schema)]
     for episode in episodes.iter_slices(1):
         step = _step_at(corpus, episode.row(0, named=True), time_ns)
@@ -113,8 +112,9 @@ def _step_at(corpus: ReadableCorpus, episode: Mapping[str, Any], time_ns: int) -
     return step
 
 
-def scan_schema(info: CorpusInfo) -> dict[str, pl.DataType]:
+def scan_schema(corpus: ReadableCorpus) -> dict[str, pl.DataType]:
     """The columns of `Corpus.scan()` and their types."""
+    info = corpus.info
     floats, tokens = pl.List(pl.Float32()), pl.List(pl.UInt16())
     schema: dict[str, pl.DataType] = {"episode": pl.String(), "split": pl.String()}
     schema |= {"step": pl.Int32(), "time_ns": pl.Int64()}
@@ -123,7 +123,7 @@ def scan_schema(info: CorpusInfo) -> dict[str, pl.DataType]:
     schema |= {"frame": pl.Binary()} if info.frames != "none" else {}
     schema |= {"state": floats} if info.state_size else {}
     schema |= {"reward": pl.Float32()} if info.reward else {}
-    schema |= {"text": pl.String()} if info.text else {}
+    schema |= {"text": pl.String()} if has_text(corpus) else {}
     return schema
 
 

@@ -7,6 +7,7 @@ file can hold, before it allocates any memory.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -104,12 +105,19 @@ class ShardView:
         self.path, self.where = path, where or str(path)
         self._leased = leased
         self._file = _parquet_file(path, self.where)
-        self._schema = shard_schema(info)
+        # Captions add the column without a change of corpus.json.
+        captioned = "text" in self._file.schema_arrow.names
+        self._schema = shard_schema(replace(info, text=info.text or captioned))
         self._check_schema()
         self._check_corpus(info)
         self._check_sizes(info)
         self.rows: int = self._file.metadata.num_rows
         self.episodes = self._listed_episodes()
+
+    @property
+    def has_text(self) -> bool:
+        """Whether the shard has the column `text`. If not, its texts are read as null."""
+        return "text" in self._schema.names
 
     @property
     def n_groups(self) -> int:
@@ -141,7 +149,12 @@ class ShardView:
                 f"{self.where}: row group {group} has {len(table)} rows, its footer says "
                 f"{self.group_rows(group)}"
             )
-        return table
+        return self._with_text(table, columns)
+
+    def _with_text(self, table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
+        if self.has_text or "text" not in (columns or ()):
+            return table
+        return table.append_column("text", pa.nulls(len(table), pa.string()))
 
     def read_rows(
         self, start: int, stop: int, columns: Sequence[str] | None = None
@@ -202,7 +215,7 @@ class ShardView:
     def _blocks(self, group: int, columns: Sequence[str], block: int) -> Iterator[pa.Table]:
         try:
             for batch in self._file.iter_batches(block, [group], list(columns), use_threads=False):
-                yield pa.Table.from_batches([batch])
+                yield self._with_text(pa.Table.from_batches([batch]), columns)
         except CONTAINER_ERRORS as error:
             raise self._bad(f"row group {group} is corrupt: {short_message(error)}") from error
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -80,7 +80,12 @@ def rows_per_group(info: CorpusInfo) -> int:
 
 
 def write_shard_to(
-    path: Path, episodes: Iterable[EpisodeSteps], info: CorpusInfo, name: str
+    path: Path,
+    episodes: Iterable[EpisodeSteps],
+    info: CorpusInfo,
+    name: str,
+    *,
+    captioned: bool = False,
 ) -> ShardFile:
     """Write steps to a file, with one row group and one piece of an episode in memory at a time.
 
@@ -89,16 +94,18 @@ def write_shard_to(
         episodes: whole episodes, or their pieces in order without other episodes in between.
         info: the settings of the corpus, which decide the columns.
         name: the file name that the shard will get.
+        captioned: the shard has the column `text`, even if the sources of the corpus have no texts.
 
     Raises:
         UsageError: there are no steps, or steps that do not match `info`.
         WhamDataError: the disk is full or fails.
     """
     ranges: list[RowRange] = []
+    columns = replace(info, text=True) if captioned else info
     with one_line(path):
-        writer = _parquet_writer(path, shard_schema(info), info.layout)
+        writer = _parquet_writer(path, shard_schema(columns), info.layout)
     try:
-        for table in _row_groups(episodes, info, ranges):
+        for table in _row_groups(episodes, columns, ranges):
             with one_line(path):
                 writer.write_table(table, row_group_size=len(table))
         listed = [[each.episode, each.start, each.n_steps] for each in ranges]

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
@@ -162,6 +163,7 @@ class CorpusSummary:
     reasons      their counts by reason code
     noted        count of episodes with a note
     notes        counts of episodes by kind of note, the most common first
+    captions     for each model that wrote texts: a phrase with the steps and the date
     """
 
     episodes: int
@@ -175,6 +177,7 @@ class CorpusSummary:
     reasons: Mapping[str, int]
     noted: int
     notes: Mapping[str, int]
+    captions: tuple[str, ...]
 
 
 def summarize(corpus: Corpus) -> CorpusSummary:
@@ -197,7 +200,21 @@ def summarize(corpus: Corpus) -> CorpusSummary:
         reasons=dict(counts.iter_rows()),
         noted=int((manifest["notes"].list.len() > 0).sum()),
         notes=notes_by_kind(manifest),
+        captions=tuple(_captions(manifest)),
     )
+
+
+def _captions(manifest: pl.DataFrame) -> Iterator[str]:
+    """A phrase for each model and prompt: how many steps have its texts, and when the newest came."""
+    steps: Counter[tuple[str, str]] = Counter()
+    newest: dict[tuple[str, str], datetime] = {}
+    for row in manifest["captions"].drop_nulls().to_list():
+        for each in row:
+            kind = each["model"], each["settings"]
+            steps[kind] += sum(part["end"] - part["start"] for part in each["steps"])
+            newest[kind] = max(newest.get(kind, each["made"]), each["made"])
+    for kind, count in steps.most_common():
+        yield f"{count:,} steps by {kind[0]} ({newest[kind]:%Y-%m-%d})"
 
 
 def corpus_stats(corpus: Corpus) -> CorpusStats:

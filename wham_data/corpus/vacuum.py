@@ -1,4 +1,5 @@
-"""Remove files that no version of a corpus needs. Nothing else in the package does so by itself.
+"""Remove files that no version of a corpus needs. Only the end of a first run calls it by itself, see
+`compact.merge_small_shards`.
 
     temporary   files with private names, left by writers that were killed
     orphan      files that no version names, written by runs that were killed
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from wham_data.corpus.captions.answers import FOLDER as ANSWERS
 from wham_data.corpus.corpus import Corpus
 from wham_data.corpus.delta.actions import LOG
 from wham_data.corpus.delta.table import DATA_NAME, ManifestTable
@@ -32,7 +34,15 @@ Why = Literal["temporary", "orphan", "forgotten"]
 GRACE_SECONDS: Final = 24 * 3600
 TABLES: Final = {"episodes": EPISODES_SCHEMA, "quarantine": QUARANTINE_SCHEMA}
 SHARDS: Final = "shards"
-FOLDERS: Final = ("", SHARDS, "runs", FOLDER, *TABLES, *(f"{table}/{LOG}" for table in TABLES))
+FOLDERS: Final = (
+    "",
+    SHARDS,
+    "runs",
+    FOLDER,
+    ANSWERS,
+    *TABLES,
+    *(f"{table}/{LOG}" for table in TABLES),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,11 @@ def _manifest_problems(rows: Sequence[ManifestRow], info: CorpusInfo) -> Iterato
                 keep = f"[{each['start']}, {each['end']})"
                 yield f"{where}: keep range {keep} of {row['n_steps']} steps is out of order"
             last = each["end"]
+        for each in row["captions"] or ():
+            if not all(
+                0 <= part["start"] < part["end"] <= row["n_steps"] for part in each["steps"]
+            ):
+                yield f"{where}: captions of steps beyond its {row['n_steps']} steps"
 
 
 def _notes_on_splits(rows: Sequence[ManifestRow], ties: Sequence[Tie]) -> Iterator[str]:
@@ -168,6 +173,8 @@ def _check_shard(
             view = ShardView(path, corpus.info, corpus.storage.where(where))
             found.n_bytes = path.stat().st_size
             found.problems += _range_problems(where, view, rows)
+            if not view.has_text and any(row["captions"] for row in rows):
+                found.problems.append(f"{where}: has no texts, but the manifest names captions")
             unnamed = {each.episode for each in view.episodes} - {row["episode"] for row in rows}
             if unnamed:
                 found.notes.append(

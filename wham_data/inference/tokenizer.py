@@ -13,7 +13,7 @@ from pathlib import Path
 from wham_data.inference.checkpoints.file_names import CONFIG_FILE, WEIGHTS_FILE
 from wham_data.inference.tokenizers.contract import Tokenizer, TokenizerFiles
 from wham_data.schemas.corpus_info import TokenizerInfo
-from wham_data.schemas.errors import MissingPartError, UsageError
+from wham_data.schemas.errors import MismatchError, MissingPartError, UsageError
 
 __all__ = [
     "BUNDLED",
@@ -21,6 +21,7 @@ __all__ = [
     "WEIGHTS_FILE",
     "Tokenizer",
     "TokenizerInfo",
+    "decoding_tokenizer",
     "load_tokenizer",
     "tokenizer_info",
     "tokenizer_note",
@@ -76,6 +77,32 @@ def load_tokenizer(ref: str, device: str = "auto") -> Tokenizer:
             "(or ingest with --tokenizer none)"
         ) from missing
     return FrameTokenizer.load(files, device)
+
+
+def decoding_tokenizer(info: TokenizerInfo, ref: str | None, where: str) -> str:
+    """The reference of the tokenizer that decodes the tokens of a corpus.
+
+    Args:
+        info: the tokenizer that made them, as the corpus describes it.
+        ref: the tokenizer to use; None: the bundled one of that name.
+        where: location of the corpus, for messages.
+
+    Raises:
+        UsageError: the location of the tokenizer is not known.
+        MismatchError: `ref` is another tokenizer.
+    """
+    if ref is None and info.name not in BUNDLED:
+        raise UsageError(
+            f"{where}: stores no pictures, and its tokens were made by {info.name}: say where that "
+            "lies with --tokenizer"
+        )
+    found = tokenizer_info(ref or info.name)
+    if found.fingerprint != info.fingerprint:
+        raise MismatchError(
+            f"tokenizer {ref or info.name} ({found.fingerprint[:12]}) is not the one that made the "
+            f"tokens of {where} ({info.fingerprint[:12]})"
+        )
+    return ref or info.name
 
 
 def _files(ref: str) -> TokenizerFiles:

@@ -109,6 +109,7 @@ class CorpusInfo:
     layout: Layout = "mapped"
     format_version: int = FORMAT_VERSION
     extra: Mapping[str, Any] = field(default_factory=dict)
+    _hash: str | None = field(default=None, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.rate, Fraction) and not 0 < self.rate <= 1_000_000:
@@ -211,7 +212,10 @@ class CorpusInfo:
     @property
     def settings_hash(self) -> str:
         """24 hex digits: a hash of all settings that shape a step (not layout, not titles)."""
-        return content_hash(["settings", self.format_version, self._agreement()])
+        if self._hash is None:  # every row of a commit is compared with it
+            agreement = ["settings", self.format_version, self._agreement()]
+            object.__setattr__(self, "_hash", content_hash(agreement))
+        return str(self._hash)
 
     def diff(self, other: CorpusInfo) -> list[str]:
         """The settings that differ, one text for each: `name: value here, not value in other`.

@@ -6,6 +6,7 @@
     +-- IntegrityError           exit 4   a shard or the manifest is damaged
     +-- MissingPartError         exit 5   an optional package, a GPU or a codec is missing
     +-- NoInputsError            exit 6   no input matched, or no input gave a result
+    +-- StalledError             exit 1   nothing moves any more; the same command goes on later
     +-- RefusedInput             exit 3   this input is bad; the job continues (2 if it was the only input)
 
 Callers catch `WhamDataError`. In this package only two places do: the runner (one bad recording must
@@ -55,6 +56,10 @@ class NoInputsError(WhamDataError):
     """No input matched, or none of them produced anything."""
 
     exit_code = 6
+
+
+class StalledError(WhamDataError):
+    """Nothing moves any more, for a reason outside of the job. The same command goes on later."""
 
 
 class Reason(StrEnum):

@@ -28,6 +28,34 @@ CREATED: Final = pa.field("created", pa.timestamp("us", tz="UTC"), nullable=Fals
 
 
 @dataclass(frozen=True, slots=True)
+class Captions:
+    """Texts of an episode that `wham-data caption` got from a model.
+
+    model     name of the model, as it was asked for
+    prompt    the instruction that was sent with each clip
+    settings  hash of the model, the prompt and all else that shapes the texts
+    made      when the newest of them was received, UTC
+    steps     ranges [start, end) of the steps that have these texts, in order
+    """
+
+    model: str
+    prompt: str
+    settings: str
+    made: datetime
+    steps: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Captions:
+        """The captions in a manifest record."""
+        steps = tuple((each["start"], each["end"]) for each in record["steps"])
+        return cls(**{**record, "steps": steps})
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain values for the manifest."""
+        return {**asdict(self), "steps": _ranges(self.steps)}
+
+
+@dataclass(frozen=True, slots=True)
 class EpisodeRow:
     """One episode and the place of its steps. The commit adds the column `created`.
 
@@ -52,6 +80,7 @@ class EpisodeRow:
     tokenizer        fingerprint of the tokenizer; None: no tokens
     notes            what was chosen, guessed or left out when it was read, a phrase each; see
                      `bounded_notes`
+    captions         the texts that models wrote; a step is in at most one of them
 
     Raises:
         UsageError: a name is missing, or rows or ranges make no sense.
@@ -81,6 +110,7 @@ class EpisodeRow:
     keep: tuple[tuple[int, int], ...] | None = None
     tokenizer: str | None = None
     notes: tuple[str, ...] = ()
+    captions: tuple[Captions, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "notes", bounded_notes(self.notes))
@@ -112,7 +142,9 @@ class EpisodeRow:
         """The row of a manifest record, without `created`."""
         keep = tuple((each["start"], each["end"]) for each in record["keep"])
         clock, notes = ClockAudit(**record["clock"]), tuple(record.get("notes") or ())
-        return cls(**{**record, "clock": clock, "keep": keep, "notes": notes})
+        captions = tuple(map(Captions.from_record, record.get("captions") or ()))
+        read = {"clock": clock, "keep": keep, "notes": notes, "captions": captions}
+        return cls(**{**record, **read})
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +273,24 @@ RANGES_TYPE: Final = pa.list_(
 NOTES: Final = pa.field(
     "notes", pa.list_(pa.field("element", pa.string(), nullable=False)), nullable=True
 )
-LATE_COLUMNS: Final = (NOTES.name,)
+CAPTIONS: Final = pa.field(
+    "captions",
+    pa.list_(
+        pa.field(
+            "element",
+            pa.struct(
+                [
+                    *(_text(name) for name in ("model", "prompt", "settings")),
+                    pa.field("made", pa.timestamp("us", tz="UTC"), nullable=False),
+                    pa.field("steps", RANGES_TYPE, nullable=False),
+                ]
+            ),
+            nullable=False,
+        )
+    ),
+    nullable=True,
+)
+LATE_COLUMNS: Final = (NOTES.name, CAPTIONS.name)
 """Columns that data files of an earlier release lack. They are read as null there."""
 
 EPISODES_SCHEMA: Final = pa.schema(
@@ -260,6 +309,7 @@ EPISODES_SCHEMA: Final = pa.schema(
         _text("settings"),
         _text("tokenizer", optional=True),
         NOTES,
+        CAPTIONS,
         CREATED,
     ]
 )
@@ -291,8 +341,13 @@ def _episode_record(row: EpisodeRow) -> dict[str, Any]:
     return {
         **_fields(row),
         "clock": asdict(row.clock),
-        "keep": [{"start": start, "end": end} for start, end in keep],
+        "keep": _ranges(keep),
+        "captions": [each.to_record() for each in row.captions],
     }
+
+
+def _ranges(ranges: Iterable[tuple[int, int]]) -> list[dict[str, int]]:
+    return [{"start": start, "end": end} for start, end in ranges]
 
 
 def _fields(row: EpisodeRow | QuarantineRow) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import polars as pl
 
 from wham_data.corpus import Corpus
-from wham_data.inference.tokenizer import BUNDLED, tokenizer_info
+from wham_data.corpus.readable import has_text
+from wham_data.inference.tokenizer import decoding_tokenizer
 from wham_data.pipelines.export.licences import NOT_STATED
 from wham_data.pipelines.export.parts import decoder_service
 from wham_data.pipelines.readers.kit.options import option_settings
@@ -19,7 +20,7 @@ from wham_data.pipelines.writers.parts import Pictures
 from wham_data.pipelines.writers.stretches import rate_of
 from wham_data.schemas.conversion import Conversion, find_conversion, load_conversion
 from wham_data.schemas.corpus_info import content_hash
-from wham_data.schemas.errors import MismatchError, NoInputsError, UsageError
+from wham_data.schemas.errors import NoInputsError, UsageError
 from wham_data.schemas.manifest import SPLITS, EpisodeRow
 
 
@@ -100,7 +101,7 @@ def content_of(
         grid=info.tokenizer.grid if info.tokenizer else (0, 0),
         state_size=info.state_size,
         reward=info.reward,
-        text=info.text,
+        text=has_text(corpus),
     )
 
 
@@ -124,20 +125,8 @@ def decoder_for(corpus: Corpus, ref: str | None, device: str) -> Service:
         UsageError: the location of the tokenizer is not known.
         MismatchError: `ref` is another tokenizer.
     """
-    info = corpus.info.tokenizer
-    assert info is not None
-    if ref is None and info.name not in BUNDLED:
-        raise UsageError(
-            f"{corpus.location}: stores no pictures, and its tokens were made by {info.name}: say "
-            "where that lies with --tokenizer"
-        )
-    found = tokenizer_info(ref or info.name)
-    if found.fingerprint != info.fingerprint:
-        raise MismatchError(
-            f"tokenizer {ref or info.name} ({found.fingerprint[:12]}) is not the one that made "
-            f"the tokens of {corpus.location} ({info.fingerprint[:12]})"
-        )
-    return decoder_service(ref or info.name, device)
+    assert corpus.info.tokenizer is not None
+    return decoder_service(decoding_tokenizer(corpus.info.tokenizer, ref, corpus.location), device)
 
 
 def agreed_by(
@@ -158,6 +147,8 @@ def agreed_by(
         "pictures": content.pictures,
         "rate": str(rate) if isinstance(rate, Fraction) else None,
     }
+    if content.text and not corpus.info.text:
+        agreed["text"] = "captions"
     if writer.demands.numbered:
         named = [[row.recording, row.episode, row.split, row.n_steps] for row in rows]
         agreed["episodes"] = f"{len(rows)} ({content_hash(named)})"

@@ -107,7 +107,7 @@ class ExportFolder:
         record = _record_of(self._read(f"{RECORDS}/{part.name}.json"))
         if record is not None and record.identity != part.identity:
             raise MismatchError(
-                f"{self.root}: {part.name} was made of other episodes than the corpus has now. "
+                f"{self.root}: {part.name} was made of other episodes or captions than the corpus has now. "
                 "Use another --out"
             )
         return record

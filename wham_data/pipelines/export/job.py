@@ -87,6 +87,7 @@ def export(
     acknowledge_licence: bool = False,
     workers: int | None = None,
     ray_address: str | None = None,
+    ray_temp_dir: str | os.PathLike[str] | None = None,
     watch: ProgressListener | None = None,
 ) -> ExportReport:
     """Write a corpus in another format. Running it again writes only what is missing.
@@ -106,6 +107,7 @@ def export(
         acknowledge_licence: confirms that the export is within licences that restrict the use.
         workers, ray_address: count of Ray workers, and address of the Ray cluster; None or 0 and
             None: all work is done in this process. The files are the same in each case.
+        ray_temp_dir: folder for the logs and sockets of a cluster that is started here; None: /tmp.
         watch: receives progress and messages.
 
     Raises:
@@ -118,7 +120,7 @@ def export(
     """
     started, out = time.monotonic(), expanded(out)
     watch = watch or Silent()
-    runner = choose_workers(workers, ray_address)
+    runner = choose_workers(workers, ray_address, ray_temp_dir, watch)
     writer = chosen_writer(to, options)
     if not isinstance(corpus, Corpus):
         corpus = Corpus.open(corpus, version)

@@ -12,7 +12,8 @@
     report    the result for every input and every frame           report.py
 
 Each recording becomes one shard, whose name is a hash of the recording and the settings. So the run
-after a killed one writes the same files again, byte for byte.
+after a killed one writes the same files again, byte for byte. If that makes many small shards, the
+end of the run merges them.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from wham_data.corpus import Corpus
+from wham_data.corpus.compact import merge_small_shards, merged_text
 from wham_data.corpus.runs import record_run
 from wham_data.corpus.splits import Conflict, SplitPlan
 from wham_data.corpus.storage.locations import open_storage
@@ -59,6 +62,7 @@ from wham_data.pipelines.run.runner import (
     Stage,
     Work,
 )
+from wham_data.pipelines.run.same_files import same_files
 from wham_data.schemas.corpus_info import CorpusInfo, content_hash
 from wham_data.schemas.errors import (
     Reason,
@@ -89,12 +93,14 @@ def ingest(
     reader: str = "auto",
     workers: int | None = None,
     ray_address: str | None = None,
+    ray_temp_dir: str | Path | None = None,
     device: str = "auto",
     limit: int | None = None,
     retry_quarantined: bool = False,
     license: str | None = None,
     player_key: str | Path | None = None,
     allow_forgotten: bool = False,
+    merge_shards: bool = True,
     watch: ProgressListener | None = None,
 ) -> IngestReport:
     """Resample recordings to a grid of steps, tokenize them, and write or extend a corpus.
@@ -111,9 +117,10 @@ def ingest(
         size: (width, height) of a frame in pixels.
         settings: all settings that determine the steps; the five arguments before are then ignored.
         reader: "auto", or the name of the only reader to use.
-        workers: count of recordings to work on at once; None: one per CPU; 0: in this process,
-            without Ray.
+        workers: count of recordings to work on at once; 0: in this process, without Ray; None: by
+            the size of the job.
         ray_address: address of a running Ray cluster; None: start one here for this run.
+        ray_temp_dir: folder for the logs and sockets of a cluster that is started here; None: /tmp.
         device: device of the tokenizer: "auto", "cpu" or "cuda".
         limit: ingest at most this many recordings, the first by path.
         retry_quarantined: try recordings again that an earlier run refused.
@@ -122,6 +129,8 @@ def ingest(
             by name.
         allow_forgotten: ingest recordings that `forget` has removed; if False, they are left out
             with a message.
+        merge_shards: merge small shards at the end, if there are more than 64; see
+            `wham_data.corpus.compact.merge_small_shards`.
         watch: receives progress and messages.
 
     Raises:
@@ -142,7 +151,7 @@ def ingest(
         [expanded(source) for source in sources],
         out,
         settings,
-        choose_runner(workers, ray_address),
+        choose_runner(workers, ray_address, ray_temp_dir, watch),
         IngestChoices(
             reader=reader,
             limit=limit,
@@ -152,6 +161,7 @@ def ingest(
             if player_key is None
             else read_player_key(Path(expanded(player_key)), out),
             allow_forgotten=allow_forgotten,
+            merge_shards=merge_shards,
         ),
         device=device,
         watch=watch,
@@ -169,10 +179,7 @@ def run_ingest(
     watch: ProgressListener | None = None,
     estimate: PastEstimate | None = None,
 ) -> IngestReport:
-    """Do the whole job; see `ingest` and the top of this module.
-
-    With an estimate, its report and its record have a comparison with it.
-    """
+    """Do the whole job, and compare it with an estimate; see `ingest` and the top of this module."""
     watch = watch or Silent()
     started, cpu = time.monotonic(), CpuTime()
     found = planned(sources, settings, choices)
@@ -201,26 +208,32 @@ def run_ingest(
         "ingest",
         setup=IngestWork(settings, corpus, decode_threads(len(plan.to_do))),
         service=encoder_service(settings.tokenizer, device),
+        check=partial(same_files, [corpus.storage], files_of(plan.to_do)),
     )
     ended: BaseException | None = None
     try:
         for outcome in runner.run(stage, plan.to_do, run.advance):
             run.take(outcome)
             cpu.look()
+        run.commit(at_end=True)
+        if choices.merge_shards and (merged := merge_small_shards(corpus)) is not None:
+            watch.message(merged_text(corpus, merged), warning=True)
     except BaseException as error:
         ended = error
         raise
     finally:
         # Also when interrupted: finished work is kept, and inputs not reached are counted.
         run.commit(at_end=True)
-        cpu.look(at_end=True)
-        report = replace(
-            run.report(time.monotonic() - started),
-            cpu_hours=None if works_elsewhere(runner) else cpu.seconds / 3600,
-        ).against(estimate)
+        cpu_hours = None if works_elsewhere(runner) else cpu.hours()
+        report = run.report(time.monotonic() - started, cpu_hours).against(estimate)
         given = named_sources(sources, naming, plan)
         corpus.record_run(run_record(given, plan, corpus.info, report, ended))
     return report
+
+
+def files_of(recordings: Sequence[Found]) -> list[Path]:
+    """The files of recordings."""
+    return [path for found in recordings for path in found.recording.files]
 
 
 def renamed(
@@ -449,7 +462,7 @@ class _Run:
         self.progress.quarantined += 1
         self.watch.message(refusal.line, warning=True)
 
-    def report(self, seconds: float) -> IngestReport:
+    def report(self, seconds: float, cpu_hours: float | None) -> IngestReport:
         """The report of the run; its counts add up as in `IngestReport`."""
         plan, corpus = self.plan, self.corpus
         if self.committed and self.said_empty is None:
@@ -481,4 +494,5 @@ class _Run:
             frames_dropped=dict(sorted(dropped.items())),
             reasons={reason: count for reason, count in sorted(self.reasons.items()) if count},
             seconds=seconds,
+            cpu_hours=cpu_hours,
         )

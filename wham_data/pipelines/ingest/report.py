@@ -80,7 +80,7 @@ class IngestReport:
     hours            hours of play on the grid of steps
     reasons          counts of quarantined inputs by reason code
     seconds          wall time
-    bytes            size of the shards that were written
+    bytes            size of the shards that were written, before small ones are merged
     cpu_hours        CPU time of the command and of the processes that it started; None: the work was
                      done on a cluster, whose processes are not seen from here
     against_estimate  what a dry run had estimated, beside what it was; None: no estimate was given
@@ -142,7 +142,7 @@ class DryRun:
     readers          their counts by reader
     hours            hours of play on the grid of steps
     steps            count of steps they would give
-    estimated_bytes  estimated size of the shards
+    estimated_bytes  size of the shards, before small ones are merged
     refused          path -> reason, for inputs that would go to quarantine, as far as they were seen
     refused_unopened  count of those that were refused before anything was opened
     notes            path -> notes for the user; "splits": which splits would stay empty

@@ -117,6 +117,7 @@ class IngestChoices:
     player_key         key for storing players under pseudonyms; None: they are stored by name
     allow_forgotten    ingest recordings that `forget` has removed; if False, they are left out
                        with a message
+    merge_shards       merge small shards at the end of the run, if there are many
     """
 
     reader: str = "auto"
@@ -127,3 +128,4 @@ class IngestChoices:
     license: str | None = None
     player_key: PlayerKey | None = None
     allow_forgotten: bool = False
+    merge_shards: bool = True

@@ -21,22 +21,26 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from wham_data.corpus import Corpus
+from wham_data.corpus.compact import merge_small_shards, merged_text
 from wham_data.corpus.shard_view import steps_from
 from wham_data.corpus.shards import shard_id
 from wham_data.corpus.storage.contract import hash_file
+from wham_data.corpus.storage.local import LocalStorage
 from wham_data.corpus.tombstones import copy_marks
 from wham_data.pipelines.ingest.encoder import Encoder, encoder_service
 from wham_data.pipelines.ingest.report import IngestProgress
 from wham_data.pipelines.run.choose import choose_runner
 from wham_data.pipelines.run.progress import ProgressListener, Silent
 from wham_data.pipelines.run.runner import Advance, Outcome, Runner, Stage, Work
+from wham_data.pipelines.run.same_files import same_files
 from wham_data.pipelines.video import decode_image
-from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo
+from wham_data.schemas.corpus_info import CorpusInfo, TokenizerInfo, content_hash
 from wham_data.schemas.errors import IntegrityError, RefusedInput, UsageError, WhamDataError
 from wham_data.schemas.manifest import EpisodeRow, QuarantineRow
 from wham_data.schemas.paths import expanded
@@ -95,6 +99,7 @@ def tokenize(
     keep_frames: bool = True,
     workers: int | None = None,
     ray_address: str | None = None,
+    ray_temp_dir: str | Path | None = None,
     device: str = "auto",
     watch: ProgressListener | None = None,
 ) -> TokenizeReport:
@@ -107,7 +112,7 @@ def tokenize(
         tokenizer: "wham-tiny", a folder, or a WHAM checkpoint.
         out: path of the new corpus; it may already exist in part.
         keep_frames: whether the new corpus contains the pictures too.
-        workers, ray_address, device, watch: as for `ingest`.
+        workers, ray_address, ray_temp_dir, device, watch: as for `ingest`.
 
     Raises:
         UsageError: the corpus has no pictures, or their size is not the one the tokenizer needs.
@@ -122,7 +127,7 @@ def tokenize(
     source = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     agreed = tokenized(source.info, tokenizer_info(tokenizer), keep_frames, source.location)
     target = Corpus.open_or_create(out, agreed)
-    runner = choose_runner(workers, ray_address)
+    runner = choose_runner(workers, ray_address, ray_temp_dir, watch)
     return _tokenize(source, target, tokenizer, runner, device, watch)
 
 
@@ -207,7 +212,12 @@ def tokenize_recording(
     """
     info = target.info
     name = shard_id([item.recording], info.settings_hash)
-    shard = target.write_shard(with_tokens(item, encoder, source, info, advance), name)
+    captioned = any(row.captions for row in item.rows)
+    if captioned:  # its bytes follow from the texts too
+        hashes = sorted({row.shard_sha256 for row in item.rows})
+        name = content_hash(["tokenize", info.settings_hash, item.recording, hashes])
+    steps = with_tokens(item, encoder, source, info, advance)
+    shard = target.write_shard(steps, name, captioned=captioned)
     start = {each.episode: each.start for each in shard.episodes}
     return tuple(
         replace(
@@ -350,7 +360,12 @@ def _tokenize(
     known = target.known_recordings()
     every = list(played(source))
     run = _Run(target, [item for item in every if item.recording not in known], watch)
-    stage = Stage("tokenize", TokenizeWork(source, target), encoder_service(tokenizer, device))
+    stage = Stage(
+        "tokenize",
+        TokenizeWork(source, target),
+        encoder_service(tokenizer, device),
+        check=partial(same_files, [target.storage], source_files(source)),
+    )
     try:
         for outcome in runner.run(stage, run.to_do, run.advance):
             run.take(outcome)
@@ -358,6 +373,8 @@ def _tokenize(
         # Also when interrupted: finished work is kept.
         run.commit()
     run.commit(refused_in(source, target.info.settings_hash))
+    if (merged := merge_small_shards(target)) is not None:
+        watch.message(merged_text(target, merged), warning=True)
     report = TokenizeReport(
         corpus=target.location,
         version=target.version,
@@ -378,6 +395,12 @@ def _tokenize(
         }
     )
     return report
+
+
+def source_files(source: Corpus) -> list[Path]:
+    """Files of a corpus that is read; none on an object store, which looks the same to every node."""
+    storage = source.storage
+    return [storage.path("corpus.json")] if isinstance(storage, LocalStorage) else []
 
 
 def refused_in(source: Corpus, settings_hash: str) -> list[QuarantineRow]:

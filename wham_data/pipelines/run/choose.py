@@ -2,25 +2,57 @@
 
 from __future__ import annotations
 
+import os
+
+from wham_data.pipelines.run.by_size import BySize
+from wham_data.pipelines.run.progress import ProgressListener, Silent
 from wham_data.pipelines.run.ray_jobs import RayRunner
 from wham_data.pipelines.run.runner import LocalRunner, Runner
 from wham_data.schemas.errors import UsageError
 
 
-def choose_runner(workers: int | None, ray_address: str | None) -> Runner:
-    """A runner in this process for 0 workers, else one on Ray; None: a worker for each CPU."""
-    return LocalRunner() if workers == 0 else RayRunner(workers, ray_address)
+def choose_runner(
+    workers: int | None,
+    ray_address: str | None,
+    temp_dir: str | os.PathLike[str] | None = None,
+    watch: ProgressListener | None = None,
+) -> Runner:
+    """A runner in this process for 0 workers, on Ray for more or for an address, else by size.
+
+    Args:
+        workers: count of items to work on at once; None: not stated.
+        ray_address: of a running cluster; None: one of our own, if any.
+        temp_dir: for the files of a cluster of our own; None: /tmp.
+        watch: hears what the runner has to say.
+
+    Raises:
+        UsageError: options that make no sense together.
+    """
+    listener = watch or Silent()
+    on_ray = choose_workers(workers, ray_address, temp_dir, watch)
+    if on_ray is not None:
+        return on_ray
+    if workers == 0:
+        return LocalRunner()
+    return BySize(lambda: RayRunner(temp_dir=temp_dir, watch=listener), listener)
 
 
-def choose_workers(workers: int | None, ray_address: str | None) -> Runner | None:
+def choose_workers(
+    workers: int | None,
+    ray_address: str | None,
+    temp_dir: str | os.PathLike[str] | None = None,
+    watch: ProgressListener | None = None,
+) -> Runner | None:
     """A runner on Ray if there is a number of workers or an address; None: use this process.
 
     Raises:
-        UsageError: 0 workers together with an address.
+        UsageError: options that make no sense together.
     """
     if workers == 0 and ray_address is not None:
         raise UsageError("--workers 0 runs without Ray, so --ray-address makes no sense with it")
-    return RayRunner(workers, ray_address) if workers or ray_address is not None else None
+    if not workers and ray_address is None:
+        return None
+    return RayRunner(workers, ray_address, temp_dir=temp_dir, watch=watch)
 
 
 def works_elsewhere(runner: Runner) -> bool:

@@ -32,10 +32,10 @@ class CpuTime:
             self._used.update(_below(os.getpid()))
             self._last_look = now
 
-    @property
-    def seconds(self) -> float:
-        """CPU seconds as of the last look."""
-        return sum(self._used.values()) - self._before
+    def hours(self) -> float:
+        """CPU hours so far."""
+        self.look(at_end=True)
+        return (sum(self._used.values()) - self._before) / 3600
 
 
 def _below(root: int) -> dict[tuple[int, str], float]:

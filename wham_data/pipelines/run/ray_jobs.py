@@ -1,184 +1,67 @@
-"""Run stages on Ray, on this machine or a cluster. Only this and `corpus/ray_data.py` import Ray.
+"""Run stages on Ray, on this machine or a cluster.
 
-    driver ──items──> tasks (one CPU slot each, at most `workers` at a time)
+    driver ──items──> tasks (half a CPU each, at most `workers` at a time)
                          │ requests, at most IN_FLIGHT per item (back-pressure)
                          v
-                      service actors (a share of a GPU each, else a CPU share)
+                      service actors (a share of a GPU each, else half a CPU)
                          waiting requests of different items are answered together
 
 A stage that owns its service runs in actors instead: each has its own copy of the service and
 works on one item at a time.
 
-If a worker dies, its item is tried once more and then refused; other items are not affected. If a
-node is lost, its tasks are started on another node. (Video codecs run in separate processes, see
-`ingest/decoder_process.py`.)
+    ray_start.py     the session: a new cluster, or one that is running
+    ray_nodes.py     which nodes may do the work, and the actors on them
+    ray_services.py  services, and how workers ask them
+    ray_work.py      the workers: what runs in them, and how many there is room for
 
-Ray listens on all network interfaces, so a local cluster requires a token, which is new in every run.
+The nodes are looked at every few seconds. No more is started than they have room for, so nothing waits
+for a place that something else holds. If a worker dies, its item is tried once more and then refused;
+other items are not affected. If a node is lost, its items are started on another one. If nothing moves
+for a minute, the run says what it waits for; if nothing is in work either, it ends.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
 import os
-import queue
-import secrets
-import shutil
-import signal
-import tempfile
-import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+from wham_data.pipelines.run.progress import ProgressListener, Silent
+from wham_data.pipelines.run.ray_nodes import Nodes
+from wham_data.pipelines.run.ray_services import ServiceLostError
+from wham_data.pipelines.run.ray_start import connected
+from wham_data.pipelines.run.ray_work import Ended, Owners, Pool, Started, Tasks
+from wham_data.pipelines.run.runner import Advance, In, Out, Outcome, Service, Stage
+from wham_data.schemas.errors import (
+    MissingPartError,
+    Reason,
+    RefusedInput,
+    StalledError,
+    UsageError,
+)
 
-from wham_data.pipelines.run.runner import Advance, In, Out, Outcome, Service, Stage, Work
-from wham_data.schemas.errors import MissingPartError, Reason, RefusedInput, UsageError
-
-IN_FLIGHT = 3
 LOST_NODE_TRIES = 4
 CRASH_TRIES = 2
+PAUSE_SECONDS = 100e-6
+"""For each reference that is waited for."""
+LONGEST_PAUSE_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class _Ended:
-    """The end of an item in its worker.
+class Patience:
+    """How long nothing may move.
 
-    outcome  the result, or the exception
+    speak  seconds after which the run says what it waits for, each time again
+    end    seconds after which it ends, if no item is in work
     """
 
-    outcome: Any
-
-
-class _ServiceActor:
-    """Holds a service and answers waiting requests, those of different items together."""
-
-    def __init__(self, service: Service, device: str) -> None:
-        self._most_rows = service.rows_together
-        self._call = service.open(device)
-        self._waiting: deque[tuple[Any, asyncio.Future[Any]]] = deque()
-        self._busy = asyncio.Lock()
-
-    async def ask(self, request: Any) -> Any:
-        """Answer one request."""
-        mine: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, mine))
-        while not mine.done():
-            async with self._busy:  # its holder answers all waiting requests
-                if not mine.done():
-                    await self._answer_waiting()
-        return mine.result()
-
-    async def _answer_waiting(self) -> None:
-        together = self._next_requests()
-        try:
-            if len(together) == 1:
-                answers = [await asyncio.to_thread(self._call, together[0][0])]
-            else:
-                joined = np.concatenate([request for request, _ in together])
-                ends = np.cumsum([len(request) for request, _ in together])[:-1]
-                answers = np.split(await asyncio.to_thread(self._call, joined), ends)
-        except Exception as error:
-            for _, future in together:
-                future.set_exception(error)
-            return
-        for (_, future), answer in zip(together, answers, strict=True):
-            future.set_result(answer)
-
-    def _next_requests(self) -> list[tuple[Any, asyncio.Future[Any]]]:
-        """The oldest waiting request, and those after it that fit into one call with it."""
-        together = [self._waiting.popleft()]
-        if self._most_rows:
-            count = len(together[0][0])
-            while self._waiting and count + len(self._waiting[0][0]) <= self._most_rows:
-                together.append(self._waiting.popleft())
-                count += len(together[-1][0])
-        return together
-
-
-class _RemoteService:
-    """Sends requests to the service actors in turn, a bounded number at a time."""
-
-    def __init__(self, actors: Sequence[Any]) -> None:
-        self._actors = actors
-        self._turn = os.getpid()  # so that different workers begin with different actors
-
-    def ask(self, request: Any) -> Any:
-        """See `Hosted.ask`."""
-        import ray
-
-        return ray.get(self._send(request))
-
-    def stream(self, requests: Iterator[Any]) -> Iterator[Any]:
-        """See `Hosted.stream`."""
-        import ray
-
-        sent: deque[Any] = deque()
-        for request in requests:
-            sent.append(self._send(request))
-            if len(sent) >= IN_FLIGHT:
-                yield ray.get(sent.popleft())
-        while sent:
-            yield ray.get(sent.popleft())
-
-    def _send(self, request: Any) -> Any:
-        self._turn += 1
-        return self._actors[self._turn % len(self._actors)].ask.remote(request)
-
-
-def _run_item(stage: Stage[In, Out], actors: Sequence[Any], item: In) -> Iterator[int | _Ended]:
-    """Run one item in a task; yields its events, see `_events`."""
-    hosted = _RemoteService(actors) if actors else None
-    yield from _events(stage.name, lambda advance: stage.setup(hosted)(item, advance))
-
-
-class _Owner:
-    """A worker that holds the service of its stage and works on one item after another."""
-
-    def __init__(self, stage: Stage[Any, Any], device: str) -> None:
-        self._stage = stage
-        self._device = device
-        self._work: Work[Any, Any] | None = None
-
-    def run_item(self, item: Any) -> Iterator[int | _Ended]:
-        """Run one item; yields its events, see `_events`."""
-        yield from _events(self._stage.name, lambda advance: self._ready()(item, advance))
-
-    def _ready(self) -> Work[Any, Any]:
-        # Not opened in `__init__`, because Ray would hide the error of a failed constructor.
-        if self._work is None:
-            assert self._stage.service is not None
-            self._work = self._stage.setup(self._stage.service.open(self._device))
-        return self._work
-
-
-def _events(name: str, work: Callable[[Advance], Any]) -> Iterator[int | _Ended]:
-    """Run the work of an item in a thread, and yield its events.
-
-    Args:
-        name: of the thread.
-        work: is given a function to report progress.
-
-    Yields:
-        Counts of finished frames, as they are reported, and at last an `_Ended`.
-    """
-    events: queue.SimpleQueue[int | _Ended] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            events.put(_Ended(work(events.put)))
-        except BaseException as error:
-            events.put(_Ended(error))
-
-    threading.Thread(target=run, name=name, daemon=True).start()
-    while True:
-        event = events.get()
-        yield event
-        if isinstance(event, _Ended):
-            return
+    speak: float = 60.0
+    end: float = 300.0
 
 
 class RayRunner:
@@ -188,19 +71,37 @@ class RayRunner:
         workers: count of items to work on at once; None: one for every CPU of the cluster.
         address: address of a running cluster (`host:port` or "auto"); None: start a cluster on this
             machine for this run alone.
+        temp_dir: folder in which a cluster of our own keeps logs and sockets; None: /tmp.
+        watch: hears of nodes that come and go, and what the run waits for.
+        patience: how long nothing may move.
 
     Raises:
         UsageError: the address is for Ray Client, which cannot stream results.
     """
 
-    def __init__(self, workers: int | None = None, address: str | None = None) -> None:
+    def __init__(
+        self,
+        workers: int | None = None,
+        address: str | None = None,
+        *,
+        temp_dir: str | os.PathLike[str] | None = None,
+        watch: ProgressListener | None = None,
+        patience: Patience | None = None,
+    ) -> None:
         if address is not None and address.startswith("ray://"):
             raise UsageError(
                 f"--ray-address {address}: Ray Client cannot stream results; run this on a node of the "
                 "cluster with --ray-address auto, or with `ray job submit`"
             )
+        if address is not None and temp_dir is not None:
+            raise UsageError(
+                "--ray-temp-dir is for a cluster that this command starts, not for --ray-address"
+            )
         self._workers = workers
         self._address = address
+        self._temp_dir = None if temp_dir is None else Path(temp_dir)
+        self._watch = watch or Silent()
+        self._patience = patience or Patience()
 
     @property
     def is_elsewhere(self) -> bool:
@@ -210,248 +111,214 @@ class RayRunner:
     def run(
         self, stage: Stage[In, Out], items: Sequence[In], advance: Advance
     ) -> Iterator[Outcome[In, Out]]:
-        """See `Runner.run`."""
+        """See `Runner.run`.
+
+        Raises:
+            StalledError: nothing moves, and nothing is in work.
+            MismatchError: a node has other versions, or does not see the same files.
+        """
         if not items:
             return
-        with _connected(self._address, self._workers) as ray:
-            cpus = int(ray.cluster_resources().get("CPU", 1))
-            workers = min(self._workers or cpus, len(items))
+        with ExitStack() as stack:
+            ray = stack.enter_context(connected(self._address, self._workers, self._temp_dir))
+            elsewhere = self._address is not None and stage.check is not None
+            check = stack.enter_context(stage.check()) if elsewhere and stage.check else None
+            nodes = Nodes(ray, check, self._watch)
             gpus = _gpus(ray, stage.service)
-            pool: _Pool = (
-                _Owners(ray, stage, min(workers, cpus), gpus)  # more would wait forever for a core
+            most = min(self._workers or len(items), len(items))
+            pool: Pool = (
+                Owners(ray, nodes, stage, most, gpus=gpus)
                 if stage.owns
-                else _Tasks(ray, stage, workers, gpus)
+                else Tasks(ray, nodes, stage, most, self._workers, gpus=gpus)
             )
-            yield from _run_all(ray, pool, items, advance)
+            stall = Stall(self._patience, self._watch)
+            yield from run_all(ray, pool, nodes, items, advance, stall)
 
 
-class _Pool(Protocol):
-    """Workers on Ray.
-
-    size  largest number of workers that are busy at once
-    """
-
-    size: int
-
-    def submit(self, item: Any) -> Any:
-        """Let a worker start on an item. Returns the stream of its events."""
-
-    def release(self, stream: Any, *, died: bool) -> None:
-        """Record that the worker of this stream has finished its item, or has died."""
-
-    def verdict(self, error: Exception) -> tuple[int, RefusedInput]:
-        """How to treat an item whose worker died.
-
-        Args:
-            error: the error of Ray.
-
-        Returns:
-            How often to try the item in all, and the refusal after the last try.
-        """
-
-
-class _Tasks:
-    """One task for every item; separate actors hold the service.
-
-    Tasks and actors get half of the cores each. There are at most `workers` of each kind.
-    """
-
-    def __init__(self, ray: Any, stage: Stage[Any, Any], workers: int, gpus: int) -> None:
-        self.size = workers
-        self._ray = ray
-        self._actors = _start_service(ray, stage.service, workers, gpus) if stage.service else []
-        self._stage = ray.put(stage)
-        self._task = ray.remote(_run_item).options(
-            num_cpus=0.5,
-            max_retries=0,
-            num_returns="streaming",
-            scheduling_strategy="SPREAD",  # otherwise Ray fills one node before it uses the next
-            name=stage.name,
-        )
-
-    def submit(self, item: Any) -> Any:
-        """See `_Pool.submit`."""
-        return self._task.remote(self._stage, self._actors, item)
-
-    def release(self, stream: Any, *, died: bool) -> None:
-        """Does nothing, because a task ends by itself."""
-
-    def verdict(self, error: Exception) -> tuple[int, RefusedInput]:
-        """See `_Pool.verdict`."""
-        errors = self._ray.exceptions
-        if isinstance(error, errors.NodeDiedError | errors.ObjectLostError | errors.ActorDiedError):
-            return LOST_NODE_TRIES, RefusedInput(
-                Reason.WORKER_DIED, f"the machine of its worker died {LOST_NODE_TRIES} times"
-            )
-        return _crash_verdict(self._ray, error)
-
-
-class _Owners:
-    """Actors that hold the service and do the work; an actor that died is replaced."""
-
-    def __init__(self, ray: Any, stage: Stage[Any, Any], workers: int, gpus: int) -> None:
-        assert stage.service is not None
-        per_gpu = stage.service.per_gpu
-        self.size = min(workers, gpus * per_gpu) if gpus else workers
-        self._ray = ray
-        self._stage = ray.put(stage)
-        self._device = "cuda" if gpus else "cpu"
-        share = {"num_gpus": 1 / per_gpu, "num_cpus": 0} if gpus else {"num_cpus": 1}
-        self._actor = ray.remote(_Owner).options(scheduling_strategy="SPREAD", **share)
-        self._idle = [self._new() for _ in range(self.size)]
-        self._busy: dict[Any, Any] = {}
-
-    def submit(self, item: Any) -> Any:
-        """See `_Pool.submit`."""
-        owner = self._idle.pop()
-        stream = owner.run_item.options(num_returns="streaming").remote(item)
-        self._busy[stream] = owner
-        return stream
-
-    def release(self, stream: Any, *, died: bool) -> None:
-        """See `_Pool.release`."""
-        owner = self._busy.pop(stream)
-        self._idle.append(self._new() if died else owner)
-
-    def verdict(self, error: Exception) -> tuple[int, RefusedInput]:
-        """See `_Pool.verdict`."""
-        return _crash_verdict(self._ray, error)
-
-    def _new(self) -> Any:
-        return self._actor.remote(self._stage, self._device)
-
-
-@dataclass(slots=True)
-class _Running:
-    item: Any
-    tries: int
-
-
-def _run_all(
-    ray: Any, pool: _Pool, items: Sequence[In], advance: Advance
-) -> Iterator[Outcome[In, Any]]:
-    waiting: deque[_Running] = deque(_Running(item, 1) for item in items)
-    running: dict[Any, _Running] = {}
-    while waiting or running:
-        while waiting and len(running) < pool.size:
-            started = waiting.popleft()
-            running[pool.submit(started.item)] = started
-        ready, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
-        for stream in ready:
-            mine = running[stream]
-            try:
-                event = ray.get(next(stream))
-            except ray.exceptions.RayTaskError as error:
-                cause = error.cause
-                raise (cause if isinstance(cause, BaseException) else error) from None
-            except ray.exceptions.RayError as error:
-                del running[stream]
-                pool.release(stream, died=True)
-                most_tries, refusal = pool.verdict(error)
-                if mine.tries < most_tries:
-                    waiting.append(_Running(mine.item, mine.tries + 1))
-                else:
-                    yield Outcome(mine.item, refusal)
-                continue
-            if not isinstance(event, _Ended):
-                advance(event)
-                continue
-            del running[stream]
-            pool.release(stream, died=False)
-            outcome = event.outcome
-            if isinstance(outcome, BaseException) and not isinstance(outcome, RefusedInput):
-                raise outcome
-            yield Outcome(mine.item, outcome)
-
-
-def _crash_verdict(ray: Any, error: Exception) -> tuple[int, RefusedInput]:
-    """As `_Pool.verdict`, for a process that died while its machine is still running."""
-    if isinstance(error, ray.exceptions.OutOfMemoryError):
-        return CRASH_TRIES, RefusedInput(
-            Reason.OUT_OF_MEMORY, f"its worker ran out of memory {CRASH_TRIES} times"
-        )
-    return CRASH_TRIES, RefusedInput(
-        Reason.WORKER_DIED, f"its worker process died {CRASH_TRIES} times"
-    )
-
-
-def _gpus(ray: Any, service: Service | None) -> int:
-    """Count of GPUs in the cluster that a service may use.
+def _gpus(ray: Any, service: Service | None) -> bool:
+    """Whether a service runs on GPUs of the cluster.
 
     Raises:
         MissingPartError: the service needs a GPU, and there is none.
     """
     if service is None or service.device == "cpu":
-        return 0
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    if service.device == "cuda" and not gpus:
-        raise MissingPartError("--device cuda: the Ray cluster has no GPU. Use --device cpu.")
+        return False
+    gpus = bool(ray.cluster_resources().get("GPU", 0) >= 1)
+    if service.device.startswith("cuda") and not gpus:
+        raise MissingPartError(
+            f"--device {service.device}: the Ray cluster has no GPU. Use --device cpu."
+        )
     return gpus
 
 
-def _start_service(ray: Any, service: Service, workers: int, gpus: int) -> list[Any]:
-    """Start the actors that hold a service: `per_gpu` for every GPU; without a GPU one per worker."""
-    share = {"num_gpus": 1 / service.per_gpu, "num_cpus": 0} if gpus else {"num_cpus": 0.5}
-    count = gpus * service.per_gpu if gpus else workers
-    actor = ray.remote(_ServiceActor).options(
-        max_restarts=-1,
-        max_task_retries=-1,
-        max_concurrency=1000,
-        scheduling_strategy="SPREAD",
-        **share,
-    )
-    device = "cuda" if gpus else "cpu"
-    return [actor.remote(service, device) for _ in range(count)]
+@dataclass(slots=True)
+class _Running:
+    """An item, and its present try.
+
+    node    id of the node where it is in work; None: it has not begun
+    frames  reported so far
+    """
+
+    item: Any
+    tries: int = 1
+    node: str | None = None
+    frames: int = 0
 
 
-@contextlib.contextmanager
-def _connected(address: str | None, workers: int | None) -> Iterator[Any]:
-    """A Ray session: a new local cluster that requires a token, or the cluster at `address`."""
-    if address is None:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        if "RAY_AUTH_TOKEN_PATH" not in os.environ:
-            # Not changed later in this process, because Ray keeps the first token that it reads.
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray prints dead workers to stdout, among our own output; we report them ourselves.
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")
-    # Otherwise Ray hides the GPUs from a whole worker as soon as it runs a task without a GPU.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
+@dataclass(slots=True)
+class Stall:
+    """Watches that a run moves, and says if it does not."""
 
-    # In /tmp, because the paths of Unix sockets must be short; TMPDIR may be long.
-    folder = tempfile.mkdtemp(prefix="wd-ray-", dir="/tmp") if address is None else None
-    try:
-        with _sigterm_stays_ours():
-            if address is None:
-                ray.init(
-                    address="local",
-                    num_cpus=workers or os.cpu_count(),
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    _temp_dir=folder,
-                    configure_logging=True,
-                )
+    patience: Patience
+    watch: ProgressListener
+    last_move: float = field(default_factory=time.monotonic)
+    spoken: float = 0.0
+
+    def moved(self) -> None:
+        """Note that something happened."""
+        self.last_move = time.monotonic()
+        self.spoken = 0.0
+
+    def look(self, pool: Pool, nodes: Nodes, running: Sequence[_Running], waiting: int) -> None:
+        """Say what the run waits for, if nothing has moved for long.
+
+        Raises:
+            StalledError: it cannot go on.
+        """
+        silent = time.monotonic() - self.last_move
+        if silent < self.spoken + self.patience.speak:
+            return
+        in_work = [each for each in running if each.node is not None]
+        text = f"nothing has moved for {silent:.0f} s. " + _waits(pool, nodes, running, waiting)
+        if silent >= self.patience.end and not in_work:
+            raise StalledError(f"{text}. The run ends, because nothing is in work")
+        self.spoken = silent
+        self.watch.message(text, warning=True)
+
+
+def _waits(pool: Pool, nodes: Nodes, running: Sequence[_Running], waiting: int) -> str:
+    """What a run waits for, in one line."""
+    names = {node.id: node.name for node in nodes}
+    in_work = [each for each in running if each.node is not None]
+    where = sorted({names.get(each.node or "", "a lost node") for each in in_work})
+    parts = [f"{waiting + len(running) - len(in_work)} items wait"]
+    parts += [f"{len(in_work)} in work on {', '.join(where)} report nothing"] if in_work else []
+    parts += [f"waiting for {each}" for each in (nodes.waiting, pool.waiting) if each]
+    if not names:
+        parts.append("no node with a CPU can do the work")
+    elif len(running) > len(in_work):
+        parts.append(f"waiting for a free CPU on {', '.join(sorted(names.values()))}")
+    return "; ".join(parts)
+
+
+def run_all(
+    ray: Any, pool: Pool, nodes: Nodes, items: Sequence[In], advance: Advance, stall: Stall
+) -> Iterator[Outcome[In, Any]]:
+    """Give the items to the workers of a pool, and yield the outcomes."""
+    waiting: deque[_Running] = deque(_Running(item) for item in items)
+    running: dict[Any, _Running] = {}
+    while waiting or running:
+        nodes.look()
+        pool.follow()
+        while waiting and len(running) < pool.size:
+            started = waiting.popleft()
+            running[pool.submit(started.item)] = started
+        checks = nodes.refs
+        ready = _all_ready(ray, [*running, *checks, *pool.refs])
+        for ref in ready:
+            if ref in running:
+                mine = running[ref]
+                outcome = _heard(ray, pool, nodes, ref, mine, advance)
+                if outcome is None:
+                    continue
+                del running[ref]
+                if isinstance(outcome, _Running):
+                    waiting.append(outcome)
+                else:
+                    pool.useful()
+                    yield outcome
+            elif ref in checks:
+                nodes.heard(ref)
             else:
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        yield ray
-    finally:
-        ray.shutdown()
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+                pool.heard(ref)
+        if ready:
+            stall.moved()
+        else:
+            stall.look(pool, nodes, list(running.values()), len(waiting))
 
 
-@contextlib.contextmanager
-def _sigterm_stays_ours() -> Iterator[None]:
-    """Restore the handler of SIGTERM after Ray starts; Ray's handler exits with other codes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    ours = signal.getsignal(signal.SIGTERM)
+def _all_ready(ray: Any, refs: list[Any]) -> list[Any]:
+    """All that is ready; waits up to a second until something is.
+
+    Ray looks at every reference, so the more there are, the longer this lets events gather first. That
+    keeps the cost of an event nearly independent of the number of references.
+    """
+    if not refs:
+        time.sleep(LONGEST_PAUSE_SECONDS)
+        return []
+    time.sleep(min(PAUSE_SECONDS * len(refs), LONGEST_PAUSE_SECONDS))
+    ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+    if not ready:
+        ready, _ = ray.wait(refs, num_returns=1, timeout=1.0)
+    return list(ready)
+
+
+def _heard(
+    ray: Any, pool: Pool, nodes: Nodes, stream: Any, mine: _Running, advance: Advance
+) -> Outcome[Any, Any] | _Running | None:
+    """Take the next event of an item.
+
+    Returns:
+        Its outcome, or the next try, or None while it goes on.
+    """
     try:
-        yield
-    except SystemExit:
-        raise SystemExit(128 + signal.SIGTERM) from None
-    finally:
-        signal.signal(signal.SIGTERM, ours)
+        event = ray.get(next(stream))
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        raise (cause if isinstance(cause, BaseException) else error) from None
+    except ray.exceptions.RayError as error:
+        pool.release(stream, died=True)
+        nodes.look(now=True)
+        return _again(mine, advance, *_verdict(ray, nodes, mine, error))
+    if isinstance(event, Started):
+        mine.node = event.node
+        return None
+    if not isinstance(event, Ended):
+        mine.frames += event
+        advance(event)
+        return None
+    pool.release(stream, died=False)
+    outcome = event.outcome
+    if isinstance(outcome, ServiceLostError):
+        why = f"the process of its {pool.service} died {LOST_NODE_TRIES} times"
+        return _again(mine, advance, LOST_NODE_TRIES, RefusedInput(Reason.WORKER_DIED, why))
+    if isinstance(outcome, BaseException) and not isinstance(outcome, RefusedInput):
+        raise outcome
+    if event.frames:
+        advance(event.frames)
+    return Outcome(mine.item, outcome)
+
+
+def _again(
+    mine: _Running, advance: Advance, most_tries: int, refusal: RefusedInput
+) -> Outcome[Any, Any] | _Running:
+    """The next try of an item whose worker is lost, or its refusal after the last one."""
+    if mine.tries >= most_tries:
+        return Outcome(mine.item, refusal)
+    if mine.frames:
+        advance(-mine.frames)
+    return _Running(mine.item, mine.tries + 1)
+
+
+def _verdict(ray: Any, nodes: Nodes, mine: _Running, error: Exception) -> tuple[int, RefusedInput]:
+    """How often to try an item in all whose worker died, and the refusal after the last try."""
+    errors = ray.exceptions
+    lost_node = (errors.NodeDiedError, errors.ObjectLostError, errors.TaskUnschedulableError)
+    if isinstance(error, lost_node) or (mine.node is not None and mine.node not in nodes):
+        why = f"the machine of its worker died {LOST_NODE_TRIES} times"
+        return LOST_NODE_TRIES, RefusedInput(Reason.WORKER_DIED, why)
+    if isinstance(error, errors.OutOfMemoryError):
+        why = f"its worker ran out of memory {CRASH_TRIES} times"
+        return CRASH_TRIES, RefusedInput(Reason.OUT_OF_MEMORY, why)
+    why = f"its worker process died {CRASH_TRIES} times"
+    return CRASH_TRIES, RefusedInput(Reason.WORKER_DIED, why)

@@ -18,7 +18,12 @@ about it.
 
 from __future__ import annotations
 
+import queue
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -34,6 +39,8 @@ Advance = Callable[[int], None]
 """Called by the work with the number of frames done since the last call. Negative if frames must be
 done again."""
 Work = Callable[[In, Advance], Out]
+AHEAD = 4
+"""Requests per thread that are made before the first of them is answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,8 @@ class Service:
     rows_together  requests and answers are arrays, and waiting requests may be joined along their
                    first axis, up to this many rows; 0: each request is answered alone
     per_gpu        number of instances that share a GPU
+    at_once        requests that one instance answers at the same time, in threads. The job then has
+                   only this instance, which can keep to a limit. 0: one request after the other
     """
 
     name: str
@@ -54,6 +63,7 @@ class Service:
     device: str = "auto"
     rows_together: int = 0
     per_gpu: int = 2
+    at_once: int = 0
 
 
 class Hosted(Protocol[Request, Answer]):
@@ -73,17 +83,20 @@ class Stage(Generic[In, Out]):
     """One kind of work.
 
     name     its name in messages
-    setup    called in every worker before its items, with the service as a `Hosted`, or with None
+    setup    called once in every worker before its items, with the service as a `Hosted`, or with None
              if the stage has no service
     service  the service that the stage needs
     owns     True: every worker opens the service for itself, and `setup` is called with the result
              of `open`, for a stage that mostly uses its service. False: workers share the service
+    check    makes what is needed to check other machines, and yields the check. It is called on every
+             machine before that gets work, and raises `WhamDataError` if it cannot do the work
     """
 
     name: str
     setup: Callable[[Any], Work[In, Out]]
     service: Service | None = None
     owns: bool = False
+    check: Callable[[], AbstractContextManager[Callable[[], None]]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +120,8 @@ class Runner(Protocol):
 class InProcess(Generic[Request, Answer]):
     """A service in this process."""
 
-    def __init__(self, call: Callable[[Request], Answer]) -> None:
-        self._call = call
+    def __init__(self, call: Callable[[Request], Answer], at_once: int = 0) -> None:
+        self._call, self._at_once = call, at_once
 
     def ask(self, request: Request) -> Answer:
         """See `Hosted.ask`."""
@@ -116,7 +129,53 @@ class InProcess(Generic[Request, Answer]):
 
     def stream(self, requests: Iterator[Request]) -> Iterator[Answer]:
         """See `Hosted.stream`."""
-        return map(self._call, requests)
+        if not self._at_once:
+            return map(self._call, requests)
+        return in_threads(self._call, requests, self._at_once)
+
+
+def _result(future: Future[Answer]) -> Answer:
+    """The result when it is there. A wait without an end might not see a signal."""
+    while not future.done():
+        wait((future,), timeout=0.2)
+    return future.result()
+
+
+def in_threads(
+    call: Callable[[Request], Answer], requests: Iterator[Request], threads: int
+) -> Iterator[Answer]:
+    """One answer for each request, in order, with so many calls at the same time.
+
+    If the caller ends early, calls under way are left alone: the program does not wait for them.
+    """
+    waiting: queue.SimpleQueue[tuple[Request, Future[Answer]] | None] = queue.SimpleQueue()
+
+    def answer_them() -> None:
+        while (item := waiting.get()) is not None:
+            request, future = item
+            try:
+                future.set_result(call(request))
+            except BaseException as error:
+                future.set_exception(error)
+
+    sent: deque[Future[Answer]] = deque()
+    try:
+        for _ in range(threads):
+            threading.Thread(target=answer_them, daemon=True).start()
+        for request in requests:
+            sent.append(Future())
+            waiting.put((request, sent[-1]))
+            # So that a slow answer does not keep the other threads idle.
+            if len(sent) >= AHEAD * threads:
+                yield _result(sent.popleft())
+        while sent:
+            yield _result(sent.popleft())
+    finally:
+        with suppress(queue.Empty):
+            while True:
+                waiting.get_nowait()
+        for _ in range(threads):
+            waiting.put(None)
 
 
 class LocalRunner:
@@ -144,4 +203,4 @@ def _opened(stage: Stage[In, Out]) -> Any:
     if stage.service is None:
         return None
     opened = stage.service.open(stage.service.device)
-    return opened if stage.owns else InProcess(opened)
+    return opened if stage.owns else InProcess(opened, stage.service.at_once)

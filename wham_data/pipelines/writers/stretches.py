@@ -104,9 +104,9 @@ class Stretch:
     @property
     def identity(self) -> str:
         """A text that changes when the content changes, but not when the shard is moved."""
-        return (
-            f"{self.row.recording}-{self.row.settings}-{self.row.episode}-{self.start}-{self.stop}"
-        )
+        row = self.row
+        captions = f"-{content_hash(repr(row.captions))}" if row.captions else ""
+        return f"{row.recording}-{row.settings}-{row.episode}-{self.start}-{self.stop}{captions}"
 
     def refuse(self, reason: Reason, message: str) -> Unfit:
         """The exception that a writer raises for steps that its format can't hold."""
@@ -142,8 +142,9 @@ class Stretch:
 
     def texts(self) -> list[str | None] | None:
         """T texts; None if the corpus has no texts."""
-        column = self._optional("text")
-        return None if column is None else column.to_pylist()
+        with self._reading():
+            there = self.source.corpus.open_shard(self.row.shard).has_text
+        return list(self._column("text").to_pylist()) if there else None
 
     def tokens(self) -> Iterator[NDArray[np.uint16]]:
         """Tokens in blocks of a few steps, uint16 [n, N]."""
@@ -203,7 +204,7 @@ class Stretch:
 
     def _optional(self, name: str) -> pa.Array | None:
         info = self.source.corpus.info
-        there = {"state": info.state_size > 0, "reward": info.reward, "text": info.text}
+        there = {"state": info.state_size > 0, "reward": info.reward}
         return self._column(name) if there[name] else None
 
     def _column(self, name: str) -> pa.Array:

@@ -108,7 +108,7 @@ class Forecast:
     recordings  recordings that would be taken
     hours       hours of play on the grid of steps
     steps       steps
-    bytes       bytes of the shards
+    bytes       bytes of the shards, before small ones are merged
     readers     recordings taken, by reader
     refused     recordings that would be refused when they are opened
     reasons     the same by reason code, as far as they were seen

@@ -1,0 +1,101 @@
+"""A small job stays in this process; a large one goes on with another runner, and says so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from wham_data.pipelines.run.by_size import BySize
+from wham_data.pipelines.run.choose import choose_runner
+from wham_data.pipelines.run.progress import Progress
+from wham_data.pipelines.run.ray_jobs import RayRunner
+from wham_data.pipelines.run.runner import (
+    Advance,
+    Hosted,
+    In,
+    LocalRunner,
+    Out,
+    Outcome,
+    Runner,
+    Stage,
+    Work,
+)
+
+
+def slow(_: Hosted[int, int] | None) -> Work[int, int]:
+    """Takes a hundredth of a second for each frame of an item."""
+
+    def work(count: int, advance: Advance) -> int:
+        for _frame in range(count):
+            time.sleep(0.01)
+            advance(1)
+        return 2 * count
+
+    return work
+
+
+SLOW = Stage("slow", slow)
+
+
+class Rest:
+    """The runner for what is left; keeps how much that was."""
+
+    def __init__(self) -> None:
+        self.items: list[object] = []
+        self.lines: list[str] = []
+
+    def run(
+        self, stage: Stage[In, Out], items: Sequence[In], advance: Advance
+    ) -> Iterator[Outcome[In, Out]]:
+        self.items = list(items)
+        return LocalRunner().run(stage, items, advance)
+
+    def progressed(self, progress: Progress) -> None:
+        pass
+
+    def message(self, text: str, *, warning: bool) -> None:
+        assert warning
+        self.lines.append(text)
+
+
+def run(items: list[int], start_seconds: float, cores: int = 2) -> tuple[Rest, int]:
+    """Run the items; what was left for the other runner, and how many frames were reported."""
+    rest, frames = Rest(), []
+    runner: Runner = BySize(lambda: rest, rest, cores=cores, start_seconds=start_seconds)
+    outcomes = list(runner.run(SLOW, items, frames.append))
+    assert [(each.item, each.result) for each in outcomes] == [(n, 2 * n) for n in items]
+    return rest, sum(frames)
+
+
+def test_a_small_job_stays_here() -> None:
+    assert run([1] * 20, start_seconds=10)[0].items == []
+
+
+def test_a_large_one_goes_on_with_the_other_runner_and_says_so() -> None:
+    rest, frames = run([1] * 50, start_seconds=0.05)
+
+    assert 0 < len(rest.items) < 50
+    assert frames == 50
+    (line,) = rest.lines
+    assert line.startswith(
+        f"{len(rest.items)} inputs are left, about 0 minutes in this process: Ray"
+    )
+
+
+def test_a_long_item_is_begun_again_there_and_no_frame_counts_twice() -> None:
+    rest, frames = run([100, 100], start_seconds=0.1)
+
+    assert rest.items == [100, 100]
+    assert frames == 200
+
+
+def test_one_input_or_one_core_is_never_worth_it() -> None:
+    assert run([50], start_seconds=0)[0].items == []
+    assert run([10] * 5, start_seconds=0, cores=1)[0].items == []
+
+
+def test_what_is_asked_for_is_not_chosen_by_size() -> None:
+    assert isinstance(choose_runner(0, None), LocalRunner)
+    assert isinstance(choose_runner(2, None), RayRunner)
+    assert isinstance(choose_runner(None, "head:6379"), RayRunner)
+    assert isinstance(choose_runner(None, None), BySize)
