@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -21,9 +21,11 @@ from wham_data.cli.options import (
     RUN,
     TIME_AND_PICTURE,
     AllowSynthetic,
+    ClusterSpec,
     DecodeMemory,
     DecodeTime,
     Device,
+    EstimateFile,
     FormatOptions,
     Json,
     KeyFile,
@@ -31,15 +33,20 @@ from wham_data.cli.options import (
     Mapping,
     MaxHours,
     MaxPixels,
+    Measure,
     MetricsPort,
+    PricePerHour,
     Quiet,
     RayAddress,
     RayTempDir,
     ReportEvery,
+    Sample,
     Verbose,
     Workers,
+    check_estimate_options,
+    parse_sample,
 )
-from wham_data.pipelines.ingest.report import DryRun, IngestReport
+from wham_data.pipelines.ingest.report import IngestReport
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.conversion import load_conversion
 from wham_data.schemas.corpus_info import FrameFormat
@@ -71,6 +78,9 @@ Exit codes:
   4    the corpus has other settings
   6    nothing to ingest
   130  interrupted; run it again to go on"""
+
+
+MEASURE_SECONDS: Final = 10.0
 
 
 def ingest(
@@ -236,6 +246,12 @@ def ingest(
             help="With --explain: write what it shows as NAME.toml beside the video, to correct.",
         ),
     ] = False,
+    sample: Sample = "200",
+    measure: Measure = True,
+    cluster_spec: ClusterSpec = None,
+    price_per_cpu_hour: PricePerHour = None,
+    price_per_gpu_hour: PricePerHour = None,
+    estimate: EstimateFile = None,
     strict: Annotated[
         bool, typer.Option(rich_help_panel=RUN, help="Exit with 1 if an input is in quarantine.")
     ] = False,
@@ -269,7 +285,11 @@ def ingest(
     """Turn recordings into a corpus: steps at a fixed rate, each with its picture, tokens and action."""
     from wham_data.pipelines.ingest import job
     from wham_data.pipelines.ingest.decoder_process import DecodeLimits
+    from wham_data.pipelines.ingest.dry_run import Thoroughness
     from wham_data.pipelines.ingest.dry_run import dry_run as plan_only
+    from wham_data.pipelines.ingest.estimate.afterwards import read_estimate
+    from wham_data.pipelines.ingest.estimate.machine import read_cluster
+    from wham_data.pipelines.ingest.estimate.text import comparison_lines, dry_run_text
     from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
     from wham_data.pipelines.run.choose import choose_runner
     from wham_data.pipelines.video import VideoLimits
@@ -297,6 +317,9 @@ def ingest(
         masks=parse_masks(mask or []),
         mapping=None if mapping is None else load_conversion(mapping),
     )
+    check_estimate_options(
+        dry_run, cluster_spec, (price_per_cpu_hour, price_per_gpu_hour), estimate
+    )
     if write_metadata and not explain:
         raise UsageError("--write-metadata goes with --explain")
     if out is None and not explain:
@@ -318,9 +341,19 @@ def ingest(
         return
     assert out is not None
     if dry_run:
-        plan = plan_only(sources, out, settings, choices)
-        emit_dry_run(plan, as_json=json)
+        thoroughness = Thoroughness(
+            sample=parse_sample(sample),
+            measure=MEASURE_SECONDS if measure else 0.0,
+            cluster=None if cluster_spec is None else read_cluster(cluster_spec),
+            workers=workers,
+            device=device,
+            price_per_cpu_hour=price_per_cpu_hour,
+            price_per_gpu_hour=price_per_gpu_hour,
+        )
+        plan = plan_only(sources, out, settings, choices, thoroughness)
+        emit(asdict(plan), dry_run_text(plan), as_json=json)
         raise typer.Exit(_strictly(plan.exit_code, strict=strict))
+    past = None if estimate is None else read_estimate(estimate)
     with (
         resumable("what was done is kept"),
         progress.shown(
@@ -333,8 +366,11 @@ def ingest(
         ) as watch,
     ):
         runner = choose_runner(workers, ray_address, ray_temp_dir, watch)
-        report = job.run_ingest(sources, out, settings, runner, choices, device=device, watch=watch)
-    emit(asdict(report), summary(report), as_json=json)
+        report = job.run_ingest(
+            sources, out, settings, runner, choices, device=device, watch=watch, estimate=past
+        )
+    told = "\n".join([summary(report), *comparison_lines(report)])
+    emit(asdict(report), told, as_json=json)
     raise typer.Exit(_strictly(report.exit_code, strict=strict))
 
 
@@ -416,25 +452,6 @@ def emit_explained(
         raise typer.Exit(3)
 
 
-def emit_dry_run(plan: DryRun, *, as_json: bool) -> None:
-    """Print what would be done."""
-    lines = [
-        f"{counted(plan.recordings, 'recording')} to ingest, {plan.hours:.2f} hours, "
-        f"{counted(plan.steps, 'step')}, "
-        f"about {human_bytes(plan.estimated_bytes)} of shards",
-        *(f"  {name}: {count}" for name, count in plan.readers.items()),
-        f"{plan.already_there} already there, {counted(plan.duplicates, 'duplicate')}, "
-        f"{len(plan.refused)} to be refused, {plan.forgotten} forgotten, "
-        f"{counted(plan.ignored_files, 'other file')} ignored",
-        *(f"  {printable(path)}: {printable(why)}" for path, why in plan.refused.items()),
-        *(
-            f"  {printable(path)}: {printable('; '.join(notes))}"
-            for path, notes in plan.notes.items()
-        ),
-    ]
-    emit(asdict(plan), "\n".join(lines), as_json=as_json)
-
-
 def summary(report: IngestReport) -> str:
     """The account of a run, as a person reads it."""
     lines = [
@@ -467,12 +484,3 @@ def summary(report: IngestReport) -> str:
         )
         lines.append("  wham-data ingest --explain FILE shows how a recording is understood")
     return "\n".join(lines)
-
-
-def human_bytes(count: float) -> str:
-    """Bytes in the unit a person would choose."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

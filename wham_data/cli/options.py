@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 import typer
 
 from wham_data.cli import console
+from wham_data.schemas.errors import UsageError
 
 INPUT: Final = "Input"
 OUTPUT: Final = "Output"
@@ -20,11 +21,12 @@ MODEL: Final = "Model"
 SAMPLING: Final = "Sampling"
 RESOURCES: Final = "Resources"
 LIMITS: Final = "Limits"
+ESTIMATE: Final = "Estimate"
 RUN: Final = "Run"
 
 PANELS: Final = (
     *(INPUT, OUTPUT, TIME_AND_PICTURE, ACTIONS, MODEL),
-    *(SAMPLING, RESOURCES, LIMITS, RUN),
+    *(SAMPLING, RESOURCES, LIMITS, ESTIMATE, RUN),
 )
 """In the order in which help shows them."""
 
@@ -163,6 +165,48 @@ Speculate = Annotated[
         rich_help_panel=RESOURCES, help="Guess tokens ahead. Faster, and the tokens are the same."
     ),
 ]
+Sample = Annotated[
+    str,
+    typer.Option(
+        metavar="N|all",
+        rich_help_panel=ESTIMATE,
+        help="With --dry-run: open at most this many recordings, and estimate the rest with a range. "
+        "all: open each, however long it takes.",
+    ),
+]
+Measure = Annotated[
+    bool,
+    typer.Option(
+        rich_help_panel=ESTIMATE,
+        help="With --dry-run: decode short stretches, for about 10 s in all, to tell how much CPU "
+        "time the run takes.",
+    ),
+]
+ClusterSpec = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.toml",
+        rich_help_panel=ESTIMATE,
+        help="With --dry-run: tell how long these machines take, instead of this one. "
+        "docs/estimate.md describes the file.",
+    ),
+]
+PricePerHour = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        rich_help_panel=ESTIMATE,
+        help="With --dry-run: tell the cost too, in the currency of this price.",
+    ),
+]
+EstimateFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.json",
+        rich_help_panel=ESTIMATE,
+        help="What --dry-run --json printed. At the end, the run compares it with what it took.",
+    ),
+]
 Json = Annotated[
     bool,
     typer.Option("--json", rich_help_panel=RUN, help="Print the result as one JSON object."),
@@ -207,3 +251,33 @@ Verbose = Annotated[
         "--verbose", "-v", rich_help_panel=RUN, help="Print a line for each finished item."
     ),
 ]
+
+SMALLEST_SAMPLE: Final = 10
+
+
+def parse_sample(text: str) -> int | None:
+    """A number of recordings; None for `all`."""
+    if text == "all":
+        return None
+    if not text.isdecimal() or int(text) < SMALLEST_SAMPLE:
+        raise UsageError(
+            f"--sample {text!r}: expected all, or a number of at least {SMALLEST_SAMPLE}"
+        )
+    return int(text)
+
+
+def check_estimate_options(
+    dry_run: bool,
+    cluster_spec: Path | None,
+    prices: tuple[float | None, float | None],
+    estimate: Path | None,
+) -> None:
+    """Refuse options that would have no effect."""
+    if cluster_spec is not None and not dry_run:
+        raise UsageError("--cluster-spec goes with --dry-run")
+    if prices != (None, None) and not dry_run:
+        raise UsageError("--price-per-cpu-hour and --price-per-gpu-hour go with --dry-run")
+    if estimate is not None and dry_run:
+        raise UsageError(
+            "--estimate is for the run: it reads what --dry-run --json has printed before"
+        )

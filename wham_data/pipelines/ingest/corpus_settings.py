@@ -174,12 +174,9 @@ def tokenizer_found(settings: IngestSettings) -> str:
     return tokenizer_note(settings.tokenizer)
 
 
-def bytes_per_step(info: CorpusInfo) -> float:
-    """Estimated size of a step in a shard, in bytes.
+def picture_bytes(info: CorpusInfo) -> float:
+    """Bytes of a stored picture where none was coded to see.
 
     A JPEG is estimated at 0.47 bytes per pixel and a PNG at 1.2, as measured on 300x180 gameplay.
     """
-    pixels = info.size[0] * info.size[1]
-    coded = {"none": 0.0, "jpeg": 0.47, "png": 1.2}[info.frames] * pixels
-    facts = 4 * info.state_size + 4 * info.reward
-    return 2 * info.n_tokens + 4 * info.action_space.size + facts + 17 + coded
+    return {"none": 0.0, "jpeg": 0.47, "png": 1.2}[info.frames] * info.size[0] * info.size[1]

@@ -239,7 +239,9 @@ class DecoderProcess:
         self._count = 0
         self._worked_s = 0.0
         self._last_use = time.monotonic()
+        self._cpu_at_start_s = 0.0
         self.lost: Index = np.zeros(0, np.int64)
+        _living[self._process.pid] = self
 
     @property
     def is_ready(self) -> bool:
@@ -274,8 +276,16 @@ class DecoderProcess:
             self._receive_into(pictures)
             yield pictures
 
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds that it has worked, without its start; 0 before the start and after the end."""
+        if not self._started or self._process.poll() is not None:
+            return 0.0
+        return _cpu_s(self._process.pid) - self._cpu_at_start_s
+
     def kill(self) -> None:
         """End the process at once."""
+        _living.pop(self._process.pid, None)
         self._process.kill()
         self._process.wait()
         self._connection.close()
@@ -299,6 +309,7 @@ class DecoderProcess:
                 f"{sys.executable} -m {CHILD} must be able to run"
             ) from error
         self._started, self._busy = True, False
+        self._cpu_at_start_s = _cpu_s(self._process.pid)
 
     def _answer(self, seconds: float) -> Any:
         """The next message of the decoder process. If it is an exception, it is raised here."""
@@ -365,10 +376,24 @@ def _hung(how: str) -> RefusedInput:
     return RefusedInput(Reason.DECODER_HUNG, f"the decoder hangs: {how}")
 
 
+def _cpu_s(pid: int) -> float:
+    """CPU seconds of another process, by the clock that `man clock_getcpuclockid` tells of."""
+    with suppress(OSError):  # it has just ended
+        return time.clock_gettime(~pid << 3 | 2)
+    return 0.0
+
+
 _idle: Final[list[DecoderProcess]] = []
+_living: Final[dict[int, DecoderProcess]] = {}
 _idle_lock: Final = threading.Lock()
 # A forked copy of this process must not talk to the decoders of the original.
 os.register_at_fork(after_in_child=_idle.clear)
+os.register_at_fork(after_in_child=_living.clear)
+
+
+def decoders_cpu_s() -> dict[int, float]:
+    """CPU seconds that each running decoder process of this one has worked, by its number."""
+    return {pid: decoder.cpu_s for pid, decoder in [*_living.items()]}
 
 
 def close_idle() -> None:

@@ -41,6 +41,7 @@ from wham_data.pipelines.ingest.corpus_settings import (
 )
 from wham_data.pipelines.ingest.decoder_process import DecoderDied
 from wham_data.pipelines.ingest.encoder import Encoder, encoder_service
+from wham_data.pipelines.ingest.estimate.afterwards import PastEstimate
 from wham_data.pipelines.ingest.intake.inputs import Found
 from wham_data.pipelines.ingest.intake.intake import Intake
 from wham_data.pipelines.ingest.intake.known_inputs import KnownInputs
@@ -61,6 +62,8 @@ from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.ingest.stages import Ingested, ingest_recording
 from wham_data.pipelines.readers.kit.units import FoundInUnit
 from wham_data.pipelines.run.choose import choose_runner as choose_runner
+from wham_data.pipelines.run.choose import works_elsewhere
+from wham_data.pipelines.run.cpu_time import CpuTime
 from wham_data.pipelines.run.progress import ProgressListener, Silent
 from wham_data.pipelines.run.runner import Advance, Runner, Stage, Work
 from wham_data.pipelines.run.same_files import same_files
@@ -177,10 +180,11 @@ def run_ingest(
     *,
     device: str = "auto",
     watch: ProgressListener | None = None,
+    estimate: PastEstimate | None = None,
 ) -> IngestReport:
-    """Do the whole job; see `ingest` and the top of this module."""
+    """Do the whole job, and compare it with an estimate; see `ingest` and the top of this module."""
     watch = watch or Silent()
-    started = time.monotonic()
+    started, cpu = time.monotonic(), CpuTime()
     naming = Naming(choices.player_key, choices.license)
     if note := tokenizer_found(settings):
         watch.message(f"tokenizer {note}", warning=True)
@@ -197,6 +201,8 @@ def run_ingest(
     if info is None or (is_new and not any(map(is_input, looked_at))):
         plan = make_plan(found)
         return nothing_read(sources, out, columns, plan, naming, watch, started)
+    if estimate is not None:
+        estimate.check(info.settings_hash)
     corpus = Corpus.open_or_create(out, info)
     known = KnownInputs(corpus.storage, choices.player_key, rehash=choices.rehash)
     if (problem := known.problem) is not None:
@@ -221,6 +227,7 @@ def run_ingest(
         )
         for outcome in runner.run(stage, intake, results.advance):
             results.take(outcome)
+            cpu.look()
         intake.close(broken_off=False)
         results.commit(at_end=True)
         if choices.merge_shards and (merged := merge_small_shards(corpus)) is not None:
@@ -235,7 +242,8 @@ def run_ingest(
             watch.message(str(known.problem), warning=True)
         if intake.counts.found:
             results.commit(at_end=True)
-            report = results.report(time.monotonic() - started)
+            cpu_hours = None if works_elsewhere(runner) else cpu.hours()
+            report = results.report(time.monotonic() - started, cpu_hours).against(estimate)
             given = named_sources(sources, naming, intake.sorting.players)
             keys = sorted(intake.sorting.seen)
             corpus.record_run(run_record(given, keys, corpus.info, report, ended))

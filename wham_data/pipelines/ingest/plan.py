@@ -49,6 +49,7 @@ class IngestPlan:
     out          keys of those that will not get into it
     players      names of all players
     keys         of all recordings
+    by_pieces    some identities are of pieces of files, see `make_plan`
     """
 
     to_do: tuple[Found, ...]
@@ -62,6 +63,7 @@ class IngestPlan:
     out: tuple[str, ...]
     players: frozenset[str]
     keys: tuple[bytes, ...]
+    by_pieces: bool
 
     @property
     def copies(self) -> Copies:
@@ -76,6 +78,7 @@ def make_plan(
     found: Iterable[Recording | FoundInUnit],
     against: Against | None = None,
     known: KnownInputs | None = None,
+    most_hashed: int | None = None,
 ) -> IngestPlan:
     """Give every recording its identity, recognise copies, and sort all of them.
 
@@ -83,8 +86,14 @@ def make_plan(
         found: recordings by path, and what else is in their units.
         against: the corpus; None: there is none.
         known: hashes that earlier runs noted; None: every file is read.
+        most_hashed: if the files that no earlier run noted have more bytes than this, those of equal
+            size are the same if three pieces of them are, and no identity of theirs is the one that a
+            run gives. For forecasts, which must not take as long as reading everything. None: no limit.
     """
     identities = Identities(known or KnownInputs())
+    if most_hashed is not None:
+        found = list(found)
+        identities.by_pieces = identities.bytes_to_read(found) > most_hashed
     sorting = Sorting(identities, against or Against(), None)
     lists: dict[type, list[object]] = defaultdict(list)
     try:
@@ -104,6 +113,7 @@ def make_plan(
         out=tuple(sorting.out),
         players=frozenset(sorting.players),
         keys=tuple(sorted(sorting.seen)),
+        by_pieces=identities.by_pieces,
     )
 
 
@@ -112,6 +122,7 @@ def planned(
     settings: IngestSettings,
     choices: IngestChoices,
     corpus: Corpus | None = None,
+    most_hashed: int | None = None,
 ) -> IngestPlan:
     """Find the recordings, and sort them.
 
@@ -119,6 +130,7 @@ def planned(
         sources: files and folders.
         settings, choices: of the run.
         corpus: what it has, or has refused before, is not done again; None: there is none.
+        most_hashed: see `make_plan`.
 
     Raises:
         NoInputsError: no recording was found.
@@ -126,10 +138,11 @@ def planned(
     """
     found = chosen(search_of(sources, settings, choices).found(), choices)
     if corpus is None:
-        plan = make_plan(found)
+        plan = make_plan(found, most_hashed=most_hashed)
     else:
         known = KnownInputs(corpus.storage, choices.player_key, rehash=choices.rehash)
-        plan = make_plan(found, against_corpus(corpus, settings, choices), known)
+        against = against_corpus(corpus, settings, choices)
+        plan = make_plan(found, against, known, most_hashed)
     if not plan.counts.found:
         raise nothing_found(sources, plan.endings)
     return plan

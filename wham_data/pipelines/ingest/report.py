@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from wham_data.pipelines.ingest.estimate.afterwards import Compared, PastEstimate, compared
+from wham_data.pipelines.ingest.estimate.forecast import Forecast
 from wham_data.pipelines.ingest.intake.counts import Counts
 from wham_data.pipelines.run.progress import Figure, Number, Progress
 from wham_data.schemas.errors import NoInputsError, RefusedInput
@@ -127,6 +129,10 @@ class IngestReport:
     hours            hours of play on the grid of steps
     reasons          counts of quarantined inputs by reason code
     seconds          wall time
+    bytes            size of the shards that were written, before small ones are merged
+    cpu_hours        CPU time of the command and of the processes that it started; None: the work was
+                     done on a cluster, whose processes are not seen from here
+    against_estimate  what a dry run had estimated, beside what it was; None: no estimate was given
     """
 
     corpus: str
@@ -150,6 +156,9 @@ class IngestReport:
     frames_dropped: dict[str, int]
     reasons: dict[str, int]
     seconds: float
+    bytes: int = 0
+    cpu_hours: float | None = None
+    against_estimate: dict[str, Compared] | None = None
 
     @property
     def exit_code(self) -> int:
@@ -158,18 +167,39 @@ class IngestReport:
             return NoInputsError.exit_code
         return RefusedInput.exit_code if self.quarantined else 0
 
+    def against(self, estimate: PastEstimate | None) -> IngestReport:
+        """The report with its figures beside those of an estimate, if there is one."""
+        if estimate is None:
+            return self
+        took = {
+            "recordings": self.ingested,
+            "hours": self.hours,
+            "steps": self.steps,
+            "bytes": self.bytes,
+            "refused": self.quarantined,
+            "cpu_hours": self.cpu_hours,
+            "wall_hours": self.seconds / 3600,
+        }
+        return replace(self, against_estimate=compared(estimate, took))
+
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """The prediction of an ingest, made without decoding.
+    """The prediction of an ingest.
+
+    Figures are estimates if only a sample of the recordings was opened; `forecast` has their ranges.
 
     recordings       count of recordings that would be ingested
     readers          their counts by reader
-    hours            hours of video in them
+    hours            hours of play on the grid of steps
     steps            count of steps they would give
-    estimated_bytes  estimated size of the shards
-    refused          path -> reason, for inputs that would go to quarantine
+    estimated_bytes  size of the shards, before small ones are merged
+    refused          path -> reason, for inputs that would go to quarantine, as far as they were seen
+    refused_unopened  count of those that were refused before anything was opened
     notes            path -> notes for the user; "splits": which splits would stay empty
+    settings_hash    of the corpus; None: no recording could be read
+    forecast         what was estimated, and how
+    seconds          wall time of the dry run
     """
 
     found: int
@@ -183,8 +213,12 @@ class DryRun:
     in_quarantine: int
     forgotten: int
     refused: dict[str, str]
+    refused_unopened: int
     notes: dict[str, tuple[str, ...]]
     ignored_files: int
+    settings_hash: str | None
+    forecast: Forecast
+    seconds: float
 
     @property
     def exit_code(self) -> int:

@@ -45,6 +45,7 @@ class Tally:
     steps: int = 0
     missing_actions: int = 0
     hours: float = 0.0
+    bytes: int = 0
     frames_in: int = 0
     frames_used: int = 0
     frames_dropped: Counter[str] = field(default_factory=Counter)
@@ -56,6 +57,7 @@ class Tally:
         self.steps += result.steps
         self.missing_actions += sum(row.missing_actions for row in result.episodes)
         self.hours += result.hours
+        self.bytes += result.bytes_written
         self.frames_in += result.frames_in
         self.frames_used += result.frames_used
         self.frames_dropped.update(result.frames_dropped)
@@ -272,7 +274,7 @@ class Results:
         self._progress.reasons[str(refusal.why.reason)] += 1
         self._watch.message(refusal.line, warning=True, event=refusal.event)
 
-    def report(self, seconds: float) -> IngestReport:
+    def report(self, seconds: float, cpu_hours: float | None) -> IngestReport:
         """The report of the run; its counts add up as in `IngestReport`."""
         counts, tally = self._intake.counts, self._tally
         if tally.ingested and self._said_empty is None:
@@ -302,6 +304,8 @@ class Results:
             frames_dropped=dict(sorted(tally.frames_dropped.items())),
             reasons=dict(sorted(reasons.items())),
             seconds=seconds,
+            bytes=tally.bytes,
+            cpu_hours=cpu_hours,
         )
 
 

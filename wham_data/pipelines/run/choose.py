@@ -53,3 +53,8 @@ def choose_workers(
     if not workers and ray_address is None:
         return None
     return RayRunner(workers, ray_address, temp_dir=temp_dir, watch=watch)
+
+
+def works_elsewhere(runner: Runner) -> bool:
+    """Whether its processes are not all below this one, so that their CPU time is not seen."""
+    return isinstance(runner, RayRunner) and runner.is_elsewhere

@@ -108,6 +108,11 @@ class RayRunner:
         self._watch = watch or Silent()
         self._patience = patience or Patience()
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it works on a cluster that was running before, so perhaps on other machines."""
+        return self._address is not None
+
     def run(
         self, stage: Stage[In, Out], items: Iterable[In], advance: Advance
     ) -> Iterator[Outcome[In, Out]]:
