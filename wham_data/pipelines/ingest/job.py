@@ -1,14 +1,15 @@
 """Make a corpus from recordings: the whole job.
 
-    plan      find the recordings, and which of them are new       plan.py
     describe  the corpus' settings, action space and columns       corpus_settings.py
+    find      the recordings, and which of them are new, in a      intake/
+              thread, while those found first are worked on
     for every recording, in the process where the runner puts it:  stages.py
       open    its clocks and its log                               readers/
       place   steps on the grid, and choose the frame of each      align.py
       decode  those frames, in batches                             video.py
       encode  them into tokens                                     inference/tokenizer.py
       write   one shard                                            corpus/shards.py
-    commit    finished recordings, every few seconds               corpus/corpus.py
+    commit    finished recordings, every few seconds               results.py, corpus/corpus.py
     report    the result for every input and every frame           report.py
 
 Each recording becomes one shard, whose name is a hash of the recording and the settings. So the run
