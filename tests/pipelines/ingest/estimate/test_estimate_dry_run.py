@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from makers.once import made_once
-from makers.recordings import PLAIN, cut, cuts, ingest_here
+from makers.recordings import PLAIN, Cut, cut, cuts, ingest_here
 
 from wham_data.pipelines.ingest import dry_run as dry_runs
 from wham_data.pipelines.ingest.dry_run import Thoroughness, dry_run
@@ -147,6 +147,16 @@ def test_what_earlier_runs_have_noted_does_not_count_as_too_much_to_read(
     known = dry_run([sixty], truth[1], PICTURES, thoroughness=QUICK)
 
     assert (known.already_there, known.in_quarantine, known.forecast.of) == (57, 3, 0)
+
+
+def test_a_huge_file_that_is_refused_is_not_read_through(tmp_path: Path) -> None:
+    cut(tmp_path / "in", "a", Cut("doom", 0, 1))
+    with (tmp_path / "in" / "huge.npz").open("wb") as file:
+        file.truncate(1 << 40)  # zeros that take no place on the disk
+    told = dry_run([tmp_path / "in"], tmp_path / "out", PLAIN, thoroughness=QUICK)
+
+    assert (told.recordings, told.refused_unopened, told.forecast.by_pieces) == (1, 1, True)
+    assert told.seconds < 60
 
 
 def test_when_the_time_is_over_what_was_opened_counts(

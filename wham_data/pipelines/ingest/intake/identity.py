@@ -95,8 +95,10 @@ class Identities:
             yield self._finished(ahead.popleft())
 
     def bytes_to_read(self, found: Iterable[Recording | FoundInUnit]) -> int:
-        """Bytes of the files of recordings that have to be read to identify them."""
-        paths = {path for each in found if isinstance(each, Recording) for path in each.files}
+        """Bytes of the files that have to be read to identify recordings and what is refused."""
+        paths: set[Path] = set()
+        for each in found:
+            paths.update(each.files if isinstance(each, Recording) else each.refused)
         return sum(_size(path) for path in paths if self._looked_up(path) is None)
 
     def of(self, recording: Recording) -> Found | Unreadable:
