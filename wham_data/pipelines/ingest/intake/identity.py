@@ -23,7 +23,7 @@ HASH_BLOCK: Final = 1 << 20
 PIECE_BYTES: Final = 1 << 12
 MOST_AHEAD: Final = 64
 """So many recordings are hashed before the first of them is handed on."""
-MOMENT_SECONDS: Final = 0.005
+MOMENT_SECONDS: Final = 0.2
 MOST_HASHED_AGAIN: Final = 256
 MOST_REMEMBERED: Final = 1024
 """Files whose hash is kept for the next recordings, which may share them."""
@@ -89,7 +89,9 @@ class Identities:
                 for path in each.files:
                     self._begin(path)
             ahead.append(each)
-            while ahead and (len(ahead) > MOST_AHEAD or self._is_ready(ahead[0])):
+            # The next may be long in coming. While few are read, the first is waited for a little.
+            patience = MOMENT_SECONDS if len(ahead) <= HASH_THREADS else 0.0
+            while ahead and (len(ahead) > MOST_AHEAD or self._is_ready(ahead[0], patience)):
                 yield self._finished(ahead.popleft())
         while ahead:
             yield self._finished(ahead.popleft())
@@ -114,13 +116,13 @@ class Identities:
             there = self._recent[path] = there.result()  # a future is many objects
         return there
 
-    def _is_ready(self, each: Recording | FoundInUnit) -> bool:
-        """Whether nothing has to be waited for, or only a moment: small files need no others beside."""
+    def _is_ready(self, each: Recording | FoundInUnit, patience_s: float) -> bool:
+        """Whether all files of a recording are read, after so much time at most."""
         if isinstance(each, FoundInUnit):
             return True
         reading = (self._recent.get(path) for path in each.files)
         futures = [each for each in reading if isinstance(each, Future)]
-        return not futures or not wait(futures, MOMENT_SECONDS).not_done
+        return not futures or not wait(futures, patience_s).not_done
 
     def _finished(self, each: Recording | FoundInUnit) -> Found | Unreadable | FoundInUnit:
         return self.of(each) if isinstance(each, Recording) else each
