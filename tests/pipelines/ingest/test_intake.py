@@ -59,7 +59,7 @@ class Bench:
         finally:
             intake.close(broken_off=False)
             self.results.commit(at_end=True)
-        return self.results.report(0.0)
+        return self.results.report(0.0, None)
 
     def held_up(self, after: int, until: Callable[[], bool]) -> Search:
         """The search, which finds so many recordings and the others when something has come true."""
