@@ -126,9 +126,9 @@ def test_the_command_tells_the_hours_of_other_machines(
 
     assert run.returncode == 0, run.stderr
     assert "6 recordings to ingest (all were opened)" in run.stdout
-    assert "CPU time:       12.0 seconds" in run.stdout  # 120 steps
-    assert "wall time:      3.00 seconds on big.toml (4 CPUs, no GPU)" in run.stdout
-    assert "cost:           12.0" in run.stdout
+    assert "CPU time:   12.0 seconds" in run.stdout  # 120 steps
+    assert "wall time:  3.00 seconds on big.toml (4 CPUs, no GPU)" in run.stdout
+    assert "cost:       12.0" in run.stdout
 
 
 @pytest.mark.parametrize("sample", ["0", "9", "-5", "many", "1.5"])

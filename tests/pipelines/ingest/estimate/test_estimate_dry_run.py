@@ -176,7 +176,7 @@ def test_without_measurements_no_time_is_told(sixty: Path, tmp_path: Path) -> No
     told = dry_run([sixty], tmp_path / "out", PLAIN, thoroughness=QUICK)
     text = dry_run_text(told)
 
-    assert "CPU time:       not known" in text
+    assert "CPU time:   not known" in text
     assert "nothing was decoded to measure it" in text
     assert "estimated from 20 of 60 recordings" in text
 

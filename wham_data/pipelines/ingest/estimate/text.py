@@ -55,13 +55,13 @@ def _recordings(told: Forecast) -> str:
 def _figures(told: Forecast) -> list[str]:
     """The totals, a line each."""
     rows = [
-        ("hours of play", ranged(told.hours, time_unit)),
+        ("play", ranged(told.hours, time_unit)),
         ("steps", count_text(told.steps)),
         ("shards", ranged(told.bytes, byte_unit)),
     ]
     if told.needs is not None:
         rows += _needed(told.needs)
-    return [f"  {name + ':':15} {text}" for name, text in rows]
+    return [f"  {name + ':':11} {text}" for name, text in rows]
 
 
 def _needed(needs: Needs) -> list[tuple[str, str]]:
@@ -192,7 +192,7 @@ SCALES: Final[dict[str, Scale]] = {
 }
 NAMES: Final = {
     "recordings": "recordings",
-    "hours": "hours of play",
+    "hours": "play",
     "steps": "steps",
     "bytes": "shards",
     "refused": "refused",
