@@ -11,6 +11,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from hypothesis import settings
 from makers.commands import ROOT, Run, run_apart, run_here
 from makers.fault_proxy import FaultProxy
 from makers.object_stores import BUCKET, CREDENTIALS, ENDPOINT, Bucket, make_bucket, running_store
@@ -21,6 +22,10 @@ Ended = CompletedProcess[str]
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch loads: workers share the cores
+
+# A busy machine, or a collection of garbage, is no failure.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Ray reads both once in a process, when it is first imported, whichever test that is.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
