@@ -163,9 +163,10 @@ def shard_files(corpus: Corpus) -> set[str]:
 def test_a_first_run_that_leaves_many_small_shards_ends_with_few_files(tmp_path: Path) -> None:
     corpus = many_shards(tmp_path / "c")
     before = steps_of(corpus)
-    report = merge_small_shards(corpus, few=4)
-    assert report is not None
-    assert (report.shards_before, report.shards_after) == (5, 1)
+    merged = merge_small_shards(corpus, few=4)
+    assert merged is not None
+    assert (merged.report.shards_before, merged.report.shards_after) == (5, 1)
+    assert merged.line == "merged 5 shards into 1"
     assert shard_files(corpus) == set(corpus.episodes["shard"])
     assert steps_of(Corpus.open(tmp_path / "c")) == before
     assert corpus.verify().problems == ()
@@ -177,7 +178,9 @@ def test_a_version_that_a_run_has_left_before_stays_readable(tmp_path: Path) -> 
     corpus = many_shards(tmp_path / "c")
     before = steps_of(corpus)
     record_run(corpus.storage, {"command": "ingest", "exit_code": 0})
-    assert merge_small_shards(corpus, few=4) is not None
+    merged = merge_small_shards(corpus, few=4)
+    assert merged is not None
+    assert merged.line.endswith(f"until: wham-data vacuum {corpus.location} --drop-before 6")
     assert len(shard_files(corpus)) == 6
     assert steps_of(Corpus.open(tmp_path / "c", 5)) == before
 

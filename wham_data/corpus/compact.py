@@ -74,7 +74,29 @@ def compact(corpus: Corpus, target_bytes: int = TARGET_BYTES) -> CompactReport:
     return _report(corpus, before, moved)
 
 
-def merge_small_shards(corpus: Corpus, few: int = FEW_SHARDS) -> CompactReport | None:
+@dataclass(frozen=True, slots=True)
+class MergedShards:
+    """The small shards that the end of a run has merged.
+
+    report  of the compaction
+    kept    whether the small shards stay, for older versions
+    """
+
+    report: CompactReport
+    kept: bool
+
+    @property
+    def line(self) -> str:
+        """The same for a person."""
+        kept = (
+            f"; the small ones stay for older versions until: wham-data vacuum {self.report.location} "
+            f"--drop-before {self.report.version}"
+        )
+        text = f"merged {self.report.shards_before:,} shards into {self.report.shards_after:,}"
+        return text + kept if self.kept else text
+
+
+def merge_small_shards(corpus: Corpus, few: int = FEW_SHARDS) -> MergedShards | None:
     """Compact a corpus at the end of a run that wrote one shard per recording.
 
     Which shards are merged depends only on what the corpus holds, so a run that was killed and
@@ -87,7 +109,7 @@ def merge_small_shards(corpus: Corpus, few: int = FEW_SHARDS) -> CompactReport |
         few: nothing is done if there are no more small shards than this.
 
     Returns:
-        The report; None: there are at most `few` small shards, and nothing was done.
+        What was done; None: nothing, because there are at most `few` small shards.
 
     Raises:
         IntegrityError: a shard is damaged; damage is never copied.
@@ -103,9 +125,10 @@ def merge_small_shards(corpus: Corpus, few: int = FEW_SHARDS) -> CompactReport |
         if corpus.version == version:
             raise
         report = compact(corpus)
-    if report.episodes and not a_run_has_ended(corpus.storage):
+    kept = a_run_has_ended(corpus.storage)
+    if report.episodes and not kept:
         vacuum(corpus, drop_before=report.version)
-    return report
+    return MergedShards(report, kept)
 
 
 def compact_to(
@@ -253,17 +276,6 @@ def pieces_of(source: Corpus, rows: Sequence[dict[str, Any]]) -> Iterator[Episod
         start = row["row_start"]
         for _, table in view.read_rows(start, start + row["n_steps"]):
             yield steps_from(row["episode"], table)
-
-
-def merged_text(corpus: Corpus, report: CompactReport) -> str:
-    """One line for a person on the small shards that were merged at the end of a run."""
-    kept = (
-        f"; the small ones stay for older versions until: wham-data vacuum {corpus.location} "
-        f"--drop-before {report.version}"
-        if a_run_has_ended(corpus.storage)
-        else ""
-    )
-    return f"merged {report.shards_before:,} shards into {report.shards_after:,}{kept}"
 
 
 def _report(corpus: Corpus, before: dict[str, int], episodes: int) -> CompactReport:

@@ -30,7 +30,7 @@ from itertools import chain
 from pathlib import Path
 
 from wham_data.corpus import Corpus
-from wham_data.corpus.compact import merge_small_shards, merged_text
+from wham_data.corpus.compact import merge_small_shards
 from wham_data.corpus.runs import record_run
 from wham_data.corpus.storage.locations import open_storage
 from wham_data.pipelines.ingest.corpus_settings import (
@@ -232,17 +232,19 @@ def run_ingest(
         intake.close(broken_off=False)
         results.commit(at_end=True)
         if choices.merge_shards and (merged := merge_small_shards(corpus)) is not None:
-            watch.message(merged_text(corpus, merged), warning=True)
+            watch.message(merged.line, warning=True)
     except BaseException as error:
         ended = error
+        # Finished work is kept also when interrupted.
+        intake.close(broken_off=True)
+        if intake.counts.found:
+            results.commit(at_end=True)
         raise
     finally:
-        # Also when interrupted: finished work is kept, and inputs not reached are counted.
-        intake.close(broken_off=ended is not None)
+        # Inputs not reached are counted.
         if known.problem not in (None, problem):
             watch.message(str(known.problem), warning=True)
         if intake.counts.found:
-            results.commit(at_end=True)
             cpu_hours = None if works_elsewhere(runner) else cpu.hours()
             report = results.report(time.monotonic() - started, cpu_hours).against(estimate)
             given = named_sources(sources, naming, intake.sorting.players)

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from wham_data.corpus import Corpus
-from wham_data.corpus.compact import merge_small_shards, merged_text
+from wham_data.corpus.compact import merge_small_shards
 from wham_data.corpus.shard_view import steps_from
 from wham_data.corpus.shards import shard_id
 from wham_data.corpus.storage.contract import hash_file
@@ -382,7 +382,7 @@ def _tokenize(
         run.commit()
     run.commit(refused_in(source, target.info.settings_hash))
     if (merged := merge_small_shards(target)) is not None:
-        watch.message(merged_text(target, merged), warning=True)
+        watch.message(merged.line, warning=True)
     report = TokenizeReport(
         corpus=target.location,
         version=target.version,
