@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from wham_data.files.found import open_regular
+from wham_data.pipelines.video.in_parts import InParts
 from wham_data.pipelines.video.wrapped import WrappedFile, WrappedStream
 
 Pieces = tuple[Path, ...] | WrappedStream
@@ -17,7 +17,7 @@ Pieces = tuple[Path, ...] | WrappedStream
 another file, picture by picture. (): they are in one file."""
 
 
-class JoinedFile(io.RawIOBase):
+class JoinedFile(InParts):
     """Files read one after the other as one; at most one of them is open."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -30,28 +30,9 @@ class JoinedFile(io.RawIOBase):
             OSError: one of them is gone.
         """
         self._paths = tuple(paths)
-        self._starts = [0, *accumulate(path.stat().st_size for path in paths)]
-        self._at = 0
+        super().__init__([0, *accumulate(path.stat().st_size for path in paths)])
         self._number = -1
         self._file: BinaryIO | None = None
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def tell(self) -> int:
-        """The position in all files together."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As of a file."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._starts[-1]}[whence]
-        self._at = max(0, base + offset)
-        return self._at
 
     def read(self, size: int = -1) -> bytes:
         """Up to `size` bytes, of one of the files; none at the end of the last.

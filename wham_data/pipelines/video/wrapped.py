@@ -10,7 +10,6 @@ have a fixed width, so that each byte has its place before any picture is read. 
 
 from __future__ import annotations
 
-import io
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.pipelines.video.in_parts import InParts
 from wham_data.schemas.clock import Index, Nanos
 from wham_data.schemas.errors import Reason, RefusedInput
 
@@ -67,7 +67,7 @@ class WrappedStream:
         return WrappedFile(self)
 
 
-class WrappedFile(io.RawIOBase):
+class WrappedFile(InParts):
     """The bytes of the Matroska file."""
 
     def __init__(self, stream: WrappedStream) -> None:
@@ -76,27 +76,8 @@ class WrappedFile(io.RawIOBase):
         self._picture = stream.source()
         self._head = _head(stream)
         ends = len(self._head) + np.cumsum(stream.sizes + BEFORE_DATA)
-        self._starts: list[int] = [len(self._head), *ends.tolist()]
-        self._at = 0
+        super().__init__([len(self._head), *ends.tolist()])
         self._number, self._cluster = -1, b""
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def tell(self) -> int:
-        """The position in the file."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As of a file."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._starts[-1]}[whence]
-        self._at = max(0, base + offset)
-        return self._at
 
     def read(self, size: int = -1) -> bytes:
         """Up to `size` bytes, of the head or of one cluster; none at the end.
