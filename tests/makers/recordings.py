@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import wham_data.pipelines
 from wham_data.corpus import Corpus
 from wham_data.pipelines.ingest.job import IngestReport, run_ingest
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
-from wham_data.pipelines.run.runner import LocalRunner
+from wham_data.pipelines.run.runner import Advance, In, LocalRunner, Out, Outcome, Stage
 from wham_data.pipelines.video import decode_frames, index_video, write_video
 
 DEMO = Path(wham_data.pipelines.__file__).parent / "demo_recordings"
@@ -122,3 +123,16 @@ def strangers(location: Path) -> list[str]:
         and (name := path.relative_to(location).as_posix()) not in {*named, "corpus.json"}
         and name.split("/")[0] not in ("episodes", "quarantine", "runs", "hints")
     )
+
+
+class BreaksOff:
+    """A runner that somebody stops with Ctrl-C."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def run(
+        self, stage: Stage[In, Out], items: Iterable[In], advance: Advance
+    ) -> Iterator[Outcome[In, Out]]:
+        yield from LocalRunner().run(stage, islice(items, self.after), advance)
+        raise KeyboardInterrupt

@@ -6,14 +6,13 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
-from makers.recordings import PLAIN, Cut, cut, digest, ingest_here
+from makers.recordings import PLAIN, BreaksOff, Cut, cut, digest, ingest_here
 from makers.video_clips import stamped, write_clip
 
 from wham_data.corpus import Corpus
@@ -79,19 +78,6 @@ def test_every_run_leaves_its_account_also_one_that_breaks_off(
 
     assert (broken["exit_code"], broken["report"]["ingested"]) == (130, 2)
     assert broken["report"]["not_reached"] == 4
-
-
-class BreaksOff:
-    """A runner that somebody stops with Ctrl-C."""
-
-    def __init__(self, after: int) -> None:
-        self.after = after
-
-    def run(
-        self, stage: Stage[In, Out], items: Iterable[In], advance: Advance
-    ) -> Iterator[Outcome[In, Out]]:
-        yield from LocalRunner().run(stage, islice(items, self.after), advance)
-        raise KeyboardInterrupt
 
 
 def runs(corpus: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from makers.recordings import PLAIN, Cut, cut, digest, ingest_here
+from makers.recordings import PLAIN, BreaksOff, Cut, cut, digest, ingest_here
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.splits import Conflict, Ties, assign_splits
@@ -30,7 +30,7 @@ from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.readers import SourceSearch, discover
 from wham_data.pipelines.readers.kit.units import FoundInUnit
 from wham_data.pipelines.run.progress import Silent
-from wham_data.pipelines.run.runner import Advance, In, LocalRunner, Out, Outcome, Stage
+from wham_data.pipelines.run.runner import LocalRunner, Stage
 from wham_data.schemas.errors import NoInputsError
 from wham_data.schemas.recording import Recording
 
@@ -154,24 +154,13 @@ def test_a_copy_that_is_found_after_the_original_was_refused_is_refused_too(
     assert sorted(Path(path).name for path in rows["path"]) == ["torn-again.mp4", "torn.mp4"]
 
 
-class BreaksOff:
-    """A runner that is stopped after its first item, while the search is held up."""
-
-    def run(
-        self, stage: Stage[In, Out], items: Iterable[In], advance: Advance
-    ) -> Iterator[Outcome[In, Out]]:
-        outcomes = LocalRunner().run(stage, items, advance)
-        yield next(outcomes)
-        raise KeyboardInterrupt
-
-
 def test_a_run_that_is_stopped_and_begun_again_gives_what_one_run_gives(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     for number in range(5):
         cut(folder, f"play-{number}", Cut("coinrun", number, 0.6), player=f"player {number % 3}")
 
     with pytest.raises(KeyboardInterrupt):
-        run_ingest([folder], tmp_path / "corpus", PLAIN, BreaksOff())
+        run_ingest([folder], tmp_path / "corpus", PLAIN, BreaksOff(after=1))
     ingest_here(folder, tmp_path / "corpus")
 
     ingest_here(folder, tmp_path / "at-once")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 
 import pytest
-from makers.recordings import PLAIN, Cut, cut, digest, ingest_here
+from makers.recordings import PLAIN, BreaksOff, Cut, cut, digest, ingest_here
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.compact import FEW_SHARDS
 from wham_data.pipelines.ingest.job import run_ingest
-from wham_data.pipelines.run.runner import Advance, In, LocalRunner, Out, Outcome, Stage
 
 RECORDINGS = FEW_SHARDS + 2
 
@@ -57,7 +54,7 @@ def test_a_run_that_breaks_off_and_is_repeated_ends_with_the_same_files(
 ) -> None:
     out = tmp_path / "corpus"
     with pytest.raises(KeyboardInterrupt):
-        run_ingest([many_recordings], out, PLAIN, Stopped(after=40))
+        run_ingest([many_recordings], out, PLAIN, BreaksOff(after=40))
     assert len(list((out / "shards").iterdir())) == 40
 
     ingest_here(many_recordings, out)
@@ -72,16 +69,3 @@ def test_whoever_wants_a_shard_for_each_recording_gets_it(
 ) -> None:
     ingest_here(many_recordings, tmp_path / "corpus", merge_shards=False)
     assert len(list((tmp_path / "corpus" / "shards").iterdir())) == RECORDINGS
-
-
-class Stopped:
-    """A runner that somebody stops with Ctrl-C."""
-
-    def __init__(self, after: int) -> None:
-        self.after = after
-
-    def run(
-        self, stage: Stage[In, Out], items: Iterable[In], advance: Advance
-    ) -> Iterator[Outcome[In, Out]]:
-        yield from LocalRunner().run(stage, islice(items, self.after), advance)
-        raise KeyboardInterrupt
