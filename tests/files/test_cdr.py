@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from wham_data.files.cdr import CdrValues
+from wham_data.files.messages.cdr import CdrValues
 from wham_data.schemas.errors import Reason, RefusedInput
 
 BIG, LITTLE = b"\0\0\0\0", b"\0\1\0\0"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from makers.readings import frames_of, the_recording
 from makers.video_clips import read_stamp, write_clip
 
-from wham_data.files.protobuf import Message
+from wham_data.files.messages.protobuf import Message
 from wham_data.pipelines.readers import discover
 from wham_data.pipelines.readers.kit.keys.names import key_named, key_of_code
 from wham_data.schemas.actions import load_space

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.files.found import open_regular, read_whole, sniff
-from wham_data.files.protobuf import Message, fields_of
+from wham_data.files.messages.protobuf import Message, fields_of
 from wham_data.files.wire_format import BYTES, VARINT
 from wham_data.pipelines.readers.kit.frame_actions import even_times, per_frame_track
 from wham_data.pipelines.readers.kit.keys.names import key_named

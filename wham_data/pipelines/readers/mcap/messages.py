@@ -24,10 +24,10 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.files.cdr import CdrValues
 from wham_data.files.json_lines import json_value
 from wham_data.files.mcap import McapMessage
-from wham_data.files.protobuf import Message
+from wham_data.files.messages.cdr import CdrValues
+from wham_data.files.messages.protobuf import Message
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.declarations import is_number
 from wham_data.schemas.errors import Reason, RefusedInput
