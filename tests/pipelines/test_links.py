@@ -17,7 +17,7 @@ from wham_data.corpus.compact import compact
 from wham_data.files.found import open_regular
 from wham_data.inference.checkpoints.lightning import open_checkpoint
 from wham_data.pipelines.dream.sources import open_dream_source
-from wham_data.pipelines.ingest.inspect import Stretch, inspect
+from wham_data.pipelines.ingest.shown.inspect import Stretch, inspect
 from wham_data.pipelines.readers import discover, follow_links_of
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
 

@@ -433,7 +433,7 @@ def emit_explained(
     as_json: bool,
 ) -> None:
     """Print how recordings are understood, and write their metadata if that is asked for."""
-    from wham_data.pipelines.ingest.explain import explain, explanation_text, write_metadata
+    from wham_data.pipelines.ingest.shown.explain import explain, explanation_text, write_metadata
 
     found = explain(sources, settings, choices, out)
     written, unwritten = [], []

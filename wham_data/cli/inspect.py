@@ -103,9 +103,9 @@ def inspect(
     quiet: Quiet = False,
 ) -> None:
     """Draw what the hands did below the pictures, to see that log and video belong together."""
-    from wham_data.pipelines.ingest.inspect import Stretch
-    from wham_data.pipelines.ingest.inspect import inspect as draw
     from wham_data.pipelines.ingest.settings import IngestSettings
+    from wham_data.pipelines.ingest.shown.inspect import Stretch
+    from wham_data.pipelines.ingest.shown.inspect import inspect as draw
     from wham_data.pipelines.video import VideoLimits
 
     settings = IngestSettings(

@@ -17,10 +17,10 @@ from wham_data.pipelines.dream.job import run_dreams
 from wham_data.pipelines.dream.report import DreamReport
 from wham_data.pipelines.dream.settings import DreamChoices
 from wham_data.pipelines.dream.sources import open_dream_source
-from wham_data.pipelines.ingest.inspect import decoded_frames
 from wham_data.pipelines.ingest.job import run_ingest
 from wham_data.pipelines.ingest.report import IngestReport
 from wham_data.pipelines.ingest.settings import IngestSettings
+from wham_data.pipelines.ingest.shown.inspect import decoded_frames
 from wham_data.pipelines.media import picture
 from wham_data.pipelines.run.progress import ProgressListener
 from wham_data.pipelines.run.runner import Runner

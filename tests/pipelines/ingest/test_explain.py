@@ -14,7 +14,7 @@ from makers.commands import Run
 from makers.recordings import Cut, cut
 
 from wham_data.corpus import Corpus
-from wham_data.pipelines.ingest.explain_log import LogExplained, metadata_text
+from wham_data.pipelines.ingest.shown.explain_log import LogExplained, metadata_text
 from wham_data.schemas.actions import load_space
 
 PAD = {

@@ -15,8 +15,14 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from wham_data.cli.main import app
-from wham_data.pipelines.ingest.inspect import CAPTION_HEIGHT, PICTURE, SCALE, Stretch, inspect
 from wham_data.pipelines.ingest.settings import IngestSettings
+from wham_data.pipelines.ingest.shown.inspect import (
+    CAPTION_HEIGHT,
+    PICTURE,
+    SCALE,
+    Stretch,
+    inspect,
+)
 from wham_data.pipelines.media.canvas import Canvas
 from wham_data.pipelines.media.controls import HEIGHT, LAMP, LAMPS, WIDTH, Controls
 from wham_data.pipelines.media.picture import LIT, PAPER

@@ -12,15 +12,15 @@ from wham_data.files.whole import written_whole
 from wham_data.pipelines.align import place_steps, typical_interval
 from wham_data.pipelines.ingest.corpus_settings import columns_there, corpus_info, tokenizer_of
 from wham_data.pipelines.ingest.decoder_process import DecoderDied
-from wham_data.pipelines.ingest.explain_log import (
+from wham_data.pipelines.ingest.intake.inputs import Found, Refusal
+from wham_data.pipelines.ingest.plan import planned
+from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
+from wham_data.pipelines.ingest.shown.explain_log import (
     LogExplained,
     explained_log,
     metadata_text,
     rows_on_video_clock,
 )
-from wham_data.pipelines.ingest.intake.inputs import Found, Refusal
-from wham_data.pipelines.ingest.plan import planned
-from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.ingest.stages import open_found, place_recording
 from wham_data.pipelines.readers.kit.open_recordings import read_video
 from wham_data.pipelines.readers.video_log.log_metadata import (
