@@ -9,7 +9,6 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
-import os
 import re
 import stat
 import tarfile
@@ -126,7 +125,7 @@ class _Unpacked:
         block = self._stream.read(min(count, BLOCK))
         self._count += len(block)
         if self._count > MOST_READ:
-            if self._count > MOST_RATIO * os.lseek(self._file.fileno(), 0, os.SEEK_CUR):
+            if self._count > MOST_RATIO * self._file.tell():
                 raise RefusedInput(
                     Reason.TOO_LARGE,
                     f"unpacks to more than {MOST_RATIO} times its size, which is the limit: too large",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, Final, Literal
 
+from wham_data.files import elsewhere
 from wham_data.files.links import holds_blobs, target_of
 from wham_data.schemas.errors import Reason, RefusedInput
 
@@ -100,6 +101,8 @@ def open_regular(path: Path) -> BinaryIO:
     Raises:
         RefusedInput: UNREADABLE or UNSAFE_PATH.
     """
+    if (remote := elsewhere.opened(path)) is not None:
+        return remote
     try:
         safe = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         handle = os.open(target_of(path), os.O_RDONLY | safe)
@@ -118,7 +121,7 @@ def read_whole(path: Path, most_bytes: int) -> bytes:
         RefusedInput: TOO_LARGE, UNREADABLE or UNSAFE_PATH.
     """
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
+        size = elsewhere.size_of(file)
         if size > most_bytes:
             raise RefusedInput(
                 Reason.TOO_LARGE, f"{path.name} has {size} bytes, limit {most_bytes}: too large"
@@ -278,7 +281,8 @@ def listed(folder: Path, depth: int = 0) -> Listing:
             about = target_of(path).lstat()
             links.add(name)
         if stat.S_ISREG(about.st_mode):
-            if (too_large := _hollow(name, about)) is not None:
+            too_large = _hollow(name, about)
+            if too_large is not None and elsewhere.remote_of(path) is None:
                 raise too_large
             files[name] = about.st_size, about.st_mtime_ns, about.st_ctime_ns
         elif name in links:
@@ -319,7 +323,9 @@ def listed(folder: Path, depth: int = 0) -> Listing:
     )
 
 
-def walk(root: Path) -> Iterator[tuple[Path, RefusedInput | None]]:
+def walk(
+    root: Path, list_folder: Callable[[Path, int], Listing] = listed
+) -> Iterator[tuple[Path, RefusedInput | None]]:
     """Every file below a folder, sorted by path; for a file that must not be opened, the reason.
 
     Hidden files and folders are skipped, and the nameless files of a hub's cache. A link to a file is
@@ -329,13 +335,14 @@ def walk(root: Path) -> Iterator[tuple[Path, RefusedInput | None]]:
 
     Args:
         root: absolute path of a folder, which `links.follow_within` was told.
+        list_folder: lists a folder of a depth.
     """
     seen: set[tuple[int, int]] = set()
 
     def below(folder: Path, depth: int) -> Iterator[tuple[Path, RefusedInput | None]]:
         if loops(folder, seen):
             return
-        listing = listed(folder, depth)
+        listing = list_folder(folder, depth)
         subfolders = set(listing.folders)
         for name in sorted({*listing.files, *listing.refused, *subfolders}):
             path = folder / name

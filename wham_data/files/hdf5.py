@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.files import elsewhere
 from wham_data.files.found import head_of, open_regular
 from wham_data.schemas.clock import Index
 from wham_data.schemas.errors import Reason, RefusedInput
@@ -61,7 +62,7 @@ def opened_hdf5(path: Path) -> Iterator[h5py.File]:
     import h5py
 
     try:
-        with h5py.File(path, "r", locking=False) as opened:
+        with h5py.File(elsewhere.whole(path), "r", locking=False) as opened:
             yield opened
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]

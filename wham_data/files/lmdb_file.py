@@ -8,12 +8,12 @@ that lead to other pages; leaf pages with keys and values. A large value has pag
 from __future__ import annotations
 
 import mmap
-import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from wham_data.files.elsewhere import size_of
 from wham_data.files.found import head_of, open_regular
 from wham_data.schemas.errors import Reason, RefusedInput
 
@@ -44,7 +44,7 @@ class LmdbFile:
         """
         places: dict[bytes, tuple[int, int]] = {}
         with open_regular(path) as file:
-            if os.fstat(file.fileno()).st_size < HEAD_BYTES:
+            if size_of(file) < HEAD_BYTES:
                 raise RefusedInput(Reason.TRUNCATED, "an LMDB file without its first page")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 try:

@@ -81,11 +81,16 @@ def _model_of(path: Path, size: int, changed_ns: int) -> str | None:
     return model_in(data.decode("utf-8", "replace"))
 
 
-def _model_beside(path: Path) -> str | None:
-    """The model that a `dream.json` names: in the file's folder, that above, or one of its name."""
+def accounts_beside(path: Path) -> list[Path]:
+    """Where a `dream.json` tells of a file: in its folder, that above, or one of its name."""
     stem = path.name.partition(".")[0]
-    for folder in (path.parent, path.parent.parent, path.parent / stem, path.with_suffix("")):
-        account = folder / ACCOUNT
+    folders = (path.parent, path.parent.parent, path.parent / stem, path.with_suffix(""))
+    return [folder / ACCOUNT for folder in dict.fromkeys(folders)]
+
+
+def _model_beside(path: Path) -> str | None:
+    """The model that a `dream.json` names; see `accounts_beside`."""
+    for account in accounts_beside(path):
         try:
             if not account.is_file() or account.stat().st_size > MOST_ACCOUNT_BYTES:
                 continue

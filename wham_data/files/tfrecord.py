@@ -7,7 +7,6 @@ Example is a table of named lists: of bytes, of floats or of whole numbers.
 from __future__ import annotations
 
 import mmap
-import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.files.elsewhere import size_of
 from wham_data.files.found import open_regular
 from wham_data.files.wire_format import (
     BYTES,
@@ -76,7 +76,7 @@ def records_in(path: Path) -> list[Record]:
     """
     found: list[Record] = []
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
+        size = size_of(file)
         at = 0
         while at < size:
             file.seek(at)

@@ -22,6 +22,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.files import elsewhere
 from wham_data.files.found import SNIFFED_BYTES, content_of, stand_in_of
 from wham_data.files.inert_pickle import TensorRecord, read_pickle
 from wham_data.schemas.errors import IntegrityError, UsageError
@@ -67,7 +68,7 @@ class TorchArchive:
                 truncated or compressed, or members repeat or overlap), or its pickle is refused.
         """
         try:
-            with path.open("rb") as file:
+            with elsewhere.whole(path).open("rb") as file:
                 members = _members(path, file)
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         except IsADirectoryError:

@@ -9,7 +9,6 @@ level begins in the next frame, and nothing in the file marks the place.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
+from wham_data.files.elsewhere import size_of
 from wham_data.files.found import open_regular, sniff
 from wham_data.pipelines.readers.kit.open_recordings import (
     VideoClip,
@@ -94,7 +94,7 @@ def _is_ours(path: Path) -> bool:
         return False
     try:
         with open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
+            size = size_of(file)
             if size > MOST_VIDEO_BYTES:
                 return False
             ends = file.read(END_BYTES)

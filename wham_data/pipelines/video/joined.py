@@ -8,6 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import IO, BinaryIO
 
+from wham_data.files import elsewhere
 from wham_data.files.found import open_regular
 from wham_data.pipelines.video.in_parts import InParts
 from wham_data.pipelines.video.wrapped import WrappedFile, WrappedStream
@@ -71,4 +72,6 @@ def open_pieces(pieces: Pieces) -> JoinedFile | WrappedFile:
 
 def open_bytes(path: Path, pieces: Pieces) -> IO[bytes] | JoinedFile | WrappedFile:
     """The bytes of a video: of `path`, or of the pieces if there are any."""
-    return open_pieces(pieces) if pieces else path.open("rb")
+    if pieces:
+        return open_pieces(pieces)
+    return elsewhere.opened(path) or path.open("rb")

@@ -15,6 +15,7 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from wham_data.files import elsewhere
 from wham_data.files.found import stand_in_of
 from wham_data.pipelines.video.bitstream import image_size
 from wham_data.pipelines.video.joined import Pieces, open_bytes, open_pieces
@@ -203,7 +204,8 @@ class Source:
         }
         try:
             # An absolute path cannot be mistaken for a protocol ("data:video.mp4").
-            file = open_pieces(pieces) if pieces else str(path.absolute())
+            there = open_pieces(pieces) if pieces else elsewhere.opened(path)
+            file = str(path.absolute()) if there is None else there
             self.container: InputContainer = av.open(
                 file, mode="r", options=options, metadata_errors="replace"
             )
