@@ -14,6 +14,7 @@ from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import Index, Nanos
 from wham_data.schemas.errors import RefusedInput
 from wham_data.schemas.mask import Mask
+from wham_data.schemas.paths import told
 
 Frames = NDArray[np.uint8]
 Fit = Literal["stretch", "letterbox", "crop"]
@@ -36,7 +37,7 @@ class Provenance:
 class Recording:
     """One play session as found on disk, recognised by a reader but not opened yet.
 
-    path      the main file, which names the recording (absolute)
+    path      the main file, which names the recording (absolute); see `store_path` if it is in a store
     files     every file that belongs to it, the main one first; their bytes are its identity
     format    name of the reader that recognised it
     companions  files that only accompany it: nothing is read from them, and they are not part of
@@ -57,7 +58,7 @@ class Recording:
     @property
     def source(self) -> str:
         """What it is called in the manifest and in messages: its path, and `#part` if it is one."""
-        return f"{self.path}#{self.part}" if self.part else str(self.path)
+        return f"{told(self.path)}#{self.part}" if self.part else told(self.path)
 
 
 @dataclass(frozen=True, slots=True)

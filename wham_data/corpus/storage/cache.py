@@ -18,6 +18,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -150,6 +151,8 @@ class Cache:
             for entry in entries:
                 with suppress(FileNotFoundError):
                     about = entry.stat(follow_symlinks=False)
+                    if stat.S_ISDIR(about.st_mode):  # inputs that are laid out
+                        continue
                     found.append((about.st_mtime_ns, Path(entry.path), about.st_size))
         surplus = sum(size for *_, size in found) + n_bytes - self.most_bytes
         for _, path, size in sorted(found):

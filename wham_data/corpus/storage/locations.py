@@ -11,9 +11,8 @@ from wham_data.corpus.storage.contract import Storage
 from wham_data.corpus.storage.local import LocalStorage
 from wham_data.corpus.storage.object_store import ObjectStorage
 from wham_data.schemas.errors import UsageError
-from wham_data.schemas.paths import expanded
+from wham_data.schemas.paths import OBJECT_STORES, expanded
 
-OBJECT_STORES: Final = ("s3", "gs")
 SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
 
 

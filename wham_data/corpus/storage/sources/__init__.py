@@ -1,0 +1,1 @@
+"""Files of others on object stores, read as if they were on this disk."""
