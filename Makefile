@@ -4,7 +4,7 @@ PY   := $(VENV)/bin/python
 RUN  := $(VENV)/bin/wham-data
 DONE := $(VENV)/.wham-data-installed
 
-STORE_TESTS := tests/corpus/test_object_store.py tests/pipelines/ingest/test_ingest_store.py tests/feed/test_feed_store.py tests/pipelines/export/test_export_store.py
+STORE_TESTS := tests/corpus/test_object_store.py tests/pipelines/ingest/test_ingest_store.py tests/pipelines/ingest/test_sources_in_store.py tests/feed/test_feed_store.py tests/pipelines/export/test_export_store.py
 KILL_TESTS  := tests/pipelines/ingest/test_ingest_faults.py
 
 # A worker per core, each with one thread. One that runs out of tests takes over the last of another.

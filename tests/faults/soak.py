@@ -169,9 +169,11 @@ def open_here(
     masks: Sequence[Mask],
     decoding: DecodeLimits,
     target: ActionSpace | None,
+    *,
+    whole: bool,
 ) -> OpenRecording:
     """What `open_isolated` does, without a process of its own."""
-    del decoding
+    del decoding, whole
     return open_recording(recording, limits, max_gap_ns, dict(options), tuple(masks), target)
 
 

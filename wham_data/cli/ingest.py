@@ -64,9 +64,9 @@ Examples:
   wham-data ingest recordings/ --out corpus
   wham-data ingest recordings/ --out corpus --dry-run
   wham-data ingest --explain recordings/a.mp4
-  wham-data ingest a.mp4 b.mp4 --out corpus --tokenizer none --frames jpeg
   wham-data ingest recordings/ --out corpus --actions wham16 --split 80,10,10
   wham-data ingest /nfs/recordings --out /nfs/corpus --ray-address auto
+  wham-data ingest s3://bucket/recordings --out s3://bucket/corpus
 
 Running the same command again does only what is missing.
 
@@ -85,7 +85,11 @@ MEASURE_SECONDS: Final = 10.0
 
 def ingest(
     sources: Annotated[
-        list[str], typer.Argument(metavar="SRC...", help="Files and folders with recordings.")
+        list[str],
+        typer.Argument(
+            metavar="SRC...",
+            help="Files and folders with recordings, also s3://bucket/folder and gs://bucket/folder.",
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -259,6 +263,15 @@ def ingest(
         bool,
         typer.Option(rich_help_panel=INPUT, help="Try again what an earlier run refused."),
     ] = False,
+    stage: Annotated[
+        bool,
+        typer.Option(
+            "--stage",
+            rich_help_panel=INPUT,
+            help="Fetch each file of an object store to this disk before it is read. Default: only the "
+            "parts of a video that are needed, when they are needed.",
+        ),
+    ] = False,
     rehash: Annotated[
         bool,
         typer.Option(
@@ -316,6 +329,7 @@ def ingest(
         options=parse_options(option or []),
         masks=parse_masks(mask or []),
         mapping=None if mapping is None else load_conversion(mapping),
+        stage=stage,
     )
     check_estimate_options(
         dry_run, cluster_spec, (price_per_cpu_hour, price_per_gpu_hour), estimate

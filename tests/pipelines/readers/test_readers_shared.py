@@ -262,9 +262,12 @@ def open_here(
     max_gap_ns: int,
     options: tuple[tuple[str, str], ...],
     masks: tuple[Mask, ...],
-    decoding: DecodeLimits,  # noqa: ARG001  for a process that there is not
+    decoding: DecodeLimits,
     target: ActionSpace | None,
+    *,
+    whole: bool,
 ) -> OpenRecording:
+    del decoding, whole  # for a process that there is not
     return readers.open_recording(recording, limits, max_gap_ns, dict(options), masks, target)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.corpus.storage.sources.at_hand import name_of
 from wham_data.files.found import MOST_PICTURE_BYTES, read_whole
 from wham_data.inference.tokenizer import Tokenizer
 from wham_data.pipelines.dream.inputs import (
@@ -52,7 +53,7 @@ class DemonstratorEpisode:
     @property
     def source(self) -> str:
         """Path of the folder."""
-        return str(self.recording.path.parent)
+        return name_of(self.recording.path.parent)
 
     def identity(self) -> str:
         """A hash over the actions and all pictures."""
@@ -105,7 +106,7 @@ def demonstrator_episodes(paths: Sequence[Path]) -> list[DemonstratorEpisode | R
         episodes[name] = (
             DemonstratorEpisode(name, recordings[path], VideoLimits())
             if path in recordings
-            else RefusedEpisode(name, str(folder), folder.name, refusals[path])
+            else RefusedEpisode(name, name_of(folder), folder.name, refusals[path])
         )
     return list(episodes.values())
 

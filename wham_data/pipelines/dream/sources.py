@@ -19,6 +19,8 @@ from wham_data.corpus import Corpus
 from wham_data.corpus.shard_view import ShardView, matrix_of
 from wham_data.corpus.shards import RowRange
 from wham_data.corpus.storage.locations import is_url
+from wham_data.corpus.storage.sources.at_hand import LaidOut, all_at_hand, name_of
+from wham_data.corpus.storage.sources.folders import is_file
 from wham_data.files.links import input_path
 from wham_data.files.marks import model_of_file, refuse_synthetic
 from wham_data.inference.tokenizer import Tokenizer
@@ -51,6 +53,7 @@ from wham_data.schemas.errors import (
     UsageError,
 )
 from wham_data.schemas.manifest import SPLITS
+from wham_data.schemas.paths import store_path, told
 from wham_data.schemas.recording import Frames
 from wham_data.schemas.steps import FLOAT, TOKEN
 from wham_data.schemas.wham_tokens import ACTION_SPACE
@@ -106,6 +109,7 @@ class DreamSource:
                  pictures
     corpus       the corpus; None: the inputs are files
     notes        what to say of the inputs, one line each
+    laid_out     files of an object store, which stay on this disk for as long as this lives
     """
 
     kind: SourceKind
@@ -115,6 +119,7 @@ class DreamSource:
     pictures: int = 0
     corpus: Corpus | None = None
     notes: tuple[str, ...] = ()
+    laid_out: tuple[LaidOut, ...] = ()
 
     @property
     def space(self) -> ActionSpace | None:
@@ -196,14 +201,29 @@ def open_dream_source(
         UsageError: a source does not exist, or the sources are of different kinds.
         NoInputsError: there is nothing to dream from.
     """
-    paths = [input_path(source) for source in sources]
     description = ", ".join(map(str, sources))
-    remote = any(map(is_url, sources))
-    if remote or any((path / "corpus.json").is_file() for path in paths):
-        if len(paths) > 1:
+    named = [store_path(source) or input_path(source) for source in sources]
+    if any(is_file(path / "corpus.json") for path in named):
+        if len(named) > 1:
             raise UsageError(f"{description}: dream from one corpus at a time")
-        corpus = Corpus.open(sources[0] if remote else paths[0])
+        corpus = Corpus.open(told(named[0]))
         return _corpus_source(corpus, str(sources[0]), split, limit)
+    try:
+        held = [all_at_hand(path) for path in named]
+    except FileNotFoundError as error:
+        raise UsageError(f"{error}: no such object or folder") from None
+    found = _files_source([path for path, _ in held], description, split, limit, allow_synthetic)
+    return replace(found, laid_out=tuple(files for _, files in held if files is not None))
+
+
+def _files_source(
+    paths: list[Path],
+    description: str,
+    split: Sequence[str],
+    limit: int | None,
+    allow_synthetic: bool,
+) -> DreamSource:
+    """As `open_dream_source`, of files and folders on this disk that are no corpus."""
     if split:
         raise UsageError("--split: only a corpus has splits")
     given = {path for path in paths if not path.is_dir() and is_picture(path)}
@@ -220,7 +240,7 @@ def open_dream_source(
         shortest = min(filter(None, counts), default=1)
         return DreamSource("demonstrator", description, root, tuple(folders[:limit]), shortest)
     if not allow_synthetic:
-        _refuse_dreams([Path(each.source) for each in found[:limit]])
+        _refuse_dreams([e.path for e in found[:limit] if isinstance(e, NpzEpisode)])
     if found:
         return DreamSource("wham-npz", description, root, tuple(found[:limit]))
     found_in = [pictures_at(path) for path in paths]
@@ -337,7 +357,7 @@ class NpzEpisode:
     @property
     def source(self) -> str:
         """Path of the file."""
-        return str(self.path)
+        return name_of(self.path)
 
     def identity(self) -> str:
         """The checksums of pictures and actions."""
@@ -369,7 +389,7 @@ class PictureEpisode:
     @property
     def source(self) -> str:
         """Path of the first picture."""
-        return str(self.files[0])
+        return name_of(self.files[0])
 
     def identity(self) -> str:
         """A hash over all pictures."""
@@ -430,7 +450,7 @@ def _npz_episodes(paths: Sequence[Path]) -> list[Episode]:
         episodes[name] = (
             NpzEpisode(name, path, limits)
             if refusal is None
-            else RefusedEpisode(name, str(path), path.stem, refusal)
+            else RefusedEpisode(name, name_of(path), path.stem, refusal)
         )
     return list(episodes.values())
 

@@ -1,8 +1,9 @@
 """The program of a decoder process. It opens and decodes recordings for `decoder_process.py`.
 
-    python -m wham_data.pipelines.ingest.decoder_child FD
+    python -m wham_data.pipelines.ingest.decoder_child FD FD
 
-FD is its end of a socket pair. It exits when the other end is closed, or sends nothing for
+The FDs are its ends of two socket pairs: for requests and their answers, and for the bytes of files that
+are on an object store. It exits when the other end is closed, or sends nothing for
 IDLE_SECONDS.
 """
 
@@ -13,6 +14,7 @@ import faulthandler
 import os
 import resource
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -49,8 +51,9 @@ def main() -> None:
     leave_the_network()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    with suppress(EOFError, OSError), Connection(int(sys.argv[1])) as connection:
-        serve(connection)
+    requests, stored = (Connection(int(each)) for each in sys.argv[1:3])
+    with suppress(EOFError, OSError), requests, stored:
+        serve(requests, stored)
 
 
 def leave_the_network() -> None:
@@ -62,17 +65,24 @@ def leave_the_network() -> None:
     ctypes.CDLL(None).unshare(NEW_NETWORK if os.geteuid() == 0 else NEW_USER | NEW_NETWORK)
 
 
-def serve(connection: Connection) -> None:
+def serve(connection: Connection, stored: Connection) -> None:
     """Answer requests one after the other.
+
+    Args:
+        connection: for them.
+        stored: to ask for the bytes of files that are on an object store.
 
     Raises:
         EOFError, OSError: the other end is closed.
     """
     sys.meta_path.insert(0, WithoutPandas)
     # Imported only now, because these modules start threads.
+    from wham_data.files import elsewhere
+    from wham_data.pipelines.ingest.decoder_bytes import FromTheParent
     from wham_data.pipelines.ingest.decoder_process import IDLE_SECONDS, OpenRequest
     from wham_data.pipelines.readers import open_recording
 
+    turn = threading.Lock()
     connection.send("ready")
     source: OpenRecording | None = None
     request: OpenRequest | None = None
@@ -82,6 +92,12 @@ def serve(connection: Connection) -> None:
         try:
             if isinstance(message, OpenRequest):
                 request, source = message, None
+                elsewhere.only(
+                    {
+                        path: FromTheParent(stored, turn, path, n_bytes)
+                        for path, n_bytes in request.placeholders
+                    }
+                )
                 limit_memory(request.decoding.memory_mb * MB)
                 with ends_after(request.seconds):
                     fault_point("recording.open", request.recording.source)

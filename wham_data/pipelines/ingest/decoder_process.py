@@ -5,6 +5,7 @@
                       <---  what an `OpenedRecording` holds
     frames            --->  decodes
                       <---  pictures, PIECE_FRAMES at a time, one piece ahead at most
+    (a thread)        <---  asks for bytes of files on an object store: decoder_bytes.py
 
 The decoder process may allocate so much memory and no more, writes no file, sees no network where
 the kernel lets it go without one, and is killed when it is silent for too long or takes too long
@@ -35,6 +36,9 @@ from typing import Any, Final
 import numpy as np
 
 import wham_data
+from wham_data.corpus.storage.sources.at_hand import LaidOut, at_hand, told_refusal, told_text
+from wham_data.files import elsewhere
+from wham_data.pipelines.ingest.decoder_bytes import BytesServer
 from wham_data.pipelines.readers.kit.open_recordings import OpenedRecording
 from wham_data.pipelines.video import VideoLimits
 from wham_data.schemas.actions import ActionSpace
@@ -121,6 +125,8 @@ class OpenRequest:
     decoding: DecodeLimits
     files: tuple[FileState, ...]
     target: ActionSpace | None = None
+    placeholders: tuple[tuple[Path, int], ...] = ()
+    """Files whose bytes come from a store (see `decoder_bytes`), and their sizes."""
 
     @property
     def seconds(self) -> float:
@@ -162,18 +168,45 @@ def open_isolated(
     masks: tuple[Mask, ...],
     decoding: DecodeLimits,
     target: ActionSpace | None = None,
+    *,
+    whole: bool = False,
 ) -> IsolatedRecording:
     """Open a recording in a decoder process. See `readers.open_recording`.
+
+    Args:
+        recording, limits, max_gap_ns, options, masks, target: see there.
+        decoding: the limits of the process.
+        whole: fetch the files of an object store whole before they are read.
 
     Raises:
         RefusedInput: with the reason it goes to quarantine for; `DecoderDied` where it took the
             process with it.
-        WhamDataError: no decoder process starts, or the reader misses an optional part.
+        WhamDataError: no decoder process starts, the reader misses an optional part, or a store does
+            not answer.
     """
+    recording, laid_out = at_hand(recording, whole=whole)
     files = FileState.of(recording)
-    request = OpenRequest(recording, limits, max_gap_ns, options, masks, decoding, files, target)
-    with _borrowed() as decoder:
-        return IsolatedRecording(**decoder.open(request), request=request)
+    found = ((path, elsewhere.remote_of(path)) for path in recording.files)
+    placeholders = tuple((path, remote.n_bytes) for path, remote in found if remote is not None)
+    request = OpenRequest(
+        recording, limits, max_gap_ns, options, masks, decoding, files, target, placeholders
+    )
+    with _speaking_of_objects(laid_out), _borrowed() as decoder:
+        facts = decoder.open(request)
+    if laid_out is not None:
+        facts = {**facts, "notes": tuple(map(told_text, facts["notes"]))}
+    return IsolatedRecording(**facts, request=request, laid_out=laid_out)
+
+
+@contextmanager
+def _speaking_of_objects(laid_out: LaidOut | None) -> Iterator[None]:
+    """Let refusals in this block name objects, not the places where they are laid out."""
+    try:
+        yield
+    except DecoderDied:
+        raise
+    except RefusedInput as why:
+        raise why if laid_out is None else told_refusal(why) from None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -181,6 +214,7 @@ class IsolatedRecording(OpenedRecording):
     """A recording whose data was read. `frames` gets its pictures from a decoder process."""
 
     request: OpenRequest
+    laid_out: LaidOut | None = None
     pictureless: bool = False
 
     def frames(
@@ -190,7 +224,7 @@ class IsolatedRecording(OpenedRecording):
         length_s = (self.frame_end_ns - int(self.frame_times_ns[0])) / SECOND_NS
         seconds = GRACE_SECONDS + self.request.decoding.slowness * length_s
         request = FramesRequest(picks, size, fit, math.gcd(batch, PIECE_FRAMES), threads)
-        with _borrowed() as decoder:
+        with _speaking_of_objects(self.laid_out), _borrowed() as decoder:
             decoder.open(self.request)
             waiting: list[Frames] = []
             for piece in decoder.frames(request, self.request.decoding.silence_s, seconds):
@@ -213,25 +247,28 @@ class DecoderProcess:
     def __init__(self) -> None:
         # Wherever this process has found its packages, the other must find them.
         paths = [*filter(None, sys.path), str(Path(wham_data.__file__).absolute().parents[1])]
-        ours, theirs = socket.socketpair()
-        with theirs:
+        (ours, theirs), (ours_of_bytes, theirs_of_bytes) = socket.socketpair(), socket.socketpair()
+        with theirs, theirs_of_bytes:
+            fds = [theirs.fileno(), theirs_of_bytes.fileno()]
             try:
                 self._process = subprocess.Popen(
                     # -P: never import from the folder one happens to be in.
-                    [sys.executable, "-P", "-m", CHILD, str(theirs.fileno())],
+                    [sys.executable, "-P", "-m", CHILD, *map(str, fds)],
                     env={**os.environ, **QUIET, "PYTHONPATH": os.pathsep.join(paths)},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=fds,
                     start_new_session=True,  # Ctrl-C is for the command, which decides
                 )
             except OSError as error:
                 ours.close()
+                ours_of_bytes.close()
                 raise WhamDataError(
                     f"{sys.executable}: no decoder process can be started: {error.strerror}"
                 ) from error
         self._connection = Connection(ours.detach())
+        self._bytes = BytesServer(Connection(ours_of_bytes.detach()), self._process.kill)
         self._started = False
         self._busy = False
         self._opened: OpenRequest | None = None
@@ -255,6 +292,8 @@ class DecoderProcess:
         if self._opened != request:
             self._opened = None
             self._count += 1
+            if request.placeholders:
+                self._bytes.start()
             self._ask(request)
             self._facts = self._answer(request.seconds)
             self._opened = request
@@ -326,8 +365,8 @@ class DecoderProcess:
         return answer
 
     def _wait(self, seconds: float) -> None:
-        """Wait for a message. Time in which the decoder process waits for a CPU does not count."""
-        begun = time.monotonic()
+        """Wait for a message. Time in which it waits for a CPU or for a store does not count."""
+        begun, fetched_s = time.monotonic(), self._bytes.seconds
         if self._connection.poll(SOON_SECONDS):
             self._worked_s += time.monotonic() - begun
             return
@@ -335,7 +374,8 @@ class DecoderProcess:
 
         def worked_s() -> float:
             more = (now - before.get(task, now) for task, now in self._starved_s().items())
-            return time.monotonic() - begun - max(more, default=0.0)
+            fetching_s = self._bytes.seconds - fetched_s
+            return time.monotonic() - begun - max(more, default=0.0) - fetching_s
 
         left = seconds - SOON_SECONDS
         while not self._connection.poll(left):
@@ -362,6 +402,7 @@ class DecoderProcess:
         try:
             yield
         except (EOFError, OSError) as error:
+            self._bytes.check()
             raise DecoderDied(self._end()) from error
 
     def _end(self) -> str:

@@ -23,7 +23,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import partial
 from itertools import chain
@@ -70,7 +70,7 @@ from wham_data.pipelines.run.runner import Advance, Runner, Stage, Work
 from wham_data.pipelines.run.same_files import same_files
 from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.errors import WhamDataError
-from wham_data.schemas.paths import expanded
+from wham_data.schemas.paths import expanded, source_path, told
 from wham_data.schemas.player_key import read_player_key
 from wham_data.schemas.recording import Recording
 from wham_data.versions import versions
@@ -99,6 +99,7 @@ def ingest(
     retry_quarantined: bool = False,
     license: str | None = None,
     player_key: str | Path | None = None,
+    stage: bool = False,
     rehash: bool = False,
     allow_forgotten: bool = False,
     merge_shards: bool = True,
@@ -109,8 +110,8 @@ def ingest(
     The command `wham-data ingest` calls this. Running it again adds only what is missing.
 
     Args:
-        sources: files and folders.
-        out: path of the corpus; it may already exist.
+        sources: files and folders, also URLs of an object store.
+        out: path or URL of the corpus; it may already exist.
         tokenizer: "wham-tiny", a folder, or None for a corpus without tokens.
         actions: action space of the corpus; None: that of the recordings.
         frames: whether to store the picture of each step: "none", "jpeg" or "png".
@@ -128,6 +129,7 @@ def ingest(
         license: licence of recordings whose source states none.
         player_key: file with the key for storing players under pseudonyms; None: they are stored
             by name.
+        stage: fetch files of an object store whole before they are read.
         rehash: read every file to identify it; if False, a file whose path, size and times an earlier
             run into this corpus has noted is not read again.
         allow_forgotten: ingest recordings that `forget` has removed; if False, they are left out
@@ -150,6 +152,8 @@ def ingest(
             tokenizer=None if tokenizer is None else expanded(tokenizer),
             frames=frames,  # type: ignore[arg-type]  # checked by CorpusInfo
         )
+    if stage:
+        settings = replace(settings, stage=True)
     return run_ingest(
         [expanded(source) for source in sources],
         out,
@@ -317,7 +321,7 @@ def run_record(
     """
     return {
         "command": "ingest",
-        "sources": [str(Path(source).absolute()) for source in sources],
+        "sources": [told(source_path(source)) for source in sources],
         "settings": {**info.to_dict(), "settings_hash": info.settings_hash} if info else None,
         "inputs": {"recordings": len(keys), "hash": hash_of_keys(keys)},
         "versions": versions(),

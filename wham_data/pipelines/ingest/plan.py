@@ -31,6 +31,7 @@ from wham_data.pipelines.readers.kit.looked_at import looked_at
 from wham_data.pipelines.readers.kit.units import FoundInUnit
 from wham_data.schemas.errors import NoInputsError, counted
 from wham_data.schemas.manifest import QuarantineRow, printable_unicode
+from wham_data.schemas.paths import told
 from wham_data.schemas.recording import Recording
 
 
@@ -177,7 +178,7 @@ def chosen(
         if isinstance(each, FoundInUnit):
             refused = {} if choices.limit is not None else each.refused
             kept = {
-                path: why for path, why in refused.items() if _is_meant(str(path), choices.only)
+                path: why for path, why in refused.items() if _is_meant(told(path), choices.only)
             }
             yield replace(each, refused=kept)
         elif _is_meant(each.source, choices.only):

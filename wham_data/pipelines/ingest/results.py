@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import Counter, defaultdict
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.splits import Conflict, Ties
+from wham_data.corpus.storage.sources.folders import exists
 from wham_data.pipelines.ingest.intake.inputs import (
     Copy,
     Found,
@@ -31,6 +31,7 @@ from wham_data.pipelines.run.progress import Event, ProgressListener, commit_eve
 from wham_data.pipelines.run.runner import Outcome
 from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.manifest import EpisodeRow, QuarantineRow, printable_unicode
+from wham_data.schemas.paths import source_path
 
 COMMIT_EVERY_SECONDS = 2.0
 COMMIT_EVERY_RECORDINGS = 64
@@ -328,5 +329,7 @@ def renamed(
         added.append(replace(rows[0], path=path))
         if naming.key is None:  # else the rows hold no real paths
             files = ((row.path.partition("#")[0], row) for row in rows)
-            gone |= {(row.path, row.settings) for file, row in files if not os.path.lexists(file)}
+            gone |= {
+                (row.path, row.settings) for file, row in files if not exists(source_path(file))
+            }
     return added, gone

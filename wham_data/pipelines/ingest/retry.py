@@ -10,6 +10,8 @@ from pathlib import Path
 from wham_data.corpus import Corpus
 from wham_data.corpus.runs import runs
 from wham_data.corpus.splits import split_by_of
+from wham_data.corpus.storage.locations import is_url
+from wham_data.corpus.storage.sources.folders import exists
 from wham_data.pipelines.ingest.decoder_process import DecodeLimits
 from wham_data.pipelines.ingest.job import run_ingest
 from wham_data.pipelines.ingest.report import IngestReport
@@ -22,6 +24,7 @@ from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.errors import NoInputsError
 from wham_data.schemas.manifest import UNSETTLED
 from wham_data.schemas.mask import parse_masks
+from wham_data.schemas.paths import source_path
 from wham_data.schemas.player_key import PlayerKey
 
 
@@ -115,16 +118,17 @@ def _roots_of(paths: set[str], corpus: Corpus) -> list[str]:
     files = {path.partition("#")[0] for path in paths}
     roots = set()
     for given in _sources_of_runs(corpus):
-        ours = {file for file in files if Path(file).is_relative_to(given)}
-        if ours and Path(given).exists():
+        place = source_path(given)
+        ours = {file for file in files if source_path(file).is_relative_to(place)}
+        if ours and exists(place):
             roots.add(given)
             files -= ours
-    return sorted({*roots, *(file for file in files if Path(file).exists())})
+    return sorted({*roots, *(file for file in files if exists(source_path(file)))})
 
 
 def _sources_of_runs(corpus: Corpus) -> Iterator[str]:
     for _, run in runs(corpus.storage):
         given = run.get("sources")
         for source in given if isinstance(given, list) else ():
-            if isinstance(source, str) and Path(source).is_absolute():
+            if isinstance(source, str) and (is_url(source) or Path(source).is_absolute()):
                 yield source

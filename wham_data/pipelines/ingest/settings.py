@@ -45,6 +45,7 @@ class IngestSettings:
     masks        rectangles that are blackened in every picture, sorted
     mapping      conversion of the recordings' actions; its target is the action space of the
                  corpus, and `actions` may then be None
+    stage        fetch the files of an object store whole before they are read; changes no step
     """
 
     rate: Fraction | None = TEN_HZ
@@ -63,6 +64,7 @@ class IngestSettings:
     options: tuple[tuple[str, str], ...] = ()
     masks: tuple[Mask, ...] = ()
     mapping: Conversion | None = None
+    stage: bool = False
 
     def __post_init__(self) -> None:
         if self.rate is not None and not 0 < self.rate <= 1000:

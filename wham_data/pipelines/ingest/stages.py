@@ -222,6 +222,7 @@ def open_as_set(recording: Recording, settings: IngestSettings) -> OpenRecording
         settings.masks,
         settings.decoding,
         settings.log_space,
+        whole=settings.stage,
     )
 
 

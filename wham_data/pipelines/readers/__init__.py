@@ -7,37 +7,39 @@ that no reader takes is refused with a reason.
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Protocol, runtime_checkable
 
+from wham_data.corpus.storage.sources.at_hand import (
+    LaidOut,
+    at_hand,
+    here,
+    recording_there,
+    there,
+    told_refusal,
+)
 from wham_data.files.archives import refuse_archive
 from wham_data.files.found import (
     ARCHIVE_ENDINGS,
-    NOT_OPENED,
-    VIDEO_ENDINGS,
     Listing,
     head_of,
     heads_remembered,
-    hollow,
     sniff,
 )
 from wham_data.files.links import (
     follow_within,
-    input_path,
-    is_plain_file,
     needless_links,
-    target_of,
 )
 from wham_data.files.marks import model_of_file, refuse_synthetic
 from wham_data.files.npz import array_shapes
 from wham_data.pipelines.align import DEFAULT_MAX_GAP_NS
 from wham_data.pipelines.readers.kit.gaps import apply_max_gap
+from wham_data.pipelines.readers.kit.given import files_beside, given
 from wham_data.pipelines.readers.kit.listing import formats_in
 from wham_data.pipelines.readers.kit.not_downloaded import (
     among_pointers,
@@ -47,9 +49,7 @@ from wham_data.pipelines.readers.kit.not_downloaded import (
     unclaimed_refusal,
 )
 from wham_data.pipelines.readers.kit.options import configured, options_of
-from wham_data.pipelines.readers.kit.units import FoundInUnit, Given, Search, Unit
-from wham_data.pipelines.readers.video_log.film.dash import PLAYLIST_ENDING
-from wham_data.pipelines.readers.video_log.film.sessions import series_start
+from wham_data.pipelines.readers.kit.units import FoundInUnit, Search, Unit
 from wham_data.pipelines.readers.video_log.neighbours import (
     LOG_ENDINGS,
     dash_refusal,
@@ -58,7 +58,6 @@ from wham_data.pipelines.readers.video_log.neighbours import (
 )
 from wham_data.pipelines.readers.video_log.reader import (
     METADATA_ENDINGS,
-    SHARED_LOG,
     VideoLog,
     is_video,
     log_missing,
@@ -68,6 +67,7 @@ from wham_data.pipelines.video import HEAD_BYTES, VideoLimits, refuse_by_content
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError
 from wham_data.schemas.mask import Mask
+from wham_data.schemas.paths import is_in_store
 from wham_data.schemas.recording import OpenRecording, Recording, RefusedFile
 
 TARGET: Final = "target"
@@ -221,6 +221,9 @@ def open_recording(
     if any(each.name == TARGET for each in fields(reader)):  # type: ignore[arg-type]  # a dataclass
         reader = replace(reader, target=target)  # type: ignore[type-var]
     limits = limits or VideoLimits()
+    recording, files = at_hand(recording)
+    if files is not None:
+        _last_opened.append(files)
     follow_links_of(recording)
     synthetic = _dreamt(recording, limits)
     try:
@@ -231,6 +234,10 @@ def open_recording(
     opened.masks += masks
     opened.notes = tuple(dict.fromkeys((*opened.notes, *synthetic)))
     return opened
+
+
+_last_opened: Final[deque[LaidOut]] = deque(maxlen=64)
+"""Of recordings in a store, the files of those that were opened last stay at hand."""
 
 
 def follow_links_of(recording: Recording) -> None:
@@ -305,8 +312,7 @@ class SourceSearch:
         options: Mapping[str, str] = NO_OPTIONS,
     ) -> None:
         self._readers = chosen_readers(format, options)
-        self._given = _given(sources)
-        self._roots = [path for path in map(input_path, sources) if path.is_dir()]
+        self._given, self._roots = given(sources)
 
     def found(
         self, known: Callable[[Unit], FoundInUnit | None] = lambda _: None
@@ -324,13 +330,39 @@ class SourceSearch:
             recognise=lambda unit: known(unit) or self.look(unit),
             spans=lambda folder, listing: any(spans(folder, listing) for spans in spanning),
             joins=lambda name: any(joins(name) for joins in joining),
-            beside=_regular_beside,
+            beside=files_beside,
         )
         return search.found(self._given)
 
     def look(self, unit: Unit) -> FoundInUnit:
         """What is in a unit."""
+        if is_in_store(unit.folder):
+            return self._look_in_store(unit)
         return recognise(unit, self._readers, self._roots)
+
+    def _look_in_store(self, unit: Unit) -> FoundInUnit:
+        paths = [*unit.files(), *unit.neighbours]
+        with LaidOut(paths, dict(zip(paths, unit.stamps, strict=False))) as files:
+            roots = [here(root) for root in self._roots if is_in_store(root)]
+            follow_within(roots)
+            gone = files.refused.keys()
+            names = tuple(name for name in unit.names if unit.folder / name not in gone)
+            refused = {**unit.refused, **files.refused}
+            local = replace(
+                unit,
+                folder=here(unit.folder),
+                names=names,
+                refused={here(path): why for path, why in refused.items()},
+                neighbours=frozenset(map(here, unit.neighbours - gone)),
+            )
+            found = recognise(local, self._readers, roots)
+        return FoundInUnit(
+            unit,
+            tuple(map(recording_there, found.recordings)),
+            {there(path): told_refusal(why) for path, why in found.refused.items()},
+            tuple(map(there, found.ignored)),
+            frozenset(map(there, found.elsewhere)),
+        )
 
 
 def recognise(unit: Unit, readers: tuple[Reader, ...], roots: Sequence[Path]) -> FoundInUnit:
@@ -387,50 +419,6 @@ def _rooted(recording: Recording, roots: Sequence[Path]) -> Recording:
     """The recording with the outermost folder in which it was given: links are followed within it."""
     above = [root for root in roots if any(path.is_relative_to(root) for path in recording.files)]
     return replace(recording, root=min(above, key=lambda root: len(root.parts), default=None))
-
-
-def _given(sources: Sequence[str | Path]) -> Given:
-    """The sources as they lie in the file system.
-
-    Raises:
-        UsageError: one does not exist.
-    """
-    top = Given()
-    paths = {source: input_path(source) for source in sources}
-    folders = {path for path in paths.values() if path.is_dir()}
-    follow_within(folders, set(paths.values()) - folders)
-    for source, path in paths.items():
-        try:
-            mode = target_of(path).lstat().st_mode
-        except RefusedInput as why:
-            top.at(path.parent).refused[path] = why
-            continue
-        except (OSError, ValueError):
-            raise UsageError(f"{ascii(str(source))[1:-1]}: no such file or folder") from None
-        if stat.S_ISDIR(mode):
-            top.at(path).whole = True
-        elif not stat.S_ISREG(mode):
-            top.at(path.parent).refused[path] = NOT_OPENED
-        elif (refusal := hollow(path)) is not None:
-            top.at(path.parent).refused[path] = refusal
-        else:
-            top.at(path.parent).files.add(path.name)
-    return top
-
-
-def _regular_beside(path: Path) -> Iterator[Path]:
-    """Files in the folder of `path` that may belong to it.
-
-    They are those whose names start with its stem, with what a series of files has in common, or with
-    `actions.`; the other videos, which decide whose log `actions.*` is; all, beside a playlist.
-    """
-    starts = path.name.partition(".")[0], f"{SHARED_LOG}.", *series_start(path.stem)
-    endings = ("",) if path.suffix.lower() == PLAYLIST_ENDING else tuple(VIDEO_ENDINGS)
-    with os.scandir(path.parent) as entries:
-        for entry in entries:
-            named = entry.name.startswith(starts) or entry.name.lower().endswith(endings)
-            if named and is_plain_file(Path(entry.path)):
-                yield Path(entry.path)
 
 
 def _refusal(path: Path, readers: tuple[Reader, ...], unclaimed: set[Path]) -> RefusedInput | None:

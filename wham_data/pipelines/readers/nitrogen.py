@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.corpus.storage.sources.folders import is_file, listed
 from wham_data.files.found import VIDEO_ENDINGS, Listing, sniff
 from wham_data.files.json_lines import read_json
 from wham_data.files.parquet import (
@@ -48,6 +49,7 @@ from wham_data.schemas.actions import clamp, load_space
 from wham_data.schemas.clock import SECOND_NS, Index, Nanos
 from wham_data.schemas.declarations import is_number
 from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.schemas.paths import is_in_store
 from wham_data.schemas.recording import (
     ActionTrack,
     FrameData,
@@ -231,22 +233,27 @@ def _is_clip(video: Path, chunk: LabelledChunk) -> bool:
 def _leads_to_chunk(folder: Path) -> bool:
     """Whether a folder, or the first folder in it, and so on, is that of a chunk."""
     for _ in range(DEEPEST_CHUNK):
-        if (folder / "metadata.json").is_file():
-            return any((folder / table).is_file() for table in TABLES.values())
-        try:
-            with os.scandir(folder) as entries:
-                looked_at = islice(entries, MOST_ENTRIES)
-                folders = sorted(
-                    e.name
-                    for e in looked_at
-                    if e.is_dir(follow_symlinks=False) and e.name[0] != "."
-                )
-        except OSError:
-            return False
+        if is_file(folder / "metadata.json"):
+            return any(is_file(folder / table) for table in TABLES.values())
+        folders = _folders_in(folder)
         if not folders:
             return False
         folder /= folders[0]
     return False
+
+
+def _folders_in(folder: Path) -> Sequence[str]:
+    """Names of the first folders in a folder, sorted."""
+    if is_in_store(folder):
+        return listed(folder).folders
+    try:
+        with os.scandir(folder) as entries:
+            looked_at = islice(entries, MOST_ENTRIES)
+            return sorted(
+                e.name for e in looked_at if e.is_dir(follow_symlinks=False) and e.name[0] != "."
+            )
+    except OSError:
+        return ()
 
 
 def _is_video(path: Path) -> bool:

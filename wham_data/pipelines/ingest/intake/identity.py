@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,10 +13,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from wham_data.corpus.storage.sources.at_hand import version_of
+from wham_data.corpus.storage.sources.objects import about, changed, read
+from wham_data.corpus.storage.sources.ranged import RangedObject
 from wham_data.pipelines.ingest.intake.inputs import Found
 from wham_data.pipelines.ingest.intake.known_inputs import RACY_NS, FileStamp, KnownInputs
 from wham_data.pipelines.readers.kit.units import FoundInUnit
 from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.schemas.paths import is_in_store
 from wham_data.schemas.recording import Recording
 
 HASH_THREADS: Final = 4
@@ -139,7 +144,7 @@ class Identities:
         if self.known.is_empty:
             return None
         try:
-            stamp = FileStamp.of(path)
+            stamp = _listed(path)
         except OSError:
             return None
         sha256 = self.known.hash_of(self.known.stamp(path, stamp))
@@ -196,7 +201,7 @@ def check_size(found: Found) -> None:
     Raises:
         RefusedInput: CHANGED_WHILE_READ.
     """
-    size = sum(path.stat().st_size for path in found.recording.files if path.is_file())
+    size = sum(map(_size, found.recording.files))
     if size != found.bytes:
         raise RefusedInput(
             Reason.CHANGED_WHILE_READ,
@@ -216,6 +221,8 @@ def check_unchanged(found: Found) -> None:
     files = found.recording.files
     for path, stamp in zip(files, found.stamps, strict=True):
         now = _stamp_of(path)
+        if is_in_store(path) and now != stamp:
+            raise changed(path)
         # File systems keep times to a tick of up to 2 s, and another machine may see another one.
         if abs(now.changed_ns - stamp.changed_ns) > RACY_NS:
             raise RefusedInput(
@@ -251,6 +258,8 @@ def hash_file(path: Path, stop: Callable[[], bool] = lambda: False) -> FileHash 
     Raises:
         CancelledError: `stop` said so.
     """
+    if is_in_store(path):
+        return hash_object(path, stop)
     if not path.is_file():  # opening a FIFO would wait for ever
         return RefusedInput(Reason.UNREADABLE, "not a regular file")
     now_ns = time.time_ns()
@@ -270,23 +279,68 @@ def hash_file(path: Path, stop: Callable[[], bool] = lambda: False) -> FileHash 
     return FileHash(digest.digest(), stamp._replace(n_bytes=n_bytes), racy=racy)
 
 
+def hash_object(path: Path, stop: Callable[[], bool]) -> FileHash | RefusedInput:
+    """As `hash_file`, of an object in a store; its version is told by the stamp."""
+    try:
+        version, sha256 = version_of(path)
+        stamp = FileStamp(*version.stamp)
+        if sha256 is not None:
+            return FileHash(sha256, stamp)
+        digest, there = hashlib.sha256(), RangedObject(path, version)
+        for start in range(0, version.n_bytes, HASH_BLOCK):
+            digest.update(there.read(start, min(start + HASH_BLOCK, version.n_bytes)))
+            if stop():
+                raise CancelledError
+    except FileNotFoundError:
+        return changed(path)
+    except RefusedInput as why:
+        return why
+    return FileHash(digest.digest(), stamp, racy=not version.tag)
+
+
 def hash_pieces(path: Path) -> FileHash | RefusedInput:
     """A hash of the size, begin, middle and end of a file of more than three pieces."""
     try:
-        stamp = FileStamp.of(path)
-        digest = hashlib.sha256(b"%d" % stamp.n_bytes)
-        with path.open("rb") as file:
-            for start in (0, stamp.n_bytes // 2, max(0, stamp.n_bytes - PIECE_BYTES)):
-                file.seek(start)
-                digest.update(file.read(PIECE_BYTES))
+        if is_in_store(path):
+            version = about(path)
+            stamp = FileStamp(*version.stamp)
+            pieces = [read(path, version, *place) for place in _pieces(stamp.n_bytes)]
+        else:
+            stamp = FileStamp.of(path)
+            with path.open("rb") as file:
+                pieces = [
+                    os.pread(file.fileno(), PIECE_BYTES, at) for at, _ in _pieces(stamp.n_bytes)
+                ]
     except OSError as error:
         return _unreadable(error)
+    except RefusedInput as why:
+        return why
+    digest = hashlib.sha256(b"%d" % stamp.n_bytes)
+    for piece in pieces:
+        digest.update(piece)
     return FileHash(digest.digest(), stamp)
+
+
+def _listed(path: Path) -> FileStamp:
+    """The stamp of a file as the search has just found it.
+
+    Raises:
+        OSError: there is none.
+    """
+    return FileStamp(*version_of(path)[0].stamp) if is_in_store(path) else FileStamp.of(path)
+
+
+def _pieces(n_bytes: int) -> list[tuple[int, int]]:
+    """Where the first, the middle and the last piece of a file start and stop."""
+    starts = (0, n_bytes // 2, n_bytes - PIECE_BYTES)
+    return [(start, start + PIECE_BYTES) for start in starts]
 
 
 def _size(path: Path) -> int:
     """Bytes of a regular file; 0: it is none."""
     try:
+        if is_in_store(path):
+            return about(path).n_bytes
         return path.stat().st_size if path.is_file() else 0
     except OSError:
         return 0

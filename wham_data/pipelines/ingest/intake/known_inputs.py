@@ -28,7 +28,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from wham_data.corpus.storage.contract import HINTS, Storage
+from wham_data.corpus.storage.sources.objects import about
 from wham_data.schemas.errors import WhamDataError, short_message
+from wham_data.schemas.paths import is_in_store
 from wham_data.schemas.player_key import PlayerKey
 
 NAME: Final = f"{HINTS}/inputs.parquet"
@@ -59,13 +61,16 @@ class FileStamp(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> FileStamp:
-        """The stamp of a file, or of the file that a link leads to.
+        """The stamp of a file, or of the file that a link leads to; or of an object in a store.
 
         Raises:
             OSError: there is no such file.
+            WhamDataError: the store refuses, or did not answer in time.
         """
-        about = path.stat()
-        return cls(about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+        if is_in_store(path):
+            return cls(*about(path).stamp)
+        found = path.stat()
+        return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
     def is_racy(self, now_ns: int) -> bool:
         """Whether the file may still change without another stamp."""

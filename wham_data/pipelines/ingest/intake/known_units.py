@@ -13,6 +13,7 @@ from wham_data.pipelines.ingest.pseudonyms import Naming
 from wham_data.pipelines.readers import SourceSearch
 from wham_data.pipelines.readers.kit.units import FoundInUnit, Unit
 from wham_data.schemas.corpus_info import canonical_json
+from wham_data.schemas.paths import is_in_store
 from wham_data.schemas.recording import Recording
 from wham_data.versions import versions
 
@@ -82,7 +83,8 @@ class KnownUnits:
         stamps = {
             unit.folder / n: FileStamp(*s) for n, s in zip(unit.names, unit.stamps, strict=True)
         }
-        if any(stamp.is_racy(unit.listed_ns) for stamp in stamps.values()):
+        may_change = not is_in_store(unit.folder)  # there each version has a name of its own
+        if may_change and any(stamp.is_racy(unit.listed_ns) for stamp in stamps.values()):
             return
         if any(
             stamps.get(path) != stamp

@@ -35,6 +35,7 @@ from wham_data.pipelines.ingest.pseudonyms import Naming
 from wham_data.pipelines.readers.kit.looked_at import ending_of
 from wham_data.pipelines.readers.kit.units import FoundInUnit, Unit
 from wham_data.schemas.errors import RefusedInput
+from wham_data.schemas.paths import told
 from wham_data.schemas.recording import Recording
 
 NO_KEYS = KeySet(())
@@ -118,7 +119,7 @@ class Sorting:
             self.counts.refused += 1
             read = self._identities.file(path)
             key = content_of([read]) if isinstance(read, FileHash) else ""
-            yield Refusal(str(path), key, "find", self._refused[path])
+            yield Refusal(told(path), key, "find", self._refused[path])
         for path in self._elsewhere:
             if hash(path) in self._ignored:
                 self.endings[ending_of(path)] -= 1
@@ -205,4 +206,4 @@ class Sorting:
                 found = self._identities.of(each)
                 if isinstance(found, Found) and found.key == key.hex():
                     return each.source
-        return str(first.folder)
+        return told(first.folder)

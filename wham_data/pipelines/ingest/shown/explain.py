@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from wham_data.corpus import Corpus
+from wham_data.corpus.storage.sources.at_hand import at_hand
 from wham_data.files.whole import written_whole
 from wham_data.pipelines.align import place_steps, typical_interval
 from wham_data.pipelines.ingest.corpus_settings import columns_there, corpus_info, tokenizer_of
@@ -39,7 +40,7 @@ from wham_data.schemas.errors import (
     UsageError,
     printable,
 )
-from wham_data.schemas.recording import OpenRecording
+from wham_data.schemas.recording import OpenRecording, Recording
 
 MOST_EXPLAINED: Final = 16
 NOT_OPENED_HERE: Final = (Reason.DECODER_CRASHED, Reason.DECODER_HUNG, Reason.OUT_OF_MEMORY)
@@ -117,7 +118,8 @@ def write_metadata(explanation: Explanation) -> Path:
     path = explanation.metadata_path
     if path is None or explanation.metadata is None:
         raise UsageError(
-            f"{explanation.source}: no metadata to write; there is some already, or its format has none"
+            f"{explanation.source}: no metadata to write; there is some already, its format has none, or it is "
+            "on an object store"
         )
     with written_whole(path) as beside:
         beside.write_text(explanation.metadata, "utf-8")
@@ -132,18 +134,20 @@ def explained(found: Found, settings: IngestSettings, space: ActionSpace | None)
         settings: of the ingest.
         space: action space of the corpus; None: that of the recording.
     """
-    recording = found.recording
+    recording, laid_out = at_hand(found.recording)
     files = [f"{path.name}: {path.stat().st_size} bytes" for path in recording.files]
     files += [f"{path.name}: not used" for path in recording.companions]
     sections = [("recording", (f"read as {recording.format}", *files))]
     source, why = _opened(found, settings, space)
-    index = None if why is not None and why.reason in NOT_OPENED_HERE else _index(found, settings)
+    index = (
+        None if why is not None and why.reason in NOT_OPENED_HERE else _index(recording, settings)
+    )
     if index is not None:
         sections.append(("video", _video_lines(index)))
     log: LogExplained | None = None
     if recording.format == VideoLog.name:
         video_ns = None if index is None else index.end_ns - int(index.times_ns[0])
-        log = _log_of(found, settings, video_ns)
+        log = _log_of(recording, settings, video_ns)
         sections.append(("log", tuple(log.lines)))
     if source is not None:
         sections += _opened_sections(source, settings)
@@ -156,14 +160,14 @@ def explained(found: Found, settings: IngestSettings, space: ActionSpace | None)
     has_metadata = len(recording.files) > 2 or path.exists()
     has_metadata |= log is not None and log.ticking and why is None
     return Explanation(
-        source=recording.source,
+        source=found.recording.source,
         sections=tuple(sections),
         refused=None if why is None else why.message,
         reason=None if why is None else str(why.reason),
         metadata=None
         if log is None or (has_metadata and why is None)
         else metadata_text(log, offset_ns, notes),
-        metadata_path=None if log is None or has_metadata else path,
+        metadata_path=None if log is None or has_metadata or laid_out is not None else path,
     )
 
 
@@ -204,10 +208,10 @@ def _opened(
     return source, None
 
 
-def _index(found: Found, settings: IngestSettings) -> VideoIndex | None:
+def _index(recording: Recording, settings: IngestSettings) -> VideoIndex | None:
     """Of the recording's video; None for a recording without one, and for one that cannot be read."""
     try:
-        return read_video(found.recording.path, settings.limits)
+        return read_video(recording.path, settings.limits)
     except RefusedInput:
         return None
 
@@ -228,9 +232,9 @@ def _video_lines(index: VideoIndex) -> tuple[str, ...]:
     )
 
 
-def _log_of(found: Found, settings: IngestSettings, video_ns: int | None) -> LogExplained:
+def _log_of(recording: Recording, settings: IngestSettings, video_ns: int | None) -> LogExplained:
     """The log of a recording, in the space of its metadata or by its columns."""
-    files = LogFiles.of(found.recording)
+    files = LogFiles.of(recording)
     log = files.log
     try:
         metadata = files.read_metadata()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.shard_view import steps_from
-from wham_data.corpus.storage.locations import is_url
+from wham_data.corpus.storage.sources.folders import is_file
 from wham_data.files.whole import written_whole
 from wham_data.inference.tokenizer import BUNDLED, Tokenizer, load_tokenizer
 from wham_data.pipelines.align import latest_at, typical_interval
@@ -43,6 +43,7 @@ from wham_data.schemas.errors import (
     UsageError,
     printable,
 )
+from wham_data.schemas.paths import source_path
 from wham_data.schemas.recording import Frames, OpenRecording, Recording
 from wham_data.schemas.steps import EpisodeSteps
 
@@ -241,7 +242,7 @@ def _film(
     stretch: Stretch,
     reader: str,
 ) -> _Film:
-    if len(sources) == 1 and (is_url(sources[0]) or (Path(sources[0]) / "corpus.json").is_file()):
+    if len(sources) == 1 and is_file(source_path(sources[0]) / "corpus.json"):
         return _stored(Corpus.open(sources[0]), settings, stretch)
     found = discover(sources, reader, dict(settings.options))
     names = [recording.source for recording in found.recordings]

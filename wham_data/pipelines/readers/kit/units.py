@@ -24,7 +24,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from wham_data.files.found import VIDEO_ENDINGS, Listing, listed, loops, walk
+from wham_data.corpus.storage.sources.folders import listed, walk
+from wham_data.files.found import VIDEO_ENDINGS, Listing, loops
 from wham_data.schemas.errors import RefusedInput
 from wham_data.schemas.recording import Recording
 

@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.corpus.storage.sources.folders import is_file
 from wham_data.files.found import Listing
 from wham_data.files.parquet import (
     columns_of,
@@ -93,7 +94,7 @@ class LeRobot:
 
     def spans(self, folder: Path, listing: Listing) -> bool:
         """Whether this is the folder of a dataset."""
-        return "meta" in listing.folders and (folder / "meta" / "info.json").is_file()
+        return "meta" in listing.folders and is_file(folder / "meta" / "info.json")
 
     def find(self, files: tuple[Path, ...]) -> Iterator[Recording | RefusedFile]:
         """Every camera of every episode of the datasets whose `meta/info.json` is there."""
