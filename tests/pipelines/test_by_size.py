@@ -108,7 +108,7 @@ class Slow:
     def __init__(self, items: list[int]) -> None:
         self.known, self.coming = items[:2], items[2:]
 
-    left, all_known = 1000, False
+    left, all_known, errands = 1000, False, None
 
     def __iter__(self) -> Iterator[int]:
         yield from self.known
