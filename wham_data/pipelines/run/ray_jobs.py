@@ -66,6 +66,7 @@ CRASH_TRIES = 2
 PAUSE_SECONDS = 100e-6
 """For each reference that is waited for."""
 LONGEST_PAUSE_SECONDS = 0.25
+LONGEST_WAIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +286,9 @@ def _run_all(
             running[pool.submit(started.item)] = started
         beside.follow()
         checks, errands = nodes.refs, beside.refs
-        ready = _all_ready(ray, [*running, *checks, *errands, *pool.refs])
+        idle = len(running) < pool.size and not ahead.ended
+        longest = LONGEST_PAUSE_SECONDS if idle else LONGEST_WAIT_SECONDS
+        ready = _all_ready(ray, [*running, *checks, *errands, *pool.refs], longest)
         for ref in ready:
             if ref in running:
                 mine = running[ref]
@@ -310,8 +313,8 @@ def _run_all(
             stall.look(pool, nodes, beside, list(running.values()), len(waiting) + ahead.count)
 
 
-def _all_ready(ray: Any, refs: list[Any]) -> list[Any]:
-    """All that is ready; waits up to a second until something is.
+def _all_ready(ray: Any, refs: list[Any], longest: float) -> list[Any]:
+    """All that is ready; waits up to `longest` seconds until something is.
 
     Ray looks at every reference, so the more there are, the longer this lets events gather first. That
     keeps the cost of an event nearly independent of the number of references.
@@ -322,7 +325,7 @@ def _all_ready(ray: Any, refs: list[Any]) -> list[Any]:
     time.sleep(min(PAUSE_SECONDS * len(refs), LONGEST_PAUSE_SECONDS))
     ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
     if not ready:
-        ready, _ = ray.wait(refs, num_returns=1, timeout=1.0)
+        ready, _ = ray.wait(refs, num_returns=1, timeout=longest)
     return list(ready)
 
 
