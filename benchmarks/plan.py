@@ -7,7 +7,8 @@ metadata of its own, a thousand in a folder. Every figure is of a process of its
 but for the second without Ray:
 
     first frame   from the start of the process until the first frame is decoded, then it is stopped
-    on Ray        the same where Ray is started for it; CPU and memory are those of the driver
+    on Ray        the same where Ray is started for it; the CPU time has that of Ray and of the workers,
+                  the memory is the driver's
     plan          all inputs found, identified and sorted, and nothing done
     nothing to do the corpus has every recording; after a run that left hints, and before
 
@@ -35,8 +36,8 @@ PER_FOLDER = 1000
 LINKS_EACH = 20_000
 ROWS_AT_ONCE = 20_000
 
-CHILD = """
-import json, os, resource, sys, time
+CHILD = '''
+import json, os, sys, time
 started = time.monotonic()
 from wham_data.pipelines.ingest.job import run_ingest
 from wham_data.pipelines.ingest.settings import IngestSettings
@@ -47,11 +48,26 @@ what, source, out = sys.argv[1:]
 
 told = []
 
+def cpu_seconds():
+    """CPU time of this process and of all below it, in seconds."""
+    parents, used = {}, {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat") as stat:
+                fields = stat.read().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has just ended
+        parents[int(name)] = int(fields[1])
+        used[int(name)] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    ours = [os.getpid()]
+    for process in ours:
+        ours += [child for child, parent in parents.items() if parent == process]
+    return sum(used[process] for process in ours)
+
 def tell(**found):
     told.append(found)
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = used.ru_utime + used.ru_stime
     seconds = time.monotonic() - started
+    cpu = cpu_seconds()
     with open("/proc/self/status") as status:  # ru_maxrss would have the parent's, too
         peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     print(json.dumps({"seconds": seconds, "cpu": cpu, "mb": peak / 1024, **found}))
@@ -79,7 +95,7 @@ try:
 except KeyboardInterrupt:
     os._exit(0)
 tell(found=report.found, ingested=report.ingested, known=report.already_there)
-"""
+'''
 
 
 def main() -> None:

@@ -19,9 +19,10 @@ from wham_data.pipelines.ingest.intake.identity import (
 )
 from wham_data.pipelines.ingest.intake.inputs import Found
 from wham_data.pipelines.ingest.intake.known_inputs import FileStamp, KnownInputs
+from wham_data.pipelines.run import errands
 from wham_data.pipelines.run.errands import Errands
 from wham_data.pipelines.run.progress import Event, Silent
-from wham_data.pipelines.run.ray_jobs import RayRunner
+from wham_data.pipelines.run.ray_jobs import Patience, RayRunner
 from wham_data.pipelines.run.runner import Advance, Stage, Work
 from wham_data.schemas.errors import RefusedInput
 from wham_data.schemas.recording import Recording
@@ -148,6 +149,29 @@ def test_what_a_lost_node_had_is_hashed_all_the_same(cluster: Any, tmp_path: Pat
 
     assert sorted(map(told, found)) == expected
     assert any("is lost" in line for line in heard.lines)
+
+
+def never(path: Path) -> FileHash | RefusedInput:
+    time.sleep(1000)
+    return hash_file(path)
+
+
+def test_a_node_that_never_answers_is_named_and_then_done_without(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errands, "TAKEN_OVER_SECONDS", 6.0)
+    search = recordings(tmp_path / "in", 6)
+    expected = list(map(told, Identities(KnownInputs()).of_all(search)))
+    heard = Heard()
+    items = Hashed(Identities(KnownInputs()), search)
+    items.identities.errands = Errands(items.slow, never, 1, "hashing of inputs")
+    runner = RayRunner(2, cluster.address, watch=heard, patience=Patience(speak=2.0, end=3.0))
+
+    outcomes = runner.run(Stage("same", same), items, lambda _: None)
+    found = [told(outcome.item) for outcome in outcomes]
+
+    assert sorted(found) == expected
+    assert any("waiting for the hashing of inputs on" in line for line in heard.lines)
 
 
 def told(each: object) -> tuple[object, ...]:

@@ -76,8 +76,8 @@ class Errands(Generic[Asked, Answered]):
         self.name = name
         self.is_helped = False
         self._here = here
-        self._most_threads = threads
-        self._threads = 0
+        self.threads = threads
+        self._started = 0
         self._changed = threading.Condition()
         self._waiting: deque[Errand[Asked, Answered]] = deque()
         self._elsewhere: dict[Errand[Asked, Answered], float] = {}
@@ -91,8 +91,8 @@ class Errands(Generic[Asked, Answered]):
                 errand.answer.cancel()
                 return errand.answer
             self._waiting.append(errand)
-            if self._threads < self._most_threads:
-                self._threads += 1
+            if self._started < self.threads:
+                self._started += 1
                 threading.Thread(target=self._run, name=self.name, daemon=True).start()
             self._changed.notify()
         return errand.answer

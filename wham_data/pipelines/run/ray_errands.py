@@ -13,7 +13,7 @@ from wham_data.pipelines.run.ray_nodes import REST_SECONDS, Node, Nodes, on_node
 from wham_data.schemas.errors import short_message
 
 CPUS_PER_TASK: Final = 4
-"""A node has one task for so many CPUs, and at least one."""
+"""A node has one task for so many CPUs, and at least one. On that of the command, its threads count too."""
 MOST_TOGETHER: Final = 256
 TASK_SECONDS: Final = 2.0
 """A task begins no errand after so long."""
@@ -40,6 +40,7 @@ class NodeErrands:
         self._errands = errands
         self._watch = watch
         self._task = ray.remote(run_errands)
+        self._here = ray.get_runtime_context().get_node_id()
         self._running: dict[Any, tuple[Node, list[Errand[Any, Any]]]] = {}
         self._together = 1
         self._resting: dict[str, float] = {}
@@ -100,7 +101,10 @@ class NodeErrands:
 
     def _has_room(self, node: Node, held: int) -> bool:
         rests = time.monotonic() < self._resting.get(node.id, 0.0)
-        return not rests and held < max(1, int(node.cpus / CPUS_PER_TASK))
+        room = max(1, int(node.cpus / CPUS_PER_TASK))
+        if node.id == self._here and self._errands is not None:
+            room -= self._errands.threads
+        return held < room and not rests
 
 
 def run_errands(do: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
