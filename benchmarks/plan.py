@@ -3,10 +3,12 @@
     python benchmarks/plan.py --work FOLDER [--counts 10 2000 100000] [--before CHECKOUT]
 
 Makes that many recordings of 0.6 s: one video under many names (hard links), each with a log and with
-metadata of its own, a thousand in a folder. Every figure is of a process of its own, without Ray and
-without tokens:
+metadata of its own, a thousand in a folder. Every figure is of a process of its own, without tokens, and
+but for the second without Ray:
 
     first frame   from the start of the process until the first frame is decoded, then it is stopped
+    on Ray        the same where Ray is started for it; the CPU time has that of Ray and of the workers,
+                  the memory is the driver's
     plan          all inputs found, identified and sorted, and nothing done
     nothing to do the corpus has every recording; after a run that left hints, and before
 
@@ -34,28 +36,49 @@ PER_FOLDER = 1000
 LINKS_EACH = 20_000
 ROWS_AT_ONCE = 20_000
 
-CHILD = """
-import json, os, resource, sys, time
+CHILD = '''
+import json, os, sys, time
 started = time.monotonic()
 from wham_data.pipelines.ingest.job import run_ingest
 from wham_data.pipelines.ingest.settings import IngestSettings
+from wham_data.pipelines.run.ray_jobs import RayRunner
 from wham_data.pipelines.run.runner import LocalRunner
 
 what, source, out = sys.argv[1:]
 
+told = []
+
+def cpu_seconds():
+    """CPU time of this process and of all below it, in seconds."""
+    parents, used = {}, {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat") as stat:
+                fields = stat.read().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has just ended
+        parents[int(name)] = int(fields[1])
+        used[int(name)] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    ours = [os.getpid()]
+    for process in ours:
+        ours += [child for child, parent in parents.items() if parent == process]
+    return sum(used[process] for process in ours)
+
 def tell(**found):
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = used.ru_utime + used.ru_stime
+    told.append(found)
     seconds = time.monotonic() - started
+    cpu = cpu_seconds()
     with open("/proc/self/status") as status:  # ru_maxrss would have the parent's, too
         peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     print(json.dumps({"seconds": seconds, "cpu": cpu, "mb": peak / 1024, **found}))
     sys.stdout.flush()
-    os._exit(0)
+    if what != "ray":
+        os._exit(0)
+    raise KeyboardInterrupt  # Ray's processes are to end, too
 
 class Watch:
     def progressed(self, progress):
-        if what == "first" and progress.frames:
+        if what in ("first", "ray") and progress.frames and not told:
             tell()
     def message(self, text, *, warning, event=None):
         pass
@@ -66,10 +89,13 @@ class Nothing:
             pass
         return iter(())
 
-runner = Nothing() if what == "plan" else LocalRunner()
-report = run_ingest([source], out, IngestSettings(tokenizer=None), runner, watch=Watch())
+runner = {"plan": Nothing, "ray": RayRunner}.get(what, LocalRunner)()
+try:
+    report = run_ingest([source], out, IngestSettings(tokenizer=None), runner, watch=Watch())
+except KeyboardInterrupt:
+    os._exit(0)
 tell(found=report.found, ingested=report.ingested, known=report.already_there)
-"""
+'''
 
 
 def main() -> None:
@@ -77,6 +103,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="a folder for the inputs")
     parser.add_argument("--counts", type=int, nargs="+", default=[10, 2000, 100_000])
     parser.add_argument("--before", type=Path, help="another checkout")
+    parser.add_argument("--only", default="", help="only the runs whose name begins so")
     arguments = parser.parse_args()
     checkouts = {"this": ROOT, **({"before": arguments.before} if arguments.before else {})}
     print(
@@ -89,7 +116,7 @@ def main() -> None:
         if not source.exists():
             make(source, count)
         for checkout, root in checkouts.items():
-            for run, figures in measured(root, source, arguments.work, count):
+            for run, figures in measured(root, source, arguments, count):
                 smallest = least.setdefault((checkout, run), figures["mb"])
                 print(
                     f"| {count:,} | {checkout} | {run} | {figures['seconds']:.1f} | "
@@ -99,13 +126,22 @@ def main() -> None:
                 )
 
 
-def measured(root: Path, source: Path, work: Path, count: int) -> list[tuple[str, dict[str, Any]]]:
+def measured(
+    root: Path, source: Path, arguments: argparse.Namespace, count: int
+) -> list[tuple[str, dict[str, Any]]]:
     """The runs of one checkout over one folder."""
-    out = work / "corpus"
+    out, only = arguments.work / "corpus", arguments.only
     found = []
-    for run, what in (("first frame", "first"), ("plan", "plan")):
-        shutil.rmtree(out, ignore_errors=True)
-        found.append((run, child(root, what, source, out)))
+    for run, what in (
+        ("first frame", "first"),
+        ("first frame on Ray", "ray"),
+        ("plan", "plan"),
+    ):
+        if run.startswith(only):
+            shutil.rmtree(out, ignore_errors=True)
+            found.append((run, child(root, what, source, out)))
+    if not "nothing to do".startswith(only):
+        return found
     shutil.rmtree(out, ignore_errors=True)
     fill(source, out)
     for run in ("nothing to do, no hints", "nothing to do")[root != ROOT :]:

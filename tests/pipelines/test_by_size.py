@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from wham_data.pipelines.run.by_size import BySize
 from wham_data.pipelines.run.choose import choose_runner
+from wham_data.pipelines.run.errands import Errands
 from wham_data.pipelines.run.progress import Event, Progress
 from wham_data.pipelines.run.ray_jobs import RayRunner
 from wham_data.pipelines.run.runner import (
@@ -19,6 +21,7 @@ from wham_data.pipelines.run.runner import (
     Runner,
     Stage,
     Work,
+    errands_of,
 )
 
 
@@ -42,11 +45,13 @@ class Rest:
 
     def __init__(self) -> None:
         self.items: list[object] = []
+        self.errands: Errands[Any, Any] | None = None
         self.lines: list[str] = []
 
     def run(
         self, stage: Stage[In, Out], items: Iterable[In], advance: Advance
     ) -> Iterator[Outcome[In, Out]]:
+        self.errands = errands_of(items)
         here = list(items)
         self.items = [*here]
         return LocalRunner().run(stage, here, advance)
@@ -107,6 +112,7 @@ class Slow:
 
     def __init__(self, items: list[int]) -> None:
         self.known, self.coming = items[:2], items[2:]
+        self.errands: Errands[Any, Any] | None = None
 
     left, all_known = 1000, False
 
@@ -124,3 +130,14 @@ def test_of_items_that_are_still_searched_those_that_are_known_count() -> None:
 
     assert [each.item for each in outcomes] == items
     assert heard.lines[0].startswith("at least 100")
+
+
+def test_what_is_left_still_tells_what_finding_more_of_it_needs() -> None:
+    errands = Errands(str, str, 1, "spelling")
+    items = Slow([1] * 10)
+    items.errands = errands
+    heard = Rest()
+
+    list(BySize(lambda: heard, heard, cores=2, start_seconds=0.1).run(SLOW, items, lambda _: None))
+
+    assert heard.errands is errands

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, Generic
 
+from wham_data.pipelines.run.errands import Errands
 from wham_data.pipelines.run.progress import ProgressListener
 from wham_data.pipelines.run.runner import (
     Advance,
@@ -16,6 +17,7 @@ from wham_data.pipelines.run.runner import (
     Outcome,
     Runner,
     Stage,
+    errands_of,
     left_of,
 )
 
@@ -129,3 +131,8 @@ class _Rest(Generic[In]):
     def all_known(self) -> bool:
         """See `Growing`."""
         return left_of(self._items)[1]
+
+    @property
+    def errands(self) -> Errands[Any, Any] | None:
+        """See `Growing`."""
+        return errands_of(self._items)

@@ -13,6 +13,7 @@ works on one item at a time.
     ray_nodes.py     which nodes may do the work, and the actors on them
     ray_services.py  services, and how workers ask them
     ray_work.py      the workers: what runs in them, and how many there is room for
+    ray_errands.py   small work that finding the next items needs, in tasks without a share of a CPU
 
 The nodes are looked at every few seconds. No more is started than they have room for, so nothing waits
 for a place that something else holds. If a worker dies, its item is tried once more and then refused;
@@ -34,11 +35,21 @@ from typing import Any, Final
 
 from wham_data.pipelines.run.ahead import Ahead
 from wham_data.pipelines.run.progress import ProgressListener, Silent
+from wham_data.pipelines.run.ray_errands import NodeErrands
 from wham_data.pipelines.run.ray_nodes import Nodes
 from wham_data.pipelines.run.ray_services import ServiceLostError
 from wham_data.pipelines.run.ray_start import connected
 from wham_data.pipelines.run.ray_work import Ended, Owners, Pool, Started, Tasks
-from wham_data.pipelines.run.runner import Advance, In, Out, Outcome, Service, Stage, left_of
+from wham_data.pipelines.run.runner import (
+    Advance,
+    In,
+    Out,
+    Outcome,
+    Service,
+    Stage,
+    errands_of,
+    left_of,
+)
 from wham_data.schemas.errors import (
     MissingPartError,
     Reason,
@@ -55,6 +66,7 @@ CRASH_TRIES = 2
 PAUSE_SECONDS = 100e-6
 """For each reference that is waited for."""
 LONGEST_PAUSE_SECONDS = 0.25
+LONGEST_WAIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +152,12 @@ class RayRunner:
                 if stage.owns
                 else Tasks(ray, nodes, stage, most, self._workers, gpus=gpus)
             )
+            errands = errands_of(items)
+            if errands is not None:
+                stack.enter_context(errands.helped())
+            beside = NodeErrands(ray, nodes, errands, self._watch)
             stall = Stall(self._patience, self._watch)
-            yield from run_all(ray, pool, nodes, chain((first,), waiting), advance, stall)
+            yield from run_all(ray, pool, nodes, beside, chain((first,), waiting), advance, stall)
 
 
 def _gpus(ray: Any, service: Service | None) -> bool:
@@ -188,7 +204,14 @@ class Stall:
         self.last_move = time.monotonic()
         self.spoken = 0.0
 
-    def look(self, pool: Pool, nodes: Nodes, running: Sequence[_Running], waiting: int) -> None:
+    def look(
+        self,
+        pool: Pool,
+        nodes: Nodes,
+        beside: NodeErrands,
+        running: Sequence[_Running],
+        waiting: int,
+    ) -> None:
         """Say what the run waits for, if nothing has moved for long.
 
         Raises:
@@ -198,21 +221,27 @@ class Stall:
         if silent < self.spoken + self.patience.speak:
             return
         in_work = [each for each in running if each.node is not None]
-        text = f"nothing has moved for {silent:.0f} s. " + _waits(pool, nodes, running, waiting)
-        if silent >= self.patience.end and not in_work:
+        text = f"nothing has moved for {silent:.0f} s. " + _waits(
+            pool, nodes, beside, running, waiting
+        )
+        if silent >= self.patience.end and not in_work and not beside.refs:
             raise StalledError(f"{text}. The run ends, because nothing is in work")
         self.spoken = silent
         self.watch.message(text, warning=True)
 
 
-def _waits(pool: Pool, nodes: Nodes, running: Sequence[_Running], waiting: int) -> str:
+def _waits(
+    pool: Pool, nodes: Nodes, beside: NodeErrands, running: Sequence[_Running], waiting: int
+) -> str:
     """What a run waits for, in one line."""
     names = {node.id: node.name for node in nodes}
     in_work = [each for each in running if each.node is not None]
     where = sorted({names.get(each.node or "", "a lost node") for each in in_work})
     parts = [f"{waiting + len(running) - len(in_work)} items wait"]
     parts += [f"{len(in_work)} in work on {', '.join(where)} report nothing"] if in_work else []
-    parts += [f"waiting for {each}" for each in (nodes.waiting, pool.waiting) if each]
+    parts += [
+        f"waiting for {each}" for each in (nodes.waiting, pool.waiting, beside.waiting) if each
+    ]
     if not names:
         parts.append("no node with a CPU can do the work")
     elif len(running) > len(in_work):
@@ -221,18 +250,30 @@ def _waits(pool: Pool, nodes: Nodes, running: Sequence[_Running], waiting: int) 
 
 
 def run_all(
-    ray: Any, pool: Pool, nodes: Nodes, items: Iterable[In], advance: Advance, stall: Stall
+    ray: Any,
+    pool: Pool,
+    nodes: Nodes,
+    beside: NodeErrands,
+    items: Iterable[In],
+    advance: Advance,
+    stall: Stall,
 ) -> Iterator[Outcome[In, Any]]:
     """Give the items to the workers of a pool, and yield the outcomes."""
     ahead = Ahead(items)
     try:
-        yield from _run_all(ray, pool, nodes, ahead, advance, stall)
+        yield from _run_all(ray, pool, nodes, beside, ahead, advance, stall)
     finally:
         ahead.close()
 
 
 def _run_all(
-    ray: Any, pool: Pool, nodes: Nodes, ahead: Ahead[In], advance: Advance, stall: Stall
+    ray: Any,
+    pool: Pool,
+    nodes: Nodes,
+    beside: NodeErrands,
+    ahead: Ahead[In],
+    advance: Advance,
+    stall: Stall,
 ) -> Iterator[Outcome[In, Any]]:
     waiting: deque[_Running] = deque()
     running: dict[Any, _Running] = {}
@@ -243,8 +284,11 @@ def _run_all(
         while waiting and len(running) < pool.size:
             started = waiting.popleft()
             running[pool.submit(started.item)] = started
-        checks = nodes.refs
-        ready = _all_ready(ray, [*running, *checks, *pool.refs])
+        beside.follow()
+        checks, errands = nodes.refs, beside.refs
+        idle = len(running) < pool.size and not ahead.ended
+        longest = LONGEST_PAUSE_SECONDS if idle else LONGEST_WAIT_SECONDS
+        ready = _all_ready(ray, [*running, *checks, *errands, *pool.refs], longest)
         for ref in ready:
             if ref in running:
                 mine = running[ref]
@@ -259,16 +303,18 @@ def _run_all(
                     yield outcome
             elif ref in checks:
                 nodes.heard(ref)
+            elif ref in errands:
+                beside.heard(ref)
             else:
                 pool.heard(ref)
-        if ready or not (waiting or running or ahead.count):  # nothing to move
+        if ready or not (waiting or running or errands or ahead.count):  # nothing to move
             stall.moved()
         else:
-            stall.look(pool, nodes, list(running.values()), len(waiting) + ahead.count)
+            stall.look(pool, nodes, beside, list(running.values()), len(waiting) + ahead.count)
 
 
-def _all_ready(ray: Any, refs: list[Any]) -> list[Any]:
-    """All that is ready; waits up to a second until something is.
+def _all_ready(ray: Any, refs: list[Any], longest: float) -> list[Any]:
+    """All that is ready; waits up to `longest` seconds until something is.
 
     Ray looks at every reference, so the more there are, the longer this lets events gather first. That
     keeps the cost of an event nearly independent of the number of references.
@@ -279,7 +325,7 @@ def _all_ready(ray: Any, refs: list[Any]) -> list[Any]:
     time.sleep(min(PAUSE_SECONDS * len(refs), LONGEST_PAUSE_SECONDS))
     ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
     if not ready:
-        ready, _ = ray.wait(refs, num_returns=1, timeout=1.0)
+        ready, _ = ray.wait(refs, num_returns=1, timeout=longest)
     return list(ready)
 
 

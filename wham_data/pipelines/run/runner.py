@@ -27,6 +27,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
+from wham_data.pipelines.run.errands import Errands
 from wham_data.schemas.errors import RefusedInput
 
 In = TypeVar("In")
@@ -119,12 +120,21 @@ class Growing(Protocol):
     def all_known(self) -> bool:
         """Whether no more will come."""
 
+    @property
+    def errands(self) -> Errands[Any, Any] | None:
+        """What has to be done to know more of them; None: nothing."""
+
 
 def left_of(items: Iterable[Any]) -> tuple[int, bool]:
     """How many items are left at least, and whether that is all. Of a collection: all it has."""
     if isinstance(items, Growing):
         return items.left, items.all_known
     return (len(items), True) if isinstance(items, Sized) else (0, False)
+
+
+def errands_of(items: Iterable[Any]) -> Errands[Any, Any] | None:
+    """See `Growing.errands`."""
+    return items.errands if isinstance(items, Growing) else None
 
 
 class Runner(Protocol):

@@ -7,7 +7,7 @@ import os
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, wait
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from wham_data.corpus.storage.sources.ranged import RangedObject
 from wham_data.pipelines.ingest.intake.inputs import Found
 from wham_data.pipelines.ingest.intake.known_inputs import RACY_NS, FileStamp, KnownInputs
 from wham_data.pipelines.readers.kit.units import FoundInUnit
+from wham_data.pipelines.run.errands import Errands
 from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.paths import is_in_store
 from wham_data.schemas.recording import Recording
@@ -28,6 +29,8 @@ HASH_BLOCK: Final = 1 << 20
 PIECE_BYTES: Final = 1 << 12
 MOST_AHEAD: Final = 64
 """So many recordings are hashed before the first of them is handed on."""
+MOST_AHEAD_HELPED: Final = 4096
+"""As `MOST_AHEAD`, while the nodes of a cluster help. A recording ahead takes about 3 KB."""
 MOMENT_SECONDS: Final = 0.2
 MOST_HASHED_AGAIN: Final = 256
 MOST_REMEMBERED: Final = 1024
@@ -58,48 +61,47 @@ class FileHash:
     racy: bool = False
 
 
-FileHashes = dict[Path, FileHash | RefusedInput]
+Reading = Future[FileHash | RefusedInput] | FileHash | RefusedInput
+"""The hash of a file, or what will have it."""
 
 
 class Identities:
-    """Gives recordings their identity, in their order; reads files in threads, a few recordings ahead.
+    """Gives recordings their identity, in their order; files are read some recordings ahead.
 
     Args:
         known: hashes that earlier runs have noted; new ones are noted there.
 
+    errands: the hashing of files, for a runner that has nodes to do it
     by_pieces: files that are not known are told by their size and three pieces; nothing is noted
     """
 
     def __init__(self, known: KnownInputs) -> None:
         self.known = known
         self.by_pieces = False
-        self._pool = ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="hash")
+        self.errands = Errands(self._read, hash_file, HASH_THREADS, "hashing of inputs")
         self._closed = False
-        self._recent: OrderedDict[
-            Path, Future[FileHash | RefusedInput] | FileHash | RefusedInput
-        ] = OrderedDict()
+        self._recent: OrderedDict[Path, Reading] = OrderedDict()
 
     def close(self) -> None:
         """Read nothing more."""
         self._closed = True
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self.errands.close()
 
     def of_all(
         self, found: Iterable[Recording | FoundInUnit]
     ) -> Iterator[Found | Unreadable | FoundInUnit]:
         """The recordings with their identities; what else is found in a unit passes through."""
-        ahead: deque[Recording | FoundInUnit] = deque()
+        ahead: deque[tuple[Recording | FoundInUnit, list[Reading]]] = deque()
         for each in found:
-            if isinstance(each, Recording):
-                for path in each.files:
-                    self._begin(path)
-            ahead.append(each)
+            files = each.files if isinstance(each, Recording) else ()
+            ahead.append((each, [self._begin(path) for path in files]))
             # The next may be long in coming. While few are read, the first is waited for a little.
             patience = MOMENT_SECONDS if len(ahead) <= HASH_THREADS else 0.0
-            while ahead and (len(ahead) > MOST_AHEAD or self._is_ready(ahead[0], patience)):
-                yield self._finished(ahead.popleft())
+            most = MOST_AHEAD_HELPED if self.errands.is_helped else MOST_AHEAD
+            while ahead and (len(ahead) > most or _is_ready(ahead[0][1], patience)):
+                yield self._finished(*ahead.popleft())
         while ahead:
-            yield self._finished(ahead.popleft())
+            yield self._finished(*ahead.popleft())
 
     def bytes_to_read(self, found: Iterable[Recording | FoundInUnit]) -> int:
         """Bytes of the files that have to be read to identify recordings and what is refused."""
@@ -110,35 +112,42 @@ class Identities:
 
     def of(self, recording: Recording) -> Found | Unreadable:
         """One recording with its identity."""
-        hashes: FileHashes = {path: self.file(path) for path in recording.files}
-        return identified(recording, hashes)
+        return identified(recording, [self.file(path) for path in recording.files])
 
     def file(self, path: Path) -> FileHash | RefusedInput:
         """The hash of a file, or why it cannot be read."""
-        self._begin(path)
-        there = self._recent[path]
-        if isinstance(there, Future):
-            there = self._recent[path] = there.result()  # a future is many objects
-        return there
+        return self._read_to_end(path, self._begin(path))
 
-    def _is_ready(self, each: Recording | FoundInUnit, patience_s: float) -> bool:
-        """Whether all files of a recording are read, after so much time at most."""
-        if isinstance(each, FoundInUnit):
-            return True
-        reading = (self._recent.get(path) for path in each.files)
-        futures = [each for each in reading if isinstance(each, Future)]
-        return not futures or not wait(futures, patience_s).not_done
+    def _finished(
+        self, each: Recording | FoundInUnit, files: Sequence[Reading]
+    ) -> Found | Unreadable | FoundInUnit:
+        if not isinstance(each, Recording):
+            return each
+        return identified(each, list(map(self._read_to_end, each.files, files)))
 
-    def _finished(self, each: Recording | FoundInUnit) -> Found | Unreadable | FoundInUnit:
-        return self.of(each) if isinstance(each, Recording) else each
+    def _read_to_end(self, path: Path, reading: Reading) -> FileHash | RefusedInput:
+        if not isinstance(reading, Future):
+            return reading
+        read = reading.result()
+        if self._recent.get(path) is reading:
+            self._recent[path] = read  # a future is many objects
+        return read
 
-    def _begin(self, path: Path) -> None:
+    def _begin(self, path: Path) -> Reading:
         if path in self._recent:
             self._recent.move_to_end(path)
-            return
-        self._recent[path] = self._looked_up(path) or self._pool.submit(self._read, path)
+            return self._recent[path]
+        reading = self._recent[path] = self._looked_up(path) or self._ask(path)
         if len(self._recent) > MOST_REMEMBERED:
             self._recent.popitem(last=False)
+        return reading
+
+    def _ask(self, path: Path) -> Future[FileHash | RefusedInput]:
+        asked_ns = time.time_ns()
+        asked = self.errands.ask(path)
+        if not self.by_pieces:
+            asked.add_done_callback(lambda read: self._note(path, read, asked_ns))
+        return asked
 
     def _looked_up(self, path: Path) -> FileHash | None:
         if self.known.is_empty:
@@ -153,22 +162,34 @@ class Identities:
     def _read(self, path: Path) -> FileHash | RefusedInput:
         if self.by_pieces and _size(path) > 3 * PIECE_BYTES:
             return hash_pieces(path)
-        read = hash_file(path, lambda: self._closed)
-        if isinstance(read, FileHash) and not read.racy:
+        return hash_file(path, lambda: self._closed)
+
+    def _note(self, path: Path, reading: Future[FileHash | RefusedInput], asked_ns: int) -> None:
+        """Note a hash that was read, if the file was old by the clock of this machine, too."""
+        if reading.cancelled() or reading.exception() is not None:
+            return
+        read = reading.result()
+        if isinstance(read, FileHash) and not read.racy and not read.stamp.is_racy(asked_ns):
             self.known.note(self.known.stamp(path, read.stamp), read.sha256)
-        return read
 
 
-def identified(recording: Recording, hashes: FileHashes) -> Found | Unreadable:
+def _is_ready(files: Sequence[Reading], patience_s: float) -> bool:
+    """Whether all files of a recording are read, after so much time at most."""
+    futures = [each for each in files if isinstance(each, Future)]
+    return not futures or not wait(futures, patience_s).not_done
+
+
+def identified(
+    recording: Recording, hashes: Sequence[FileHash | RefusedInput]
+) -> Found | Unreadable:
     """A recording with its identity.
 
     Args:
         recording: the recording.
-        hashes: those of its files, and maybe of others.
+        hashes: of each of its files.
     """
     files = []
-    for path in recording.files:
-        read = hashes[path]
+    for read in hashes:
         if isinstance(read, RefusedInput):
             return Unreadable(recording, read)
         files.append(read)

@@ -19,12 +19,14 @@ from typing import Final
 
 from wham_data.pipelines.ingest.intake.backlog import Backlog
 from wham_data.pipelines.ingest.intake.counts import Counts
-from wham_data.pipelines.ingest.intake.identity import Identities
+from wham_data.pipelines.ingest.intake.identity import FileHash, Identities
 from wham_data.pipelines.ingest.intake.inputs import Found, Sorted
 from wham_data.pipelines.ingest.intake.known_inputs import KnownInputs
 from wham_data.pipelines.ingest.intake.known_units import KnownUnits
 from wham_data.pipelines.ingest.intake.sorting import Against, Sorting
 from wham_data.pipelines.readers.kit.units import FoundInUnit
+from wham_data.pipelines.run.errands import Errands
+from wham_data.schemas.errors import RefusedInput
 from wham_data.schemas.recording import Recording
 
 SETTLED_SECONDS: Final = 0.3
@@ -123,6 +125,11 @@ class Intake:
     def all_known(self) -> bool:
         """See `Growing`."""
         return self._ended.is_set()
+
+    @property
+    def errands(self) -> Errands[Path, FileHash | RefusedInput]:
+        """See `Growing`."""
+        return self._identities.errands
 
     def first_files(self) -> list[Path]:
         """The files of the first recordings that wait."""
