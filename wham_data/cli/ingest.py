@@ -23,6 +23,7 @@ from wham_data.cli.options import (
     AllowSynthetic,
     ClusterSpec,
     DecodeMemory,
+    DecoderOption,
     DecodeTime,
     Device,
     EstimateFile,
@@ -219,6 +220,7 @@ def ingest(
     ray_address: RayAddress = None,
     ray_temp_dir: RayTempDir = None,
     device: Device = "auto",
+    decoder: DecoderOption = "cpu",
     limit: Annotated[
         int | None,
         typer.Option(
@@ -311,6 +313,7 @@ def ingest(
             max_hours=max_hours,
             min_decoded=min_decoded,
             allow_synthetic=allow_synthetic,
+            decoder=decoder,
         ),
         decoding=DecodeLimits(memory_mb=decode_memory, slowness=decode_time),
         options=parse_options(option or []),
@@ -335,7 +338,8 @@ def ingest(
         allow_forgotten=allow_forgotten,
         merge_shards=merge_shards,
     )
-    choose_runner(workers, ray_address, ray_temp_dir)  # a dry run refuses what the run refuses
+    # A dry run refuses what the run refuses.
+    job.check_decoder(settings, choose_runner(workers, ray_address, ray_temp_dir))
     if explain:
         emit_explained(sources, settings, choices, out, write=write_metadata, as_json=json)
         return
