@@ -7,16 +7,22 @@ import secrets
 import shutil
 import uuid
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 from makers.commands import ROOT, Run, run_apart, run_here
-from makers.fault_proxy import FaultProxy
-from makers.object_stores import BUCKET, CREDENTIALS, ENDPOINT, Bucket, make_bucket, running_store
 from makers.once import made_once
-from makers.recordings import cut, cuts
+
+if TYPE_CHECKING:
+    from makers.fault_proxy import FaultProxy
+    from makers.object_stores import Bucket
+
+# Makers that need PyAV, Ray or obstore are imported where they are used: the tests for a GPU run
+# without these packages, and without pytest-timeout.
 
 Ended = CompletedProcess[str]
 
@@ -32,9 +38,20 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    if find_spec("pytest_timeout") is None:
+        parser.addini("timeout", "seconds that a test may take, for pytest-timeout")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if find_spec("pytest_timeout") is None:
+        config.addinivalue_line("markers", "timeout: for pytest-timeout")
+
+
 @pytest.fixture(scope="session")
 def six_recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with six recordings of two seconds, of three games. Only to be read."""
+    from makers.recordings import cut, cuts
 
     def make(folder: Path) -> Path:
         for number, piece in enumerate(cuts(6)):
@@ -74,6 +91,8 @@ def cli_apart(command_environment: dict[str, str]) -> Run:
 @pytest.fixture(scope="session")
 def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of an S3 server: one of our own, unless a variable names another."""
+    from makers.object_stores import ENDPOINT, running_store
+
     if url := os.environ.get(ENDPOINT):
         yield url
         return
@@ -84,6 +103,8 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def bucket(object_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """An empty place on the S3 server, and a cache of its own; the variables lead there."""
+    from makers.object_stores import BUCKET, CREDENTIALS, Bucket, make_bucket
+
     name = os.environ.get(BUCKET)
     if name is None:
         name = f"test-{uuid.uuid4().hex[:12]}"
@@ -98,6 +119,8 @@ def bucket(object_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def faulty(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     """What stands between us and the bucket; lets everything pass until told otherwise."""
+    from makers.fault_proxy import FaultProxy
+
     with FaultProxy(bucket.url) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         monkeypatch.setenv("WHAM_DATA_STORE_TIMEOUT", "10")

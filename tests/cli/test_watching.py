@@ -430,16 +430,3 @@ def test_without_a_driver_no_gpu_is_reported() -> None:
         pytest.skip("there is a GPU")
 
     assert "wham_data_gpu_busy_ratio" not in parsed(Metrics("dream").page())
-
-
-@pytest.mark.gpu
-def test_a_gpu_at_work_is_reported(cuda: str) -> None:
-    import torch
-
-    square, end = torch.ones(4096, 4096, device=cuda), time.monotonic() + 3
-    while time.monotonic() < end:
-        square = (square @ square).clamp(0, 1)
-        torch.cuda.synchronize()
-
-    busy = parsed(Metrics("dream").page())["wham_data_gpu_busy_ratio"].samples
-    assert max(busy.values()) > 0.5

@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("pyarrow", reason="a machine only for GPU tests may lack it")
+pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+# ruff: noqa: E402  only where there are both
 from makers.windows import dataset, feed_corpus
+from torch.utils.data import DataLoader
 
 from wham_data.corpus import Corpus
 from wham_data.feed import WindowDataset, to_torch
 from wham_data.schemas.errors import UsageError
-
-torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
-from torch.utils.data import DataLoader  # noqa: E402  only where there is torch
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from wham_data.cli.options import (
     AllowSynthetic,
     ClusterSpec,
     DecodeMemory,
+    DecoderOption,
     DecodeTime,
     Device,
     EstimateFile,
@@ -46,11 +47,11 @@ from wham_data.cli.options import (
     check_estimate_options,
     parse_sample,
 )
-from wham_data.pipelines.ingest.report import IngestReport
+from wham_data.pipelines.ingest.report import summary
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.conversion import load_conversion
 from wham_data.schemas.corpus_info import FrameFormat
-from wham_data.schemas.errors import RefusedInput, UsageError, counted, printable
+from wham_data.schemas.errors import RefusedInput, UsageError, printable
 from wham_data.schemas.mask import parse_masks
 from wham_data.schemas.paths import expanded
 from wham_data.schemas.player_key import read_player_key
@@ -223,6 +224,7 @@ def ingest(
     ray_address: RayAddress = None,
     ray_temp_dir: RayTempDir = None,
     device: Device = "auto",
+    decoder: DecoderOption = "cpu",
     limit: Annotated[
         int | None,
         typer.Option(
@@ -324,6 +326,7 @@ def ingest(
             max_hours=max_hours,
             min_decoded=min_decoded,
             allow_synthetic=allow_synthetic,
+            decoder=decoder,
         ),
         decoding=DecodeLimits(memory_mb=decode_memory, slowness=decode_time),
         options=parse_options(option or []),
@@ -349,7 +352,8 @@ def ingest(
         allow_forgotten=allow_forgotten,
         merge_shards=merge_shards,
     )
-    choose_runner(workers, ray_address, ray_temp_dir)  # a dry run refuses what the run refuses
+    # A dry run refuses what the run refuses.
+    job.check_decoder(settings, choose_runner(workers, ray_address, ray_temp_dir))
     if explain:
         emit_explained(sources, settings, choices, out, write=write_metadata, as_json=json)
         return
@@ -464,37 +468,3 @@ def emit_explained(
         raise unwritten[0]
     if any(each.refused is not None for each in found):
         raise typer.Exit(3)
-
-
-def summary(report: IngestReport) -> str:
-    """The account of a run, as a person reads it."""
-    lines = [
-        f"{printable(report.corpus)}: no corpus begun, for no recording could be read"
-        if report.version is None
-        else f"{printable(report.corpus)}: version {report.version}",
-        f"  found {report.found} = ingested {report.ingested} + already there {report.already_there} "
-        f"+ duplicates {report.duplicates} + quarantined {report.quarantined}"
-        + (f" + forgotten {report.forgotten}" if report.forgotten else "")
-        + (f" + not reached {report.not_reached}" if report.not_reached else ""),
-        f"  identified: {report.hashed} hashed, {report.known} known by size and time",
-        f"  {counted(report.episodes, 'episode')}, {counted(report.steps, 'step')}, "
-        f"{report.hours:.3f} hours "
-        f"in {report.seconds:.1f} s",
-    ]
-    if report.missing_actions:
-        lines.append(f"  {counted(report.missing_actions, 'step')} without a known action")
-    if report.frames_in:
-        dropped = ", ".join(
-            f"{n} {reason.replace('_', ' ')}" for reason, n in report.frames_dropped.items()
-        )
-        lines.append(
-            f"  frames in {report.frames_in} = used {report.frames_used} + dropped "
-            f"{sum(report.frames_dropped.values())}" + (f" ({dropped})" if dropped else "")
-        )
-    if report.quarantined:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in report.reasons.items())
-        lines.append(
-            f"  quarantined: {reasons}; see wham-data quarantine list {printable(report.corpus)}"
-        )
-        lines.append("  wham-data ingest --explain FILE shows how a recording is understood")
-    return "\n".join(lines)

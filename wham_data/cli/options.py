@@ -89,6 +89,15 @@ AllowSynthetic = Annotated[
         help="Also take pictures that say of themselves that a world model made them.",
     ),
 ]
+DecoderOption = Annotated[
+    Literal["cpu", "auto", "nvdec"],
+    typer.Option(
+        "--decoder",
+        rich_help_panel=RESOURCES,
+        help="What decodes videos; the frames are the same. nvdec: an NVIDIA GPU, for the videos "
+        "that it can take. auto: a GPU for long videos of large pictures, if there is one.",
+    ),
+]
 DecodeMemory = Annotated[
     int,
     typer.Option(

@@ -9,7 +9,6 @@ import typer
 
 from wham_data.cli import progress
 from wham_data.cli.console import emit
-from wham_data.cli.ingest import summary
 from wham_data.cli.options import (
     INPUT,
     LARGEST_PICTURE,
@@ -30,6 +29,7 @@ from wham_data.cli.options import (
     Verbose,
     Workers,
 )
+from wham_data.pipelines.ingest.report import summary
 from wham_data.schemas.errors import Reason
 from wham_data.schemas.player_key import read_player_key
 

@@ -14,8 +14,8 @@ import typer
 
 from wham_data.cli import progress
 from wham_data.cli.console import emit
-from wham_data.cli.ingest import summary
 from wham_data.cli.options import Json, Quiet, Workers
+from wham_data.pipelines.ingest.report import summary
 from wham_data.versions import install_command
 
 NEEDED = (
@@ -95,7 +95,7 @@ def doctor(
       wham-data doctor
     """
     from wham_data.inference.device import gpu_name
-    from wham_data.pipelines.video import decoders
+    from wham_data.pipelines.video import decoders, why_no_gpu
 
     found: dict[str, Any] = {
         "wham-data": _installed("wham-data"),
@@ -106,6 +106,7 @@ def doctor(
         "optional": {name: _installed(name) for name in OPTIONAL},
         "decoders": decoders(),
         "gpu": gpu_name(),
+        "nvdec": why_no_gpu() or "usable",
         "tokenizer": _tokenizer(),
     }
     missing = [name for name, what in found["packages"].items() if what is None]
@@ -119,6 +120,7 @@ def doctor(
         ),
         f"  decoders     {', '.join(name if has else f'{name} MISSING' for name, has in found['decoders'].items())}",
         f"  GPU          {found['gpu'] or 'none; everything runs on the CPU'}",
+        f"  nvdec        {found['nvdec']}",
         f"  tokenizer    wham-tiny, fingerprint {found['tokenizer'][:16]}",
     ]
     emit(found, "\n".join(lines), as_json=json)

@@ -33,6 +33,8 @@ NEW_USER: Final = 0x10000000
 NEW_NETWORK: Final = 0x40000000
 MB: Final = 1_000_000
 ORPHANED_AFTER: Final = 20
+GPU_DRIVER_MB: Final = 1000
+"""What NVIDIA's driver may allocate for itself. An estimate: it was not measured yet."""
 
 
 class WithoutPandas:
@@ -81,6 +83,7 @@ def serve(connection: Connection, stored: Connection) -> None:
     from wham_data.pipelines.ingest.decoder_bytes import FromTheParent
     from wham_data.pipelines.ingest.decoder_process import IDLE_SECONDS, OpenRequest
     from wham_data.pipelines.readers import open_recording
+    from wham_data.pipelines.video import why_no_gpu
 
     turn = threading.Lock()
     connection.send("ready")
@@ -98,7 +101,8 @@ def serve(connection: Connection, stored: Connection) -> None:
                         for path, n_bytes in request.placeholders
                     }
                 )
-                limit_memory(request.decoding.memory_mb * MB)
+                gpu = request.limits.decoder != "cpu" and why_no_gpu() is None
+                limit_memory(memory_mb(request, gpu=gpu) * MB)
                 with ends_after(request.seconds):
                     fault_point("recording.open", request.recording.source)
                     check_unchanged(request)
@@ -171,6 +175,11 @@ def facts_of(source: OpenRecording) -> dict[str, Any]:
     from wham_data.pipelines.ingest.decoder_process import FACTS
 
     return {name: getattr(source, name) for name in FACTS}
+
+
+def memory_mb(request: OpenRequest, *, gpu: bool) -> int:
+    """Memory that this process may allocate, in MB: for decoding, and for the driver if a GPU decodes."""
+    return request.decoding.memory_mb + (GPU_DRIVER_MB if gpu else 0)
 
 
 def limit_memory(n_bytes: int) -> None:

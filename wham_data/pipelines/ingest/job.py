@@ -68,6 +68,7 @@ from wham_data.pipelines.run.cpu_time import CpuTime
 from wham_data.pipelines.run.progress import ProgressListener, Silent
 from wham_data.pipelines.run.runner import Advance, Runner, Stage, Work
 from wham_data.pipelines.run.same_files import same_files
+from wham_data.pipelines.video import need_gpu
 from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.errors import WhamDataError
 from wham_data.schemas.paths import expanded, source_path, told
@@ -189,6 +190,7 @@ def run_ingest(
 ) -> IngestReport:
     """Do the whole job, and compare it with an estimate; see `ingest` and the top of this module."""
     watch = watch or Silent()
+    check_decoder(settings, runner)
     started, cpu = time.monotonic(), CpuTime()
     naming = Naming(choices.player_key, choices.license)
     if note := tokenizer_found(settings):
@@ -205,7 +207,7 @@ def run_ingest(
     info = corpus_info(columns, settings, choices.reader, choices.player_key)
     if info is None or (is_new and not any(map(is_input, looked_at))):
         plan = make_plan(found)
-        return nothing_read(sources, out, columns, plan, naming, watch, started)
+        return nothing_read(sources, out, settings, columns, plan, naming, watch, started)
     if estimate is not None:
         estimate.check(info.settings_hash)
     corpus = Corpus.open_or_create(out, info)
@@ -253,8 +255,18 @@ def run_ingest(
             report = results.report(time.monotonic() - started, cpu_hours).against(estimate)
             given = named_sources(sources, naming, intake.sorting.players)
             keys = sorted(intake.sorting.seen)
-            corpus.record_run(run_record(given, keys, corpus.info, report, ended))
+            corpus.record_run(run_record(given, keys, corpus.info, settings, report, ended))
     return report
+
+
+def check_decoder(settings: IngestSettings, runner: Runner) -> None:
+    """Refuse to decode on a GPU where the work is done on this machine, and it cannot.
+
+    Raises:
+        MissingPartError: it has no GPU, or no driver that decodes.
+    """
+    if settings.limits.decoder == "nvdec" and not works_elsewhere(runner):
+        need_gpu()
 
 
 def recordings_of(
@@ -275,6 +287,7 @@ def is_input(each: Recording | FoundInUnit) -> bool:
 def nothing_read(
     sources: Sequence[str | Path],
     out: str | Path,
+    settings: IngestSettings,
     columns: Columns,
     plan: IngestPlan,
     naming: Naming,
@@ -291,7 +304,7 @@ def nothing_read(
     none_read = NoneRead.of(columns, plan)
     report = keep_refusals(none_read, plan, out, naming, watch, time.monotonic() - started)
     given = named_sources(sources, naming, plan.players)
-    record_run(open_storage(out), run_record(given, plan.keys, None, report, None))
+    record_run(open_storage(out), run_record(given, plan.keys, None, settings, report, None))
     none_read.check()
     return report
 
@@ -307,6 +320,7 @@ def run_record(
     sources: Sequence[str | Path],
     keys: Sequence[bytes],
     info: CorpusInfo | None,
+    settings: IngestSettings,
     report: IngestReport,
     ended: BaseException | None,
 ) -> dict[str, object]:
@@ -316,6 +330,7 @@ def run_record(
         sources: without the names of players.
         keys: of all recordings that were found, sorted.
         info: of the corpus; None: there is none.
+        settings: of the run.
         report: of the run.
         ended: the error that ended it.
     """
@@ -323,6 +338,7 @@ def run_record(
         "command": "ingest",
         "sources": [told(source_path(source)) for source in sources],
         "settings": {**info.to_dict(), "settings_hash": info.settings_hash} if info else None,
+        "decoder": settings.limits.decoder,
         "inputs": {"recordings": len(keys), "hash": hash_of_keys(keys)},
         "versions": versions(),
         "report": asdict(report),

@@ -9,7 +9,7 @@ from wham_data.pipelines.ingest.estimate.afterwards import Compared, PastEstimat
 from wham_data.pipelines.ingest.estimate.forecast import Forecast
 from wham_data.pipelines.ingest.intake.counts import Counts
 from wham_data.pipelines.run.progress import Figure, Number, Progress
-from wham_data.schemas.errors import NoInputsError, RefusedInput
+from wham_data.schemas.errors import NoInputsError, RefusedInput, counted, printable
 
 PER_SECOND = "{} made per second of wall time, on average since the start."
 
@@ -226,3 +226,37 @@ class DryRun:
         if not (self.recordings or self.already_there or self.forgotten):
             return NoInputsError.exit_code
         return RefusedInput.exit_code if self.refused or self.in_quarantine else 0
+
+
+def summary(report: IngestReport) -> str:
+    """The account of a run, as a person reads it."""
+    lines = [
+        f"{printable(report.corpus)}: no corpus begun, for no recording could be read"
+        if report.version is None
+        else f"{printable(report.corpus)}: version {report.version}",
+        f"  found {report.found} = ingested {report.ingested} + already there {report.already_there} "
+        f"+ duplicates {report.duplicates} + quarantined {report.quarantined}"
+        + (f" + forgotten {report.forgotten}" if report.forgotten else "")
+        + (f" + not reached {report.not_reached}" if report.not_reached else ""),
+        f"  identified: {report.hashed} hashed, {report.known} known by size and time",
+        f"  {counted(report.episodes, 'episode')}, {counted(report.steps, 'step')}, "
+        f"{report.hours:.3f} hours "
+        f"in {report.seconds:.1f} s",
+    ]
+    if report.missing_actions:
+        lines.append(f"  {counted(report.missing_actions, 'step')} without a known action")
+    if report.frames_in:
+        dropped = ", ".join(
+            f"{n} {reason.replace('_', ' ')}" for reason, n in report.frames_dropped.items()
+        )
+        lines.append(
+            f"  frames in {report.frames_in} = used {report.frames_used} + dropped "
+            f"{sum(report.frames_dropped.values())}" + (f" ({dropped})" if dropped else "")
+        )
+    if report.quarantined:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in report.reasons.items())
+        lines.append(
+            f"  quarantined: {reasons}; see wham-data quarantine list {printable(report.corpus)}"
+        )
+        lines.append("  wham-data ingest --explain FILE shows how a recording is understood")
+    return "\n".join(lines)

@@ -7,6 +7,7 @@
     wrapped     coded pictures of another file as a video file
     h264_gaps   finds where pictures are missing in H.264 (pure functions)
     index       `index_video`: one pass over the packet headers; one picture is decoded
+    hardware    decoding on an NVIDIA GPU
     scale       orientation, colour and size of frames
     decode      `decode_frames`: one forward pass; the decoder gets only what the picked frames need
     write       writes clips and single pictures, reads single pictures
@@ -19,6 +20,7 @@ Decoded frames are bit-identical to a full decode followed by the same scaling.
 from wham_data.pipelines.video.audit import DecodeAudit
 from wham_data.pipelines.video.decode import decode_frames
 from wham_data.pipelines.video.gif import write_gif
+from wham_data.pipelines.video.hardware import need_gpu, why_no_gpu
 from wham_data.pipelines.video.index import VideoIndex, index_video
 from wham_data.pipelines.video.interpolate import SMALLEST_SIDE, interpolated
 from wham_data.pipelines.video.scale import Fit, Frames, inner_size
@@ -50,7 +52,9 @@ __all__ = [
     "index_video",
     "inner_size",
     "interpolated",
+    "need_gpu",
     "refuse_by_content",
+    "why_no_gpu",
     "write_gif",
     "write_video",
 ]

@@ -28,6 +28,11 @@ class DecodeAudit:
     corrupt: int = 0
     lost: list[int] = field(default_factory=list)
 
+    @property
+    def amiss(self) -> bool:
+        """Whether anything was not decoded as it should be."""
+        return bool(self.errors or self.corrupt or self.lost)
+
     def add(self, other: DecodeAudit) -> None:
         """Add the counts of `other` to this one."""
         for count in fields(self):

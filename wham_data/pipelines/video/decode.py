@@ -17,7 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from queue import Full, Queue
 from types import TracebackType
@@ -31,6 +31,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from wham_data.pipelines.video.audit import DecodeAudit, too_much_lost
+from wham_data.pipelines.video.hardware import checked_by_cpu, like_cpu, on_gpu
 from wham_data.pipelines.video.index import VideoIndex
 from wham_data.pipelines.video.packets import (
     MISSING,
@@ -91,7 +92,19 @@ def decode_frames(
         raise UsageError("batch, threads and size must be at least 1")
     picked = np.unique(picks)
     plan = plan_decoding(index.packets, index.presentation, picked)
-    return _batches(_Job(index, plan, picked, size, fit), picks, batch, threads, audit)
+
+    def job(index: VideoIndex) -> _Job:
+        return _Job(index, plan, picked, size, fit)
+
+    if index.decoder == "cpu":
+        return _batches(job(index), picks, batch, threads, audit)
+    on_cpu = replace(index, decoder="cpu")
+    return checked_by_cpu(
+        # One thread, because each would take memory of the GPU for a decoder of its own.
+        lambda counts: _batches(job(index), picks, batch, 1, counts),
+        lambda: _batches(job(on_cpu), picks, batch, threads, audit),
+        audit,
+    )
 
 
 def _batches(
@@ -257,7 +270,8 @@ class _Decoder:
 
     def _open(self) -> None:
         index = self._job.index
-        self._source = Source(index.path, index.limits, index.stream, pieces=index.pieces)
+        opened = Source if index.decoder == "cpu" else on_gpu
+        self._source = opened(index.path, index.limits, index.stream, pieces=index.pieces)
         self._packets = self._source.packets()
         self._next = 0
 
@@ -303,6 +317,8 @@ class _Decoder:
 
     def _scaled(self, frame: VideoFrame, rank: int) -> Frames:
         """A picture brought to size; a refusal says when it comes."""
+        if self._job.index.decoder != "cpu":
+            frame = like_cpu(frame, self._job.index.picture.pixel_format)
         try:
             return self._scaler.picture(frame)
         except RefusedInput as why:

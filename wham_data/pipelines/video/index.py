@@ -11,6 +11,7 @@ from av.video.frame import VideoFrame
 
 from wham_data.files.marks import model_in_tags
 from wham_data.pipelines.video.bitstream import Picture
+from wham_data.pipelines.video.hardware import DecoderUsed, Video, decoder_for, on_gpu
 from wham_data.pipelines.video.joined import Pieces
 from wham_data.pipelines.video.notes import change_notes, picture_notes, readable_time, time_notes
 from wham_data.pipelines.video.packets import MISSING, NOT_SHOWN, PacketTable, Presentation, present
@@ -50,6 +51,7 @@ class VideoIndex:
     limits              the limits that the file was checked against
     packets             the packets of the stream
     presentation        when each packet's picture is shown
+    decoder             what decodes the pictures; the frames do not depend on it
     """
 
     path: Path
@@ -70,6 +72,7 @@ class VideoIndex:
     presentation: Presentation = field(repr=False)
     changes: tuple[tuple[int, PictureFormat], ...] = ()
     pieces: Pieces = ()
+    decoder: DecoderUsed = "cpu"
 
     def of_format_at(self, position: int) -> VideoIndex:
         """The index with the format that the frame at this position has, for frames of its size."""
@@ -128,6 +131,18 @@ def index_video(path: Path, limits: VideoLimits | None = None, pieces: Pieces = 
             raise RefusedInput(Reason.NO_FRAMES, message, frames_expected=found, frames_decoded=0)
         aspect = source.stream.sample_aspect_ratio or Fraction(1)
         picture_format, changes = _formats(scan.pictures, shown, aspect, limits)
+        video = Video(
+            codec,
+            picture_format,
+            int(shown.times_ns[-1] - shown.times_ns[0]) / SECOND_NS,
+            _defect(scan, shown, picture, changed=bool(changes)),
+        )
+
+        def opened() -> tuple[Source, Source]:
+            gpu = on_gpu(path, limits, source.stream.index, pieces)
+            return Source(path, limits, source.stream.index, pieces=pieces), gpu
+
+        decoder, decoder_note = decoder_for(limits.decoder, video, opened)
         intervals = np.diff(shown.times_ns)
         return VideoIndex(
             path=path.absolute(),
@@ -148,6 +163,7 @@ def index_video(path: Path, limits: VideoLimits | None = None, pieces: Pieces = 
                 + time_notes(shown, time_base, limits)
                 + picture_notes(picture, picture_format)
                 + change_notes(picture_format, changes, shown.times_ns)
+                + ([decoder_note] if decoder_note else [])
             ),
             dreamt_by=model_in_tags(source.tags()),
             limits=limits,
@@ -155,7 +171,19 @@ def index_video(path: Path, limits: VideoLimits | None = None, pieces: Pieces = 
             presentation=shown,
             changes=changes,
             pieces=pieces,
+            decoder=decoder,
         )
+
+
+def _defect(scan: Scan, shown: Presentation, picture: VideoFrame, *, changed: bool) -> str | None:
+    """Why only the CPU's decoder is sure to give this stream's pictures; None: nothing is known."""
+    if scan.table.corrupt.any() or scan.demux_error or scan.after_holes:
+        return "parts of it are damaged or missing, which a GPU does not tell"
+    if shown.whole or shown.lost_ns or shown.by_order:
+        return "it starts between key frames or has no time stamps"
+    if changed or picture.interlaced_frame:
+        return "its pictures change their size or are interlaced"
+    return None
 
 
 def _typical_interval(intervals: Nanos) -> int:

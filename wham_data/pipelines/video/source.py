@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import Literal, Self, cast, get_args
 
 import av
 import av.error
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
@@ -21,7 +22,7 @@ from wham_data.pipelines.video.bitstream import image_size
 from wham_data.pipelines.video.joined import Pieces, open_bytes, open_pieces
 from wham_data.pipelines.video.matroska import ROOM
 from wham_data.schemas.clock import SECOND_NS
-from wham_data.schemas.errors import Reason, RefusedInput
+from wham_data.schemas.errors import Reason, RefusedInput, UsageError
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,flv"
 CODECS = frozenset(
@@ -50,6 +51,9 @@ REORDERING = frozenset({"h264", "hevc", "mpeg4"})
 """Codecs whose pictures may be shown in an order that differs from the coded order."""
 
 
+Decoder = Literal["cpu", "auto", "nvdec"]
+
+
 @dataclass(frozen=True, slots=True)
 class VideoLimits:
     """Limits of a video; a video beyond them is refused.
@@ -60,6 +64,11 @@ class VideoLimits:
     max_gap_s    longest time without a new frame, in seconds
     min_decoded  smallest share of the frames that must be present and decode, 0 to 1
     allow_synthetic  take pictures whose own metadata say that a world model made them
+    decoder      what decodes its pictures; the frames do not depend on it. "nvdec": a GPU, where it can;
+                 "auto": a GPU where that is faster too (see `hardware.py`)
+
+    Raises:
+        UsageError: another decoder.
     """
 
     max_pixels: int = 3840 * 2160
@@ -68,6 +77,11 @@ class VideoLimits:
     max_gap_s: float = 3600.0
     min_decoded: float = 0.995
     allow_synthetic: bool = False
+    decoder: Decoder = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.decoder not in (known := get_args(Decoder)):
+            raise UsageError(f"decoder {self.decoder!r}: expected {', '.join(known)}")
 
 
 _LOOKS: tuple[tuple[bytes, str], ...] = (
@@ -181,6 +195,7 @@ class Source:
         stream: int | None,
         head: bytes = b"",
         pieces: Pieces = (),
+        hwaccel: HWAccel | None = None,
     ) -> None:
         """Open a file.
 
@@ -190,6 +205,7 @@ class Source:
             stream: number of the stream to read; None: the one with the largest pictures.
             head: first bytes of the file, used only for a better error message.
             pieces: what is read instead of `path`; (): nothing.
+            hwaccel: the device that decodes; None: the CPU.
 
         Raises:
             RefusedInput: not a container or codec on the list, no video stream, or too many pixels.
@@ -207,9 +223,11 @@ class Source:
             there = open_pieces(pieces) if pieces else elsewhere.opened(path)
             file = str(path.absolute()) if there is None else there
             self.container: InputContainer = av.open(
-                file, mode="r", options=options, metadata_errors="replace"
+                file, mode="r", options=options, metadata_errors="replace", hwaccel=hwaccel
             )
         except (av.error.FFmpegError, ValueError, UnicodeError) as error:
+            if hwaccel is not None:
+                raise RefusedInput(Reason.UNSUPPORTED_CODEC, plain(error)) from error
             raise _why_not_opened(head, error) from error
         try:
             self.notes: list[str] = []

@@ -13,8 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from wham_data.corpus.storage.sources import objects
 from wham_data.corpus.storage.sources.at_hand import version_of
-from wham_data.corpus.storage.sources.objects import about, changed, read
+from wham_data.corpus.storage.sources.objects import about, changed
 from wham_data.corpus.storage.sources.ranged import RangedObject
 from wham_data.pipelines.ingest.intake.inputs import Found
 from wham_data.pipelines.ingest.intake.known_inputs import RACY_NS, FileStamp, KnownInputs
@@ -325,7 +326,7 @@ def hash_pieces(path: Path) -> FileHash | RefusedInput:
         if is_in_store(path):
             version = about(path)
             stamp = FileStamp(*version.stamp)
-            pieces = [read(path, version, *place) for place in _pieces(stamp.n_bytes)]
+            pieces = [objects.read(path, version, *place) for place in _pieces(stamp.n_bytes)]
         else:
             stamp = FileStamp.of(path)
             with path.open("rb") as file:
