@@ -13,15 +13,12 @@ that a process may open. A forked worker inherits only memory.
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 import threading
 import warnings
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -31,7 +28,8 @@ from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.shard_view import ShardView
-from wham_data.corpus.storage.contract import hash_file, one_line
+from wham_data.corpus.storage.contract import hash_file
+from wham_data.feed.mapped_file import MappedFile, will_need
 from wham_data.feed.remote_shards import Copies
 from wham_data.feed.windows import Numbers, Windows
 from wham_data.schemas.errors import IntegrityError, UsageError
@@ -48,16 +46,6 @@ DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
 Names = NDArray[np.bytes_]
 NAME_BYTES: Final = 32
 """Length of a shard's name: 24 hex digits and `.parquet`."""
-
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
-_LIBC.mmap.restype = ctypes.c_void_p
-_LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64]
-_LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-_LIBC.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_PROT_READ: Final = 1
-_MAP_SHARED: Final = 1
-_MADV_POPULATE_READ: Final = 22
-_MAP_FAILED: Final = ctypes.c_void_p(-1).value
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +259,7 @@ class MappedShards:
             n_bytes = column.width * np.minimum(column.rows, self._group_rows[shard] - at)
             page = first // mmap.PAGESIZE * mmap.PAGESIZE
             for address, size in zip(page.tolist(), (first - page + n_bytes).tolist(), strict=True):
-                _LIBC.madvise(address, size, mmap.MADV_WILLNEED)
+                will_need(address, size)
 
     def __getstate__(self) -> dict[str, Any]:
         names = ("_shards", "_windows", "_columns", "_rows", "_scattered", "_copies")
@@ -367,62 +355,6 @@ class MappedShards:
                 f"{view.where}: the manifest has windows in rows {first.min()} to {after.max()} of "
                 f"this shard that do not lie within its episodes; it has {view.rows} rows"
             )
-
-
-class MappedFile:
-    """A file that is mapped into memory, read-only, as long as this object exists.
-
-    The `mmap` of the standard library is not used, because it keeps a file descriptor open.
-
-    Attributes:
-        address: address of the first byte.
-        size: bytes of the file.
-    """
-
-    def __init__(self, path: Path, *, scattered: bool = False) -> None:
-        """Map a file.
-
-        Args:
-            path: the file; not empty.
-            scattered: it is read in no order, so the system should not read ahead.
-
-        Raises:
-            WhamDataError: the file cannot be opened or mapped.
-        """
-        with one_line(path), path.open("rb") as file:
-            self.size = os.fstat(file.fileno()).st_size
-            address = _LIBC.mmap(None, self.size, _PROT_READ, _MAP_SHARED, file.fileno(), 0)
-            if address == _MAP_FAILED:
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        self.address = int(address)
-        # Not unmapped at exit: a thread that reads ahead may still use the memory.
-        weakref.finalize(self, _LIBC.munmap, address, self.size).atexit = False
-        if scattered:
-            _LIBC.madvise(address, self.size, mmap.MADV_RANDOM)
-
-    def load(self) -> None:
-        """Read the whole file into memory; the system may remove it from there later."""
-        _LIBC.madvise(self.address, self.size, _MADV_POPULATE_READ)
-
-    def matrices(self, view: ShardView, field: str, width: int) -> Numbers:
-        """The address of a column's matrix in each row group.
-
-        Args:
-            view: the shard in this file.
-            field: name of the column.
-            width: bytes in a row of the column.
-
-        Returns:
-            int64 [row groups].
-
-        Raises:
-            IntegrityError: a matrix does not end before the end of the file.
-        """
-        offsets = view.matrix_offsets(field)
-        rows = np.array([view.group_rows(group) for group in range(view.n_groups)])
-        if (offsets + rows * width > self.size).any():
-            raise IntegrityError(f"{view.where}: {field} continues past the end of the file")
-        return self.address + offsets
 
 
 class _AddressSpace:
