@@ -20,6 +20,8 @@ from wham_data.corpus.storage.contract import one_line
 from wham_data.feed.windows import Numbers
 from wham_data.schemas.errors import IntegrityError
 
+BLOCK_BYTES: Final = 16_384
+"""Bytes that are requested around a part of less than a page."""
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_void_p
 _LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64]
@@ -85,11 +87,46 @@ class MappedFile:
         return self.address + offsets
 
 
-def will_need(address: int, n_bytes: int) -> None:
+def in_blocks(least: Numbers, first: Numbers, after: Numbers) -> Numbers:
+    """Ranges of addresses, extended to whole pages, and short ones to a longer block in front.
+
+    Args:
+        least: first address that a range may be extended to, apart from its page; int64 [R].
+        first: first address of each range, int64 [R].
+        after: address after the last one, int64 [R].
+
+    Returns:
+        int64 [2, R].
+    """
+    block = np.where(after - first < mmap.PAGESIZE, BLOCK_BYTES, mmap.PAGESIZE)
+    low = np.maximum(first // block * block, least) // mmap.PAGESIZE * mmap.PAGESIZE
+    return np.stack([low, -(-after // mmap.PAGESIZE) * mmap.PAGESIZE])
+
+
+def merged(ranges: Numbers) -> Numbers:
+    """The same addresses as few ranges that do not overlap, sorted.
+
+    Args:
+        ranges: first address and address after the last one of each range, int64 [2, R].
+
+    Returns:
+        int64 [2, R or fewer].
+    """
+    if not ranges.size:
+        return ranges
+    first, after = ranges[:, np.argsort(ranges[0])]
+    after = np.maximum.accumulate(after)
+    apart = first[1:] > after[:-1]
+    return np.stack([first[np.append(True, apart)], after[np.append(apart, True)]])
+
+
+def will_need(ranges: Numbers) -> None:
     """Ask the system to read mapped memory from disk; does not wait for it.
 
     Args:
-        address: first byte, at the beginning of a page.
-        n_bytes: number of bytes.
+        ranges: first address, at the beginning of a page, and address after the last one of each
+            range, int64 [2, R]. Addresses that are not mapped are ignored.
     """
-    _LIBC.madvise(address, n_bytes, mmap.MADV_WILLNEED)
+    first, n_bytes = ranges[0], ranges[1] - ranges[0]
+    for address, size in zip(first.tolist(), n_bytes.tolist(), strict=True):
+        _LIBC.madvise(address, size, mmap.MADV_WILLNEED)

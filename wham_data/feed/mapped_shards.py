@@ -13,11 +13,11 @@ that a process may open. A forked worker inherits only memory.
 
 from __future__ import annotations
 
-import mmap
 import os
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Final
@@ -29,10 +29,10 @@ from numpy.typing import NDArray
 from wham_data.corpus import Corpus
 from wham_data.corpus.shard_view import ShardView
 from wham_data.corpus.storage.contract import hash_file
-from wham_data.feed.mapped_file import MappedFile, will_need
+from wham_data.feed.mapped_file import MappedFile, in_blocks, merged, will_need
 from wham_data.feed.remote_shards import Copies
 from wham_data.feed.windows import Numbers, Windows
-from wham_data.schemas.errors import IntegrityError, UsageError
+from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError
 from wham_data.schemas.steps import FLOAT, TOKEN
 
 DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
@@ -241,25 +241,41 @@ class MappedShards:
             result[name] = values.view(column.dtype).reshape(shape)
         return result
 
-    def announce(self, shard: NDArray[np.int32], row: Numbers) -> None:
+    @property
+    def window_bytes(self) -> int:
+        """Bytes that one window reads."""
+        return sum(column.width * column.rows for column in self._columns.values())
+
+    def announce(self, shard: NDArray[np.int32], row: Numbers) -> int:
         """Ask the system to read windows from disk into memory; does not wait for it.
+
+        Errors are left for the time when the windows are read. Shards that are being downloaded are
+        left out.
 
         Args:
             shard: shard of each window, int32 [B].
             row: first row of each window in its shard, int64 [B].
+
+        Returns:
+            bytes requested; windows that were left out are counted too.
         """
-        if self._copies is not None:
-            return  # a downloaded shard is still in memory, or waiting for the disk matters little
-        self._open_all(shard)
+        if self._copies is None:
+            with suppress(WhamDataError):
+                self._open_all(shard)
+        mapped = self._slot[shard] >= 0
+        left_out = len(shard) - int(mapped.sum())
+        shard, row = shard[mapped], row[mapped]
         slot, at = np.divmod(row, self._group_rows[shard])
         slot += self._slot[shard]
+        ranges = []
         for name, column in self._columns.items():
-            first = self._bodies[name][slot] + at * column.width
-            # Rows of a window in the next row group are not announced.
-            n_bytes = column.width * np.minimum(column.rows, self._group_rows[shard] - at)
-            page = first // mmap.PAGESIZE * mmap.PAGESIZE
-            for address, size in zip(page.tolist(), (first - page + n_bytes).tolist(), strict=True):
-                will_need(address, size)
+            body = self._bodies[name][slot]
+            # Rows of a window in the next row group are not requested.
+            after = np.minimum(at + column.rows, self._group_rows[shard])
+            ranges.append(in_blocks(body, body + at * column.width, body + after * column.width))
+        pages = merged(np.concatenate(ranges, axis=1))
+        will_need(pages)
+        return int((pages[1] - pages[0]).sum()) + left_out * self.window_bytes
 
     def __getstate__(self) -> dict[str, Any]:
         names = ("_shards", "_windows", "_columns", "_rows", "_scattered", "_copies")
