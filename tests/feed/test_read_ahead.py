@@ -95,9 +95,9 @@ def test_no_more_than_some_pieces_of_the_plan_are_held() -> None:
     assert taken == MOST_PIECES
 
 
-@pytest.mark.parametrize("disk", [None, Disk()])
-def test_nothing_is_requested_while_the_disk_is_not_read(disk: Disk | None) -> None:
-    requests = Requests(disk)
+@pytest.mark.parametrize("in_order", [False, True])
+def test_nothing_is_requested_while_the_disk_is_not_read_or_read_in_order(in_order: bool) -> None:
+    requests = Requests(None if in_order else Disk())
     assert requests.read(pieces(2)) == list(range(2 * 4_096))
     assert requests.rows == []
 

@@ -153,8 +153,8 @@ class WindowDataset(Stream):
             prefetch: number of batches that a thread reads in advance. DataLoader workers read in
                 advance themselves and ignore it.
             check_shards: compare the SHA-256 of every shard with the manifest before its first window
-                is read. False: a changed bit in a matrix is not detected. (Shards from an object
-                store are always compared.)
+                is read. False: a changed bit in a matrix is not detected. (Whole shards from an
+                object store are always compared; parts of them by their pages' CRC-32 if False.)
             on_bad_shard: what to do at a missing or damaged shard. "raise" raises an error; "skip"
                 warns, lists it in `windows.bad_shards` and leaves its windows out. Their batches
                 are then smaller, and a batch without windows is left out.

@@ -66,6 +66,17 @@ class MappedFile:
         """Read the whole file into memory; the system may remove it from there later."""
         _LIBC.madvise(self.address, self.size, _MADV_POPULATE_READ)
 
+    def bytes_at(self, start: int, n_bytes: int) -> memoryview:
+        """Bytes of the file, without a copy; valid as long as this object exists.
+
+        Args:
+            start: number of the first byte.
+            n_bytes: number of bytes; all within the file.
+        """
+        if not 0 <= start <= start + n_bytes <= self.size:
+            raise IndexError(f"bytes {start} to {start + n_bytes} of {self.size}")
+        return memoryview((ctypes.c_char * n_bytes).from_address(self.address + start)).cast("B")
+
     def matrices(self, view: ShardView, field: str, width: int) -> Numbers:
         """The address of a column's matrix in each row group.
 

@@ -30,7 +30,8 @@ from wham_data.corpus import Corpus
 from wham_data.corpus.shard_view import ShardView
 from wham_data.corpus.storage.contract import hash_file
 from wham_data.feed.mapped_file import MappedFile, in_blocks, merged, will_need
-from wham_data.feed.remote_shards import Copies
+from wham_data.feed.remote_shards import Copies, stored_sizes
+from wham_data.feed.shard_parts import Parts, ShardPart, rows_read
 from wham_data.feed.windows import Numbers, Windows
 from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError
 from wham_data.schemas.steps import FLOAT, TOKEN
@@ -123,15 +124,37 @@ class Shards:
         corpus, name, _ = self._locate(number)
         return corpus.storage.where(f"shards/{name}")
 
-    def fetch(self, number: int) -> None:
-        """Make sure that a shard is on this machine: download it unless it is already here."""
+    def place(self, number: int) -> tuple[Corpus, str]:
+        """The corpus of a shard, and its name."""
         corpus, name, _ = self._locate(number)
-        corpus.shard_file(name)
+        return corpus, name
 
-    def copies(self, *, scattered: bool) -> Copies | None:
-        """The shards that must be downloaded; None if all are on this machine. See `Copies.of`."""
-        corpora = list(zip(self.corpora, self.names, strict=True))
-        return Copies.of(corpora, self.fetch, scattered=scattered)
+    def copies(
+        self, windows: Windows, columns: Mapping[str, Column], *, scattered: bool
+    ) -> tuple[Copies, Parts] | None:
+        """What must be downloaded, whole or in parts; None if all shards are on this machine.
+
+        Args:
+            windows: all windows that may be read.
+            columns: what to read of each window: name -> column.
+            scattered: see `Copies.checked`.
+
+        Raises:
+            UsageError: see `Copies.checked`.
+        """
+        stored = stored_sizes(list(zip(self.corpora, self.names, strict=True)))
+        if stored is None:
+            return None
+        sizes, most_bytes = stored
+        corpora = [
+            (corpus, len(names), hashes is not None)
+            for corpus, names, hashes in zip(self.corpora, self.names, self.hashes, strict=True)
+        ]
+        rows = max(column.rows for column in columns.values())
+        widths = {name: column.width for name, column in columns.items()}
+        parts = Parts.of(corpora, self.place, windows, rows, widths, sizes)
+        downloaded = np.where(parts.n_bytes, parts.n_bytes, sizes)
+        return Copies.checked(downloaded, most_bytes, parts.fetch, scattered=scattered), parts
 
     def _locate(self, number: int) -> tuple[Corpus, str, str | None]:
         """The corpus of a shard, its name, and its hash if it must be compared."""
@@ -163,7 +186,10 @@ class MappedShards:
                 pages from disk with them.
         """
         self._scattered = scattered
-        self._copies = shards.copies(scattered=scattered)
+        self._copies: Copies | None = None
+        self._parts: Parts | None = None
+        if downloads := shards.copies(windows, columns, scattered=scattered):
+            self._copies, self._parts = downloads
         self._shards, self._windows, self._columns = shards, windows, dict(columns)
         self._rows = max(column.rows for column in columns.values())
         self._reset()
@@ -278,7 +304,7 @@ class MappedShards:
         return int((pages[1] - pages[0]).sum()) + left_out * self.window_bytes
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("_shards", "_windows", "_columns", "_rows", "_scattered", "_copies")
+        names = ("_shards", "_windows", "_columns", "_rows", "_scattered", "_copies", "_parts")
         return {name: self.__dict__[name] for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -296,7 +322,7 @@ class MappedShards:
         self._group_rows = np.ones(len(self._shards), np.int64)
         self._bodies = {name: np.empty(64, np.int64) for name in self._columns}
         self._used = 0
-        self._files: dict[int, MappedFile] = {}
+        self._files: dict[int, list[MappedFile]] = {}
         self._memory = _AddressSpace(self._columns)
         self._lock, self._process = threading.RLock(), os.getpid()
 
@@ -321,7 +347,11 @@ class MappedShards:
             if self._copies is not None:
                 self._copies.mapped(number)
             try:
-                self._map(number, self._shards.open(number))
+                if self._parts is not None and number in self._parts:
+                    part = self._parts.open(number)
+                    self._map(number, part.view, part)
+                else:
+                    self._map(number, self._shards.open(number))
             except IntegrityError as error:
                 if not self._shards.skip_bad:
                     raise
@@ -329,17 +359,26 @@ class MappedShards:
                 self._wrong[self._shards.name(number)] = str(error)
                 warnings.warn(f"{error}; its windows are skipped", stacklevel=2)
 
-    def _map(self, number: int, view: ShardView) -> None:
+    def _map(self, number: int, view: ShardView, part: ShardPart | None = None) -> None:
         self._check_windows(number, view)
-        file = MappedFile(view.path, scattered=self._scattered)
+        if part is not None:
+            files, matrices = part.map(scattered=self._scattered)
+        else:
+            file = MappedFile(view.path, scattered=self._scattered)
+            files = [file]
+            matrices = {
+                name: file.matrices(view, name, column.width)
+                for name, column in self._columns.items()
+            }
         first = self._used if self._place[number] < 0 else int(self._place[number])
         after = first + view.n_groups
-        for name, column in self._columns.items():
+        for name, addresses in matrices.items():
             if after > len(self._bodies[name]):
                 self._bodies[name] = np.resize(self._bodies[name], 2 * after)
-            self._bodies[name][first:after] = file.matrices(view, name, column.width)
-        self._files[number] = file
-        self._memory = self._memory.with_file(file)
+            self._bodies[name][first:after] = addresses
+        self._files[number] = files
+        for each in files:
+            self._memory = self._memory.with_file(each)
         self._group_rows[number] = _rows_per_group(view)
         self._slot[number] = self._place[number] = first
         self._used = max(self._used, after)
@@ -349,20 +388,17 @@ class MappedShards:
         for number in needed:
             if number in self._files:
                 self._files[number] = self._files.pop(number)
-        surplus = sum(file.size for file in self._files.values()) - copies.most_bytes
+        surplus = sum(map(_bytes_in, self._files.values())) - copies.most_bytes
         for number in list(self._files):
             if surplus <= 0 or number in needed:  # the needed ones were moved to the end above
                 return
-            surplus -= self._files.pop(number).size
+            surplus -= _bytes_in(self._files.pop(number))
             self._slot[number] = -1
             copies.given_up(number)
 
     def _check_windows(self, number: int, view: ShardView) -> None:
         """Check that every window of a shard lies inside one of its episodes."""
-        windows = self._windows
-        low, high = np.searchsorted(windows.shard, [number, number + 1]).tolist()
-        first = windows.first[low:high]
-        after = first + (windows.counts(low, high) - 1) * windows.stride + self._rows
+        first, after = rows_read(self._windows, number, self._rows)
         starts = np.array([0, *(each.start for each in view.episodes)])
         ends = np.array([0, *(each.start + each.n_steps for each in view.episodes)])
         episode = np.searchsorted(starts, first, side="right") - 1
@@ -407,6 +443,10 @@ def _items(low: int, high: int, width: int) -> NDArray[np.void]:
         "version": 3,
     }
     return np.asarray(SimpleNamespace(__array_interface__=interface))
+
+
+def _bytes_in(files: Sequence[MappedFile]) -> int:
+    return sum(file.size for file in files)
 
 
 def _rows_per_group(view: ShardView) -> int:

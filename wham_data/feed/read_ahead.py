@@ -25,7 +25,7 @@ MOST_PIECES: Final = 16
 MANY_FAULTS: Final = 8
 """Page faults in about 8 batches from which windows are requested; waiting for a few costs less."""
 MANY_BYTES: Final = 1 << 19
-"""Bytes from the disk in about 8 batches from which windows are requested."""
+"""Bytes from the disk in about 8 batches from which windows are still requested."""
 REMEMBERED: Final = 128
 """Batches during which windows are still requested after the last time the disk was read."""
 _BLOCK: Final = 512
@@ -59,11 +59,16 @@ class Disk:
         self._batches = 0
 
     def is_read(self) -> bool:
-        """Whether the disk is read; call it once per batch."""
+        """Whether the disk is read; call it once per batch.
+
+        Page faults begin it, because other parts of the program read files too. Bytes prolong it,
+        because windows that were requested cause no page faults.
+        """
         now = _read_so_far()
         self._recent = self._recent * 7 / 8 + now - self._before
         self._before = now
-        busy = self._recent[0] >= MANY_FAULTS or self._recent[1] >= MANY_BYTES
+        faults, n_bytes = self._recent
+        busy = faults >= MANY_FAULTS or (self._batches > 0 and n_bytes >= MANY_BYTES)
         self._batches = REMEMBERED if busy else max(0, self._batches - 1)
         return self._batches > 0
 

@@ -4,6 +4,7 @@ The name of a file in the cache is its SHA-256. So several corpora share the fil
 out of date:
 
     <sha256>         complete and checked, put there by a rename
+    <sha256>-<n>-<m> bytes n to m of it, complete; who uses them checks them
     <sha256>.part    being fetched
     <sha256>.lock    locked by the process that fetches it; others wait for the lock, then look again
 
