@@ -24,6 +24,7 @@ from wham_data.corpus import Corpus
 from wham_data.corpus.pages import LONGEST_HEADER
 from wham_data.corpus.shard_view import ShardView
 from wham_data.corpus.shards import rows_per_group
+from wham_data.corpus.storage.cache import remove_unless_used
 from wham_data.corpus.storage.contract import Leased
 from wham_data.feed.mapped_file import MappedFile
 from wham_data.feed.windows import Numbers, Windows
@@ -293,5 +294,7 @@ class ShardPart:
         except IntegrityError:
             if not leased.start:  # a whole shard, which was compared with the manifest
                 raise
-            leased.path.unlink(missing_ok=True)
+        path = leased.path
+        del leased  # its lock
+        remove_unless_used(path)
         return use(self._corpus.shard_file(self._name, part))

@@ -156,11 +156,11 @@ class Cache:
         for _, path, size in sorted(found):
             if surplus <= 0:
                 return
-            if _removed(path):
+            if remove_unless_used(path):
                 surplus -= size
 
 
-def _removed(path: Path) -> bool:
+def remove_unless_used(path: Path) -> bool:
     """Remove a file, unless it is locked. Also removes the partial file of a killed process."""
     with suppress(FileNotFoundError):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
