@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import statistics
@@ -41,8 +42,11 @@ LENGTH, BATCH = 10, 32
 TENTH_NS = 100_000_000
 TOKENIZER = TokenizerInfo("random", "random", (18, 30), 16_384, (300, 180))
 INFO = CorpusInfo(action_space=load_space("wham16"), tokenizer=TOKENIZER)
+PAGE = 4_096
 READ_SIZE = 12_288
-"""Bytes of a window's tokens, rounded up to pages."""
+"""Bytes of a window's tokens, rounded up to pages as if they began at one."""
+COLD_BATCHES = 1_000
+"""Batches of shuffled windows that are read from the disk."""
 THREADS = 16
 EPOCHS = 10
 WINDOWS = 1_000_000
@@ -296,38 +300,94 @@ def quality(order: Numbers) -> tuple[float, float, float]:
 
 
 def cold(cache: Path, rounds: int) -> Iterator[str]:
+    """Our reading against plain reading of the same files; all take turns in each round."""
     corpus = corpus_of(cache / "shards-200", 200, 1_030_112)
     shards = sorted((Path(corpus.location) / "shards").iterdir())
-    tasks: dict[str, Callable[[], tuple[float, float]]] = {
-        f"reads of {READ_SIZE} bytes at random, {THREADS} threads": lambda: scattered(shards),
-        "reading the files one after another": lambda: read_through(shards),
-        "windows, shuffled": lambda: stream(corpus, shards, shuffle=True),
-        "windows, in order": lambda: stream(corpus, shards, shuffle=False),
+    places = [places_of(corpus, shards, seed) for seed in range(rounds)]
+    fixed, pages = f"reads of {READ_SIZE} bytes", "reads of the pages of the windows"
+    files, shuffled, in_order = "files one after another", "windows, shuffled", "windows, in order"
+    tasks: dict[str, Callable[[int], tuple[float, float]]] = {
+        fixed: lambda nth: scattered(shards, [one[:1] for one in places[nth]], READ_SIZE),
+        pages: lambda nth: scattered(shards, places[nth]),
+        shuffled: lambda nth: stream(corpus, shards, nth, shuffle=True),
+        files: lambda _: read_through(shards),
+        in_order: lambda nth: stream(corpus, shards, nth, shuffle=False),
     }
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in tasks}
-    for _ in range(rounds):
+    for nth in range(rounds):
         for name, task in tasks.items():
             forget(shards)
-            found[name].append(task())
-    yield "| page cache emptied of the corpus before | reads or windows per s | MB/s from the disk |"
+            found[name].append(task(nth))
+    yield "| page cache emptied of the corpus before | windows per s | MB/s from the disk |"
     yield "|---|---|---|"
     for name, rates in found.items():
         per_s, speed = (statistics.median(rate) for rate in zip(*rates, strict=True))
-        yield f"| {name} | {per_s:.0f} | {speed / 1e6:.0f} |"
+        yield f"| {name} | {'-' if name == files else round(per_s)} | {speed / 1e6:.0f} |"
+    yield ""
+    yield f"| ratio in each of {rounds} rounds | median | least | most | goal |"
+    yield "|---|---|---|---|---|"
+    for ours, theirs, column, goal in (
+        (in_order, files, 1, "0.9"),
+        (shuffled, pages, 0, "0.8"),
+        (shuffled, fixed, 0, "-"),
+    ):
+        ratios = [a[column] / b[column] for a, b in zip(found[ours], found[theirs], strict=True)]
+        yield (
+            f"| {ours}, to {theirs} | {statistics.median(ratios):.2f} | {min(ratios):.2f} "
+            f"| {max(ratios):.2f} | {goal} |"
+        )
+
+
+Place = list[tuple[int, int, int]]
+"""For each column of a window: number of the file, first byte and number of bytes, in whole pages."""
+
+
+def places_of(corpus: Corpus, shards: Sequence[Path], seed: int) -> list[Place]:
+    """The pages of as many random windows as `stream` reads."""
+    data = WindowDataset(corpus, length=LENGTH)
+    chosen = np.random.default_rng(seed).integers(0, len(data.windows), COLD_BATCHES * BATCH)
+    shard, row = data.windows.locate(chosen)
+    views = [corpus.open_shard(path.name) for path in shards]
+    columns = {"tokens": TOKENIZER.n_tokens * 2, "actions": INFO.action_space.size * 4}
+    begin = {name: [view.matrix_offsets(name) for view in views] for name in columns}
+    rows = [view.group_rows(0) for view in views]
+
+    def pages(number: int, row: int, name: str) -> tuple[int, int, int]:
+        group, at = divmod(row, rows[number])
+        first = int(begin[name][number][group]) + at * columns[name]
+        low, high = first // PAGE * PAGE, -(-(first + LENGTH * columns[name]) // PAGE) * PAGE
+        return number, low, high - low
+
+    return [
+        [pages(number, each, name) for name in columns]
+        for number, each in zip(shard.tolist(), row.tolist(), strict=True)
+    ]
 
 
 def stream(
-    corpus: Corpus, shards: Sequence[Path], *, shuffle: bool, batches: int = 1_000
+    corpus: Corpus, shards: Sequence[Path], seed: int, *, shuffle: bool
 ) -> tuple[float, float]:
-    """Windows per second and bytes per second, after every shard has been opened."""
-    data = WindowDataset(corpus, length=LENGTH, batch_size=BATCH, shuffle=shuffle)
-    for number in range(0, len(data.windows), 1_000):
+    """Windows per second and bytes per second, after every shard has been opened.
+
+    In order the windows do not overlap: they would be copied ten times otherwise, which takes longer
+    than to read them once from a fast disk.
+    """
+    data = WindowDataset(
+        corpus,
+        length=LENGTH,
+        stride=1 if shuffle else LENGTH,
+        batch_size=BATCH,
+        shuffle=shuffle,
+        seed=seed,
+    )
+    opened = data.windows.locate(np.arange(len(data.windows)))[0]
+    for number in np.unique(opened, return_index=True)[1].tolist():
         data.windows[number]
     forget(shards)
     windows, read = iter(data), bytes_read()
-    started = time.perf_counter()
-    for _ in range(batches):
-        next(windows)
+    started, batches = time.perf_counter(), 0
+    for _ in itertools.islice(windows, COLD_BATCHES if shuffle else None):
+        batches += 1
     elapsed = time.perf_counter() - started
     return batches * BATCH / elapsed, (bytes_read() - read) / elapsed
 
@@ -341,8 +401,9 @@ def forget(files: Sequence[Path]) -> None:
 
 
 def read_through(files: Sequence[Path]) -> tuple[float, float]:
+    """Reads per second and bytes per second of plain reading, one file after another."""
     started, total, reads = time.perf_counter(), 0, 0
-    for path in files[: len(files) // 2]:
+    for path in files:
         with path.open("rb", buffering=0) as file:
             while some := file.read(1 << 22):
                 total, reads = total + len(some), reads + 1
@@ -350,21 +411,27 @@ def read_through(files: Sequence[Path]) -> tuple[float, float]:
     return reads / elapsed, total / elapsed
 
 
-def scattered(files: Sequence[Path], reads: int = 8_000) -> tuple[float, float]:
-    rng = np.random.default_rng(1)
+def scattered(
+    files: Sequence[Path], places: Sequence[Place], size: int | None = None
+) -> tuple[float, float]:
+    """Windows per second and bytes per second of plain reads by THREADS threads.
+
+    Args:
+        files: the files.
+        places: what to read for each window.
+        size: read this many bytes at each place, not the number in it.
+    """
     descriptors = [os.open(path, os.O_RDONLY) for path in files]
-    sizes = [path.stat().st_size - READ_SIZE for path in files]
-    chosen = rng.integers(0, len(files), reads).tolist()
-    jobs = [(descriptors[k], int(rng.integers(0, sizes[k])) // 4_096 * 4_096) for k in chosen]
     for descriptor in descriptors:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
-    def work(own_jobs: list[tuple[int, int]]) -> None:
-        for descriptor, offset in own_jobs:
-            os.pread(descriptor, READ_SIZE, offset)
+    def work(own: Sequence[Place]) -> None:
+        for place in own:
+            for number, first, n_bytes in place:
+                os.pread(descriptors[number], size or n_bytes, first)
 
-    threads = [threading.Thread(target=work, args=(jobs[i::THREADS],)) for i in range(THREADS)]
-    started = time.perf_counter()
+    threads = [threading.Thread(target=work, args=(places[i::THREADS],)) for i in range(THREADS)]
+    read, started = bytes_read(), time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -372,7 +439,7 @@ def scattered(files: Sequence[Path], reads: int = 8_000) -> tuple[float, float]:
     elapsed = time.perf_counter() - started
     for descriptor in descriptors:
         os.close(descriptor)
-    return reads / elapsed, reads * READ_SIZE / elapsed
+    return len(places) / elapsed, (bytes_read() - read) / elapsed
 
 
 def bytes_read() -> int:

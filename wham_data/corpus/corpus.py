@@ -202,14 +202,14 @@ class Corpus:
         names = corpus.manifest_columns(("shard",)).column("shard").unique().to_pylist()
         return all_there([corpus.shard_path(name) for name in sorted(names)])
 
-    def shard_file(self, name: str) -> Leased:
-        """As `shard_path`, but the file stays on this machine as long as the returned object lives."""
+    def shard_file(self, name: str, part: range | None = None) -> Leased:
+        """As `shard_path`, but the file stays here as long as the result lives; see `Storage.file`."""
         if not SHARD_NAME.fullmatch(name):
             raise IntegrityError(
                 f"{self.location}: the manifest names the unsafe path {name[:120]!r} as a shard, "
                 "expected 24 hex digits and .parquet"
             )
-        return self.storage.file(f"shards/{name}", lambda: self._hash_of(name))
+        return self.storage.file(f"shards/{name}", lambda: self._hash_of(name), part)
 
     def _hash_of(self, shard: str) -> str:
         """The SHA-256 that the manifest has for a shard, hex digits."""

@@ -7,7 +7,7 @@ type, and a zero byte at the end. Field types that no page header has count as d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 LONGEST_HEADER: Final = 1_024
@@ -26,6 +26,7 @@ class PageHeader:
     raw_bytes     length of the body without compression
     plain         whether this is a data page (version 1) in PLAIN encoding
     values        count of values in the page; 0 if it is not a data page
+    crc           CRC-32 of the body as stored; None: not given. Not compared with `==`
     """
 
     header_bytes: int
@@ -33,6 +34,7 @@ class PageHeader:
     raw_bytes: int
     plain: bool
     values: int
+    crc: int | None = field(default=None, compare=False)
 
 
 def read_page_header(data: bytes) -> PageHeader:
@@ -52,7 +54,9 @@ def read_page_header(data: bytes) -> PageHeader:
     match numbers:
         case [int(kind), int(raw), int(stored), int(values), int(encoding)]:
             plain = kind == DATA_PAGE and encoding == PLAIN
-            return PageHeader(reader.at, stored, raw, plain, values)
+            crc = fields.get(4)
+            checked = crc & 0xFFFFFFFF if isinstance(crc, int) else None
+            return PageHeader(reader.at, stored, raw, plain, values, checked)
     raise ValueError("not a page header")
 
 

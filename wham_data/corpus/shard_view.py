@@ -87,7 +87,12 @@ class ShardView:
     """
 
     def __init__(
-        self, path: Path, info: CorpusInfo, where: str | None = None, leased: Leased | None = None
+        self,
+        path: Path,
+        info: CorpusInfo,
+        where: str | None = None,
+        leased: Leased | None = None,
+        footer: bytes | None = None,
     ) -> None:
         """Open and check.
 
@@ -96,6 +101,8 @@ class ShardView:
             info: of the corpus it belongs to.
             where: name of the shard in messages. Default: the path.
             leased: the lease that keeps the file in the cache, if it is a copy.
+            footer: the end of the file with its whole footer, if the rest of it is not here; then
+                no rows can be read.
 
         Raises:
             IntegrityError: it is not a shard of this corpus; the message says what was found and
@@ -103,7 +110,7 @@ class ShardView:
         """
         self.path, self.where = path, where or str(path)
         self._leased = leased
-        self._file = _parquet_file(path, self.where)
+        self._file = _parquet_file(path, self.where, footer)
         # Captions add the column without a change of corpus.json.
         captioned = "text" in self._file.schema_arrow.names
         self._schema = shard_schema(replace(info, text=info.text or captioned))
@@ -229,28 +236,44 @@ class ShardView:
         Raises:
             IntegrityError: a column chunk is not one plain page, as in every cold shard.
         """
-        width = self._schema.field(column).type.bit_width // 8
-        index = self._schema.get_field_index(column)
         offsets = []
         with one_line(self.path), self.path.open("rb") as file:
             for group in range(self.n_groups):
-                chunk = self._file.metadata.row_group(group).column(index)
-                file.seek(chunk.data_page_offset)
-                head = file.read(min(LONGEST_HEADER, chunk.total_compressed_size))
-                try:
-                    page = read_page_header(head)
-                except ValueError as error:
-                    raise self._bad(f"row group {group}: {column} begins with {error}") from error
-                size = chunk.num_values * width
-                if page != PageHeader(
-                    chunk.total_compressed_size - size, size, size, True, chunk.num_values
-                ):
-                    raise self._bad(
-                        f"row group {group}: column {column} is not one raw matrix; `wham-data "
-                        "compact` makes shards that can be mapped"
-                    )
-                offsets.append(chunk.data_page_offset + page.header_bytes)
+                chunk = self.chunk(column, group)
+                file.seek(chunk.start)
+                page = self.matrix_page(column, group, file.read(min(LONGEST_HEADER, len(chunk))))
+                offsets.append(chunk.start + page.header_bytes)
         return np.array(offsets, np.int64)
+
+    def chunk(self, column: str, group: int) -> range:
+        """The bytes in the file that hold a column of a row group."""
+        index = self._schema.get_field_index(column)
+        chunk = self._file.metadata.row_group(group).column(index)
+        return range(chunk.data_page_offset, chunk.data_page_offset + chunk.total_compressed_size)
+
+    def matrix_page(self, column: str, group: int, head: bytes) -> PageHeader:
+        """The header of the page that is the whole column chunk, and whose body is a raw matrix.
+
+        Args:
+            column: a required column of fixed-length bytes.
+            group: number of the row group.
+            head: the first LONGEST_HEADER bytes of the chunk.
+
+        Raises:
+            IntegrityError: the column chunk is not one plain page, as in every cold shard.
+        """
+        try:
+            page = read_page_header(head)
+        except ValueError as error:
+            raise self._bad(f"row group {group}: {column} begins with {error}") from error
+        rows = self.group_rows(group)
+        size = rows * (self._schema.field(column).type.bit_width // 8)
+        if page != PageHeader(len(self.chunk(column, group)) - size, size, size, True, rows):
+            raise self._bad(
+                f"row group {group}: column {column} is not one raw matrix; `wham-data "
+                "compact` makes shards that can be mapped"
+            )
+        return page
 
     def _check_schema(self) -> None:
         found = self._file.schema_arrow
@@ -347,10 +370,12 @@ def _wrong_with_chunk(
     return None
 
 
-def _parquet_file(path: Path, where: str) -> pq.ParquetFile:
+def _parquet_file(path: Path, where: str, footer: bytes | None) -> pq.ParquetFile:
     if not path.is_file():
         raise IntegrityError(f"{where}: the shard is missing")
     try:
+        if footer is not None:
+            return pq.ParquetFile(pa.BufferReader(footer))
         return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
     except CONTAINER_ERRORS as error:
         damaged = f"corrupt, truncated or not a Parquet file ({short_message(error)})"

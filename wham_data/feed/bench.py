@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from wham_data.corpus.shard_view import matrix_of
 from wham_data.feed.dataset import WindowDataset
-from wham_data.feed.mapped_shards import MappedFile
+from wham_data.feed.mapped_file import MappedFile
 from wham_data.feed.windows import Numbers
 from wham_data.schemas.errors import WhamDataError
 from wham_data.schemas.steps import FLOAT, TOKEN

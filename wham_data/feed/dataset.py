@@ -17,6 +17,7 @@ from wham_data.feed.batches import Batches, BatchPlan, Place
 from wham_data.feed.loop_state import LoopState, Span
 from wham_data.feed.order import EpochDraws, Order
 from wham_data.feed.prefetch import ahead
+from wham_data.feed.read_ahead import ReadAhead
 from wham_data.feed.remote_shards import announced, with_cache
 from wham_data.feed.selection import Balance, Choice, UnknownActions, select
 from wham_data.feed.tensors import Batch, Stream, WholeBatch, Worker, this_worker
@@ -152,8 +153,8 @@ class WindowDataset(Stream):
             prefetch: number of batches that a thread reads in advance. DataLoader workers read in
                 advance themselves and ignore it.
             check_shards: compare the SHA-256 of every shard with the manifest before its first window
-                is read. False: a changed bit in a matrix is not detected. (Shards from an object
-                store are always compared.)
+                is read. False: a changed bit in a matrix is not detected. (Whole shards from an
+                object store are always compared; parts of them by their pages' CRC-32 if False.)
             on_bad_shard: what to do at a missing or damaged shard. "raise" raises an error; "skip"
                 warns, lists it in `windows.bad_shards` and leaves its windows out. Their batches
                 are then smaller, and a batch without windows is left out.
@@ -392,8 +393,9 @@ class WindowDataset(Stream):
         pieces = self._pieces(loop)
         if self.windows.copies is not None:
             pieces = announced(pieces, self.windows.copies)
-        for piece in pieces:
-            yield from self._read_piece(piece)
+        ahead = self.windows.read_ahead(pieces)
+        for piece in ahead:
+            yield from self._read_piece(piece, ahead)
 
     def _pieces(self, loop: _Loop) -> Iterator[_Piece]:
         """The places of a loop's windows, about PLANNED_WINDOWS windows at a time."""
@@ -421,18 +423,18 @@ class WindowDataset(Stream):
         position = np.stack([batches.epoch, batches.after], axis=1)
         return _Piece(windows, shard, row, ends, position)
 
-    def _read_piece(self, piece: _Piece) -> Iterator[Batch]:
+    def _read_piece(self, piece: _Piece, ahead: ReadAhead[_Piece]) -> Iterator[Batch]:
         """The batches (or single windows) of a piece."""
-        windows, shard, row, ends, position = piece
+        windows, _, row, ends, position = piece
         if self._batch_size:
             cuts = [0, *ends.tolist()]
-            for nth, (rows_read, batch) in enumerate(self.windows.stream(shard, row, cuts)):
+            for nth, (rows_read, batch) in enumerate(self.windows.stream(piece, cuts, ahead)):
                 batch["window"], batch["position"] = windows[rows_read], position[nth]
                 yield WholeBatch(batch)
             return
         cuts = [*range(0, len(row), SINGLE_WINDOWS), len(row)]
         for (low, high), (rows_read, batch) in zip(
-            pairwise(cuts), self.windows.stream(shard, row, cuts), strict=True
+            pairwise(cuts), self.windows.stream(piece, cuts, ahead), strict=True
         ):
             batch |= {"window": windows[rows_read], "position": position[rows_read]}
             singles = (

@@ -13,15 +13,12 @@ that a process may open. A forked worker inherits only memory.
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 import os
 import threading
 import warnings
-import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -31,10 +28,12 @@ from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.shard_view import ShardView
-from wham_data.corpus.storage.contract import hash_file, one_line
-from wham_data.feed.remote_shards import Copies
+from wham_data.corpus.storage.contract import hash_file
+from wham_data.feed.mapped_file import MappedFile, in_blocks, merged, will_need
+from wham_data.feed.remote_shards import Copies, stored_sizes
+from wham_data.feed.shard_parts import Parts, ShardPart, rows_read
 from wham_data.feed.windows import Numbers, Windows
-from wham_data.schemas.errors import IntegrityError, UsageError
+from wham_data.schemas.errors import IntegrityError, UsageError, WhamDataError
 from wham_data.schemas.steps import FLOAT, TOKEN
 
 DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
@@ -48,16 +47,6 @@ DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
 Names = NDArray[np.bytes_]
 NAME_BYTES: Final = 32
 """Length of a shard's name: 24 hex digits and `.parquet`."""
-
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
-_LIBC.mmap.restype = ctypes.c_void_p
-_LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64]
-_LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-_LIBC.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_PROT_READ: Final = 1
-_MAP_SHARED: Final = 1
-_MADV_POPULATE_READ: Final = 22
-_MAP_FAILED: Final = ctypes.c_void_p(-1).value
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,15 +124,37 @@ class Shards:
         corpus, name, _ = self._locate(number)
         return corpus.storage.where(f"shards/{name}")
 
-    def fetch(self, number: int) -> None:
-        """Make sure that a shard is on this machine: download it unless it is already here."""
+    def place(self, number: int) -> tuple[Corpus, str]:
+        """The corpus of a shard, and its name."""
         corpus, name, _ = self._locate(number)
-        corpus.shard_file(name)
+        return corpus, name
 
-    def copies(self, *, scattered: bool) -> Copies | None:
-        """The shards that must be downloaded; None if all are on this machine. See `Copies.of`."""
-        corpora = list(zip(self.corpora, self.names, strict=True))
-        return Copies.of(corpora, self.fetch, scattered=scattered)
+    def copies(
+        self, windows: Windows, columns: Mapping[str, Column], *, scattered: bool
+    ) -> tuple[Copies, Parts] | None:
+        """What must be downloaded, whole or in parts; None if all shards are on this machine.
+
+        Args:
+            windows: all windows that may be read.
+            columns: what to read of each window: name -> column.
+            scattered: see `Copies.checked`.
+
+        Raises:
+            UsageError: see `Copies.checked`.
+        """
+        stored = stored_sizes(list(zip(self.corpora, self.names, strict=True)))
+        if stored is None:
+            return None
+        sizes, most_bytes = stored
+        corpora = [
+            (corpus, len(names), hashes is not None)
+            for corpus, names, hashes in zip(self.corpora, self.names, self.hashes, strict=True)
+        ]
+        rows = max(column.rows for column in columns.values())
+        widths = {name: column.width for name, column in columns.items()}
+        parts = Parts.of(corpora, self.place, windows, rows, widths, sizes)
+        downloaded = np.where(parts.n_bytes, parts.n_bytes, sizes)
+        return Copies.checked(downloaded, most_bytes, parts.fetch, scattered=scattered), parts
 
     def _locate(self, number: int) -> tuple[Corpus, str, str | None]:
         """The corpus of a shard, its name, and its hash if it must be compared."""
@@ -175,7 +186,10 @@ class MappedShards:
                 pages from disk with them.
         """
         self._scattered = scattered
-        self._copies = shards.copies(scattered=scattered)
+        self._copies: Copies | None = None
+        self._parts: Parts | None = None
+        if downloads := shards.copies(windows, columns, scattered=scattered):
+            self._copies, self._parts = downloads
         self._shards, self._windows, self._columns = shards, windows, dict(columns)
         self._rows = max(column.rows for column in columns.values())
         self._reset()
@@ -253,28 +267,44 @@ class MappedShards:
             result[name] = values.view(column.dtype).reshape(shape)
         return result
 
-    def announce(self, shard: NDArray[np.int32], row: Numbers) -> None:
+    @property
+    def window_bytes(self) -> int:
+        """Bytes that one window reads."""
+        return sum(column.width * column.rows for column in self._columns.values())
+
+    def announce(self, shard: NDArray[np.int32], row: Numbers) -> int:
         """Ask the system to read windows from disk into memory; does not wait for it.
+
+        Errors are left for the time when the windows are read. Shards that are being downloaded are
+        left out.
 
         Args:
             shard: shard of each window, int32 [B].
             row: first row of each window in its shard, int64 [B].
+
+        Returns:
+            bytes requested; windows that were left out are counted too.
         """
-        if self._copies is not None:
-            return  # a downloaded shard is still in memory, or waiting for the disk matters little
-        self._open_all(shard)
+        if self._copies is None:
+            with suppress(WhamDataError):
+                self._open_all(shard)
+        mapped = self._slot[shard] >= 0
+        left_out = len(shard) - int(mapped.sum())
+        shard, row = shard[mapped], row[mapped]
         slot, at = np.divmod(row, self._group_rows[shard])
         slot += self._slot[shard]
+        ranges = []
         for name, column in self._columns.items():
-            first = self._bodies[name][slot] + at * column.width
-            # Rows of a window in the next row group are not announced.
-            n_bytes = column.width * np.minimum(column.rows, self._group_rows[shard] - at)
-            page = first // mmap.PAGESIZE * mmap.PAGESIZE
-            for address, size in zip(page.tolist(), (first - page + n_bytes).tolist(), strict=True):
-                _LIBC.madvise(address, size, mmap.MADV_WILLNEED)
+            body = self._bodies[name][slot]
+            # Rows of a window in the next row group are not requested.
+            after = np.minimum(at + column.rows, self._group_rows[shard])
+            ranges.append(in_blocks(body, body + at * column.width, body + after * column.width))
+        pages = merged(np.concatenate(ranges, axis=1))
+        will_need(pages)
+        return int((pages[1] - pages[0]).sum()) + left_out * self.window_bytes
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("_shards", "_windows", "_columns", "_rows", "_scattered", "_copies")
+        names = ("_shards", "_windows", "_columns", "_rows", "_scattered", "_copies", "_parts")
         return {name: self.__dict__[name] for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -292,7 +322,7 @@ class MappedShards:
         self._group_rows = np.ones(len(self._shards), np.int64)
         self._bodies = {name: np.empty(64, np.int64) for name in self._columns}
         self._used = 0
-        self._files: dict[int, MappedFile] = {}
+        self._files: dict[int, list[MappedFile]] = {}
         self._memory = _AddressSpace(self._columns)
         self._lock, self._process = threading.RLock(), os.getpid()
 
@@ -317,7 +347,11 @@ class MappedShards:
             if self._copies is not None:
                 self._copies.mapped(number)
             try:
-                self._map(number, self._shards.open(number))
+                if self._parts is not None and number in self._parts:
+                    part = self._parts.open(number)
+                    self._map(number, part.view, part)
+                else:
+                    self._map(number, self._shards.open(number))
             except IntegrityError as error:
                 if not self._shards.skip_bad:
                     raise
@@ -325,17 +359,26 @@ class MappedShards:
                 self._wrong[self._shards.name(number)] = str(error)
                 warnings.warn(f"{error}; its windows are skipped", stacklevel=2)
 
-    def _map(self, number: int, view: ShardView) -> None:
+    def _map(self, number: int, view: ShardView, part: ShardPart | None = None) -> None:
         self._check_windows(number, view)
-        file = MappedFile(view.path, scattered=self._scattered)
+        if part is not None:
+            files, matrices = part.map(scattered=self._scattered)
+        else:
+            file = MappedFile(view.path, scattered=self._scattered)
+            files = [file]
+            matrices = {
+                name: file.matrices(view, name, column.width)
+                for name, column in self._columns.items()
+            }
         first = self._used if self._place[number] < 0 else int(self._place[number])
         after = first + view.n_groups
-        for name, column in self._columns.items():
+        for name, addresses in matrices.items():
             if after > len(self._bodies[name]):
                 self._bodies[name] = np.resize(self._bodies[name], 2 * after)
-            self._bodies[name][first:after] = file.matrices(view, name, column.width)
-        self._files[number] = file
-        self._memory = self._memory.with_file(file)
+            self._bodies[name][first:after] = addresses
+        self._files[number] = files
+        for each in files:
+            self._memory = self._memory.with_file(each)
         self._group_rows[number] = _rows_per_group(view)
         self._slot[number] = self._place[number] = first
         self._used = max(self._used, after)
@@ -345,20 +388,17 @@ class MappedShards:
         for number in needed:
             if number in self._files:
                 self._files[number] = self._files.pop(number)
-        surplus = sum(file.size for file in self._files.values()) - copies.most_bytes
+        surplus = sum(map(_bytes_in, self._files.values())) - copies.most_bytes
         for number in list(self._files):
             if surplus <= 0 or number in needed:  # the needed ones were moved to the end above
                 return
-            surplus -= self._files.pop(number).size
+            surplus -= _bytes_in(self._files.pop(number))
             self._slot[number] = -1
             copies.given_up(number)
 
     def _check_windows(self, number: int, view: ShardView) -> None:
         """Check that every window of a shard lies inside one of its episodes."""
-        windows = self._windows
-        low, high = np.searchsorted(windows.shard, [number, number + 1]).tolist()
-        first = windows.first[low:high]
-        after = first + (windows.counts(low, high) - 1) * windows.stride + self._rows
+        first, after = rows_read(self._windows, number, self._rows)
         starts = np.array([0, *(each.start for each in view.episodes)])
         ends = np.array([0, *(each.start + each.n_steps for each in view.episodes)])
         episode = np.searchsorted(starts, first, side="right") - 1
@@ -367,62 +407,6 @@ class MappedShards:
                 f"{view.where}: the manifest has windows in rows {first.min()} to {after.max()} of "
                 f"this shard that do not lie within its episodes; it has {view.rows} rows"
             )
-
-
-class MappedFile:
-    """A file that is mapped into memory, read-only, as long as this object exists.
-
-    The `mmap` of the standard library is not used, because it keeps a file descriptor open.
-
-    Attributes:
-        address: address of the first byte.
-        size: bytes of the file.
-    """
-
-    def __init__(self, path: Path, *, scattered: bool = False) -> None:
-        """Map a file.
-
-        Args:
-            path: the file; not empty.
-            scattered: it is read in no order, so the system should not read ahead.
-
-        Raises:
-            WhamDataError: the file cannot be opened or mapped.
-        """
-        with one_line(path), path.open("rb") as file:
-            self.size = os.fstat(file.fileno()).st_size
-            address = _LIBC.mmap(None, self.size, _PROT_READ, _MAP_SHARED, file.fileno(), 0)
-            if address == _MAP_FAILED:
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        self.address = int(address)
-        # Not unmapped at exit: a thread that reads ahead may still use the memory.
-        weakref.finalize(self, _LIBC.munmap, address, self.size).atexit = False
-        if scattered:
-            _LIBC.madvise(address, self.size, mmap.MADV_RANDOM)
-
-    def load(self) -> None:
-        """Read the whole file into memory; the system may remove it from there later."""
-        _LIBC.madvise(self.address, self.size, _MADV_POPULATE_READ)
-
-    def matrices(self, view: ShardView, field: str, width: int) -> Numbers:
-        """The address of a column's matrix in each row group.
-
-        Args:
-            view: the shard in this file.
-            field: name of the column.
-            width: bytes in a row of the column.
-
-        Returns:
-            int64 [row groups].
-
-        Raises:
-            IntegrityError: a matrix does not end before the end of the file.
-        """
-        offsets = view.matrix_offsets(field)
-        rows = np.array([view.group_rows(group) for group in range(view.n_groups)])
-        if (offsets + rows * width > self.size).any():
-            raise IntegrityError(f"{view.where}: {field} continues past the end of the file")
-        return self.address + offsets
 
 
 class _AddressSpace:
@@ -459,6 +443,10 @@ def _items(low: int, high: int, width: int) -> NDArray[np.void]:
         "version": 3,
     }
     return np.asarray(SimpleNamespace(__array_interface__=interface))
+
+
+def _bytes_in(files: Sequence[MappedFile]) -> int:
+    return sum(file.size for file in files)
 
 
 def _rows_per_group(view: ShardView) -> int:

@@ -84,6 +84,30 @@ def announced(pieces: Iterable[Piece], copies: Copies) -> Iterator[Piece]:
     yield from soon
 
 
+def stored_sizes(
+    corpora: Sequence[tuple[Corpus, NDArray[np.bytes_]]],
+) -> tuple[NDArray[np.int64], int] | None:
+    """The sizes of shards on object stores, and of the smallest cache for them.
+
+    Args:
+        corpora: each corpus with the names of its shards, in the order of their numbers.
+
+    Returns:
+        bytes of each shard, int64 [S], 0 for a shard on this machine; and the limit of the cache. None
+        if all shards are on this machine.
+    """
+    sizes: list[int] = []
+    cache_limits: list[int] = []
+    for corpus, names in corpora:
+        if not isinstance(corpus.storage, ObjectStorage):
+            sizes += [0] * len(names)
+            continue
+        listed_sizes = {each.name: each.n_bytes for each in corpus.storage.entries("shards")}
+        sizes += [listed_sizes.get(name.decode(), 0) for name in names.tolist()]
+        cache_limits.append(corpus.storage.cache.most_bytes)
+    return (np.array(sizes, np.int64), min(cache_limits)) if cache_limits else None
+
+
 class Copies:
     """The downloaded copies of shards, and the queue of shards to download.
 
@@ -110,41 +134,30 @@ class Copies:
         self._reset()
 
     @classmethod
-    def of(
+    def checked(
         cls,
-        corpora: Sequence[tuple[Corpus, NDArray[np.bytes_]]],
+        sizes: NDArray[np.int64],
+        most_bytes: int,
         fetch: Callable[[int], object],
         *,
         scattered: bool,
-    ) -> Copies | None:
-        """The copies for some corpora; None if all their shards are on this machine.
+    ) -> Copies:
+        """The copies, if the cache is large enough.
 
         Args:
-            corpora: each corpus with the names of its shards, in the order of their numbers.
-            fetch: downloads the shard of a number into the cache.
+            sizes, most_bytes, fetch: see `__init__`.
             scattered: windows are read from all shards in no order.
 
         Raises:
             UsageError: `scattered`, but the cache cannot hold all shards.
         """
-        if not any(isinstance(corpus.storage, ObjectStorage) for corpus, _ in corpora):
-            return None
-        sizes: list[int] = []
-        cache_limits: list[int] = []
-        for corpus, names in corpora:
-            if not isinstance(corpus.storage, ObjectStorage):
-                sizes += [0] * len(names)
-                continue
-            listed_sizes = {each.name: each.n_bytes for each in corpus.storage.entries("shards")}
-            sizes += [listed_sizes.get(name.decode(), 0) for name in names.tolist()]
-            cache_limits.append(corpus.storage.cache.most_bytes)
-        if scattered and sum(sizes) > min(cache_limits):
+        if scattered and sizes.sum() > most_bytes:
             raise UsageError(
-                f"the shards have {sum(sizes):,} bytes, but the cache holds {min(cache_limits):,}: every "
+                f"the shards have {sizes.sum():,} bytes, but the cache holds {most_bytes:,}: every "
                 "shard would be fetched again and again. Set a larger cache_bytes, or shuffle only "
                 "neighbouring windows with pool=N"
             )
-        return cls(np.array(sizes, np.int64), min(cache_limits), fetch)
+        return cls(sizes, most_bytes, fetch)
 
     def expect(self, shards: NDArray[np.int32]) -> None:
         """Queue shards for download in the order in which they first appear; does not wait.

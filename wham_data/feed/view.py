@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from wham_data.feed.interleave import Interleaving
 from wham_data.feed.mapped_shards import DTYPES, Column, MappedShards
+from wham_data.feed.read_ahead import Disk, Piece, ReadAhead
 from wham_data.feed.remote_shards import Copies
 from wham_data.feed.selection import Selection
 from wham_data.feed.tensors import Batch
@@ -25,12 +25,6 @@ OBSERVED: Final = ("tokens", "step", "time_ns")
 ACTION_FIELDS: Final = ("actions", "action_known")
 SCALARS: Final = ("step", "time_ns")
 """Fields with one number per step."""
-LOOK_AHEAD: Final = 1_024
-"""Windows that are announced to the system in advance: enough requests to keep a fast disk busy."""
-MANY_FAULTS: Final = 8
-"""Page faults in about 8 batches from which pages are announced; waiting for a few costs less."""
-REMEMBERED: Final = 128
-"""Batches during which pages are still announced after the last time with many page faults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +135,8 @@ class WindowView:
             scattered: windows are read in no order (not one after another).
         """
         self.shards = selection.shards
-        self._windows, self._content, self._scattered = selection.windows, content, scattered
-        self._disk = _Disk()
+        self._windows, self._content = selection.windows, content
+        self._disk = Disk() if scattered else None
         columns = content.columns(selection.shards.corpora[0].info)
         self._mapped = MappedShards(
             selection.shards, selection.windows, columns, scattered=scattered
@@ -189,7 +183,7 @@ class WindowView:
             IntegrityError: a shard is missing, damaged, or does not match the manifest.
         """
         shard, row = self.locate(windows)
-        if self._scattered and self._disk.is_read():
+        if self._disk is not None and self._disk.is_read():
             self._mapped.announce(shard, row)
         return self._content.batch(self._mapped.read(shard, row))
 
@@ -226,60 +220,39 @@ class WindowView:
         columns = self._mapped.read(*self.locate(windows))
         return interleaving.flat(columns["tokens"], columns["actions"])
 
-    def stream(
-        self, shard: NDArray[np.int32], row: Numbers, cuts: Sequence[int]
-    ) -> Iterator[tuple[slice | Numbers, Batch]]:
-        """Read windows in batches.
+    def read_ahead(self, pieces: Iterable[Piece]) -> ReadAhead[Piece]:
+        """The same pieces; scattered windows are requested from the disk before `stream` reads them.
 
-        While pages of scattered windows come from the disk, the pages of the next windows are
-        requested in advance. For windows in order the system reads ahead by itself.
+        For windows in order the system reads ahead by itself, and in larger parts.
+        """
+        return ReadAhead(pieces, self._mapped.announce, self._disk, self._mapped.window_bytes)
+
+    def stream(
+        self, piece: Piece, cuts: Sequence[int], ahead: ReadAhead[Piece]
+    ) -> Iterator[tuple[slice | Numbers, Batch]]:
+        """Read the windows of a piece in batches.
 
         Args:
-            shard: shard of each window, int32 [W].
-            row: first row of each window in its shard, int64 [W].
+            piece: shards and rows of W windows.
             cuts: batch i has the windows cuts[i] to cuts[i + 1] (half-open).
+            ahead: what gave the piece.
 
         Yields:
-            the positions in `shard` of the windows that were read (a slice or int64 [B]), and the
+            the positions in the piece of the windows that were read (a slice or int64 [B]), and the
             batch. Windows in bad shards are left out when `skip_bad` is set.
 
         Raises:
             IntegrityError: a shard is missing, damaged, or does not match the manifest.
         """
-        announced_until = 0
         for low, high in pairwise(cuts):
-            if self._scattered and self._disk.is_read():
-                after = min(high + LOOK_AHEAD, len(row))
-                soon = slice(max(announced_until, low), after)
-                self._mapped.announce(shard[soon], row[soon])
-                announced_until = after
+            ahead.advance(high - low)
             positions: slice | Numbers = slice(low, high)
-            good = self._mapped.readable(shard[positions])
+            good = self._mapped.readable(piece.shard[positions])
             if good is not None:
                 positions = low + np.flatnonzero(good)
             yield (
                 positions,
-                self._content.batch(self._mapped.read(shard[positions], row[positions])),
+                self._content.batch(
+                    self._mapped.read(piece.shard[positions], piece.row[positions])
+                ),
             )
-
-
-class _Disk:
-    """Detects from the page faults of this process whether mapped shards are read from the disk."""
-
-    def __init__(self) -> None:
-        self._faults, self._recent, self._batches = _major_faults(), 0.0, 0
-
-    def is_read(self) -> bool:
-        """Whether the disk is read; call it once per batch.
-
-        It stays true for REMEMBERED batches, because announced pages cause no page faults.
-        """
-        faults = _major_faults()
-        self._recent = self._recent * 7 / 8 + faults - self._faults
-        self._faults = faults
-        self._batches = REMEMBERED if self._recent >= MANY_FAULTS else max(0, self._batches - 1)
-        return self._batches > 0
-
-
-def _major_faults() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_majflt

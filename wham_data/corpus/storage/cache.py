@@ -4,6 +4,7 @@ The name of a file in the cache is its SHA-256. So several corpora share the fil
 out of date:
 
     <sha256>         complete and checked, put there by a rename
+    <sha256>-<n>-<m> bytes n to m of it, complete; who uses them checks them
     <sha256>.part    being fetched
     <sha256>.lock    locked by the process that fetches it; others wait for the lock, then look again
 
@@ -158,11 +159,11 @@ class Cache:
         for _, path, size in sorted(found):
             if surplus <= 0:
                 return
-            if _removed(path):
+            if remove_unless_used(path):
                 surplus -= size
 
 
-def _removed(path: Path) -> bool:
+def remove_unless_used(path: Path) -> bool:
     """Remove a file, unless it is locked. Also removes the partial file of a killed process."""
     with suppress(FileNotFoundError):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -44,17 +44,23 @@ class Entry:
 
 
 class Leased:
-    """A file on this machine that stays in place for as long as this object lives."""
+    """A file on this machine that stays in place for as long as this object lives.
 
-    def __init__(self, path: Path, descriptor: int | None = None) -> None:
+    Attributes:
+        path: path of the file.
+        start: the byte of the original at which this file begins; above 0 for a copy of a part.
+    """
+
+    def __init__(self, path: Path, descriptor: int | None = None, start: int = 0) -> None:
         """Make a lease.
 
         Args:
             path: of the file.
             descriptor: of a copy in the cache, open and locked; closed when this object ends.
                 None: not a copy.
+            start: the byte of the original at which the file begins.
         """
-        self.path = path
+        self.path, self.start = path, start
         if descriptor is not None:
             weakref.finalize(self, os.close, descriptor)
 
@@ -152,12 +158,14 @@ class Storage(Protocol):
             UsageError: it does not.
         """
 
-    def file(self, name: str, sha256: Callable[[], str]) -> Leased:
+    def file(self, name: str, sha256: Callable[[], str], part: range | None = None) -> Leased:
         """The file `name`, or a copy of it, on this machine; it can be read or memory-mapped.
 
         Args:
             name: of a file that never changes.
             sha256: returns the expected hash; called only if a copy is made, to check it.
+            part: the bytes that are needed; None: all. A copy may then hold these bytes alone. The
+                hash is not compared with such a copy: the caller must check it.
         """
 
     def fresh(self, name: str) -> AbstractContextManager[Path]:

@@ -43,7 +43,9 @@ class _Fetcher:
 _fetcher = _Fetcher()
 
 
-def fetch_in_child(location: str, cache: Cache, name: str, sha256: str) -> None:
+def fetch_in_child(
+    location: str, cache: Cache, name: str, sha256: str, part: range | None = None
+) -> None:
     """Let the child process fetch a file into the cache.
 
     Args:
@@ -51,6 +53,7 @@ def fetch_in_child(location: str, cache: Cache, name: str, sha256: str) -> None:
         cache: where the copy goes.
         name: name of the file in the corpus.
         sha256: expected hash of its bytes, hex digits.
+        part: the bytes to fetch; None: all.
 
     Raises:
         WhamDataError: whatever `ObjectStorage.file` raises in the child, or the child died.
@@ -58,7 +61,8 @@ def fetch_in_child(location: str, cache: Cache, name: str, sha256: str) -> None:
     global _fetcher
     if _fetcher.owner != os.getpid():
         _fetcher = _Fetcher()
-    request = [location, str(cache.folder), cache.most_bytes, name, sha256]
+    start, stop = (part.start, part.stop) if part else (None, None)
+    request = [location, str(cache.folder), cache.most_bytes, name, sha256, start, stop]
     try:
         answer = _fetcher.ask(json.dumps(request))
     except OSError:

@@ -208,7 +208,12 @@ class LocalStorage:
     def probe(self) -> None:
         """Does nothing: `publish` raises an error on a file system without hard links."""
 
-    def file(self, name: str, sha256: Callable[[], str]) -> Leased:  # noqa: ARG002  not a copy
+    def file(
+        self,
+        name: str,
+        sha256: Callable[[], str],  # noqa: ARG002  not a copy
+        part: range | None = None,  # noqa: ARG002
+    ) -> Leased:
         """The file itself. See `Storage.file`."""
         return Leased(self.path(name))
 

@@ -235,16 +235,23 @@ class ObjectStorage:
                 f"{len(first)} that were written; put the corpus on another store"
             )
 
-    def file(self, name: str, sha256: Callable[[], str]) -> Leased:
+    def file(self, name: str, sha256: Callable[[], str], part: range | None = None) -> Leased:
         """A copy in the cache, fetched and checked if it is not there yet. See `Storage.file`.
+
+        A part has a copy of its own, unless the whole file is in the cache.
 
         Raises:
             IntegrityError: the object is missing, or its bytes have another hash.
         """
         expected = sha256()
+        if part is not None and (whole := self.cache.held(expected)) is not None:
+            return whole
+        key = expected if part is None else f"{expected}-{part.start}-{part.stop}"
 
         def fill(descriptor: int) -> None:
-            self._download(name, descriptor, os.fstat(descriptor).st_size)
+            self._download(name, descriptor, part or range(os.fstat(descriptor).st_size))
+            if part is not None:
+                return
             with open(descriptor, "rb", closefd=False) as copy:
                 copy.seek(0)
                 found = hashlib.file_digest(copy, "sha256").hexdigest()
@@ -255,10 +262,14 @@ class ObjectStorage:
                 )
 
         if was_forked():
-            while (leased := self.cache.held(expected)) is None:
-                fetch_in_child(self.location, self.cache, name, expected)
-            return leased
-        return self.cache.lease(expected, lambda: self._size_there(name), fill)
+            while (leased := self.cache.held(key)) is None:
+                fetch_in_child(self.location, self.cache, name, expected, part)
+        else:
+            leased = self.cache.lease(
+                key, lambda: self._size_there(name) if part is None else len(part), fill
+            )
+        leased.start = part.start if part else 0
+        return leased
 
     @contextmanager
     def fresh(self, name: str) -> Iterator[Path]:
@@ -266,7 +277,7 @@ class ObjectStorage:
         with _scratch() as folder:
             path = folder / Path(name).name
             with one_line(path), path.open("w+b") as file:
-                self._download(name, file.fileno(), self._size_there(name))
+                self._download(name, file.fileno(), range(self._size_there(name)))
             yield path
 
     def _upload(self, descriptor: int, name: str, mode: str = "create") -> bool:
@@ -303,15 +314,15 @@ class ObjectStorage:
         content = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
         return self._ask(name, once, n_bytes)
 
-    def _download(self, name: str, descriptor: int, n_bytes: int) -> None:
-        """Write an object to a file, AT_ONCE pieces at a time; only a failed piece is repeated."""
+    def _download(self, name: str, descriptor: int, part: range) -> None:
+        """Write bytes of an object to a file, AT_ONCE pieces at a time; repeat only failed pieces."""
 
         def piece(start: int) -> None:
-            stop = min(start + PIECE, n_bytes)
-            os.pwrite(descriptor, self._piece(name, start, stop), start)
+            stop = min(start + PIECE, part.stop)
+            os.pwrite(descriptor, self._piece(name, start, stop), start - part.start)
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(piece, range(0, n_bytes, PIECE)))
+            list(pool.map(piece, part[::PIECE]))
 
     def _piece(self, name: str, start: int, stop: int) -> memoryview:
         def once(api: Any, store: Any) -> memoryview:
