@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wham_data.inference.arithmetic import ieee_float32
 from wham_data.inference.gpt import saved_session, session
 from wham_data.inference.gpt.model import GPT
 from wham_data.inference.gpt.session import GPTSession, SessionSettings
@@ -136,7 +137,7 @@ class GPTWorldModel:
             raise UsageError(
                 f"tokens {tokens.min()}..{tokens.max()}: expected 0..{self.spec.vocabulary - 1}"
             )
-        with torch.inference_mode():
+        with ieee_float32(), torch.inference_mode():
             scores: NDArray[np.float32] = self.gpt(tokens.to(self.device)).float().cpu().numpy()
         return scores
 

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wham_data.inference.arithmetic import ieee_float32
 from wham_data.inference.device import choose_device
 from wham_data.inference.tokenizers.config import Fingerprint, ImageConfig, TokenizerConfig
 from wham_data.inference.tokenizers.contract import TokenizerFiles
@@ -110,6 +111,7 @@ class FrameTokenizer:
         """Where it runs: "cpu", "cuda:0", ..."""
         return str(self._device)
 
+    @ieee_float32()
     def encode(self, frames_u8: NDArray[np.uint8]) -> NDArray[np.uint16]:
         """RGB frames uint8 [B, H, W, 3] to ids uint16 [B, N]."""
         width, height = self.frame_size
@@ -122,6 +124,7 @@ class FrameTokenizer:
         ids = self._forward(self._model.ids, torch.from_numpy(writable))
         return ids.numpy().astype(np.uint16).reshape(len(frames_u8), self._model.config.tokens)
 
+    @ieee_float32()
     def decode(self, tokens: NDArray[np.integer]) -> NDArray[np.uint8]:
         """Ids of any integer dtype [B, N] to RGB frames uint8 [B, H, W, 3]."""
         count = self._model.config.tokens
