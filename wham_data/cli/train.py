@@ -26,7 +26,13 @@ Minutes = Annotated[
 Steps = Annotated[
     int | None, typer.Option(help="Length of the whole training in steps. Give this or --minutes.")
 ]
-Resume = Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        help="Go on from the checkpoint in --out. On a CPU the result is that of a run without a break; a "
+        "GPU does not repeat a run bit for bit."
+    ),
+]
 Seed = Annotated[
     int,
     typer.Option(rich_help_panel=RUN, help="Seed of the first weights and the order of batches."),
