@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from wham_data.inference.arithmetic import ieee_float32
 from wham_data.inference.gpt import saved_session, session
+from wham_data.inference.gpt.attention import kernel_for
 from wham_data.inference.gpt.model import GPT
 from wham_data.inference.gpt.session import GPTSession, SessionSettings
 from wham_data.inference.gpt.spec import GPTSpec
@@ -176,6 +177,7 @@ class GPTWorldModel:
         weights = {name: tensor.to(device, dtype, copy=True) for name, tensor in tensors}
         gpt.load_state_dict(weights, assign=True)
         gpt.eval().requires_grad_(False)
+        kernel_for(gpt.lm_head.weight, spec.head_size)  # tries flash-attn now, not within a pass
         return cls(name, gpt, tokenizer, wham, unexpected, compiled, notes)
 
 
