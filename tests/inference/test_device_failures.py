@@ -127,7 +127,7 @@ def test_a_command_ends_in_one_line_where_the_machine_has_no_memory() -> None:
     )
 
     assert ended.returncode == 1
-    assert ended.stderr.startswith("wham-data: bench dream, 4x64x8192 on auto: out of memory (")
+    assert ended.stderr.startswith("wham-data: bench dream, 4x64x8192 on cpu: out of memory (")
     assert ended.stderr.endswith("a smaller model or --dtype bf16\n")
     assert ended.stderr.count("\n") == 1
 

@@ -10,7 +10,15 @@ import typer
 
 from wham_data.cli.console import emit, say
 from wham_data.cli.help import Command, Group
-from wham_data.cli.options import MODEL, RESOURCES, ComputeType, Device, Json, Speculate
+from wham_data.cli.options import (
+    MODEL,
+    RESOURCES,
+    ComputeType,
+    Device,
+    Json,
+    Speculate,
+    chosen_device,
+)
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.recording import Frames
 
@@ -83,8 +91,9 @@ def dream(
     load = load_world_model if shape is None else random_model
     which = shape or model or "wham-tiny"
     lower = "Give a lower --batch, a shorter --context, a smaller model or --dtype bf16"
-    with device_errors(f"bench dream, {which} on {device}", lower):
-        loaded = load(which, device, dtype, compile=compile)
+    where = chosen_device(device)
+    with device_errors(f"bench dream, {which} on {where}", lower):
+        loaded = load(which, where, dtype, compile=compile)
         measured = bench_dream(
             loaded,
             batch=batch,

@@ -48,10 +48,10 @@ def device_line(error: BaseException, what: str, lower: str) -> str | None:
         lower: what to do if memory is full, as a sentence.
     """
     if (full := out_of_memory(error)) is not None:
-        return f"{what}: out of memory ({_first_line(full)}). {lower}"
+        return f"{what}: out of memory ({first_line(full)}). {lower}"
     if (failed := device_failure(error)) is not None:
         return (
-            f"{what}: the device failed ({_first_line(failed)}). Run the same command again; if it "
+            f"{what}: the device failed ({first_line(failed)}). Run the same command again; if it "
             "fails again, see whether nvidia-smi lists the GPU without errors, or use --device cpu"
         )
     return None
@@ -100,7 +100,7 @@ def _is_failure(error: BaseException) -> bool:
     return plain and _FAILED.search(str(error)) is not None
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """What an error says in its first line; torch adds general advice in further ones."""
     text = str(error).strip().partition("\n")[0]
     return " ".join(text.split())[:200].rstrip(". ") or type(error).__name__

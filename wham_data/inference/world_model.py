@@ -27,7 +27,7 @@ def load_world_model(
     Args:
         ref: name of a bundled model, a WHAM `.ckpt`, the folder of a converted or trained model, or a
             folder with one of these in it.
-        device: "cpu", "cuda", "cuda:1", ..., or "auto": a GPU if there is one.
+        device: "cpu", "cuda", "cuda:1", ..., or "auto": a GPU if there is one that torch can use.
         dtype: type in which the transformer computes. The tokenizer always uses float32.
         n_head: number of attention heads, for a checkpoint that does not contain it.
         compile: give short passes fixed shapes; on a GPU they are recorded once and replayed as CUDA
