@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 import wham_data
-from wham_data.inference.arithmetic import IEEE, TREE, ieee_float32, precision
+from wham_data.inference.device.arithmetic import IEEE, TREE, ieee_float32, precision
 from wham_data.inference.session import Context
 from wham_data.inference.tokenizer import load_tokenizer
 
@@ -180,7 +180,7 @@ def test_a_pass_that_fails_gives_the_settings_back() -> None:
 
 def test_convolutions_follow_the_setting_above_them_after_a_pass_as_before(tmp_path: Path) -> None:
     code = (  # in a process where nobody has set anything
-        "import torch; from wham_data.inference.arithmetic import ieee_float32\n"
+        "import torch; from wham_data.inference.device.arithmetic import ieee_float32\n"
         "with ieee_float32(): pass\n"
         "print(torch.backends.cudnn.conv.fp32_precision)\n"
         "torch.backends.fp32_precision = 'ieee'\n"

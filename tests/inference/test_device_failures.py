@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from wham_data.inference.checkpoints.lightning import open_tokenizer
-from wham_data.inference.device_failures import device_errors
+from wham_data.inference.device.failures import device_errors
 from wham_data.inference.tokenizer import load_tokenizer
 from wham_data.inference.tokenizers.frame_tokenizer import FrameTokenizer, tokenizer_model
 from wham_data.schemas.errors import DeviceError, UsageError

@@ -82,7 +82,7 @@ def dream(
       wham-data bench dream --model WHAM_200M.ckpt --batch 12 --dtype bf16
       wham-data bench dream --shape 1.6B --dtype bf16 --device cuda
     """
-    from wham_data.inference.device_failures import device_errors
+    from wham_data.inference.device.failures import device_errors
     from wham_data.inference.gpt.bench import bench_dream, random_model
     from wham_data.inference.world_model import load_world_model
 

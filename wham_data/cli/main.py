@@ -30,7 +30,7 @@ from wham_data.cli import (
 from wham_data.cli.config import read_config
 from wham_data.cli.console import log_ended, say
 from wham_data.cli.help import Command, Group
-from wham_data.inference.device_failures import device_line
+from wham_data.inference.device.failures import device_line
 from wham_data.schemas.errors import DeviceError, WhamDataError, printable
 
 app = typer.Typer(

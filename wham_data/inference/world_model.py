@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wham_data.inference.checkpoints.lightning import open_checkpoint
 from wham_data.inference.device import choose_device
-from wham_data.inference.device_failures import NO_ROOM, device_errors
+from wham_data.inference.device.failures import NO_ROOM, device_errors
 from wham_data.inference.gpt.world_model import DType, GPTWorldModel, torch_dtype
 from wham_data.inference.session import WorldModel
 from wham_data.inference.tokenizer import BUNDLED, load_tokenizer

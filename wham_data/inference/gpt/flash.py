@@ -16,7 +16,7 @@ from typing import Any, Final
 import torch
 from torch.nn import functional
 
-from wham_data.inference.device_failures import first_line, out_of_memory
+from wham_data.inference.device.failures import first_line, out_of_memory
 
 _NAMES: Final = ("flash_attn_func", "flash_attn_with_kvcache")
 _HEAD: Final = 64

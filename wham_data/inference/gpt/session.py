@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wham_data.inference.arithmetic import ieee_float32
+from wham_data.inference.device.arithmetic import ieee_float32
 from wham_data.inference.gpt import saved_session, step_tokens
 from wham_data.inference.gpt.model import GPT, Cache, Decoder, Feed
 from wham_data.inference.gpt.rollout import Given, Outlook, Place, Rollout, groups_of

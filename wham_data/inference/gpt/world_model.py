@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wham_data.inference.arithmetic import ieee_float32
+from wham_data.inference.device.arithmetic import ieee_float32
 from wham_data.inference.gpt import saved_session, session
 from wham_data.inference.gpt.attention import kernel_for
 from wham_data.inference.gpt.model import GPT

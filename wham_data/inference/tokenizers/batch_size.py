@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from wham_data.inference.device_failures import NO_ROOM, device_line, out_of_memory
+from wham_data.inference.device.failures import NO_ROOM, device_line, out_of_memory
 from wham_data.schemas.errors import DeviceError
 
 Result = TypeVar("Result")

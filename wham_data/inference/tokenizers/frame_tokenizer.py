@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wham_data.inference.arithmetic import ieee_float32
 from wham_data.inference.device import choose_device
-from wham_data.inference.device_failures import NO_ROOM, device_errors
+from wham_data.inference.device.arithmetic import ieee_float32
+from wham_data.inference.device.failures import NO_ROOM, device_errors
 from wham_data.inference.tokenizers.batch_size import BatchSize
 from wham_data.inference.tokenizers.config import Fingerprint, ImageConfig, TokenizerConfig
 from wham_data.inference.tokenizers.contract import TokenizerFiles

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wham_data.inference.checkpoints.file_names import CONFIG_FILE, WEIGHTS_FILE
-from wham_data.inference.device_failures import device_errors
+from wham_data.inference.device.failures import device_errors
 from wham_data.inference.tokenizer import load_tokenizer
 from wham_data.inference.tokenizers.config import ImageConfig
 from wham_data.inference.tokenizers.frame_tokenizer import ImageModel, image_model

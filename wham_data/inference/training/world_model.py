@@ -28,7 +28,7 @@ from wham_data.inference.checkpoints.file_names import (
 )
 from wham_data.inference.checkpoints.lightning import open_tokenizer
 from wham_data.inference.checkpoints.model_folder import config_text
-from wham_data.inference.device_failures import device_errors
+from wham_data.inference.device.failures import device_errors
 from wham_data.inference.gpt.model import GPT
 from wham_data.inference.gpt.spec import GPTSpec
 from wham_data.inference.gpt.structured_start import structured_start

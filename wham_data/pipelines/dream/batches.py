@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.inference.device_failures import device_errors
+from wham_data.inference.device.failures import device_errors
 from wham_data.inference.dream import Context, Dream, dream_batch
 from wham_data.inference.session import DreamStats
 from wham_data.inference.tokenizer import Tokenizer

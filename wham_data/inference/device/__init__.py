@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from wham_data.inference.device_failures import device_failure, first_line, out_of_memory
+from wham_data.inference.device.failures import device_failure, first_line, out_of_memory
 from wham_data.schemas.errors import MissingPartError, UsageError
 
 if TYPE_CHECKING:
