@@ -224,3 +224,35 @@ def test_an_error_of_another_kind_is_no_reason_to_halve(
     with pytest.raises(DeviceError, match=r"model\.ckpt on cpu: the device failed"):
         in_batches(path, 4).encode(frames)
     hook.remove()
+
+
+# On a GPU
+
+
+@pytest.mark.gpu
+def test_a_gpu_without_room_for_a_batch_gets_smaller_ones(cuda: str) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (40, 180, 300, 3), np.uint8)
+    tokenizer = load_tokenizer("wham-tiny", cuda)
+    held = torch.cuda.memory_allocated()
+    expected = tokenizer.encode(frames)
+    needed = torch.cuda.max_memory_allocated() - held
+    total = torch.cuda.get_device_properties(0).total_memory
+
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction((held + 0.6 * needed) / total)
+    try:
+        with pytest.warns(RuntimeWarning, match="from now on"):
+            found = tokenizer.encode(frames)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+    assert (found == expected).mean() > 0.999
+
+
+@pytest.mark.gpu
+def test_what_a_full_gpu_raises_is_full_memory(cuda: str) -> None:
+    with (
+        pytest.raises(DeviceError, match=r"^12 dreams: out of memory \(CUDA out of memory"),
+        device_errors("12 dreams", "Give fewer"),
+    ):
+        torch.empty(1 << 50, device=cuda)

@@ -29,8 +29,8 @@ Steps = Annotated[
 Resume = Annotated[
     bool,
     typer.Option(
-        help="Go on from the checkpoint in --out. On a CPU the result is that of a run without a break; a "
-        "GPU does not repeat a run bit for bit."
+        help="Go on from the checkpoint in --out. With --steps, on a CPU, the result is that of a run without "
+        "a break; a GPU does not repeat a run bit for bit."
     ),
 ]
 Seed = Annotated[
