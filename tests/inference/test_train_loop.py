@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from wham_data.inference.training import loop
 from wham_data.inference.training.files import CHECKPOINT_FILE, CURVES_FILE
 from wham_data.inference.training.loop import CurvePoint
-from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError
+from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError, WhamDataError
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,58 @@ def test_a_checkpoint_that_the_learner_cannot_use_is_damaged(tmp_path: Path) -> 
     loop.train(Counter(), Settings(), tmp_path, stop_at=2)
     with pytest.raises(IntegrityError, match="Remove it to start again"):
         loop.train(Another(), Settings(), tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        torch.AcceleratorError("CUDA error: device busy"),
+        RuntimeError("No CUDA GPUs are available"),
+        AssertionError("Torch not compiled with CUDA enabled"),
+    ],
+)
+def test_a_device_that_fails_while_a_run_is_resumed_says_nothing_of_the_checkpoint(
+    tmp_path: Path, failure: Exception
+) -> None:
+    class OnAFullDevice(Counter):
+        def restore(self, _tensors: dict[str, Tensor]) -> None:
+            raise failure
+
+    loop.train(Counter(), Settings(), tmp_path, stop_at=2)
+    with pytest.raises(type(failure)) as raised:
+        loop.train(OnAFullDevice(), Settings(), tmp_path, resume=True)
+    assert raised.value is failure
+    assert loop.train(Counter(), Settings(), tmp_path, resume=True).step == 10
+
+
+def test_a_checkpoint_is_read_to_the_cpu(tmp_path: Path) -> None:
+    class Watching(Counter):
+        def restore(self, tensors: dict[str, Tensor]) -> None:
+            devices.update(tensor.device.type for tensor in tensors.values())
+
+    devices: set[str] = set()
+    loop.train(Counter(), Settings(), tmp_path, stop_at=2)
+    loop.train(Watching(), Settings(), tmp_path, resume=True)
+    assert devices == {"cpu"}
+
+
+def test_a_checkpoint_of_other_shapes_is_damaged(tmp_path: Path) -> None:
+    class Wider(Number):
+        def __init__(self) -> None:
+            super().__init__()
+            self.value = nn.Parameter(torch.zeros(2))
+
+    loop.train(Counter(), Settings(), tmp_path, stop_at=2)
+    with pytest.raises(IntegrityError, match=r"model\.value is \(1,\), expected \(2,\)"):
+        loop.train(Counter(Wider()), Settings(), tmp_path, resume=True)
+
+
+def test_a_checkpoint_that_the_disk_does_not_give_may_be_sound(tmp_path: Path) -> None:
+    (tmp_path / CHECKPOINT_FILE).mkdir()  # as good as unreadable, for root too
+    with pytest.raises(WhamDataError, match=r"cannot be read .+ It may be sound") as raised:
+        loop.train(Counter(), Settings(), tmp_path, resume=True)
+    assert not isinstance(raised.value, IntegrityError)
 
 
 def test_nothing_is_left_beside_the_files_of_a_run(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from wham_data.inference.training.tokenizer import (
     train_tokenizer,
 )
 from wham_data.pipelines.video import decode_frames, index_video
-from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError
+from wham_data.schemas.errors import DeviceError, IntegrityError, MismatchError, UsageError
 
 DEMOS = Path(__file__).parents[2] / "wham_data" / "pipelines" / "demo_recordings"
 
@@ -195,6 +195,15 @@ def test_a_damaged_checkpoint_is_refused(frames: Frames, tmp_path: Path) -> None
     (tmp_path / CHECKPOINT_FILE).write_bytes(whole[:-100])
     with pytest.raises(IntegrityError, match="Remove it to start again"):
         train_tokenizer(frames, tmp_path, SETTINGS, resume=True)
+
+
+def test_a_full_memory_is_one_line_and_costs_no_checkpoint(frames: Frames, tmp_path: Path) -> None:
+    train_tokenizer(frames, tmp_path, SETTINGS, stop_at=10)
+    kept = (tmp_path / CHECKPOINT_FILE).read_bytes()
+    too_much = replace(SETTINGS, patches_per_step=1 << 50)
+    with pytest.raises(DeviceError, match=r"on cpu: out of memory .+ The last checkpoint is kept"):
+        train_tokenizer(frames, tmp_path, too_much)
+    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == kept
 
 
 def test_settings_and_frames_that_make_no_sense_are_refused(frames: Frames, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from wham_data.inference.training.world_model import (
     train_world_model,
 )
 from wham_data.inference.world_model import load_world_model
-from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError
+from wham_data.schemas.errors import DeviceError, IntegrityError, MismatchError, UsageError
 
 SPEC = GPTSpec(
     n_layer=1,
@@ -96,6 +96,13 @@ def test_what_was_trained_can_dream(tmp_path: Path) -> None:
     assert made.frames.shape == (1, 180, 300, 3)
     assert model.tokenizer is not None
     assert model.tokenizer.fingerprint.startswith("9fba13d0f874")
+
+
+def test_a_batch_that_does_not_fit_is_one_line_with_what_to_lower(tmp_path: Path) -> None:
+    with pytest.raises(
+        DeviceError, match=r"on cpu: out of memory .+ with a --batch-size below \d+$"
+    ):
+        trained(tmp_path, replace(SETTINGS, batch_size=1 << 50))
 
 
 def test_a_resumed_run_is_the_run_that_was_never_interrupted(tmp_path: Path) -> None:

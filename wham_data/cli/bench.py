@@ -10,7 +10,15 @@ import typer
 
 from wham_data.cli.console import emit, say
 from wham_data.cli.help import Command, Group
-from wham_data.cli.options import MODEL, RESOURCES, ComputeType, Device, Json, Speculate
+from wham_data.cli.options import (
+    MODEL,
+    RESOURCES,
+    ComputeType,
+    Device,
+    Json,
+    Speculate,
+    chosen_device,
+)
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.recording import Frames
 
@@ -74,6 +82,7 @@ def dream(
       wham-data bench dream --model WHAM_200M.ckpt --batch 12 --dtype bf16
       wham-data bench dream --shape 1.6B --dtype bf16 --device cuda
     """
+    from wham_data.inference.device.failures import device_errors
     from wham_data.inference.gpt.bench import bench_dream, random_model
     from wham_data.inference.world_model import load_world_model
 
@@ -81,17 +90,20 @@ def dream(
         raise UsageError("--model and --shape: give one of them")
     load = load_world_model if shape is None else random_model
     which = shape or model or "wham-tiny"
-    loaded = load(which, device, dtype, compile=compile)
-    measured = bench_dream(
-        loaded,
-        batch=batch,
-        steps=steps,
-        context=context,
-        speculate=speculate,
-        frames=gameplay(loaded.tokenizer.frame_size, loaded.spec.steps)
-        if loaded.tokenizer
-        else None,
-    )
+    lower = "Give a lower --batch, a shorter --context, a smaller model or --dtype bf16"
+    where = chosen_device(device)
+    with device_errors(f"bench dream, {which} on {where}", lower):
+        loaded = load(which, where, dtype, compile=compile)
+        measured = bench_dream(
+            loaded,
+            batch=batch,
+            steps=steps,
+            context=context,
+            speculate=speculate,
+            frames=gameplay(loaded.tokenizer.frame_size, loaded.spec.steps)
+            if loaded.tokenizer
+            else None,
+        )
     gpu = measured.device_memory_bytes
     memory = f"{measured.host_memory_bytes / 2**20:.0f} MiB" + (
         f", GPU {gpu / 2**20:.0f} MiB" if gpu is not None else ""

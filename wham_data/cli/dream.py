@@ -200,7 +200,7 @@ def dream(
         from wham_data.pipelines.dream.job import DreamWorkers, run_dreams, usual_files
         from wham_data.pipelines.dream.settings import DreamChoices
         from wham_data.pipelines.dream.sources import open_dream_source
-        from wham_data.pipelines.run.choose import choose_workers
+        from wham_data.pipelines.run.choose import check_device, choose_workers
     except ModuleNotFoundError as missing:
         if missing.name != "torch":
             raise
@@ -235,6 +235,7 @@ def dream(
             allow_synthetic=allow_synthetic,
         )
         runner = choose_workers(workers, ray_address, ray_temp_dir, watch)
+        check_device(device, runner, watch)
         loaded = load_world_model(model, device if runner is None else "cpu", dtype, n_head)
         for note in loaded.notes:
             watch.message(note, warning=True)

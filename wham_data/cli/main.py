@@ -30,7 +30,8 @@ from wham_data.cli import (
 from wham_data.cli.config import read_config
 from wham_data.cli.console import log_ended, say
 from wham_data.cli.help import Command, Group
-from wham_data.schemas.errors import WhamDataError, printable
+from wham_data.inference.device.failures import device_line
+from wham_data.schemas.errors import DeviceError, WhamDataError, printable
 
 app = typer.Typer(
     name="wham-data",
@@ -133,10 +134,19 @@ def main() -> None:
         except WhamDataError as error:
             say(f"wham-data: {printable(str(error))}", "error", "error")
             sys.exit(error.exit_code)
+        except BrokenPipeError:
+            sys.stderr.close()
+            sys.exit(0)
+        except Exception as error:
+            what, lower = (
+                "wham-data",
+                "End other programs that use the memory, or work on less at once",
+            )
+            if (line := device_line(error, what, lower)) is None:
+                raise
+            say(printable(line), "error", "error")
+            sys.exit(DeviceError.exit_code)
         except SystemExit:
             if came:  # Ray, if it was waiting when the signal came, makes an exit code of its own
                 sys.exit(128 + came[0])
             raise
-        except BrokenPipeError:
-            sys.stderr.close()
-            sys.exit(0)

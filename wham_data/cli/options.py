@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 import typer
 
 from wham_data.cli import console
+from wham_data.inference.device import parse_device
 from wham_data.schemas.errors import UsageError
 
 INPUT: Final = "Input"
@@ -146,13 +147,37 @@ RayTempDir = Annotated[
         help="Where Ray keeps its logs and sockets, with a path of at most 32 characters. Default: /tmp.",
     ),
 ]
+
+
+def _known(device: str) -> str:
+    """Refuse what is not the name of a device, before anything else is done."""
+    parse_device(device)
+    return device
+
+
 Device = Annotated[
     str,
     typer.Option(
         rich_help_panel=RESOURCES,
-        help="Where models run: auto (a GPU where there is one), cpu, cuda or cuda:N.",
+        callback=_known,
+        help="Where models run: auto (a GPU that torch can use, else the CPU), cpu, cuda or cuda:N.",
     ),
 ]
+
+
+def chosen_device(name: str) -> str:
+    """The device on which a command runs models in this process. Says so if "auto" is not the GPU there is.
+
+    Raises:
+        MissingPartError: it is a GPU that is not there.
+    """
+    from wham_data.inference.device import choose_device, cpu_note
+
+    if (note := cpu_note(name)) is not None:
+        console.say(note, level="warning")
+    return str(choose_device(name))
+
+
 ComputeType = Annotated[
     DType,
     typer.Option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -86,7 +87,10 @@ def demo(
 def doctor(
     json: Json = False,
 ) -> None:
-    """Show what this machine has: packages, codecs, GPU, the bundled tokenizer.
+    """Show what this machine has: packages, codecs, GPUs, the bundled tokenizer.
+
+    If there is a GPU that torch cannot use, it says why, and what `--device auto` is then. It also says
+    whether flash-attn is used, and if not, why.
 
     Exits with 5 if a package that is needed is missing.
 
@@ -94,7 +98,7 @@ def doctor(
     Example:
       wham-data doctor
     """
-    from wham_data.inference.device import gpu_name
+    from wham_data.inference.device import gpu_problem, gpus_of_driver, usable_gpus
     from wham_data.pipelines.video import decoders, why_no_gpu
 
     found: dict[str, Any] = {
@@ -105,7 +109,10 @@ def doctor(
         "packages": {name: _installed(name) for name in NEEDED},
         "optional": {name: _installed(name) for name in OPTIONAL},
         "decoders": decoders(),
-        "gpu": gpu_name(),
+        "gpus": usable_gpus(),
+        "gpus_of_driver": gpus_of_driver(),
+        "gpu_problem": gpu_problem(),
+        "flash_attn_problem": _flash_attn_problem(),
         "nvdec": why_no_gpu() or "usable",
         "tokenizer": _tokenizer(),
     }
@@ -119,7 +126,8 @@ def doctor(
             for name, what in found["optional"].items()
         ),
         f"  decoders     {', '.join(name if has else f'{name} MISSING' for name, has in found['decoders'].items())}",
-        f"  GPU          {found['gpu'] or 'none; everything runs on the CPU'}",
+        *gpu_lines(found["gpus"], found["gpus_of_driver"], found["gpu_problem"]),
+        f"  attention    {found['flash_attn_problem'] or 'flash-attn, on a GPU in half precision'}",
         f"  nvdec        {found['nvdec']}",
         f"  tokenizer    wham-tiny, fingerprint {found['tokenizer'][:16]}",
     ]
@@ -128,11 +136,45 @@ def doctor(
         raise typer.Exit(5)
 
 
+def gpu_lines(usable: Sequence[str], listed: Sequence[str], problem: str | None) -> list[str]:
+    """What doctor says of GPUs, and of `--device auto`.
+
+    Args:
+        usable: names of those that torch finds.
+        listed: names of those that the driver lists.
+        problem: why torch cannot use the first one; None: it can.
+    """
+    if not usable and not listed:
+        return ["  GPU          none; --device auto is the CPU"]
+    lines = [f"  GPU          cuda:{number}  {name}" for number, name in enumerate(usable)]
+    if problem is None:
+        return [*lines, "               --device auto is cuda:0"]
+    if not lines:
+        lines = [f"  GPU          {name}" for name in listed]
+    return [
+        *lines,
+        f"               a GPU is there, but torch cannot use it: {problem}",
+        "               --device auto is the CPU",
+    ]
+
+
 def _installed(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _flash_attn_problem() -> str | None:
+    """Why SDPA, torch's own attention, is used, and not flash-attn; None: flash-attn is."""
+    try:
+        from wham_data.inference.device import choose_device
+        from wham_data.inference.gpt.flash import flash_problem
+
+        problem = flash_problem(choose_device("auto"))
+    except ModuleNotFoundError:
+        return "torch is not installed"
+    return None if problem is None else f"SDPA, torch's own: {problem}"
 
 
 def _tokenizer() -> str:

@@ -12,7 +12,7 @@ import typer
 
 from wham_data.cli.console import emit, say
 from wham_data.cli.help import Command, Group
-from wham_data.cli.options import INPUT, MODEL, RESOURCES, RUN, Device, Json, Quiet
+from wham_data.cli.options import INPUT, MODEL, RESOURCES, RUN, Device, Json, Quiet, chosen_device
 from wham_data.schemas.errors import MismatchError, UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +26,13 @@ Minutes = Annotated[
 Steps = Annotated[
     int | None, typer.Option(help="Length of the whole training in steps. Give this or --minutes.")
 ]
-Resume = Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        help="Go on from the checkpoint in --out. With --steps, on a CPU, the result is that of a run without "
+        "a break; a GPU does not repeat a run bit for bit."
+    ),
+]
 Seed = Annotated[
     int,
     typer.Option(rich_help_panel=RUN, help="Seed of the first weights and the order of batches."),
@@ -101,11 +107,10 @@ def tokenizer(
     if (minutes is None) == (steps is None):
         raise UsageError("training length: give either --minutes or --steps")
     from wham_data.corpus import Corpus
-    from wham_data.inference.device import choose_device
     from wham_data.inference.training.tokenizer import TrainSettings, train_tokenizer
     from wham_data.pipelines.media.frame_cache import unpack_frames
 
-    opened = Corpus.open(corpus)
+    opened, where = Corpus.open(corpus), chosen_device(device)
     model = _tokenizer_config(family, opened.info.size, vocab_size, width, layers)
     rows, columns = model.grid
     settings = TrainSettings(
@@ -129,9 +134,7 @@ def tokenizer(
         frames = unpack_frames(opened, Path(folder), unpacking)
         if frames.note is not None:
             say(frames.note)
-        report = train_tokenizer(
-            frames, out, settings, tell, resume=resume, device=str(choose_device(device))
-        )
+        report = train_tokenizer(frames, out, settings, tell, resume=resume, device=where)
     text = (
         f"{out}: {report.steps} steps in {report.minutes:.1f} min, held-out "
         f"{report.held_out.psnr_db:.2f} dB, {report.held_out.codes_used} of {vocab_size} codes used, "
@@ -242,12 +245,11 @@ def world_model(
     from wham_data.corpus import Corpus
     from wham_data.feed.held_out import training_windows
     from wham_data.feed.interleave import Interleaving
-    from wham_data.inference.device import choose_device
     from wham_data.inference.gpt.spec import GPTSpec
     from wham_data.inference.tokenizer import tokenizer_info, tokenizer_note
     from wham_data.inference.training.world_model import WorldModelSettings, train_world_model
 
-    opened = Corpus.open(corpus)
+    opened, where = Corpus.open(corpus), chosen_device(device)
     made_by = opened.info.tokenizer
     if made_by is None:
         raise UsageError(f"{corpus}: holds no tokens; ingest with --tokenizer")
@@ -296,7 +298,7 @@ def world_model(
         settings,
         tell,
         resume=resume,
-        device=str(choose_device(device)),
+        device=where,
     )
     simple = report.baselines
     text = (

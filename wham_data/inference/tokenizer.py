@@ -59,12 +59,13 @@ def load_tokenizer(ref: str, device: str = "auto") -> Tokenizer:
     Args:
         ref: "wham-tiny", a folder with `tokenizer.safetensors` and `config.json`, or a WHAM
             checkpoint (`.ckpt`).
-        device: "cpu", "cuda", "cuda:1", ..., or "auto": a GPU if there is one.
+        device: "cpu", "cuda", "cuda:1", ..., or "auto": a GPU if there is one that torch can use.
 
     Raises:
         UsageError: as `tokenizer_info`, or `device` is not the name of a device.
         IntegrityError: as `tokenizer_info`.
         MissingPartError: torch is not installed, or `device` is "cuda" and there is no CUDA.
+        DeviceError: it does not fit into the memory of the device, or that fails.
     """
     files = _files(ref)
     try:

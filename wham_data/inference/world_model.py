@@ -6,6 +6,7 @@ from pathlib import Path
 
 from wham_data.inference.checkpoints.lightning import open_checkpoint
 from wham_data.inference.device import choose_device
+from wham_data.inference.device.failures import NO_ROOM, device_errors
 from wham_data.inference.gpt.world_model import DType, GPTWorldModel, torch_dtype
 from wham_data.inference.session import WorldModel
 from wham_data.inference.tokenizer import BUNDLED, load_tokenizer
@@ -26,7 +27,7 @@ def load_world_model(
     Args:
         ref: name of a bundled model, a WHAM `.ckpt`, the folder of a converted or trained model, or a
             folder with one of these in it.
-        device: "cpu", "cuda", "cuda:1", ..., or "auto": a GPU if there is one.
+        device: "cpu", "cuda", "cuda:1", ..., or "auto": a GPU if there is one that torch can use.
         dtype: type in which the transformer computes. The tokenizer always uses float32.
         n_head: number of attention heads, for a checkpoint that does not contain it.
         compile: give short passes fixed shapes; on a GPU they are recorded once and replayed as CUDA
@@ -37,19 +38,23 @@ def load_world_model(
             `dtype` has an unknown value.
         IntegrityError: the file is damaged or unsafe, or is not a WHAM model.
         MissingPartError: `device` is "cuda" and there is no CUDA.
+        DeviceError: it does not fit into the memory of the device, or that fails.
     """
     kind = torch_dtype(dtype)
     where = choose_device(device)
     checkpoint = open_checkpoint(BUNDLED.get(str(ref), ref), n_head)
-    return GPTWorldModel.from_tensors(
-        name=str(ref) if str(ref) in BUNDLED else checkpoint.tokenizer.name,
-        spec=checkpoint.gpt,
-        tensors=checkpoint.world_model_tensors(),
-        tokenizer=load_tokenizer(str(checkpoint.path), str(where)),
-        device=where,
-        dtype=kind,
-        wham=checkpoint.wham,
-        unexpected=checkpoint.unexpected,
-        notes=checkpoint.notes,
-        compiled=where.type == "cuda" if compile is None else compile,
-    )
+    name = str(ref) if str(ref) in BUNDLED else checkpoint.tokenizer.name
+    halve = "" if dtype == "bf16" else "Use --dtype bf16, which takes half of it. "
+    with device_errors(f"loading {name} to {where} as {dtype}", halve + NO_ROOM):
+        return GPTWorldModel.from_tensors(
+            name=name,
+            spec=checkpoint.gpt,
+            tensors=checkpoint.world_model_tensors(),
+            tokenizer=load_tokenizer(str(checkpoint.path), str(where)),
+            device=where,
+            dtype=kind,
+            wham=checkpoint.wham,
+            unexpected=checkpoint.unexpected,
+            notes=checkpoint.notes,
+            compiled=where.type == "cuda" if compile is None else compile,
+        )

@@ -6,6 +6,7 @@
     +-- IntegrityError           exit 4   a shard or the manifest is damaged
     +-- MissingPartError         exit 5   an optional package, a GPU or a codec is missing
     +-- NoInputsError            exit 6   no input matched, or no input gave a result
+    +-- DeviceError              exit 1   the memory of a GPU or of the machine is full, or a GPU failed
     +-- StalledError             exit 1   nothing moves any more; the same command goes on later
     +-- RefusedInput             exit 3   this input is bad; the job continues (2 if it was the only input)
 
@@ -56,6 +57,10 @@ class NoInputsError(WhamDataError):
     """No input matched, or none of them produced anything."""
 
     exit_code = 6
+
+
+class DeviceError(WhamDataError):
+    """The memory of a device is full, or the device has failed. No input and no file is to blame."""
 
 
 class StalledError(WhamDataError):

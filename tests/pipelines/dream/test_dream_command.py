@@ -14,11 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from makers.commands import command
 from makers.dreams import GREEDY, arrays_of, dream, small_checkpoint, wham_episode, write_npz
 from makers.slow_gpt import slow_dream
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from wham_data.inference.checkpoints.convert import convert
+from wham_data.inference.gpt.model import MLP
 from wham_data.inference.gpt.world_model import GPTWorldModel
 from wham_data.inference.sampling import Sampling
 from wham_data.inference.world_model import load_world_model
@@ -303,3 +306,21 @@ def test_a_model_says_whether_it_was_a_wham_checkpoint(checkpoint: Path, tmp_pat
 
     assert (before.wham, after.wham, own.wham) == (True, True, False)
     assert before.fingerprint() == after.fingerprint() == own.fingerprint()
+
+
+def test_dreams_that_do_not_fit_into_memory_end_in_one_line_with_what_to_lower(
+    data: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    def full(layer: torch.nn.Module, _: object) -> None:
+        if isinstance(layer, MLP):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    hook = register_module_forward_pre_hook(full)
+    run = dream(data, "--model", checkpoint, "--out", tmp_path / "out", *GREEDY)
+    hook.remove()
+
+    assert run.code == 1
+    assert run.error == (
+        "2 dreams at once on cpu: out of memory (CUDA out of memory. Tried to allocate 2.00 GiB). Give a "
+        "--batch-size below 2, a shorter --context or --dtype bf16"
+    )

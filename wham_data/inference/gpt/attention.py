@@ -1,6 +1,6 @@
 """Attention over cached keys. Only this module chooses the kernel.
 
-    flash-attn   CUDA and half precision, where the package is installed
+    flash-attn   CUDA and half precision, where the package works (`flash.py`)
     SDPA         everywhere else: torch's own, which on a GPU has several kernels of its own
 
 A query sees the keys up to its own: the last of m queries sees all n keys, the one before it n - 1.
@@ -8,15 +8,14 @@ A query sees the keys up to its own: the last of m queries sees all n keys, the 
 
 from __future__ import annotations
 
-import functools
-import importlib
 import math
 from enum import StrEnum
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from wham_data.inference.gpt.flash import flash_attn
 
 _LARGEST_FLASH_HEAD = 256
 
@@ -32,10 +31,9 @@ def kernel_for(like: Tensor, head_size: int) -> Kernel:
     """The kernel for tensors on the device and of the type of `like`."""
     if not like.is_cuda or like.dtype not in (torch.float16, torch.bfloat16):
         return Kernel.SDPA
-    if head_size > _LARGEST_FLASH_HEAD or head_size % 8 or _flash_attn() is None:
+    if head_size > _LARGEST_FLASH_HEAD or head_size % 8 or flash_attn(like.device) is None:
         return Kernel.SDPA
-    ampere = torch.cuda.get_device_capability(like.device) >= (8, 0)
-    return Kernel.FLASH if ampere else Kernel.SDPA
+    return Kernel.FLASH
 
 
 def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
@@ -50,9 +48,8 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> 
         float [m, h hd].
     """
     queries = len(query)
-    if kernel_for(query, query.shape[-1]) is Kernel.FLASH:
-        flash = _flash_attn().flash_attn_func
-        mixed = flash(
+    if kernel_for(query, query.shape[-1]) is Kernel.FLASH and (flash := flash_attn(query.device)):
+        mixed = flash.whole(
             query[None], keys.transpose(0, 1)[None], values.transpose(0, 1)[None], causal=True
         )
         return torch.as_tensor(mixed[0]).reshape(queries, -1)
@@ -90,8 +87,8 @@ def attend_each(query: Tensor, keys: Tensor, values: Tensor, positions: Tensor) 
     Returns:
         float [R, m, h hd].
     """
-    if kernel_for(query, query.shape[-1]) is Kernel.FLASH:
-        mixed = _flash_attn().flash_attn_with_kvcache(
+    if kernel_for(query, query.shape[-1]) is Kernel.FLASH and (flash := flash_attn(query.device)):
+        mixed = flash.cached(
             query,
             keys.transpose(1, 2),
             values.transpose(1, 2),
@@ -104,12 +101,3 @@ def attend_each(query: Tensor, keys: Tensor, values: Tensor, positions: Tensor) 
         query.transpose(1, 2), keys, values, attn_mask=(places <= positions[..., None])[:, None]
     )
     return mixed.transpose(1, 2).flatten(2)
-
-
-@functools.cache
-def _flash_attn() -> Any:
-    """The package flash_attn; None if it is not installed."""
-    try:
-        return importlib.import_module("flash_attn")
-    except ImportError:
-        return None

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wham_data.inference.device.arithmetic import ieee_float32
 from wham_data.inference.gpt import saved_session, step_tokens
 from wham_data.inference.gpt.model import GPT, Cache, Decoder, Feed
 from wham_data.inference.gpt.rollout import Given, Outlook, Place, Rollout, groups_of
@@ -288,6 +289,7 @@ class GPTSession:
         if under_way := [rollout for rollout in self._rollouts if rollout.making]:
             self._pass(under_way)
 
+    @ieee_float32()
     @torch.inference_mode()
     def _pass(self, rollouts: Sequence[Rollout]) -> None:
         """Feed each of the dreams once, in as few passes as memory allows."""

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wham_data.inference.device.arithmetic import ieee_float32
 from wham_data.inference.gpt import saved_session, session
+from wham_data.inference.gpt.attention import kernel_for
 from wham_data.inference.gpt.model import GPT
 from wham_data.inference.gpt.session import GPTSession, SessionSettings
 from wham_data.inference.gpt.spec import GPTSpec
@@ -136,7 +138,7 @@ class GPTWorldModel:
             raise UsageError(
                 f"tokens {tokens.min()}..{tokens.max()}: expected 0..{self.spec.vocabulary - 1}"
             )
-        with torch.inference_mode():
+        with ieee_float32(), torch.inference_mode():
             scores: NDArray[np.float32] = self.gpt(tokens.to(self.device)).float().cpu().numpy()
         return scores
 
@@ -175,6 +177,7 @@ class GPTWorldModel:
         weights = {name: tensor.to(device, dtype, copy=True) for name, tensor in tensors}
         gpt.load_state_dict(weights, assign=True)
         gpt.eval().requires_grad_(False)
+        kernel_for(gpt.lm_head.weight, spec.head_size)  # tries flash-attn now, not within a pass
         return cls(name, gpt, tokenizer, wham, unexpected, compiled, notes)
 
 

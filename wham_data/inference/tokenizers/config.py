@@ -24,7 +24,9 @@ ImageConfig = ViTConfig | TamingConfig
 Family = Literal["vit", "taming"]
 
 ARITHMETIC = {"vit": "vit-vqgan arithmetic 1", "taming": "taming-vqgan arithmetic 1"}
-"""Part of every fingerprint, per family. Raise the number when the code starts to give other ids."""
+"""Part of every fingerprint, per family. Raise the number when the code starts to give other ids.
+
+All of them compute in IEEE float32 (`inference/device/arithmetic.py`). A faster arithmetic gets its own name here."""
 
 
 @dataclass(frozen=True, slots=True)

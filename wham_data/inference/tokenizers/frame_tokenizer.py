@@ -3,7 +3,7 @@
 Floating-point sums depend on how a matrix product is split up, and the split depends on the batch
 and on the number of threads. So every forward pass here has one fixed shape. On a CPU it is one
 frame on one thread, and several frames run side by side in as many threads as torch was allowed. On
-a GPU it is a batch of `GPU_BATCH` frames, filled up with blank ones.
+a GPU it is a batch of `GPU_BATCH` frames, or fewer where they do not fit, filled up with blank ones.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -19,6 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wham_data.inference.device import choose_device
+from wham_data.inference.device.arithmetic import ieee_float32
+from wham_data.inference.device.failures import NO_ROOM, device_errors
+from wham_data.inference.tokenizers.batch_size import BatchSize
 from wham_data.inference.tokenizers.config import Fingerprint, ImageConfig, TokenizerConfig
 from wham_data.inference.tokenizers.contract import TokenizerFiles
 from wham_data.inference.tokenizers.taming_vqgan import TamingVQGAN
@@ -56,11 +60,23 @@ class FrameTokenizer:
     """A tokenizer loaded on one device; `Tokenizer` in `contract.py` is its contract."""
 
     def __init__(
-        self, model: ImageModel | TokenizerPair, info: TokenizerInfo, device: torch.device
+        self,
+        model: ImageModel | TokenizerPair,
+        info: TokenizerInfo,
+        device: torch.device,
+        batch: int | None = None,
     ) -> None:
+        """Move the model to the device.
+
+        Args:
+            batch: frames in a pass; 0: one frame and one thread per pass. None: 0 on a CPU, else
+                `GPU_BATCH`.
+        """
         self._model = model.to(device).eval().requires_grad_(False)
         self._info = info
         self._device = device
+        frames = batch if batch is not None else 0 if device.type == "cpu" else GPU_BATCH
+        self._batch = BatchSize(frames, device, f"tokenizer {info.name}") if frames else None
 
     @classmethod
     def load(cls, files: TokenizerFiles, device: str = "auto") -> FrameTokenizer:
@@ -69,7 +85,9 @@ class FrameTokenizer:
         Raises:
             IntegrityError: a checksum is wrong, or a value is not finite.
             MissingPartError, UsageError: the device is not there, or is none.
+            DeviceError: its memory is full, or it fails.
         """
+        where = choose_device(device)
         weights: dict[str, Tensor] = {}
         fingerprint = Fingerprint(files.config)
         for name, values in files.tensors():
@@ -78,7 +96,8 @@ class FrameTokenizer:
         model = tokenizer_model(files.config)
         model.load_state_dict(weights, assign=True)
         info = files.config.info(files.name, fingerprint.hex())
-        return cls(model, info, choose_device(device))
+        with device_errors(f"loading tokenizer {files.name} to {where}", NO_ROOM):
+            return cls(model, info, where)
 
     @property
     def info(self) -> TokenizerInfo:
@@ -110,6 +129,7 @@ class FrameTokenizer:
         """Where it runs: "cpu", "cuda:0", ..."""
         return str(self._device)
 
+    @ieee_float32()
     def encode(self, frames_u8: NDArray[np.uint8]) -> NDArray[np.uint16]:
         """RGB frames uint8 [B, H, W, 3] to ids uint16 [B, N]."""
         width, height = self.frame_size
@@ -122,6 +142,7 @@ class FrameTokenizer:
         ids = self._forward(self._model.ids, torch.from_numpy(writable))
         return ids.numpy().astype(np.uint16).reshape(len(frames_u8), self._model.config.tokens)
 
+    @ieee_float32()
     def decode(self, tokens: NDArray[np.integer]) -> NDArray[np.uint8]:
         """Ids of any integer dtype [B, N] to RGB frames uint8 [B, H, W, 3]."""
         count = self._model.config.tokens
@@ -142,12 +163,15 @@ class FrameTokenizer:
         """`model` over the items in passes of one fixed shape; the results on the CPU."""
         if not len(items):
             return torch.empty(0, dtype=torch.uint8)
-        if self._device.type == "cpu":
+        if self._batch is None:
             return torch.cat(_frame_by_frame(model, items))
+        return self._batch.run(partial(self._in_batches, model, items))
+
+    def _in_batches(self, model: Callable[[Tensor], Tensor], items: Tensor, size: int) -> Tensor:
         passes = []
         with torch.inference_mode():
-            for part in torch.split(items, GPU_BATCH):
-                batch = items.new_zeros((GPU_BATCH, *items.shape[1:]))
+            for part in torch.split(items, size):
+                batch = items.new_zeros((size, *items.shape[1:]))
                 batch[: len(part)] = part
                 passes.append(model(batch.to(self._device))[: len(part)].cpu())
         return torch.cat(passes)

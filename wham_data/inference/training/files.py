@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,12 +13,15 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from wham_data.files.whole import written_whole
-from wham_data.schemas.errors import IntegrityError, MismatchError
+from wham_data.schemas.errors import IntegrityError, MismatchError, WhamDataError
 
 CHECKPOINT_FILE = "training.safetensors"
 CURVES_FILE = "curves.json"
 
 Restored = TypeVar("Restored")
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+"""Adam's names of its running means."""
 
 _LENGTHS = ("steps", "minutes")
 """The settings that may change when a run is resumed."""
@@ -51,7 +54,7 @@ def moments_of(optimizer: torch.optim.AdamW, model: nn.Module) -> dict[str, Tens
     return {
         f"{kind}.{name}": state[index][kind].cpu()
         for index, name in enumerate(_moved(optimizer, model))
-        for kind in ("exp_avg", "exp_avg_sq")
+        for kind in _MOMENTS
     }
 
 
@@ -63,8 +66,7 @@ def restore_moments(
     state["state"] = {
         index: {
             "step": torch.tensor(float(step)),
-            "exp_avg": tensors[f"exp_avg.{name}"],
-            "exp_avg_sq": tensors[f"exp_avg_sq.{name}"],
+            **{kind: tensors[f"{kind}.{name}"] for kind in _MOMENTS},
         }
         for index, name in enumerate(_moved(optimizer, model))
     }
@@ -85,17 +87,20 @@ def write_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, An
 def read_checkpoint(
     path: Path,
     settings: dict[str, Any],
-    device: str,
     restore: Callable[[dict[str, Tensor], dict[str, Any]], Restored],
 ) -> Restored:
-    """Give a checkpoint's tensors (on `device`) and state to `restore`; returns what it returns.
+    """Give a checkpoint's tensors and state to `restore`; returns what it returns.
+
+    The tensors are on the CPU: the errors of another device, such as full memory, come from `restore` and
+    pass through, because they say nothing of the file.
 
     Raises:
         MismatchError: the checkpoint has other settings; only the length of the run may differ.
-        IntegrityError: the checkpoint is damaged, or `restore` cannot use it.
+        IntegrityError: the checkpoint is damaged, or `restore` finds that it cannot use it.
+        WhamDataError: the file cannot be read at present.
     """
     try:
-        with safe_open(path, framework="pt", device=device) as file:
+        with safe_open(path, framework="pt", device="cpu") as file:
             state: dict[str, Any] = json.loads(file.metadata()["state"])
             names: list[str] = list(file.keys())
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in names}
@@ -108,10 +113,34 @@ def read_checkpoint(
                 "Use the same settings, or another folder."
             )
         return restore(tensors, state)
-    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as damaged:
+    except (SafetensorError, LookupError, TypeError, ValueError, AttributeError) as damaged:
         raise IntegrityError(
             f"{path}: not a usable checkpoint ({damaged}). Remove it to start again."
         ) from damaged
+    except OSError as unread:
+        raise WhamDataError(
+            f"{path}: the checkpoint cannot be read ({unread.strerror or unread}). It may be sound: see "
+            "that the disk works and that you may read the file, then run the same command again"
+        ) from unread
+
+
+def check_tensors(
+    model: nn.Module, optimizer: torch.optim.AdamW, tensors: Mapping[str, Tensor]
+) -> None:
+    """Check that `restore_model` and `restore_moments` find all that they need.
+
+    Raises:
+        LookupError: a tensor is missing.
+        ValueError: a tensor has another shape.
+    """
+    shapes = {f"model.{name}": tensor.shape for name, tensor in model.state_dict().items()}
+    weights = dict(model.named_parameters())
+    for name in _moved(optimizer, model):
+        for kind in _MOMENTS:
+            shapes[f"{kind}.{name}"] = weights[name].shape
+    for name, shape in shapes.items():
+        if tensors[name].shape != shape:
+            raise ValueError(f"{name} is {tuple(tensors[name].shape)}, expected {tuple(shape)}")
 
 
 def replace_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

@@ -3,9 +3,10 @@
 A trainer gives the loop a `Learner`: what one step does, what to save and how to judge it.
 
 What a step draws may depend only on the seed and on the step's number, and a checkpoint holds
-everything else. So a resumed run is equal, bit for bit, to a run that was never interrupted. This is
-true for a length in `steps`. With a length in `minutes` the learning rate follows the clock, and no
-two runs are equal.
+everything else. So on a CPU, with as many threads, a resumed run is equal, bit for bit, to a run that was
+never interrupted. This is true for a length in `steps`. With a length in `minutes` the learning rate
+follows the clock, and no two runs are equal. On a GPU two runs need not be equal either, resumed or not: torch
+adds up some gradients, and the statistics of a codebook, in another order each time.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from wham_data.inference.training.files import (
     CHECKPOINT_FILE,
     CURVES_FILE,
+    check_tensors,
     model_tensors,
     moments_of,
     read_checkpoint,
@@ -35,6 +37,12 @@ from wham_data.inference.training.files import (
     write_checkpoint,
 )
 from wham_data.schemas.errors import UsageError
+
+WITH_LESS_MEMORY = (
+    "The last checkpoint is kept. End other programs that use the device (nvidia-smi lists them) and run the "
+    "same command with --resume; or start in another folder with a smaller model (--width, --layers)"
+)
+"""What to do where training does not fit into the memory of a device."""
 
 CurvePoint = dict[str, float]
 """One checkpoint of the learning curve: `step`, `minutes`, `loss` (mean over the steps since the
@@ -111,7 +119,11 @@ class Learner(Protocol):
         ...
 
     def restore(self, tensors: dict[str, Tensor], /) -> None:
-        """Take back `more_tensors` from all tensors of a checkpoint, which are on the device."""
+        """Take back `more_tensors` from all tensors of a checkpoint, which are on the CPU.
+
+        Raises:
+            LookupError, ValueError: one of them is missing or has another shape.
+        """
         ...
 
 
@@ -156,7 +168,6 @@ def train(
     progress: Callable[[CurvePoint], None] = lambda _: None,
     *,
     resume: bool = False,
-    device: str = "cpu",
     stop_at: int | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Run:
@@ -171,17 +182,17 @@ def train(
         progress: called after every checkpoint.
         resume: go on from the checkpoint in `out`; if there is none, start again. Only the length
             of the run may have changed since.
-        device: where the learner's tensors are, as torch names it.
         stop_at: stop at this step, with a checkpoint, as if interrupted there.
         clock: seconds, from any beginning.
 
     Raises:
         MismatchError: the checkpoint was made with other settings.
         IntegrityError: the checkpoint is damaged.
+        WhamDataError: the checkpoint cannot be read at present.
     """
     run = Run()
     if resume and (out / CHECKPOINT_FILE).exists():
-        run = _restored(learner, settings, out, device)
+        run = _restored(learner, settings, out)
     started = clock() - 60 * run.minutes
     losses: list[float] = []
     finished = run.share_done(settings) >= 1
@@ -236,13 +247,15 @@ def _checkpoint(learner: Learner, run: Run, settings: LoopSettings, out: Path, l
     replace_text(out / CURVES_FILE, json.dumps(run.curve, indent=1) + "\n")
 
 
-def _restored(learner: Learner, settings: LoopSettings, out: Path, device: str) -> Run:
+def _restored(learner: Learner, settings: LoopSettings, out: Path) -> Run:
     """Put the learner into the state of the checkpoint, and tell how far the run had come."""
 
     def restore(tensors: dict[str, Tensor], state: dict[str, Any]) -> Run:
+        run = Run(state["step"], state["minutes"], state["curve"])
+        check_tensors(learner.model, learner.optimizer, tensors)
         restore_model(learner.model, tensors)
-        restore_moments(learner.optimizer, learner.model, tensors, state["step"])
+        restore_moments(learner.optimizer, learner.model, tensors, run.step)
         learner.restore(tensors)
-        return Run(state["step"], state["minutes"], state["curve"])
+        return run
 
-    return read_checkpoint(out / CHECKPOINT_FILE, asdict(settings), device, restore)
+    return read_checkpoint(out / CHECKPOINT_FILE, asdict(settings), restore)

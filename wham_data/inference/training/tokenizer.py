@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wham_data.inference.checkpoints.file_names import CONFIG_FILE, WEIGHTS_FILE
+from wham_data.inference.device.failures import device_errors
 from wham_data.inference.tokenizer import load_tokenizer
 from wham_data.inference.tokenizers.config import ImageConfig
 from wham_data.inference.tokenizers.frame_tokenizer import ImageModel, image_model
@@ -196,10 +197,15 @@ class TokenizerLearner:
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Take the statistics of the codebook back, if there are any."""
-        if "codebook.uses" in tensors:
-            self.codebook = CodebookState(
-                tensors["codebook.uses"], tensors["codebook.sums"], self.model.spherical
-            )
+        if "codebook.uses" not in tensors:
+            return
+        uses, sums = tensors["codebook.uses"], tensors["codebook.sums"]
+        rows = self.model.codebook.rows().shape
+        if uses.shape != rows[:1] or sums.shape != rows:
+            raise ValueError(f"the codebook is {tuple(sums.shape)}, expected {tuple(rows)}")
+        self.codebook = CodebookState(
+            uses.to(self.device), sums.to(self.device), self.model.spherical
+        )
 
 
 def train_tokenizer(
@@ -218,19 +224,19 @@ def train_tokenizer(
     `training.safetensors` (to resume from) are in it too.
 
     Args:
-        progress, resume, device, stop_at: as in `loop.train`.
+        progress, resume, stop_at: as in `loop.train`.
+        device: where to train, as torch names it.
 
     Raises:
         UsageError: frames of another size than the model's, or none.
-        MismatchError: the checkpoint was made with other settings.
-        IntegrityError: the checkpoint is damaged.
+        MismatchError, IntegrityError, WhamDataError: as `loop.train`.
+        DeviceError: the memory of the device is full, or it fails.
     """
     _check_frames(frames, settings.model)
     out.mkdir(parents=True, exist_ok=True)
-    learner = _fresh(frames, settings, device)
-    run = loop.train(
-        learner, settings, out, progress, resume=resume, device=device, stop_at=stop_at
-    )
+    with device_errors(f"training a tokenizer on {device}", loop.WITH_LESS_MEMORY):
+        learner = _fresh(frames, settings, device)
+        run = loop.train(learner, settings, out, progress, resume=resume, stop_at=stop_at)
     last = run.curve[-1]
     figures = TokenizerFigures(last["psnr_db"], int(last["codes_used"]), last["perplexity"])
     return TrainReport(run.step, run.minutes, figures, tuple(run.curve))

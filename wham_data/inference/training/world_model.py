@@ -28,6 +28,7 @@ from wham_data.inference.checkpoints.file_names import (
 )
 from wham_data.inference.checkpoints.lightning import open_tokenizer
 from wham_data.inference.checkpoints.model_folder import config_text
+from wham_data.inference.device.failures import device_errors
 from wham_data.inference.gpt.model import GPT
 from wham_data.inference.gpt.spec import GPTSpec
 from wham_data.inference.gpt.structured_start import structured_start
@@ -169,26 +170,29 @@ def train_world_model(
 
     Args:
         tokenizer: the name or folder of the tokenizer that made the tokens.
-        progress, resume, device, stop_at: as in `loop.train`.
+        progress, resume, stop_at: as in `loop.train`.
+        device: where to train, as torch names it.
 
     Raises:
         UsageError: no windows, or a tokenizer of other tokens than the model's.
-        MismatchError: the checkpoint was made with other settings.
-        IntegrityError: the checkpoint is damaged.
+        MismatchError, IntegrityError, WhamDataError: as `loop.train`.
+        DeviceError: the memory of the device is full, or it fails.
     """
     for name, windows in (("train", train), ("held out", held_out)):
         if not len(windows):
             raise UsageError(f"windows ({name}): there are none of {settings.spec.steps} steps")
     out.mkdir(parents=True, exist_ok=True)
     config, codebook = _copy_tokenizer(tokenizer, out, settings.spec)
-    model = _fresh(settings, codebook).to(device)
     judged = held_out.flat(loop.evenly(len(held_out), settings.held_out_windows))
-    learner = WorldModelLearner(
-        model, _optimizer(model, settings), settings, config, train, judged, device
-    )
-    run = loop.train(
-        learner, settings, out, progress, resume=resume, device=device, stop_at=stop_at
-    )
+    lower = loop.WITH_LESS_MEMORY
+    if settings.batch_size > 1:
+        lower = f"{lower}, or with a --batch-size below {settings.batch_size}"
+    with device_errors(f"training a world model on {device}", lower):
+        model = _fresh(settings, codebook).to(device)
+        learner = WorldModelLearner(
+            model, _optimizer(model, settings), settings, config, train, judged, device
+        )
+        run = loop.train(learner, settings, out, progress, resume=resume, stop_at=stop_at)
     last = run.curve[-1]
     seen = train.flat(loop.evenly(len(train), 16 * settings.held_out_windows))
     return WorldModelReport(

@@ -53,7 +53,7 @@ from wham_data.pipelines.caption.service import (
     caption_service,
     requests_of,
 )
-from wham_data.pipelines.run.choose import choose_workers
+from wham_data.pipelines.run.choose import check_device, choose_workers
 from wham_data.pipelines.run.progress import Event, ProgressListener, Silent
 from wham_data.pipelines.run.runner import LocalRunner, Stage
 from wham_data.schemas.corpus_info import content_hash
@@ -147,6 +147,8 @@ def caption(
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     runner = choose_workers(workers, ray_address, watch=watch) or LocalRunner()
     decoded_by = _decoded_by(opened, tokenizer)
+    if decoded_by is not None:
+        check_device(device, runner, watch)
     run = _Run(opened, settings, endpoint, prices, decoded_by, watch)
     run.find()
     if dry_run:

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.inference.device.failures import device_errors
 from wham_data.inference.dream import Context, Dream, dream_batch
 from wham_data.inference.session import DreamStats
 from wham_data.inference.tokenizer import Tokenizer
@@ -39,7 +40,7 @@ from wham_data.schemas.errors import (
     Reason,
     RefusedInput,
     UsageError,
-    WhamDataError,
+    counted,
     printable,
 )
 
@@ -286,7 +287,9 @@ class _BatchRun:
         return np.where(unknown[:, None], self.parts.space.null(), actions).astype(np.float32)
 
     def _dream(self, batch: Sequence[_Start]) -> list[Dream]:
-        try:
+        fewer = f"a --batch-size below {len(batch)}, " if len(batch) > 1 else ""
+        lower = f"Give {fewer}a shorter --context or --dtype bf16"
+        with device_errors(f"{counted(len(batch), 'dream')} at once on {self.model.device}", lower):
             return dream_batch(
                 self.model,
                 [start.context for start in batch],
@@ -301,13 +304,6 @@ class _BatchRun:
                 speculate=self.task.speculate,
                 advance=self.advance,
             )
-        except RuntimeError as error:
-            if type(error).__name__ != "OutOfMemoryError":
-                raise
-            raise WhamDataError(
-                f"{len(batch)} dreams at once do not fit into the GPU's memory: give a --batch-size "
-                f"below {len(batch)}, a shorter --context or --dtype bf16"
-            ) from error
 
     def _save(self, start: _Start, dreamt: Dream, seconds_per_frame: float) -> None:
         """Save a dream."""

@@ -44,7 +44,7 @@ from wham_data.pipelines.export.report import (
     ExportProgress,
     ExportReport,
 )
-from wham_data.pipelines.run.choose import choose_workers
+from wham_data.pipelines.run.choose import check_device, choose_workers
 from wham_data.pipelines.run.progress import Event, Failed, ProgressListener, Silent
 from wham_data.pipelines.run.runner import LocalRunner, Outcome, Runner, Service, Stage
 from wham_data.pipelines.writers import (
@@ -138,7 +138,10 @@ def export(
         notes.append(f"tokenizer {note}")
     for note in notes:
         watch.message(note, warning=True)
-    decoder = decoder_for(corpus, tokenizer, device) if content.pictures == "decoded" else None
+    decoder = None
+    if content.pictures == "decoded":
+        check_device(device, runner, watch)
+        decoder = decoder_for(corpus, tokenizer, device)
     source = ExportSource(corpus, conversion)
     with export_folder(os.fspath(out)) as folder:
         run = _Run(rows, source, writer, content, folder, decoder, watch)

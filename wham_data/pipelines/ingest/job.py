@@ -62,8 +62,8 @@ from wham_data.pipelines.ingest.results import Results
 from wham_data.pipelines.ingest.settings import IngestChoices, IngestSettings
 from wham_data.pipelines.ingest.stages import Ingested, ingest_recording
 from wham_data.pipelines.readers.kit.units import FoundInUnit
+from wham_data.pipelines.run.choose import check_device, works_elsewhere
 from wham_data.pipelines.run.choose import choose_runner as choose_runner
-from wham_data.pipelines.run.choose import works_elsewhere
 from wham_data.pipelines.run.cpu_time import CpuTime
 from wham_data.pipelines.run.progress import ProgressListener, Silent
 from wham_data.pipelines.run.runner import Advance, Runner, Stage, Work
@@ -193,6 +193,8 @@ def run_ingest(
     check_decoder(settings, runner)
     started, cpu = time.monotonic(), CpuTime()
     naming = Naming(choices.player_key, choices.license)
+    if settings.tokenizer is not None:
+        check_device(device, runner, watch)
     if note := tokenizer_found(settings):
         watch.message(f"tokenizer {note}", warning=True)
     search = search_of(sources, settings, choices)

@@ -36,7 +36,7 @@ from wham_data.corpus.tombstones import copy_marks
 from wham_data.pipelines.ingest.encoder import Encoder, encoder_service
 from wham_data.pipelines.ingest.intake.counts import Counts
 from wham_data.pipelines.ingest.report import TokenizeProgress
-from wham_data.pipelines.run.choose import choose_runner
+from wham_data.pipelines.run.choose import check_device, choose_runner
 from wham_data.pipelines.run.progress import Event, ProgressListener, Silent, commit_event
 from wham_data.pipelines.run.runner import Advance, Outcome, Runner, Stage, Work
 from wham_data.pipelines.run.same_files import same_files
@@ -127,8 +127,9 @@ def tokenize(
         watch.message(f"tokenizer {note}", warning=True)
     source = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     agreed = tokenized(source.info, tokenizer_info(tokenizer), keep_frames, source.location)
-    target = Corpus.open_or_create(out, agreed)
     runner = choose_runner(workers, ray_address, ray_temp_dir, watch)
+    check_device(device, runner, watch)
+    target = Corpus.open_or_create(out, agreed)
     return _tokenize(source, target, tokenizer, runner, device, watch)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from wham_data.pipelines.run.by_size import BySize
+from wham_data.pipelines.run.devices import check_for_ray, check_here
 from wham_data.pipelines.run.progress import ProgressListener, Silent
 from wham_data.pipelines.run.ray_jobs import RayRunner
 from wham_data.pipelines.run.runner import LocalRunner, Runner
@@ -53,6 +54,27 @@ def choose_workers(
     if not workers and ray_address is None:
         return None
     return RayRunner(workers, ray_address, temp_dir=temp_dir, watch=watch)
+
+
+def check_device(device: str, runner: Runner | None, watch: ProgressListener) -> None:
+    """Check the device of a service before anything is done, as far as it shows here.
+
+    Where the service will run in this process, it is also said if "auto" is the CPU although there is a
+    GPU; a runner on Ray asks its nodes when it starts.
+
+    Args:
+        device: its name.
+        runner: of the service; None: this process.
+        watch: hears what there is to say.
+
+    Raises:
+        UsageError: it is not the name of a device, or one card of a running cluster.
+        MissingPartError: it is a GPU that is not there.
+    """
+    if isinstance(runner, RayRunner):
+        check_for_ray(device, elsewhere=runner.is_elsewhere)
+    else:
+        check_here(device, watch)
 
 
 def works_elsewhere(runner: Runner) -> bool:

@@ -11,6 +11,7 @@ works on one item at a time.
 
     ray_start.py     the session: a new cluster, or one that is running
     ray_nodes.py     which nodes may do the work, and the actors on them
+    devices.py       whether a service runs on GPUs
     ray_services.py  services, and how workers ask them
     ray_work.py      the workers: what runs in them, and how many there is room for
     ray_errands.py   small work that finding the next items needs, in tasks without a share of a CPU
@@ -34,6 +35,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from wham_data.pipelines.run.ahead import Ahead
+from wham_data.pipelines.run.devices import check_for_ray, only_card, try_gpus, verdict
 from wham_data.pipelines.run.progress import ProgressListener, Silent
 from wham_data.pipelines.run.ray_errands import NodeErrands
 from wham_data.pipelines.run.ray_nodes import Nodes
@@ -51,7 +53,6 @@ from wham_data.pipelines.run.runner import (
     left_of,
 )
 from wham_data.schemas.errors import (
-    MissingPartError,
     Reason,
     RefusedInput,
     StalledError,
@@ -131,6 +132,7 @@ class RayRunner:
         """See `Runner.run`.
 
         Raises:
+            UsageError, MissingPartError: the device of the service is none, or is not there.
             StalledError: nothing moves, and nothing is in work.
             MismatchError: a node has other versions, or does not see the same files.
         """
@@ -141,11 +143,18 @@ class RayRunner:
         if first is NOTHING:
             return
         with ExitStack() as stack:
-            ray = stack.enter_context(connected(self._address, self._workers, self._temp_dir))
-            elsewhere = self._address is not None and stage.check is not None
-            check = stack.enter_context(stage.check()) if elsewhere and stage.check else None
+            device = "cpu" if stage.service is None else stage.service.device
+            check_for_ray(device, elsewhere=self.is_elsewhere)
+            ray = stack.enter_context(
+                connected(
+                    self._address, self._workers, self._temp_dir, only_card(device, os.environ)
+                )
+            )
+            check = (
+                stack.enter_context(stage.check()) if self.is_elsewhere and stage.check else None
+            )
             nodes = Nodes(ray, check, self._watch)
-            gpus = _gpus(ray, stage.service)
+            gpus = self._on_gpus(ray, nodes, stage.service)
             most = min(self._workers or count, count)
             pool: Pool = (
                 Owners(ray, nodes, stage, most, gpus=gpus)
@@ -159,21 +168,19 @@ class RayRunner:
             stall = Stall(self._patience, self._watch)
             yield from run_all(ray, pool, nodes, beside, chain((first,), waiting), advance, stall)
 
+    def _on_gpus(self, ray: Any, nodes: Nodes, service: Service | None) -> bool:
+        """Whether a service runs on GPUs of the cluster.
 
-def _gpus(ray: Any, service: Service | None) -> bool:
-    """Whether a service runs on GPUs of the cluster.
-
-    Raises:
-        MissingPartError: the service needs a GPU, and there is none.
-    """
-    if service is None or service.device == "cpu":
-        return False
-    gpus = bool(ray.cluster_resources().get("GPU", 0) >= 1)
-    if service.device.startswith("cuda") and not gpus:
-        raise MissingPartError(
-            f"--device {service.device}: the Ray cluster has no GPU. Use --device cpu."
-        )
-    return gpus
+        Raises:
+            MissingPartError: the service needs a GPU, and there is none that can be used.
+        """
+        if service is None or service.device == "cpu":
+            return False
+        found = verdict(service.name, service.device, try_gpus(ray, nodes.alive()))
+        for note in found.notes:
+            self._watch.message(note, warning=True)
+        nodes.leave_out_gpus(found.without)
+        return found.on_gpus
 
 
 @dataclass(slots=True)

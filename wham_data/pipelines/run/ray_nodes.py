@@ -6,10 +6,11 @@ Fleet   actors on these nodes, as many as there is room for
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Set
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wham_data.pipelines.run.progress import ProgressListener
@@ -56,11 +57,12 @@ class Nodes:
         self._task = ray.remote(problem_here)
         self._fit: dict[str, Node] = {}
         self._left_out: set[str] = set()
+        self._without_gpus: Set[str] = frozenset()
         self._checks: dict[Any, Node] = {}
         self._begun = time.monotonic()
         self._next_look = 0.0
         self._settled = False
-        self._first = {node.id for node in self._alive()}
+        self._first = {node.id for node in self.alive()}
         self.look()
 
     def __iter__(self) -> Iterator[Node]:
@@ -102,7 +104,7 @@ class Nodes:
         """Notice nodes that came or went. Does nothing if it was called a moment ago."""
         if not now and time.monotonic() < self._next_look:
             return
-        alive = {node.id: node for node in self._alive()}
+        alive = {node.id: node for node in self.alive()}
         self._next_look = time.monotonic() + LOOK_SECONDS
         for node in [node for node in self._fit.values() if node.id not in alive]:
             del self._fit[node.id]
@@ -127,7 +129,7 @@ class Nodes:
         try:
             problem = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
-            if all(node.id != each.id for each in self._alive()):
+            if all(node.id != each.id for each in self.alive()):
                 return  # lost before it could answer
             problem = short_message(error)
         if problem is None:
@@ -151,14 +153,22 @@ class Nodes:
         if node.id not in self._first:
             self._watch.message(f"{node.name} has joined", warning=False)
 
-    def _alive(self) -> list[Node]:
+    def leave_out_gpus(self, ids: Set[str]) -> None:
+        """Take it from now on that these nodes have no GPU."""
+        self._without_gpus = ids
+        self._fit = {
+            each.id: replace(each, gpus=0.0) if each.id in ids else each
+            for each in self._fit.values()
+        }
+
+    def alive(self) -> list[Node]:
         """The nodes that are alive and have a CPU."""
         return [
             Node(
                 each["NodeID"],
                 f"{each['NodeManagerHostname']} ({each['NodeManagerAddress']})",
                 each["Resources"].get("CPU", 0.0),
-                each["Resources"].get("GPU", 0.0),
+                0.0 if each["NodeID"] in self._without_gpus else each["Resources"].get("GPU", 0.0),
             )
             for each in self._ray.nodes()
             if each["Alive"] and each["Resources"].get("CPU", 0.0) > 0
@@ -281,7 +291,7 @@ class Fleet:
 
         Raises:
             Exception: what the service raised when it was opened.
-            WhamDataError: the actors die again and again.
+            WhamDataError: an actor cannot be made there, or the actors die again and again.
         """
         each = self._placed.pop(ref, None)
         if each is None:
@@ -291,6 +301,10 @@ class Fleet:
         except self._ray.exceptions.RayTaskError as error:
             raise (error.cause if isinstance(error.cause, Exception) else error) from None
         except self._ray.exceptions.RayError as error:
+            if getattr(error, "actor_init_failed", False):  # it would fail again
+                raise WhamDataError(
+                    f"the {self._name} does not start on {each.node.name}: {_last_line(error)}"
+                ) from None
             self._resting[each.node.id] = time.monotonic() + REST_SECONDS
             if not isinstance(error, self._ray.exceptions.ActorUnschedulableError):
                 self._crashes += 1
@@ -310,3 +324,9 @@ class Fleet:
     def useful(self) -> None:
         """Note that an item has its outcome, so that earlier crashes do not count any more."""
         self._crashes = 0
+
+
+def _last_line(error: BaseException) -> str:
+    """The last line of a message: of an actor that was not made, Ray gives the traceback, coloured."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()
+    return lines[-1].strip()[:200] if lines else type(error).__name__

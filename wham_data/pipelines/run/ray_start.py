@@ -22,10 +22,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final
 
+from wham_data.inference.device import HIDDEN
 from wham_data.schemas.errors import UsageError, WhamDataError, short_message
 
 DEFAULT_FOLDER: Final = Path("/tmp")
@@ -48,13 +49,16 @@ TOKEN: Final = "RAY_AUTH_TOKEN"
 
 
 @contextlib.contextmanager
-def connected(address: str | None, cpus: int | None, temp_dir: Path | None) -> Iterator[Any]:
+def connected(
+    address: str | None, cpus: int | None, temp_dir: Path | None, card: str | None = None
+) -> Iterator[Any]:
     """A Ray session.
 
     Args:
         address: of a running cluster; None: a new cluster on this machine, which requires a token.
         cpus: of a new cluster; None: those of this machine.
         temp_dir: where a new cluster keeps its logs and sockets; None: in /tmp.
+        card: the only GPU that a new cluster has, as CUDA_VISIBLE_DEVICES names it; None: all.
 
     Raises:
         UsageError: the folder cannot be used.
@@ -66,7 +70,11 @@ def connected(address: str | None, cpus: int | None, temp_dir: Path | None) -> I
     # Otherwise Ray hides the GPUs from a whole worker as soon as it runs a task without a GPU.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address is None:
-        with _own_token(), own_folder(temp_dir or DEFAULT_FOLDER) as folder:
+        with (
+            _variables({} if card is None else {HIDDEN: card}),
+            _own_token(),
+            own_folder(temp_dir or DEFAULT_FOLDER) as folder,
+        ):
             yield from _session(
                 address="local",
                 num_cpus=cpus or os.cpu_count(),
@@ -116,10 +124,18 @@ def _witness() -> Iterator[None]:
 @contextlib.contextmanager
 def _own_token() -> Iterator[None]:
     """Require a token during the block: a new one, unless the caller has chosen one, or a mode."""
-    before = {name: os.environ.get(name) for name in (MODE, TOKEN)}
-    os.environ.setdefault(MODE, "token")
+    own = {MODE: os.environ.get(MODE, "token")}
     if "RAY_AUTH_TOKEN_PATH" not in os.environ:
-        os.environ.setdefault(TOKEN, secrets.token_hex(32))
+        own[TOKEN] = os.environ.get(TOKEN, secrets.token_hex(32))
+    with _variables(own):
+        yield
+
+
+@contextlib.contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of the environment during the block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:

@@ -51,7 +51,7 @@ class Service:
     name           its name in messages
     open           opens it on a device. A shared service is then called with one request after the
                    other
-    device         where it runs: "auto", "cpu" or "cuda"
+    device         where it runs: "auto", "cpu", "cuda" or "cuda:N"
     rows_together  requests and answers are arrays, and waiting requests may be joined along their
                    first axis, up to this many rows; 0: each request is answered alone
     per_gpu        number of instances that share a GPU
