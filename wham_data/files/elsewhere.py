@@ -27,7 +27,7 @@ class Remote(Protocol):
         """Its size."""
 
     def read(self, start: int, stop: int) -> bytes:
-        """The bytes from `start` to before `stop`, which are in the file.
+        """The bytes from `start` to before `stop`, which are in the file; or fewer, but one at least.
 
         Raises:
             RefusedInput: CHANGED_WHILE_READ, it is another file now.

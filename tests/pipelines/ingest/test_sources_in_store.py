@@ -25,7 +25,7 @@ from makers.recordings import PLAIN, cut, cuts, digest, ingest_here
 from makers.video_clips import write_clip
 
 from wham_data.corpus import Corpus
-from wham_data.corpus.storage.sources import ranged
+from wham_data.corpus.storage.sources import at_hand, ranged
 from wham_data.corpus.storage.sources.at_hand import LaidOut, here
 from wham_data.corpus.storage.sources.folders import listed, walk
 from wham_data.files.found import open_regular
@@ -263,6 +263,21 @@ def test_of_a_large_file_only_what_is_read_is_got_and_nothing_lies_on_the_disk(
         with open_regular(place) as file:
             file.fileno()  # somebody who needs a file of the operating system
             assert place.read_bytes() == content
+
+
+def test_of_very_many_files_only_the_first_bytes_are_got_to_recognise_them(
+    bucket: Bucket, six_recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(at_hand, "MANY", 3)
+    url = put(bucket, six_recordings)
+    stored = discover([url])
+
+    assert [Path(each.path).name for each in stored.recordings] == [
+        f"play{number}.mp4" for number in range(6)
+    ]
+    ingest_here(Path(url), tmp_path / "stored")
+    ingest_here(six_recordings, tmp_path / "local")
+    assert digest(tmp_path / "stored")["shards"] == digest(tmp_path / "local")["shards"]
 
 
 def test_files_are_found_page_by_page(bucket: Bucket) -> None:

@@ -24,6 +24,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +36,13 @@ from wham_data.corpus.storage.contract import one_line
 from wham_data.corpus.storage.sources import objects
 from wham_data.corpus.storage.sources.folders import is_file, walk
 from wham_data.corpus.storage.sources.objects import About
-from wham_data.corpus.storage.sources.ranged import BLOCK, Pool, RangedObject
+from wham_data.corpus.storage.sources.ranged import (
+    BLOCK,
+    HEAD,
+    REQUESTS_AT_ONCE,
+    Pool,
+    RangedObject,
+)
 from wham_data.files import elsewhere
 from wham_data.files.marks import accounts_beside
 from wham_data.schemas.errors import Reason, RefusedInput
@@ -44,8 +51,8 @@ from wham_data.schemas.recording import Recording
 
 SMALL: Final = 1 << 18
 """A file of so many bytes is laid out whole."""
-HEAD: Final = 1 << 14
-"""So much of a larger one is got with its size, for those who only look at its first bytes."""
+MANY: Final = 1024
+"""Of more files at once, all are placeholders at first."""
 MOST_WHOLE: Final = 1 << 30
 """A larger file is fetched as a whole only if the user wants it."""
 KEPT_FILES: Final = 1024
@@ -73,7 +80,11 @@ class Placeholder:
 
     def read(self, start: int, stop: int) -> bytes:
         """See `elsewhere.Remote.read`."""
-        return self._ranged.read(start, stop)
+        return self._ranged.read_some(start, stop)
+
+    def read_head(self) -> None:
+        """See `RangedObject.read_head`."""
+        self._ranged.read_head()
 
     def fetch(self, most_bytes: int = MOST_WHOLE) -> None:
         """See `elsewhere.Remote.fetch`."""
@@ -92,7 +103,7 @@ class Placeholder:
                 try:
                     with beside.open("xb") as file:
                         for start in range(0, self.n_bytes, BLOCK):
-                            file.write(self.read(start, min(start + BLOCK, self.n_bytes)))
+                            file.write(self._ranged.read(start, min(start + BLOCK, self.n_bytes)))
                     os.utime(beside, ns=(self._version.changed_ns, self._version.changed_ns))
                     beside.replace(place)
                 finally:
@@ -152,12 +163,13 @@ class _Shelf:
         atexit.register(self.clear)
         return root
 
-    def lay(self, path: Path, stamp: Stamp | None) -> _Laid:
+    def lay(self, path: Path, stamp: Stamp | None, *, ask: bool = True) -> _Laid:
         """Lay out a file, or have it once more.
 
         Args:
             path: of the object.
             stamp: of its present version, if that is known.
+            ask: whether the store is asked for its first bytes; if not, the stamp must be known.
 
         Raises:
             FileNotFoundError: it is not there.
@@ -168,6 +180,9 @@ class _Shelf:
             with self._turn:
                 if (laid := self._again(path, now)) is not None:
                     return laid
+        if stamp is not None and not ask:
+            with self._turn:
+                return self._again(path, stamp) or self._new(path, About(*stamp), b"")
         most = SMALL if stamp is None or stamp[0] <= SMALL else HEAD
         version, data = objects.start_of(path, most)
         with self._turn:
@@ -244,6 +259,8 @@ class _Shelf:
         if root is not None:
             shutil.rmtree(root, ignore_errors=True)
             os.close(self._lock)
+            for other in root.parent.iterdir():
+                _remove_if_dead(other)
 
 
 _shelf = _Shelf()
@@ -273,6 +290,8 @@ def _remove_if_dead(root: Path) -> None:
 class LaidOut:
     """Files that stay laid out until this is closed, or nobody has it any more.
 
+    Of very many files, the first bytes are still got while this is used.
+
     Attributes:
         refused: those that cannot be had, with their reasons.
     """
@@ -299,13 +318,14 @@ class LaidOut:
         self.refused: dict[Path, RefusedInput] = {}
         self._shelf = _shelf
         self._held: list[_Laid] = []
+        self._heads = ThreadPoolExecutor(REQUESTS_AT_ONCE, thread_name_prefix="heads")
         stamps = stamps or {}
         asked = dict.fromkeys((*paths, *optional))
-        needed = frozenset(paths)
+        needed, ask = frozenset(paths), len(paths) <= MANY
 
         def lay(path: Path) -> RefusedInput | None:
             try:
-                laid = self._shelf.lay(path, stamps.get(path))
+                laid = self._shelf.lay(path, stamps.get(path), ask=ask)
             except FileNotFoundError:
                 return objects.changed(path) if path in needed else None
             except RefusedInput as why:
@@ -317,6 +337,9 @@ class LaidOut:
             for path, why in zip(asked, Pool.threads().map(lay, asked), strict=True):
                 if why is not None:
                     self.refused[path] = why
+            for laid in () if ask else self._held:
+                if laid.placeholder is not None:
+                    self._heads.submit(laid.placeholder.read_head)
             for laid in self._held if whole else ():
                 if laid.placeholder is not None:
                     laid.placeholder.fetch(laid.version.n_bytes)
@@ -326,6 +349,7 @@ class LaidOut:
 
     def close(self) -> None:
         """Give the files back."""
+        self._heads.shutdown(wait=False, cancel_futures=True)
         held, self._held = self._held, []
         self._shelf.give_back(held)
 

@@ -28,26 +28,29 @@ class About:
 
     n_bytes     its size
     changed_ns  when it was written, in whole seconds (lists tell more of it than single answers)
-    tag         its ETag; "": the store gives none
+    number      56 bits of a hash of its ETag; 0: the store gives none
+    tag         its ETag; "": not known here
     """
 
     n_bytes: int
     changed_ns: int
-    tag: str
+    number: int
+    tag: str = ""
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> About:
         """From what the client says of an object."""
         when: datetime = answer["last_modified"]
         changed_ns = int(when.timestamp()) * SECOND_NS
-        return cls(int(answer["size"]), changed_ns, answer["e_tag"] or "")
+        tag = answer["e_tag"] or ""
+        name = tag.removeprefix("W/").strip('"')
+        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big") if name else 0
+        return cls(int(answer["size"]), changed_ns, number, tag)
 
     @property
     def stamp(self) -> tuple[int, int, int]:
-        """As in `found.Listing`: size, time, and a number for the ETag."""
-        name = self.tag.removeprefix("W/").strip('"')
-        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big") if name else 0
-        return self.n_bytes, self.changed_ns, number
+        """As in `found.Listing`."""
+        return self.n_bytes, self.changed_ns, self.number
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from wham_data.corpus.storage.sources.objects import About
 BLOCK: Final = 1 << 20
 KEPT: Final = 12
 AHEAD: Final = 3
+HEAD: Final = 1 << 14
+"""So much of an object is got for those who only look at its first bytes."""
 REQUESTS_AT_ONCE: Final = 16
 
 
@@ -60,14 +62,31 @@ class RangedObject:
         """Its size."""
         return self._version.n_bytes
 
+    def read_head(self) -> None:
+        """Get the first bytes, if they are not known: they tell what a file is.
+
+        Raises:
+            RefusedInput, WhamDataError: as `objects.read`.
+        """
+        if not self._head:
+            self._head = objects.read(self._path, self._version, 0, min(HEAD, self.n_bytes))
+
+    def read_some(self, start: int, stop: int) -> bytes:
+        """As `read`, but maybe fewer: those that are known, at the start of the object.
+
+        Raises:
+            RefusedInput, WhamDataError: as `objects.read`.
+        """
+        if start == 0:
+            self.read_head()
+        return self._head[start:stop] if start < len(self._head) else self.read(start, stop)
+
     def read(self, start: int, stop: int) -> bytes:
         """The bytes from `start` to before `stop`, which are in the object.
 
         Raises:
             RefusedInput, WhamDataError: as `objects.read`.
         """
-        if stop <= len(self._head):
-            return self._head[start:stop]
         parts = []
         with self._turn:
             while start < stop:
@@ -80,7 +99,7 @@ class RangedObject:
 
     def _block(self, number: int) -> bytes:
         coming = self._coming.pop(number, None)
-        if self._last in (number - 1, number):
+        if number and self._last in (number - 1, number):
             last = (self.n_bytes - 1) // BLOCK
             for ahead in range(number + 1, min(number + AHEAD, last) + 1):
                 if ahead not in self._blocks and ahead not in self._coming:

@@ -317,7 +317,7 @@ def hash_object(path: Path, stop: Callable[[], bool]) -> FileHash | RefusedInput
         return changed(path)
     except RefusedInput as why:
         return why
-    return FileHash(digest.digest(), stamp, racy=not version.tag)
+    return FileHash(digest.digest(), stamp, racy=not version.number)
 
 
 def hash_pieces(path: Path) -> FileHash | RefusedInput:
