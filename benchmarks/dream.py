@@ -192,7 +192,7 @@ def _arguments() -> argparse.Namespace:
 
 def _models(settings: argparse.Namespace) -> tuple[GPT, GPTWorldModel]:
     """The transformer for the plain path, and the world model of the same weights."""
-    dtype = torch_dtype(settings.dtype)
+    dtype = torch_dtype(settings.dtype, torch.device(settings.device))
     if settings.model:
         model = load_world_model(settings.model, settings.device, settings.dtype)
         return _loaded_gpt(settings.model).to(settings.device, dtype), model

@@ -16,10 +16,11 @@ __all__ = ["DType", "WorldModel", "load_world_model"]
 def load_world_model(
     ref: str | Path,
     device: str = "auto",
-    dtype: DType = "float32",
+    dtype: DType | None = None,
     n_head: int | None = None,
     *,
     compile: bool | None = None,
+    fuse: bool = False,
 ) -> GPTWorldModel:
     """Load a world model and its tokenizer to a device.
 
@@ -27,10 +28,13 @@ def load_world_model(
         ref: name of a bundled model, a WHAM `.ckpt`, the folder of a converted or trained model, or a
             folder with one of these in it.
         device: "cpu", "cuda", "cuda:1", ..., or "auto": a GPU if there is one.
-        dtype: type in which the transformer computes. The tokenizer always uses float32.
+        dtype: type in which the transformer computes. None: bf16 on a GPU, which halves what a pass
+            reads, and float32 on a CPU. The tokenizer always uses float32.
         n_head: number of attention heads, for a checkpoint that does not contain it.
         compile: give short passes fixed shapes; on a GPU they are recorded once and replayed as CUDA
             graphs. None: only on a GPU, because on a CPU it is slower.
+        fuse: such passes go through torch.compile first, which takes minutes once. To be measured
+            with `wham-data bench dream --fuse`.
 
     Raises:
         UsageError: there is no such file or name, it contains no world model, or `device` or
@@ -38,8 +42,8 @@ def load_world_model(
         IntegrityError: the file is damaged or unsafe, or is not a WHAM model.
         MissingPartError: `device` is "cuda" and there is no CUDA.
     """
-    kind = torch_dtype(dtype)
     where = choose_device(device)
+    kind = torch_dtype(dtype, where)
     checkpoint = open_checkpoint(BUNDLED.get(str(ref), ref), n_head)
     return GPTWorldModel.from_tensors(
         name=str(ref) if str(ref) in BUNDLED else checkpoint.tokenizer.name,
@@ -52,4 +56,5 @@ def load_world_model(
         unexpected=checkpoint.unexpected,
         notes=checkpoint.notes,
         compiled=where.type == "cuda" if compile is None else compile,
+        fused=fuse,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from wham_data.inference.gpt import saved_session, session
+from wham_data.inference.gpt.kept import KeptDecoders
 from wham_data.inference.gpt.model import GPT
 from wham_data.inference.gpt.session import GPTSession, SessionSettings
 from wham_data.inference.gpt.spec import GPTSpec
@@ -24,7 +25,7 @@ from wham_data.schemas.wham_tokens import ACTION_SPACE
 
 DType = Literal["float32", "bf16"]
 
-_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+_DTYPES: dict[DType, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class GPTWorldModel:
     unexpected unknown keys of the checkpoint, which were left out
     notes      what was taken or changed to open the checkpoint, one line each
     compiled   dreaming goes through passes of fixed shapes, which a GPU replays as CUDA graphs
+    fused      such passes go through torch.compile before they are recorded
+    kept       decoders of such passes, kept from one session to the next
     """
 
     name: str
@@ -47,6 +50,8 @@ class GPTWorldModel:
     unexpected: tuple[str, ...] = ()
     compiled: bool = False
     notes: tuple[str, ...] = ()
+    fused: bool = False
+    kept: KeptDecoders = field(default_factory=KeptDecoders, init=False, repr=False, compare=False)
 
     @property
     def spec(self) -> GPTSpec:
@@ -64,7 +69,7 @@ class GPTWorldModel:
         return str(self.gpt.lm_head.weight.device)
 
     @property
-    def dtype(self) -> str:
+    def dtype(self) -> DType:
         """The type in which it computes: "float32" or "bf16"."""
         return next(
             name for name, dtype in _DTYPES.items() if dtype == self.gpt.lm_head.weight.dtype
@@ -110,6 +115,10 @@ class GPTWorldModel:
         settings = self._settings(found.sampling, found.context_steps, found.speculate)
         return session.resume(settings, found.dreams)
 
+    def let_go(self) -> None:
+        """Free the memory that is kept for further dreams: caches, and recorded passes."""
+        self.kept.let_go()
+
     def logits(self, flat_tokens: NDArray[np.integer] | torch.Tensor) -> NDArray[np.float32]:
         """How likely each id is to follow each token.
 
@@ -147,7 +156,8 @@ class GPTWorldModel:
             self.gpt,
             self.tokenizer,
             self.fingerprint,
-            self.compiled,
+            self.kept if self.compiled else None,
+            self.fused,
             sampling,
             context_steps,
             speculate,
@@ -166,6 +176,7 @@ class GPTWorldModel:
         wham: bool,
         unexpected: tuple[str, ...],
         compiled: bool,
+        fused: bool = False,
         notes: tuple[str, ...] = (),
     ) -> GPTWorldModel:
         """The model with these weights, which are copied to the device."""
@@ -175,15 +186,17 @@ class GPTWorldModel:
         weights = {name: tensor.to(device, dtype, copy=True) for name, tensor in tensors}
         gpt.load_state_dict(weights, assign=True)
         gpt.eval().requires_grad_(False)
-        return cls(name, gpt, tokenizer, wham, unexpected, compiled, notes)
+        return cls(name, gpt, tokenizer, wham, unexpected, compiled, notes, fused)
 
 
-def torch_dtype(name: DType) -> torch.dtype:
-    """The torch type of this name.
+def torch_dtype(name: DType | None, device: torch.device) -> torch.dtype:
+    """The torch type of this name; None: bf16 on a GPU, and float32 on a CPU.
 
     Raises:
         UsageError: another name.
     """
+    if name is None:
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
     if name not in _DTYPES:
         raise UsageError(f"dtype {name!r}: expected {' or '.join(_DTYPES)}")
     return _DTYPES[name]
