@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from wham_data.inference.dream import Context, Dream, dream_batch
 from wham_data.inference.gpt.attention import Seen, attend_each, without_plans
 from wham_data.inference.gpt.choosing import Chooser, Ids
-from wham_data.inference.gpt.fixed_pass import FixedPass, _work
+from wham_data.inference.gpt.fixed_pass import FixedPass, recorded_work
 from wham_data.inference.gpt.kept import MOST_KEPT, KeptDecoders
 from wham_data.inference.gpt.model import GPT, Cache, Decoder, Feed, float32_logits
 from wham_data.inference.gpt.split_keys import (
@@ -126,10 +126,10 @@ def test_no_value_decides_what_a_pass_computes(sampling: Sampling) -> None:
     table = torch.zeros(2, 4 + 3, dtype=torch.int64)
     table[:, :4] = random_tokens(gpt, 8, 0).view(2, 4)
     table[:, 4:] = torch.tensor([[5, 77, 1], [30, -78, 6]])
-    traced = torch.compile(_work, backend="eager", fullgraph=True)
+    traced = torch.compile(recorded_work, backend="eager", fullgraph=True)
 
     found, expected = (
-        work(gpt, Cache(gpt, 2, 64), chooser, 1, False, table) for work in (traced, _work)
+        work(gpt, Cache(gpt, 2, 64), chooser, 1, False, table) for work in (traced, recorded_work)
     )
 
     assert torch.equal(found, expected)
@@ -144,7 +144,7 @@ def test_a_pass_moves_nothing_to_or_from_its_device(sampling: Sampling, pieces: 
     chooser = Chooser(gpt.spec, sampling, torch.device("meta"))
     table = torch.zeros(2, 16 + 3, dtype=torch.int64, device="meta")
 
-    chosen = _work(gpt, Cache(gpt, 2, 128), chooser, pieces, False, table)
+    chosen = recorded_work(gpt, Cache(gpt, 2, 128), chooser, pieces, False, table)
 
     assert (chosen.device.type, chosen.dtype, chosen.shape) == ("meta", torch.int64, (2, 16))
 
@@ -163,7 +163,7 @@ def test_a_pass_is_one_copy_and_its_recorded_work_however_many_dreams_there_are(
             each.tokens(feeds, draws)
         table = torch.zeros(rows, 4, dtype=torch.int64)
         with Ops() as recorded:
-            _work(gpt, cache, chooser, 1, False, table)
+            recorded_work(gpt, cache, chooser, 1, False, table)
         assert whole.kernels["aten.copy_.default"] - recorded.kernels["aten.copy_.default"] == 1
         assert whole.kernels.total() - recorded.kernels.total() == 1
         counts.append(recorded.kernels.total())
@@ -177,7 +177,9 @@ def test_the_mask_is_made_once_a_pass_and_not_in_each_layer() -> None:
     for layers in (1, 4):
         gpt = random_gpt(tiny_spec(n_layer=layers))
         with Ops() as ops:
-            _work(gpt, Cache(gpt, 1, 64), None, 1, False, torch.zeros(1, 4, dtype=torch.int64))
+            recorded_work(
+                gpt, Cache(gpt, 1, 64), None, 1, False, torch.zeros(1, 4, dtype=torch.int64)
+            )
         made.append(ops.kernels["aten.le.Tensor"])
 
     assert made == [1, 1]

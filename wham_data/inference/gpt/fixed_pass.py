@@ -27,7 +27,7 @@ from wham_data.inference.gpt.model import GPT, Block, Cache, Feed, float32_logit
 from wham_data.inference.gpt.split_keys import best_pieces
 from wham_data.inference.sampling import Draw
 
-_START, _KEY, _PLACE, _COLUMNS = range(4)
+_START, _KEY, _PLACE, COLUMNS = range(4)
 """Columns of the table behind the tokens, and their number."""
 
 
@@ -55,14 +55,14 @@ class FixedPass:
         rows, device = cache.keys.shape[1], cache.keys.device
         self._length, self._behind, self._device = length, behind, device
         on_gpu = device.type == "cuda"
-        table = torch.zeros(rows, length + _COLUMNS, dtype=torch.int64, pin_memory=on_gpu)
+        table = torch.zeros(rows, length + COLUMNS, dtype=torch.int64, pin_memory=on_gpu)
         table[:, length + _START] = behind
         self._table: Ids = table.numpy()
         self._host_table, self._device_table = table, table.to(device, copy=True)
         pieces = 1
         if kernel_for(cache.keys, cache.keys.shape[-1]) is Kernel.SDPA:
             pieces = best_pieces(cache.keys[0], cache.values[0], length)
-        self._work = partial(_work, gpt, cache, chooser, pieces, fused, self._device_table)
+        self._work = partial(recorded_work, gpt, cache, chooser, pieces, fused, self._device_table)
         self._graph: torch.cuda.CUDAGraph | None = None
         if on_gpu:
             self._graph, self._result = _recorded(self._work, device, pool)
@@ -131,11 +131,11 @@ def _recorded(
     return graph, result
 
 
-def _work(
+def recorded_work(
     gpt: GPT, cache: Cache, chooser: Chooser | None, pieces: int, fused: bool, table: Tensor
 ) -> Tensor:
     """What is recorded: the chosen tokens of a table, int64 [rows, m], or the logits."""
-    length = table.shape[1] - _COLUMNS
+    length = table.shape[1] - COLUMNS
     starts, keys, places = table[:, length:].unbind(1)
     logits = static_pass(gpt, cache, table[:, :length], starts, pieces, fused=fused)
     if chooser is None:
