@@ -200,7 +200,7 @@ def test_a_gpu_has_kernels_of_its_own_for_logits_and_for_keys_in_pieces() -> Non
     half = {"device": "cuda", "dtype": torch.bfloat16}
     with FakeTensorMode(), Ops() as ops:
         logits = float32_logits(torch.zeros(2, 3, 48, **half), torch.zeros(500, 48, **half))
-        keys, mask = torch.zeros(1, 18, 640, 64, **half), torch.zeros(1, 72, 5, 160, **half)
+        keys, mask = torch.zeros(1, 18, 640, 64, **half), torch.zeros(4, 1, 5, 160, **half)
         mixed = attend_in_pieces(torch.zeros(1, 18, 5, 64, **half), keys, keys, mask, 4)
 
     assert (logits.dtype, logits.shape) == (torch.float32, (2, 3, 500))

@@ -102,8 +102,8 @@ class Seen:
     """Which keys the tokens of a pass see. It is made once, and used in every layer.
 
     ends    int32 [R], one past each sequence's last key, for flash-attn; else None
-    mask    0, or a number so low that no weight is left, [R, 1, m, n]; cut into pieces
-            [R, h pieces, m, n / pieces]; None for flash-attn
+    mask    0, or a number so low that no weight is left, [R, 1, m, n], or cut
+            by `mask_in_pieces`; None for flash-attn
     pieces  the keys are read in so many pieces; see `split_keys`
     """
 

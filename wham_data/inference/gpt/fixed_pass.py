@@ -61,7 +61,8 @@ class FixedPass:
         self._host_table, self._device_table = table, table.to(device, copy=True)
         pieces = 1
         if kernel_for(cache.keys, cache.keys.shape[-1]) is Kernel.SDPA:
-            pieces = best_pieces(cache.keys[0], cache.values[0], length)
+            with without_plans(device):
+                pieces = best_pieces(cache.keys[0], cache.values[0], length)
         self._work = partial(recorded_work, gpt, cache, chooser, pieces, fused, self._device_table)
         self._graph: torch.cuda.CUDAGraph | None = None
         if on_gpu:

@@ -4,7 +4,8 @@ torch's kernel for attention under a mask gives each head of each sequence to on
 sequence of a model with 18 heads then keeps 18 of an H200's 132 processors busy, and the keys and
 values, most of what a pass reads beside the weights, come in slowly. Cut into pieces, [R, h, n, hd]
 seen as [R, h pieces, n / pieces, hd], they are read by as many times more processors. Nothing is
-copied for this. Each piece gives its mean of the values, and the logarithm of its sum of exponents,
+copied for this. One sequence is seen as [pieces, h, n / pieces, hd], so that all heads share the mask of
+a piece. Each piece gives its mean of the values, and the logarithm of its sum of exponents,
 by which the means of all pieces are weighed and added.
 
 Whether this is faster, and with how many pieces, depends on the GPU and the shape: `best_pieces`
@@ -45,22 +46,29 @@ def attend_in_pieces(
     """
     rows, heads, count, size = keys.shape
     asking = query.shape[2]
-    parts = (rows, heads, pieces, asking)
-    queries = query.unsqueeze(2).expand(*parts, size).reshape(rows, heads * pieces, asking, size)
-    each, sums = _attend_with_sums(
-        queries,
-        keys.view(rows, heads * pieces, count // pieces, size),
-        values.view(rows, heads * pieces, count // pieces, size),
-        mask,
-    )
-    shares = sums.float().reshape(parts).softmax(dim=2).unsqueeze(-1)
-    return (each.reshape(*parts, size).float() * shares).sum(dim=2).to(query.dtype)
+    parts = (rows, heads, pieces, count // pieces, size)
+    if rows == 1:
+        queries = query.expand(pieces, -1, -1, -1)
+        keys, values = (part.view(parts).squeeze(0).transpose(0, 1) for part in (keys, values))
+    else:
+        queries = query.unsqueeze(2).expand(-1, -1, pieces, -1, -1).flatten(1, 2)
+        keys, values = (part.view(parts).flatten(1, 2) for part in (keys, values))
+    mask = mask.expand(-1, queries.shape[1], -1, -1)
+    means, sums = _attend_with_sums(queries, keys, values, mask)
+    if rows == 1:
+        means, sums = means.transpose(0, 1), sums.transpose(0, 1)
+    means = means.reshape(rows, heads, pieces, asking, size)
+    shares = sums.float().reshape(rows, heads, pieces, asking).softmax(dim=2).unsqueeze(-1)
+    return (means.float() * shares).sum(dim=2).to(query.dtype)
 
 
 def mask_in_pieces(mask: Tensor, heads: int, pieces: int) -> Tensor:
-    """A mask [R, 1, m, n], for keys in pieces: [R, heads pieces, m, n / pieces]."""
+    """A mask [R, 1, m, n], for keys in pieces: [R, heads pieces, m, n / pieces], and for one sequence
+    [pieces, 1, m, n / pieces]."""
     rows, _, asking, count = mask.shape
     cut = mask.view(rows, 1, asking, pieces, count // pieces).transpose(2, 3)
+    if rows == 1:
+        return cut.reshape(pieces, 1, asking, -1)
     return cut.expand(-1, heads, -1, -1, -1).reshape(rows, heads * pieces, asking, -1)
 
 
