@@ -185,16 +185,6 @@ def test_the_mask_is_made_once_a_pass_and_not_in_each_layer() -> None:
     assert made == [1, 1]
 
 
-@torch.inference_mode()
-def test_logits_of_half_precision_are_not_rounded_to_it() -> None:
-    states, weight = torch.randn(3, 48).bfloat16(), torch.randn(5000, 48).bfloat16()
-
-    found = float32_logits(states, weight)
-
-    torch.testing.assert_close(found, states.float() @ weight.float().t(), atol=1e-5, rtol=1e-5)
-    assert float((found - found.bfloat16()).abs().max()) > 1e-3
-
-
 def test_a_gpu_has_kernels_of_its_own_for_logits_and_for_keys_in_pieces() -> None:
     """Torch's pretended tensors have a device, a type and a shape, but no values, and need no GPU."""
     half = {"device": "cuda", "dtype": torch.bfloat16}
@@ -398,6 +388,16 @@ def test_a_recorded_pass_chooses_what_the_same_work_chooses(cuda: str, sampling:
     for ours, theirs, joined in zip(recorded, plain, fused, strict=True):
         assert np.array_equal(ours, theirs)
         assert np.array_equal(ours, joined)
+
+
+@pytest.mark.gpu
+def test_logits_of_half_precision_are_not_rounded_to_it(cuda: str) -> None:
+    states, weight = (torch.randn(n, 48, device=cuda).bfloat16() for n in (3, 5000))
+
+    found = float32_logits(states, weight)
+
+    torch.testing.assert_close(found, states.float() @ weight.float().t(), atol=1e-4, rtol=1e-4)
+    assert float((found - found.bfloat16()).abs().max()) > 1e-3
 
 
 @pytest.mark.gpu

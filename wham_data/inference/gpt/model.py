@@ -43,8 +43,6 @@ rows with the weights on the left: 16 rows then cost less than 8 do."""
 
 _FEWEST_PADDED, _MOST_PADDED = 4, 64
 
-_HEAD_ROWS = 2048
-
 
 class Attention(nn.Module):
     """Weights of one attention: rows of `c_attn` are queries, keys, values."""
@@ -333,18 +331,18 @@ def _spare_rows(rows: int, like: Tensor) -> int:
 
 
 def float32_logits(x: Tensor, weight: Tensor) -> Tensor:
-    """x weight^T, float32 [..., out], also of bf16: its 8 bits would leave steps of 0.06 at 8 to 16.
+    """x weight^T in float32, [..., out].
 
-    Products of bf16 are added up in float32 in any case; here the sums are not rounded to bf16.
+    Products of bf16 are added up in float32. On a GPU the sums stay so, because the 8 bits of bf16
+    leave steps of 0.06 between logits of 8 to 16. On a CPU they are rounded: there is no such product,
+    and wider weights, made in each pass, take three times as long as this one.
     """
-    if x.dtype is torch.float32:
-        return _product(x, weight, None)
-    if x.is_cuda and hasattr(torch.ops.aten.mm, "dtype"):
+    if not x.is_cuda or x.dtype is torch.float32:
+        return _product(x, weight, None).float()
+    if hasattr(torch.ops.aten.mm, "dtype"):  # since torch 2.8
         flat = torch.mm(x.flatten(0, -2), weight.t(), out_dtype=torch.float32)
         return flat.view(*x.shape[:-1], -1)
-    wide = x.float()  # some rows of the weights at a time, so that they stay in a CPU's cache
-    pieces = [functional.linear(wide, some.float()) for some in torch.split(weight, _HEAD_ROWS)]
-    return torch.cat(pieces, dim=-1)
+    return functional.linear(x.float(), weight.float())
 
 
 def _linear(x: Tensor, layer: nn.Linear) -> Tensor:
