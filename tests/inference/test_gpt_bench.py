@@ -53,6 +53,11 @@ def test_a_model_computes_in_float32_on_a_cpu_unless_told_otherwise() -> None:
     assert torch_dtype("float32", torch.device("cuda")) is torch.float32
 
 
+def test_passes_are_not_fused_on_a_cpu() -> None:
+    with pytest.raises(UsageError, match="only on a GPU"):
+        random_model(TINY, "cpu", compile=True, fuse=True)
+
+
 def test_the_floor_is_bytes_by_bandwidth() -> None:
     assert floor_ms_per_frame(540, 10**9, 10**12) == pytest.approx(540)
 

@@ -65,7 +65,7 @@ def dream(
         typer.Option(
             "--fuse/--no-fuse",
             rich_help_panel=RESOURCES,
-            help="Give these passes to torch.compile first. Takes minutes once; needs a C++ compiler.",
+            help="Give these passes to torch.compile first. Takes minutes once; only on a GPU.",
         ),
     ] = False,
     json: Json = False,

@@ -33,12 +33,12 @@ def load_world_model(
         n_head: number of attention heads, for a checkpoint that does not contain it.
         compile: give short passes fixed shapes; on a GPU they are recorded once and replayed as CUDA
             graphs. None: only on a GPU, because on a CPU it is slower.
-        fuse: such passes go through torch.compile first, which takes minutes once. To be measured
-            with `wham-data bench dream --fuse`.
+        fuse: such passes go through torch.compile first, which takes minutes once. Only on a GPU;
+            `wham-data bench dream --fuse` measures what it gains.
 
     Raises:
-        UsageError: there is no such file or name, it contains no world model, or `device` or
-            `dtype` has an unknown value.
+        UsageError: there is no such file or name, it contains no world model, `device` or `dtype`
+            has an unknown value, or `fuse` was asked for on a CPU.
         IntegrityError: the file is damaged or unsafe, or is not a WHAM model.
         MissingPartError: `device` is "cuda" and there is no CUDA.
     """

@@ -98,7 +98,7 @@ def random_model(
         dtype, compile, fuse: as for `load_world_model`.
 
     Raises:
-        UsageError: no such shape.
+        UsageError: no such shape, or `fuse` on a CPU.
         MissingPartError: `device` is CUDA, but there is no CUDA.
     """
     gpt = random_gpt(shape, device, dtype)

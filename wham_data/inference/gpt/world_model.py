@@ -39,8 +39,11 @@ class GPTWorldModel:
     unexpected unknown keys of the checkpoint, which were left out
     notes      what was taken or changed to open the checkpoint, one line each
     compiled   dreaming goes through passes of fixed shapes, which a GPU replays as CUDA graphs
-    fused      such passes go through torch.compile before they are recorded
+    fused      such passes go through torch.compile before they are recorded; only on a GPU
     kept       decoders of such passes, kept from one session to the next
+
+    Raises:
+        UsageError: `fused` on a CPU.
     """
 
     name: str
@@ -52,6 +55,12 @@ class GPTWorldModel:
     notes: tuple[str, ...] = ()
     fused: bool = False
     kept: KeptDecoders = field(default_factory=KeptDecoders, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # On a CPU it gained nothing, and torch 2.13 made code of `sampling.gumbel` that writes past its
+        # memory where the number of ids is not a multiple of 8, as WHAM's 16452 is not.
+        if self.fused and self.gpt.lm_head.weight.device.type == "cpu":
+            raise UsageError("fuse: only on a GPU. On a CPU it is no faster, and was found unsafe")
 
     @property
     def spec(self) -> GPTSpec:
