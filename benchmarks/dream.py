@@ -24,6 +24,11 @@ Three implementations take turns. All dream from the same context and seed, in m
     one by one   this package without guesses
     guessing     this package with its default settings
 
+    python benchmarks/dream.py --only counts
+
+counts what a pass of fixed shapes, as a GPU records them, starts and allocates, and what calls of
+`dream_batch` set up. It needs no GPU: the same work runs on the CPU.
+
 On a shared machine look at the CPU time: it is the sum over all threads and does not include the time
 of other programs. `wham-data bench dream` measures this package alone, and compares it with the lower
 limit that memory bandwidth sets.
@@ -40,20 +45,26 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import wham_data
 from wham_data.inference.checkpoints.lightning import open_checkpoint
 from wham_data.inference.dream import Context, Dream, dream_batch
 from wham_data.inference.gpt.bench import SHAPES, random_gpt
-from wham_data.inference.gpt.model import GPT
+from wham_data.inference.gpt.choosing import Chooser
+from wham_data.inference.gpt.fixed_pass import COLUMNS, recorded_work
+from wham_data.inference.gpt.model import GPT, Cache, Decoder, Feed
+from wham_data.inference.gpt.spec import GPTSpec
+from wham_data.inference.gpt.static_decode import StaticDecoder
 from wham_data.inference.gpt.world_model import GPTWorldModel, torch_dtype
-from wham_data.inference.sampling import Noise, Sampling, choose
+from wham_data.inference.sampling import Draw, HeldNoise, Noise, Sampling, choose
 from wham_data.inference.tokenizer import BUNDLED
 from wham_data.inference.world_model import load_world_model
 from wham_data.pipelines.demo import RECORDINGS
@@ -72,6 +83,9 @@ class Spent:
 
 def main() -> None:
     settings = _arguments()
+    if settings.only == "counts":
+        _counts()
+        return
     if settings.threads:
         torch.set_num_threads(settings.threads)
     gpt, model = _models(settings)
@@ -158,6 +172,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Measure the time per dreamt step; compare with a plain implementation."
     )
+    parser.add_argument(
+        "--only", choices=("counts",), help="counts: count operations, and measure no time"
+    )
     parser.add_argument("--model", help="a bundled name, a WHAM .ckpt, or the folder of a model")
     parser.add_argument(
         "--shape",
@@ -190,9 +207,83 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+class _Ops(TorchDispatchMode):
+    """Counts the operations that torch starts, without views, and the tensors that they allocate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started = self.allocated = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        if not func.is_view and not str(func).startswith(("aten.resolve_", "aten.detach")):
+            self.started += 1
+            self.allocated += not func._schema.is_mutable
+        return func(*args, **(kwargs or {}))
+
+
+def _counts() -> None:
+    """Print how many operations a pass of one token per dream starts, and what three calls set up.
+
+    The model has 24 layers, as 1.6B has; its other sizes do not matter.
+    """
+    spec = GPTSpec(24, 2, 32, positions=4 * 24, image_tokens=8, image_vocab=64)
+    torch.manual_seed(0)
+    gpt = GPT(spec).eval().requires_grad_(False)
+    print(
+        "| dreams | passes of any shape, operations | of fixed shapes: recorded | beside these "
+        "| tensors that these allocate |"
+    )
+    print("|---|---|---|---|---|")
+    for dreams in (1, 12):
+        print(f"| {dreams} |", " | ".join(str(figure) for figure in _operations(gpt, dreams)), "|")
+    model = GPTWorldModel("counted", gpt, None, compiled=True)
+    context = Context(np.zeros((3, ACTION_SIZE), np.float32), tokens=np.zeros((3, 8), np.int64))
+    for _ in range(3):
+        dream_batch(model, [context], steps=4, mode="full")
+    decoder = model.kept.take(gpt, 1, spec.positions)
+    print(
+        f"\nthree calls of dream_batch: {model.kept.built} decoder, {decoder.passes_made} recordings; "
+        f"lengths that are recorded: {decoder.lengths}"
+    )
+
+
+def _operations(gpt: GPT, dreams: int) -> tuple[int, int, int, int]:
+    """The figures of `_counts` for so many dreams."""
+    spec, device = gpt.spec, gpt.lm_head.weight.device
+    chooser, cache = Chooser(spec, Sampling(), device), Cache(gpt, dreams, 192)
+    table = torch.zeros(dreams, 1 + COLUMNS, dtype=torch.int64)
+    feeds = [Feed(row, 0, torch.zeros(1, dtype=torch.int64), 1) for row in range(dreams)]
+
+    def chosen(decoder: Decoder) -> object:
+        noises = [HeldNoise(Noise(0, row), spec.vocabulary, device) for row in range(dreams)]
+        return decoder.choose(feeds, [Draw(noise, 0, range(1)) for noise in noises], chooser)
+
+    plain, fixed = Decoder(gpt, cache), StaticDecoder(gpt, dreams, spec.positions)
+    made = _ops_of(lambda: [HeldNoise(Noise(0, 0), 1, device) for _ in range(dreams)])
+    any_shape, whole = _ops_of(lambda: chosen(plain)), _ops_of(lambda: chosen(fixed))
+    recorded = _ops_of(lambda: recorded_work(gpt, cache, chooser, 1, False, table))
+    return (
+        any_shape.started - made.started,
+        recorded.started,
+        whole.started - made.started - recorded.started,
+        whole.allocated - made.allocated - recorded.allocated,
+    )
+
+
+@torch.inference_mode()
+def _ops_of(work: Callable[[], object]) -> _Ops:
+    """The operations of some work, which was done once before."""
+    work()
+    with _Ops() as ops:
+        work()
+    return ops
+
+
 def _models(settings: argparse.Namespace) -> tuple[GPT, GPTWorldModel]:
     """The transformer for the plain path, and the world model of the same weights."""
-    dtype = torch_dtype(settings.dtype)
+    dtype = torch_dtype(settings.dtype, torch.device(settings.device))
     if settings.model:
         model = load_world_model(settings.model, settings.device, settings.dtype)
         return _loaded_gpt(settings.model).to(settings.device, dtype), model

@@ -100,10 +100,11 @@ class Case:
 
 def attend_now(case: Case) -> Tensor:
     """The package's own attention over a cache. No other part of this script knows that function."""
-    from wham_data.inference.gpt.attention import attend_each
+    from wham_data.inference.gpt.attention import Seen, attend_each
 
     rows, heads, count, size = case.query.shape
-    mixed = attend_each(case.query.transpose(1, 2), case.keys, case.values, case.positions)
+    seen = Seen.at(case.positions, case.keys)
+    mixed = attend_each(case.query.transpose(1, 2), case.keys, case.values, seen)
     return mixed.view(rows, count, heads, size).transpose(1, 2)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from makers.commands import Run
 
 from wham_data.inference.gpt.bench import (
@@ -14,6 +15,7 @@ from wham_data.inference.gpt.bench import (
     random_model,
     weight_bytes,
 )
+from wham_data.inference.gpt.world_model import torch_dtype
 from wham_data.schemas.errors import UsageError
 
 TINY = "1x2x16"
@@ -28,6 +30,32 @@ def test_a_frame_takes_as_many_passes_as_its_tokens_per_pass_say() -> None:
     )
     assert plain.tokens_per_second == pytest.approx(540 / plain.ms_per_frame * 1000)
     assert plain.times_floor == plain.ms_per_frame / plain.floor_ms_per_frame
+
+
+def test_the_passes_that_are_measured_were_set_up_before() -> None:
+    model = random_model(TINY, "cpu", compile=True)
+    bench_dream(model, steps=1, context=1)
+
+    assert model.kept.built == 1
+
+
+def test_random_weights_are_the_same_each_time_and_draw_from_no_generator() -> None:
+    before = torch.random.get_rng_state()
+    one, two = (random_model(TINY, "cpu").fingerprint() for _ in range(2))
+
+    assert one == two
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_model_computes_in_float32_on_a_cpu_unless_told_otherwise() -> None:
+    assert random_model(TINY, "cpu").dtype == "float32"
+    assert torch_dtype(None, torch.device("cuda")) is torch.bfloat16
+    assert torch_dtype("float32", torch.device("cuda")) is torch.float32
+
+
+def test_passes_are_not_fused_on_a_cpu() -> None:
+    with pytest.raises(UsageError, match="only on a GPU"):
+        random_model(TINY, "cpu", compile=True, fuse=True)
 
 
 def test_the_floor_is_bytes_by_bandwidth() -> None:

@@ -15,6 +15,7 @@ from wham_data.inference.gpt.speculation import (
     SHORTEST_BLOCK,
     BlockLength,
     agreed,
+    block_lengths,
     find_motion,
     guess_frame,
     moved,
@@ -78,6 +79,18 @@ def test_blocks_stay_long_where_a_tenth_of_them_comes() -> None:
     for _ in range(60):
         block.came(1 + block.tokens // 10)
     assert block.tokens == LONGEST_BLOCK
+
+
+def test_blocks_on_a_gpu_have_the_tokens_that_cost_nothing_more() -> None:
+    def block(rows: int, half: bool) -> tuple[int, int]:
+        return block_lengths(rows, on_gpu=True, half=half)
+
+    assert [block(rows, True)[1] for rows in (1, 3, 4, 6, 12, 32)] == [64, 64, 48, 32, 16, 8]
+    assert [block(rows, False)[1] for rows in (1, 4, 12)] == [16, 16, 8]
+    assert all(block(rows, True)[0] == block(rows, True)[1] for rows in (1, 12))
+    assert BlockLength(16, 1.0, 16).tokens == BlockLength(16, 40.0, 16).tokens == 16
+    for half in (True, False):
+        assert block_lengths(12, on_gpu=False, half=half) == (SHORTEST_BLOCK, LONGEST_BLOCK)
 
 
 @pytest.mark.parametrize(

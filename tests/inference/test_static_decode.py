@@ -12,8 +12,9 @@ from makers.slow_gpt import random_gpt, random_model, tiny_spec
 
 from wham_data.inference.dream import Context, Dream, dream_batch
 from wham_data.inference.gpt.attention import Kernel, kernel_for
+from wham_data.inference.gpt.fixed_pass import static_pass
 from wham_data.inference.gpt.model import GPT, Cache, Feed
-from wham_data.inference.gpt.static_decode import LONGEST_FEED, StaticDecoder, static_pass
+from wham_data.inference.gpt.static_decode import StaticDecoder
 from wham_data.inference.gpt.world_model import GPTWorldModel
 from wham_data.inference.sampling import Sampling
 
@@ -67,7 +68,7 @@ def test_the_last_positions_have_room_for_what_pads_them() -> None:
     gpt = random_gpt(tiny_spec(**EIGHT_STEPS))
     tokens = random_tokens(gpt, gpt.spec.positions)
     decoder = StaticDecoder(gpt, 1, gpt.spec.positions)
-    start = gpt.spec.positions - LONGEST_FEED + 7
+    start = gpt.spec.positions - decoder.lengths[-1] + 7
     decoder.advance([Feed(0, 0, tokens[:start], 1)])
     logits = decoder.advance([Feed(0, start, tokens[start:], 4)])
     torch.testing.assert_close(logits, gpt(tokens[None])[0, -4:], atol=1e-4, rtol=0)

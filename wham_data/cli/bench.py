@@ -57,7 +57,7 @@ def dream(
             rich_help_panel=MODEL, help="Steps that the model sees. Default: as many as it can."
         ),
     ] = None,
-    dtype: ComputeType = "float32",
+    dtype: ComputeType = None,
     device: Device = "auto",
     speculate: Speculate = True,
     compile: Annotated[
@@ -68,13 +68,21 @@ def dream(
             help="Compile passes of fixed shapes, on a GPU as CUDA graphs. Default: on a GPU only.",
         ),
     ] = None,
+    fuse: Annotated[
+        bool,
+        typer.Option(
+            "--fuse/--no-fuse",
+            rich_help_panel=RESOURCES,
+            help="Give these passes to torch.compile first. Takes minutes once; only on a GPU.",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Time how fast a model dreams from a bundled recording, and the least time that memory allows.
 
     Each pass has to read all weights and the KV cache of each dream once. So a frame takes at least
     passes x bytes read per pass / memory bandwidth. The bandwidth is measured in the same run, by
-    copying 256 MiB.
+    copying 256 MiB, or 4 GiB on a GPU.
 
     \b
     Examples:
@@ -93,7 +101,7 @@ def dream(
     lower = "Give a lower --batch, a shorter --context, a smaller model or --dtype bf16"
     where = chosen_device(device)
     with device_errors(f"bench dream, {which} on {where}", lower):
-        loaded = load(which, where, dtype, compile=compile)
+        loaded = load(which, where, dtype, compile=compile, fuse=fuse)
         measured = bench_dream(
             loaded,
             batch=batch,
@@ -111,6 +119,7 @@ def dream(
     passes = "of any shape"
     if measured.compiled:
         passes = "of fixed shapes" + (", CUDA graphs" if gpu is not None else "")
+        passes += ", fused" if measured.fused else ""
     text = "\n".join(
         [
             f"{measured.model}, {measured.dtype} on {measured.device}, batch {measured.batch}, "

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from wham_data.cli.console import emit, say
-from wham_data.cli.options import ComputeType, Heads, Json
+from wham_data.cli.options import RESOURCES, DType, Heads, Json
 from wham_data.schemas.errors import printable
 
 
@@ -23,7 +23,13 @@ def convert(
     out: Annotated[
         Path, typer.Option(help="New folder, for config.json and two files of weights.")
     ],
-    dtype: ComputeType = "float32",
+    dtype: Annotated[
+        DType,
+        typer.Option(
+            rich_help_panel=RESOURCES,
+            help="Type of the world model's weights. bf16 halves the file.",
+        ),
+    ] = "float32",
     n_head: Heads = None,
     json: Json = False,
 ) -> None:

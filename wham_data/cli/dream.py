@@ -181,7 +181,7 @@ def dream(
     ray_address: RayAddress = None,
     ray_temp_dir: RayTempDir = None,
     device: Device = "auto",
-    dtype: ComputeType = "float32",
+    dtype: ComputeType = None,
     n_head: Heads = None,
     speculate: Speculate = True,
     json: Json = False,
@@ -236,6 +236,8 @@ def dream(
         )
         runner = choose_workers(workers, ray_address, ray_temp_dir, watch)
         check_device(device, runner, watch)
+        if runner is not None and dtype is None and device.startswith("cuda"):
+            dtype = "bf16"  # as the workers would choose; the driver's own model is on its CPU
         loaded = load_world_model(model, device if runner is None else "cpu", dtype, n_head)
         for note in loaded.notes:
             watch.message(note, warning=True)
@@ -251,7 +253,7 @@ def dream(
             if runner is None
             else DreamWorkers(
                 runner=runner,
-                open=partial(load_world_model, model, dtype=dtype, n_head=n_head),
+                open=partial(load_world_model, model, dtype=loaded.dtype, n_head=n_head),
                 count=workers or os.cpu_count() or 1,
                 device=device,
             ),

@@ -179,10 +179,11 @@ def chosen_device(name: str) -> str:
 
 
 ComputeType = Annotated[
-    DType,
+    DType | None,
     typer.Option(
         rich_help_panel=RESOURCES,
-        help="Numbers that the world model computes with. bf16 halves memory.",
+        help="Numbers that the world model computes with. bf16 halves memory. Default: bf16 on a GPU, "
+        "float32 on a CPU.",
     ),
 ]
 Heads = Annotated[

@@ -68,13 +68,16 @@ class Sampling:
             raise UsageError(f"min_tokens_to_keep {self.min_tokens_to_keep}: expected at least 1")
 
 
-def filtered(logits: Tensor, ranges: Tensor, sampling: Sampling) -> Tensor:
+def filtered(
+    logits: Tensor, ranges: Tensor, sampling: Sampling, *, recorded: bool = False
+) -> Tensor:
     """Apply the temperature and the filters to logits.
 
     Args:
         logits: float32 [n, ids].
         ranges: int64 [n, 2], lowest and highest id that each row may give, both included.
         sampling: temperature and filters.
+        recorded: let no value decide what is computed, so that a GPU can record it.
 
     Returns:
         float32 [n, ids]: divided by the temperature; -inf for an id that must not be drawn.
@@ -87,22 +90,29 @@ def filtered(logits: Tensor, ranges: Tensor, sampling: Sampling) -> Tensor:
     if sampling.top_k is not None:
         return _top_k(scaled, max(sampling.top_k, sampling.min_tokens_to_keep))
     if sampling.top_p is not None:
-        return _top_p(scaled, sampling.top_p, sampling.min_tokens_to_keep)
+        return _top_p(scaled, sampling.top_p, sampling.min_tokens_to_keep, recorded)
     return scaled
 
 
-def choose(logits: Tensor, ranges: Tensor, sampling: Sampling, noise: Tensor | None) -> Tensor:
+def choose(
+    logits: Tensor,
+    ranges: Tensor,
+    sampling: Sampling,
+    noise: Tensor | None,
+    *,
+    recorded: bool = False,
+) -> Tensor:
     """Draw one token per row.
 
     Args:
-        logits, ranges, sampling: as for `filtered`.
+        logits, ranges, sampling, recorded: as for `filtered`.
         noise: numbers from `Noise`, float32 [n, ids]; fewer columns suffice if all ranges are among
             the first ids. None only if `sampling.greedy`.
 
     Returns:
         int64 [n].
     """
-    allowed = filtered(logits, ranges, sampling)
+    allowed = filtered(logits, ranges, sampling, recorded=recorded)
     if noise is not None and not sampling.greedy:
         allowed = allowed + noise
     return allowed.argmax(dim=1)
@@ -131,14 +141,56 @@ class Noise:
         if self.seed < 0 or self.dream < 0:
             raise UsageError(f"seed {self.seed}, dream {self.dream}: expected numbers from 0 up")
 
+    def key(self, step: int) -> int:
+        """The start state of the generator for one step, an int64."""
+        words = np.random.SeedSequence((self.seed, self.dream, step)).generate_state(1, np.uint64)
+        return _signed(int(words[0]))
+
     def at(self, step: int, first: int, count: int, ids: int, device: torch.device) -> Tensor:
         """The numbers for positions first .. first + count - 1 of a step, float32 [count, ids]."""
-        words = np.random.SeedSequence((self.seed, self.dream, step)).generate_state(1, np.uint64)
-        key = _signed(int(words[0]))
-        places = torch.arange(first * ids, (first + count) * ids, device=device)
-        # On a CPU one row at a time, which fits a core's cache; on a GPU all rows at once.
-        pieces = torch.split(places, ids) if places.is_cpu else [places]
-        return torch.cat([_gumbel(_split_mix(piece, key)) for piece in pieces]).view(count, ids)
+        places = torch.arange(first, first + count, device=device)
+        return gumbel(torch.full_like(places, self.key(step)), places, ids, by_rows=places.is_cpu)
+
+
+def gumbel(keys: Tensor, places: Tensor, ids: int, *, by_rows: bool = False) -> Tensor:
+    """The numbers of many dreams at once.
+
+    Args:
+        keys: int64 [n], from `Noise.key` of each row's dream and step.
+        places: int64 [n], positions in the step.
+        by_rows: compute one row at a time, which fits the cache of a CPU core.
+
+    Returns:
+        float32 [n, ids].
+    """
+    states = (places * ids).add_(1).mul_(_signed(_GAMMA)).add_(keys)
+    strides = torch.arange(ids, device=places.device).mul_(_signed(_GAMMA))
+    if by_rows:
+        return torch.stack([_gumbel(_mixed(strides + state)) for state in states])
+    return _gumbel(_mixed(states[:, None] + strides))
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Consecutive tokens of a step that are to be chosen, with the noise of their dream.
+
+    noise      of the dream
+    step       number of the dreamt step
+    positions  in the step
+    """
+
+    noise: HeldNoise
+    step: int
+    positions: range
+
+    @property
+    def key(self) -> int:
+        """The start state of the generator for the step, an int64."""
+        return self.noise.key(self.step)
+
+    def numbers(self) -> Tensor:
+        """The Gumbel numbers, float32 [positions, ids]."""
+        return self.noise.at(self.step, self.positions)
 
 
 class HeldNoise:
@@ -151,6 +203,7 @@ class HeldNoise:
         self._noise, self._ids, self._device = noise, ids, device
         self._step, self._first = -1, 0
         self._rows = torch.empty(0, ids, device=device)
+        self._keys: tuple[int, int] | None = None
 
     @property
     def noise(self) -> Noise:
@@ -160,6 +213,12 @@ class HeldNoise:
     def copy(self) -> HeldNoise:
         """A copy with an empty cache of its own."""
         return HeldNoise(self._noise, self._ids, self._device)
+
+    def key(self, step: int) -> int:
+        """As `Noise.key`."""
+        if self._keys is None or self._keys[0] != step:
+            self._keys = (step, self._noise.key(step))
+        return self._keys[1]
 
     def at(self, step: int, positions: range) -> Tensor:
         """The same numbers as from `Noise.at`, float32 [positions, ids]."""
@@ -181,7 +240,7 @@ def _top_k(logits: Tensor, k: int) -> Tensor:
     return logits.masked_fill(logits < kth, -math.inf)
 
 
-def _top_p(logits: Tensor, p: float, keep: int) -> Tensor:
+def _top_p(logits: Tensor, p: float, keep: int, recorded: bool) -> Tensor:
     """Keep the best ids of each row while their total probability is at most p; set the rest to -inf.
 
     The best `keep` ids are always kept.
@@ -189,20 +248,33 @@ def _top_p(logits: Tensor, p: float, keep: int) -> Tensor:
     count = min(max(_OFTEN_ENOUGH, keep), logits.shape[1])
     order = logits.topk(count, dim=1).indices
     beyond = logits.softmax(dim=1).gather(1, order).cumsum(dim=1) > p
+    if recorded:
+        enough = beyond[:, -1:].clone()
+        some, all_ = _without(logits, order, beyond, keep), _without(logits, *_all(logits, p), keep)
+        return torch.where(enough, some, all_)
     if not bool(beyond[:, -1].all()):
-        best, order = logits.sort(dim=1, descending=True)
-        beyond = best.softmax(dim=1).cumsum(dim=1) > p
+        order, beyond = _all(logits, p)
+    return _without(logits, order, beyond, keep)
+
+
+def _all(logits: Tensor, p: float) -> tuple[Tensor, Tensor]:
+    """All ids of each row from the best to the worst, and whether they lie beyond a total of p."""
+    best, order = logits.sort(dim=1, descending=True)
+    return order, best.softmax(dim=1).cumsum(dim=1) > p
+
+
+def _without(logits: Tensor, order: Tensor, beyond: Tensor, keep: int) -> Tensor:
+    """Set the ids of `order` that lie beyond, except for the first `keep`, and all others to -inf."""
     beyond[:, :keep] = False
     removed = torch.ones_like(logits, dtype=torch.bool).scatter_(1, order, beyond)
     return logits.masked_fill(removed, -math.inf)
 
 
-def _split_mix(index: Tensor, key: int) -> Tensor:
-    """Value number `index` of SplitMix64 with the start state `key`; int64 of the same shape, wrapping.
+def _mixed(mixed: Tensor) -> Tensor:
+    """The values of SplitMix64 for its states, int64 of the same shape, wrapping; in place.
 
     torch shifts int64 arithmetically, so the sign bits that it shifts in are masked off.
     """
-    mixed = (index + 1).mul_(_signed(_GAMMA)).add_(key)
     mixed ^= (mixed >> 30) & ((1 << 34) - 1)
     mixed *= _signed(_MIX_1)
     mixed ^= (mixed >> 27) & ((1 << 37) - 1)

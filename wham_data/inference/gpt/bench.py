@@ -34,7 +34,7 @@ SHAPES = {"mid": (8, 8, 512), "200M": (16, 16, 1024), "1.6B": (24, 18, 2304)}
 """Layers, heads and width: a mid-size model and the released ones."""
 
 _STEPS, _IMAGE_TOKENS, _VOCABULARY = 10, 540, 16384
-_STREAMED_VALUES = 1 << 26
+_STREAMED_BYTES, _STREAMED_BYTES_ON_GPU = 1 << 28, 1 << 32
 _STREAMS = 5
 _LARGEST_LAYERS, _LARGEST_WIDTH = 128, 8192
 
@@ -51,6 +51,7 @@ class DreamBench:
     device_memory_bytes most memory that torch held on the GPU; None on a CPU
     attention           the kernel in use
     compiled            passes of fixed shapes, replayed as CUDA graphs
+    fused               such passes go through torch.compile
     bytes_per_pass      weights, and keys and values of all dreams
     bandwidth           bytes per second
     floor_ms_per_frame  see above
@@ -71,6 +72,7 @@ class DreamBench:
     device_memory_bytes: int | None
     attention: str
     compiled: bool
+    fused: bool
     bytes_per_pass: int
     bandwidth: float
     floor_ms_per_frame: float
@@ -82,27 +84,34 @@ class DreamBench:
 
 
 def random_model(
-    shape: str, device: str = "auto", dtype: DType = "float32", *, compile: bool | None = None
+    shape: str,
+    device: str = "auto",
+    dtype: DType | None = None,
+    *,
+    compile: bool | None = None,
+    fuse: bool = False,
 ) -> GPTWorldModel:
     """A world model of WHAM's layout with random weights, only for measuring speed.
 
     Args:
         shape: one of `SHAPES`, or LxHxD: layers, heads and width.
-        compile: as for `load_world_model`.
+        dtype, compile, fuse: as for `load_world_model`.
 
     Raises:
-        UsageError: no such shape.
+        UsageError: no such shape, or `fuse` on a CPU.
         MissingPartError: `device` is CUDA, but there is no CUDA.
     """
     gpt = random_gpt(shape, device, dtype)
     on_gpu = gpt.lm_head.weight.device.type == "cuda"
-    return GPTWorldModel(
-        f"random {shape}", gpt, None, compiled=on_gpu if compile is None else compile
-    )
+    compiled = on_gpu if compile is None else compile
+    return GPTWorldModel(f"random {shape}", gpt, None, compiled=compiled, fused=fuse)
 
 
-def random_gpt(shape: str, device: str = "auto", dtype: DType = "float32") -> GPT:
-    """The transformer of `random_model`, which says what the arguments are."""
+def random_gpt(shape: str, device: str = "auto", dtype: DType | None = None) -> GPT:
+    """The transformer of `random_model`, which says what the arguments are.
+
+    Its weights are the same on every device. They are drawn on the CPU.
+    """
     named = re.fullmatch(r"(\d{1,3})x(\d{1,3})x(\d{1,5})", shape)
     sizes = SHAPES.get(shape) or (tuple(map(int, named.groups())) if named else None)
     if sizes is None:
@@ -125,9 +134,10 @@ def random_gpt(shape: str, device: str = "auto", dtype: DType = "float32") -> GP
         image_vocab=_VOCABULARY,
     )
     where = choose_device(device)
-    with torch.random.fork_rng(devices=[]), torch.device(where):
-        torch.manual_seed(0)
-        return GPT(spec).to(torch_dtype(dtype)).eval().requires_grad_(False)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)  # torch.manual_seed would seed the GPUs' too
+        gpt = GPT(spec)
+    return gpt.to(where, torch_dtype(dtype, where)).eval().requires_grad_(False)
 
 
 def bench_dream(
@@ -139,7 +149,7 @@ def bench_dream(
     speculate: bool = True,
     frames: NDArray[np.uint8] | None = None,
 ) -> DreamBench:
-    """Measure `steps` dreamt steps, after one step for warm-up.
+    """Measure `steps` dreamt steps, after one step for warm-up, in which a GPU records its passes.
 
     Args:
         batch: number of dreams side by side. They start alike, with different random numbers.
@@ -203,6 +213,7 @@ def bench_dream(
         device_memory_bytes=torch.cuda.max_memory_allocated(device) if on_gpu else None,
         attention=str(kernel_for(model.gpt.lm_head.weight, spec.head_size)),
         compiled=model.compiled,
+        fused=model.fused,
         bytes_per_pass=bytes_per_pass,
         bandwidth=bandwidth,
         floor_ms_per_frame=floor_ms_per_frame(passes / (batch * steps), bytes_per_pass, bandwidth),
@@ -230,8 +241,12 @@ def cache_bytes(spec: GPTSpec, seen: int, gpt: GPT) -> int:
 
 
 def copy_bandwidth(device: torch.device) -> float:
-    """Bytes per second, read and written, of the fastest of a few copies of 256 MiB."""
-    source = torch.ones(_STREAMED_VALUES, device=device)
+    """Bytes per second, read and written, of the fastest of a few copies.
+
+    They have 256 MiB; on a GPU 4 GiB, beside which the time to start one does not count.
+    """
+    size = _STREAMED_BYTES if device.type == "cpu" else _STREAMED_BYTES_ON_GPU
+    source = torch.ones(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     fastest = float("inf")
     for _ in range(_STREAMS):

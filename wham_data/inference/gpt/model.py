@@ -29,8 +29,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wham_data.inference.gpt.attention import attend, causal_mask
+from wham_data.inference.gpt.attention import attend, causal_mask, without_plans
+from wham_data.inference.gpt.choosing import Chooser, Ids
 from wham_data.inference.gpt.spec import GPTSpec
+from wham_data.inference.sampling import Draw
 
 EPSILON = 1e-5
 """Added to the variance in every norm."""
@@ -79,8 +81,11 @@ class Block(nn.Module):
     def forward(self, x: Tensor, attention: Callable[[Tensor], Tensor]) -> Tensor:
         """float [..., d] to the same shape; `attention` makes it of queries, keys and values
         [..., 3d]."""
-        mixed = attention(_linear(self.ln_1(x), self.attn.c_attn))
-        return self.after_attention(x, mixed)
+        return self.after_attention(x, attention(self.before_attention(x)))
+
+    def before_attention(self, x: Tensor) -> Tensor:
+        """Queries, keys and values, float [..., 3d]."""
+        return _linear(self.ln_1(x), self.attn.c_attn)
 
     def after_attention(self, x: Tensor, mixed: Tensor) -> Tensor:
         """The rest of the block: both are float [..., d]."""
@@ -127,6 +132,18 @@ class Decoder:
     def advance(self, feeds: Sequence[Feed]) -> Tensor:
         """As `GPT.advance`."""
         return self._gpt.advance(feeds, self._cache)
+
+    def choose(self, feeds: Sequence[Feed], draws: Sequence[Draw], chooser: Chooser) -> Ids:
+        """Add the tokens of feeds to those before, and choose those that follow.
+
+        Args:
+            feeds: as for `GPT.advance`.
+            draws: one for each feed, with as many positions as the feed has logits.
+
+        Returns:
+            int64 [sum of positions], the feeds one after another.
+        """
+        return chooser.tokens(self.advance(feeds), draws)
 
     def copy(self) -> Decoder:
         """An independent copy of the decoder."""
@@ -206,9 +223,10 @@ class GPT(nn.Module):
             functional.pad(positions, (0, spare)).to(device),
         )
         asks = [self._ask(feed, len(feed.tokens)) for feed in feeds]
-        for layer, block in enumerate(self.blocks[:-1]):
-            x = block(x, partial(self._attention, layer, asks, cache))
-        return self._last_block(x, feeds, cache)
+        with without_plans(device):
+            for layer, block in enumerate(self.blocks[:-1]):
+                x = block(x, partial(self._attention, layer, asks, cache))
+            return self._last_block(x, feeds, cache)
 
     def embedded(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """int64 [...] each, to float [..., d]."""
@@ -260,7 +278,7 @@ class GPT(nn.Module):
         [query] = self.split_heads(queries)
         asks = [self._ask(feed, feed.n_logits) for feed in feeds]
         x = block.after_attention(x[rows], _answers(query, asks, layer, cache))
-        return _linear(self.transformer.ln_f(x), self.lm_head)[:count].float()
+        return float32_logits(self.transformer.ln_f(x), self.lm_head.weight)[:count]
 
     def _ask(self, feed: Feed, count: int) -> _Ask:
         mask = causal_mask(count, feed.end, self.spec.head_size, self.lm_head.weight)
@@ -310,6 +328,21 @@ def _spare_rows(rows: int, like: Tensor) -> int:
     """Number of rows to add so that a matrix product is fast; see `ROW_MULTIPLE`."""
     padded = like.is_cpu and like.dtype is torch.float32 and _FEWEST_PADDED <= rows < _MOST_PADDED
     return -rows % ROW_MULTIPLE if padded else 0
+
+
+def float32_logits(x: Tensor, weight: Tensor) -> Tensor:
+    """x weight^T in float32, [..., out].
+
+    Products of bf16 are added up in float32. On a GPU the sums stay so, because the 8 bits of bf16
+    leave steps of 0.06 between logits of 8 to 16. On a CPU they are rounded: there is no such product,
+    and wider weights, made in each pass, take three times as long as this one.
+    """
+    if not x.is_cuda or x.dtype is torch.float32:
+        return _product(x, weight, None).float()
+    if hasattr(torch.ops.aten.mm, "dtype"):  # since torch 2.8
+        flat = torch.mm(x.flatten(0, -2), weight.t(), out_dtype=torch.float32)
+        return flat.view(*x.shape[:-1], -1)
+    return functional.linear(x.float(), weight.float())
 
 
 def _linear(x: Tensor, layer: nn.Linear) -> Tensor:

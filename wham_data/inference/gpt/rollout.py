@@ -14,12 +14,11 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from wham_data.inference.gpt.model import Feed
 from wham_data.inference.gpt.spec import GPTSpec
 from wham_data.inference.gpt.speculation import BlockLength, agreed, guess_frame
-from wham_data.inference.sampling import HeldNoise, Noise
+from wham_data.inference.sampling import Draw, HeldNoise, Noise
 from wham_data.inference.session import DreamStats
 
 Ids = NDArray[np.int64]
@@ -47,12 +46,14 @@ class Outlook:
     grid    rows and columns of a frame's tokens; None if unknown
     guess   whether to guess ahead
     least   the smallest number of tokens in one pass when guessing
+    most    the largest number of tokens in one pass when guessing
     """
 
     window: int
     grid: tuple[int, int] | None
     guess: bool
     least: int
+    most: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,9 @@ class Rollout:
         self._tokens = place.tokens.copy()
         self._steps = place.steps
         self._first = place.steps + place.waiting - len(place.tokens)
-        self._block = BlockLength(outlook.least, place.usual) if outlook.guess else None
+        self._block = None
+        if outlook.guess:
+            self._block = BlockLength(outlook.least, place.usual, outlook.most)
         self._oldest = -1
         self._cached = self._n_positions = self._at = self._end = 0
 
@@ -125,14 +128,10 @@ class Rollout:
         """Number of dreamt steps that have their frame."""
         return self._steps - self._context + self.waiting
 
-    @property
-    def positions(self) -> range:
-        """The positions in the step for which the next pass gives tokens."""
-        return range(self._at, self._at + self._n_positions)
-
-    def noise(self) -> Tensor:
-        """float32 [n, V + 68], for `positions`."""
-        return self._noise.at(self._steps - self._context, self.positions)
+    def draw(self) -> Draw:
+        """The positions in the step for which the next pass gives tokens, with their noise."""
+        positions = range(self._at, self._at + self._n_positions)
+        return Draw(self._noise, self._steps - self._context, positions)
 
     def tokens_of(self, dreamt: int) -> Ids:
         """A dreamt step that has its frame, int64 [P]. The actions of a waiting step are a guess."""
@@ -196,7 +195,7 @@ class Rollout:
         return feed
 
     def take(self, choices: Ids) -> None:
-        """Use the tokens that the model chose at `positions`, int64 [n]."""
+        """Use the tokens that the model chose for `draw`, int64 [n]."""
         place = self._tokens[-1, self._at : self._at + self._n_positions]
         count = agreed(place[:-1], choices)
         place[:] = choices  # after the first difference, they are the next guesses

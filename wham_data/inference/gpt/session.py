@@ -21,16 +21,18 @@ from numpy.typing import NDArray
 
 from wham_data.inference.device.arithmetic import ieee_float32
 from wham_data.inference.gpt import saved_session, step_tokens
+from wham_data.inference.gpt.choosing import Chooser
+from wham_data.inference.gpt.kept import KeptDecoders
 from wham_data.inference.gpt.model import GPT, Cache, Decoder, Feed
 from wham_data.inference.gpt.rollout import Given, Outlook, Place, Rollout, groups_of
 from wham_data.inference.gpt.saved_session import SavedDream
-from wham_data.inference.gpt.speculation import LONGEST_BLOCK, SHORTEST_BLOCK, USUAL_AT_FIRST
+from wham_data.inference.gpt.speculation import USUAL_AT_FIRST, block_lengths
 from wham_data.inference.gpt.static_decode import StaticDecoder
-from wham_data.inference.sampling import HeldNoise, Noise, Sampling, choose
+from wham_data.inference.sampling import HeldNoise, Noise, Sampling
 from wham_data.inference.session import LATER, Actions, Context, DreamStats, Frames, Step
 from wham_data.inference.tokenizers.contract import Tokenizer
 from wham_data.schemas.errors import UsageError
-from wham_data.schemas.wham_tokens import ACTION_SIZE, token_ranges
+from wham_data.schemas.wham_tokens import ACTION_SIZE
 
 TOKENS_PER_PASS, TOKENS_PER_PASS_ON_GPU = 512, 4096
 """Dreams share a pass up to this many tokens; a longer feed, a prefill, gets one of its own, which
@@ -42,7 +44,8 @@ class SessionSettings:
     """The settings that stay the same during a session.
 
     fingerprint    computes the model's fingerprint
-    compiled       passes of fixed shapes
+    kept           where decoders of passes of fixed shapes are kept; None: passes of any shape
+    fused          such passes go through torch.compile
     sampling       how tokens are drawn
     context_steps  the largest number of steps that the model sees; None: as many as it can
     speculate      whether to guess ahead
@@ -51,7 +54,8 @@ class SessionSettings:
     gpt: GPT
     tokenizer: Tokenizer | None
     fingerprint: Callable[[], str]
-    compiled: bool
+    kept: KeptDecoders | None
+    fused: bool
     sampling: Sampling
     context_steps: int | None
     speculate: bool
@@ -78,17 +82,19 @@ class SessionSettings:
         """Where the transformer is."""
         return self.gpt.lm_head.weight.device
 
-    def outlook(self) -> Outlook:
-        """The settings that each dream needs."""
+    def outlook(self, dreams: int) -> Outlook:
+        """The settings that each of so many dreams needs."""
         grid = None if self.tokenizer is None else self.tokenizer.grid
-        least = SHORTEST_BLOCK if self.device.type == "cpu" else LONGEST_BLOCK
-        return Outlook(self.window, grid, self.speculate, least)
+        weight = self.gpt.lm_head.weight
+        on_gpu, half = weight.device.type != "cpu", weight.dtype is not torch.float32
+        least, most = block_lengths(dreams, on_gpu=on_gpu, half=half)
+        return Outlook(self.window, grid, self.speculate, least, most)
 
-    def decoder(self, rows: int) -> Decoder | StaticDecoder:
-        """The model with an empty cache."""
+    def decoder(self, rows: int) -> Decoder:
+        """The model with a cache in which nothing has been written that is read."""
         positions = (self.window + 1) * self.gpt.spec.tokens_per_step
-        if self.compiled:
-            return StaticDecoder(self.gpt, rows, positions)
+        if self.kept is not None:
+            return self.kept.take(self.gpt, rows, positions, fused=self.fused)
         return Decoder(self.gpt, Cache(self.gpt, rows, positions))
 
 
@@ -105,7 +111,7 @@ def begin(
             raise UsageError(f"{len(given)} {what} for {len(contexts)} contexts")
     if not contexts:
         raise UsageError("no contexts to begin from: expected at least 1")
-    settings.outlook()  # the arguments' own errors come before those of the contexts
+    settings.outlook(len(contexts))  # the arguments' own errors come before those of the contexts
     dreams = []
     for context, seed, index in zip(contexts, seeds, indices, strict=True):
         ids, clamped = step_tokens.context_ids(settings.gpt.spec, settings.tokenizer, context)
@@ -116,7 +122,7 @@ def begin(
 
 def resume(settings: SessionSettings, dreams: Sequence[SavedDream]) -> GPTSession:
     """A session of saved dreams. Its cache is empty."""
-    spec, outlook = settings.gpt.spec, settings.outlook()
+    spec, outlook = settings.gpt.spec, settings.outlook(len(dreams))
     rollouts = []
     for row, dream in enumerate(dreams):
         noise = HeldNoise(dream.noise, spec.vocabulary, settings.device)
@@ -132,11 +138,13 @@ class GPTSession:
         self,
         settings: SessionSettings,
         rollouts: Sequence[Rollout],
-        decoder: Decoder | StaticDecoder,
+        decoder: Decoder,
     ) -> None:
         self._settings = settings
         self._rollouts = rollouts
-        self._decoder: Decoder | StaticDecoder | None = decoder
+        self._chooser = Chooser(settings.gpt.spec, settings.sampling, settings.device)
+        self._decoder: Decoder | None = decoder
+        self._in_pass = False
         self._steps_before = [rollout.made for rollout in rollouts]
         self._made = 0
         self._plan: object = None
@@ -205,10 +213,13 @@ class GPTSession:
         )
 
     def close(self) -> None:
-        """As `Session.close`."""
-        self._decoder = None
+        """As `Session.close`. A decoder is kept, but not one in a pass, or whose pass failed."""
+        decoder, self._decoder = self._decoder, None
+        kept = self._settings.kept
+        if kept is not None and isinstance(decoder, StaticDecoder) and not self._in_pass:
+            kept.give_back(decoder)
 
-    def _opened(self) -> Decoder | StaticDecoder:
+    def _opened(self) -> Decoder:
         if self._decoder is None:
             raise UsageError("this session is closed: begin another, or restore a saved one")
         return self._decoder
@@ -293,32 +304,20 @@ class GPTSession:
     @torch.inference_mode()
     def _pass(self, rollouts: Sequence[Rollout]) -> None:
         """Feed each of the dreams once, in as few passes as memory allows."""
-        decoder, settings = self._opened(), self._settings
-        spec, sampling = settings.gpt.spec, settings.sampling
-        ranges = torch.from_numpy(
-            token_ranges(
-                spec.image_vocab, spec.image_tokens, without_first_zero=sampling.without_first_zero
-            )
-        )
-        on_cpu = settings.device.type == "cpu"
+        decoder = self._opened()
+        on_cpu = self._settings.device.type == "cpu"
         most = TOKENS_PER_PASS if on_cpu else TOKENS_PER_PASS_ON_GPU
         feeds = [rollout.feed() for rollout in rollouts]
+        self._in_pass = True
         for group in groups_of(feeds, most):
-            self._take(decoder, group, ranges, sampling)
+            self._take(decoder, group)
+        self._in_pass = False
 
-    def _take(
-        self,
-        decoder: Decoder | StaticDecoder,
-        group: Sequence[Feed],
-        ranges: torch.Tensor,
-        sampling: Sampling,
-    ) -> None:
+    def _take(self, decoder: Decoder, group: Sequence[Feed]) -> None:
         dreams = [self._rollouts[feed.row] for feed in group]
-        logits = decoder.advance(group)
-        allowed = torch.cat([ranges[dream.positions] for dream in dreams])
-        noise = None if sampling.greedy else torch.cat([dream.noise() for dream in dreams])
-        choices = choose(logits, allowed.to(logits.device), sampling, noise).cpu().numpy()
-        ends = np.cumsum([len(dream.positions) for dream in dreams])
+        draws = [dream.draw() for dream in dreams]
+        choices = decoder.choose(group, draws, self._chooser)
+        ends = np.cumsum([len(draw.positions) for draw in draws])
         for dream, chosen in zip(dreams, np.split(choices, ends[:-1]), strict=True):
             dream.take(chosen)
 

@@ -26,6 +26,12 @@ MOST_SHIFT_ROWS, MOST_SHIFT_COLUMNS = 2, 4
 SHORTEST_BLOCK, LONGEST_BLOCK = 2, 64
 USUAL_AT_FIRST = 8.0
 
+FREE_TOKENS, FREE_TOKENS_IN_FLOAT32 = 192, 64
+"""On a GPU, so many tokens of all dreams together take about as long as one, in half precision and in
+float32. Estimated from an H200's figures: 790 and 50 TFLOP/s, 4.3 TB/s."""
+
+_LONGEST_IN_FLOAT32, _MULTIPLE = 16, 8
+
 
 def guess_frame(last: Ids, before: Ids | None, grid: tuple[int, int] | None) -> Ids:
     """The next frame, if the motion of the last two frames continues.
@@ -91,24 +97,48 @@ def agreed(guesses: Ids, choices: Ids) -> int:
     return int(wrong[0]) + 1 if len(wrong) else len(choices)
 
 
+def block_lengths(rows: int, *, on_gpu: bool, half: bool) -> tuple[int, int]:
+    """The smallest and the largest number of tokens of one dream in a pass with guesses.
+
+    On a CPU, a pass for 64 tokens takes about 6 times as long as a pass for one token, and a pass for
+    8 tokens twice as long, so the length follows the luck of the guesses. On a GPU, all passes of few
+    tokens take as long as reading the weights and the cache: in half precision up to about 200 tokens
+    of all dreams together, and in float32, without tensor cores, up to a few dozen. There a block has
+    as many as that, and always the same number, because passes of few shapes are recorded.
+
+    Args:
+        rows: number of dreams that share a pass.
+        half: the model computes in bf16.
+    """
+    if not on_gpu:
+        return SHORTEST_BLOCK, LONGEST_BLOCK
+    longest = LONGEST_BLOCK if half else _LONGEST_IN_FLOAT32
+    free = (FREE_TOKENS if half else FREE_TOKENS_IN_FLOAT32) // rows // _MULTIPLE * _MULTIPLE
+    block = max(_MULTIPLE, min(free, longest))
+    return block, block
+
+
 class BlockLength:
     """Number of tokens for the next pass, from the number that the latest passes gave.
 
-    On a CPU, a pass for 64 tokens takes about 6 times as long as a pass for one token, and a pass for
-    8 tokens twice as long; on a GPU all take about the same. A long block is useful even if a guess
-    is wrong: choices after a wrong token are often right in the next pass. So a block is long unless
-    passes give few tokens: it has 12 more tokens than the shortest block for each token that a pass
-    usually gives after the first.
+    A long block is useful even if a guess is wrong: choices after a wrong token are often right in
+    the next pass. So a block is long unless passes give few tokens: it has 12 more tokens than the
+    shortest block for each token that a pass usually gives after the first.
     """
 
-    def __init__(self, shortest: int = SHORTEST_BLOCK, usual: float = USUAL_AT_FIRST) -> None:
-        self._shortest = shortest
+    def __init__(
+        self,
+        shortest: int = SHORTEST_BLOCK,
+        usual: float = USUAL_AT_FIRST,
+        longest: int = LONGEST_BLOCK,
+    ) -> None:
+        self._shortest, self._longest = shortest, longest
         self.usual = usual
 
     @property
     def tokens(self) -> int:
         """Number of tokens for the next pass."""
-        return min(self._shortest + round(12 * (self.usual - 1)), LONGEST_BLOCK)
+        return min(self._shortest + round(12 * (self.usual - 1)), self._longest)
 
     def came(self, accepted: int) -> None:
         """Record how many tokens a pass gave."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from wham_data.inference.device.arithmetic import ieee_float32
 from wham_data.inference.gpt import saved_session, session
 from wham_data.inference.gpt.attention import kernel_for
+from wham_data.inference.gpt.kept import KeptDecoders
 from wham_data.inference.gpt.model import GPT
 from wham_data.inference.gpt.session import GPTSession, SessionSettings
 from wham_data.inference.gpt.spec import GPTSpec
@@ -26,7 +27,7 @@ from wham_data.schemas.wham_tokens import ACTION_SPACE
 
 DType = Literal["float32", "bf16"]
 
-_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+_DTYPES: dict[DType, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,11 @@ class GPTWorldModel:
     unexpected unknown keys of the checkpoint, which were left out
     notes      what was taken or changed to open the checkpoint, one line each
     compiled   dreaming goes through passes of fixed shapes, which a GPU replays as CUDA graphs
+    fused      such passes go through torch.compile before they are recorded; only on a GPU
+    kept       decoders of such passes, kept from one session to the next
+
+    Raises:
+        UsageError: `fused` on a CPU.
     """
 
     name: str
@@ -49,6 +55,14 @@ class GPTWorldModel:
     unexpected: tuple[str, ...] = ()
     compiled: bool = False
     notes: tuple[str, ...] = ()
+    fused: bool = False
+    kept: KeptDecoders = field(default_factory=KeptDecoders, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # On a CPU it gained nothing, and torch 2.13 made code of `sampling.gumbel` that writes past its
+        # memory where the number of ids is not a multiple of 8, as WHAM's 16452 is not.
+        if self.fused and self.gpt.lm_head.weight.device.type == "cpu":
+            raise UsageError("fuse: only on a GPU. On a CPU it is no faster, and was found unsafe")
 
     @property
     def spec(self) -> GPTSpec:
@@ -66,7 +80,7 @@ class GPTWorldModel:
         return str(self.gpt.lm_head.weight.device)
 
     @property
-    def dtype(self) -> str:
+    def dtype(self) -> DType:
         """The type in which it computes: "float32" or "bf16"."""
         return next(
             name for name, dtype in _DTYPES.items() if dtype == self.gpt.lm_head.weight.dtype
@@ -112,6 +126,10 @@ class GPTWorldModel:
         settings = self._settings(found.sampling, found.context_steps, found.speculate)
         return session.resume(settings, found.dreams)
 
+    def let_go(self) -> None:
+        """Free the memory that is kept for further dreams: caches, and recorded passes."""
+        self.kept.let_go()
+
     def logits(self, flat_tokens: NDArray[np.integer] | torch.Tensor) -> NDArray[np.float32]:
         """How likely each id is to follow each token.
 
@@ -149,7 +167,8 @@ class GPTWorldModel:
             self.gpt,
             self.tokenizer,
             self.fingerprint,
-            self.compiled,
+            self.kept if self.compiled else None,
+            self.fused,
             sampling,
             context_steps,
             speculate,
@@ -168,6 +187,7 @@ class GPTWorldModel:
         wham: bool,
         unexpected: tuple[str, ...],
         compiled: bool,
+        fused: bool = False,
         notes: tuple[str, ...] = (),
     ) -> GPTWorldModel:
         """The model with these weights, which are copied to the device."""
@@ -178,15 +198,17 @@ class GPTWorldModel:
         gpt.load_state_dict(weights, assign=True)
         gpt.eval().requires_grad_(False)
         kernel_for(gpt.lm_head.weight, spec.head_size)  # tries flash-attn now, not within a pass
-        return cls(name, gpt, tokenizer, wham, unexpected, compiled, notes)
+        return cls(name, gpt, tokenizer, wham, unexpected, compiled, notes, fused)
 
 
-def torch_dtype(name: DType) -> torch.dtype:
-    """The torch type of this name.
+def torch_dtype(name: DType | None, device: torch.device) -> torch.dtype:
+    """The torch type of this name; None: bf16 on a GPU, and float32 on a CPU.
 
     Raises:
         UsageError: another name.
     """
+    if name is None:
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
     if name not in _DTYPES:
         raise UsageError(f"dtype {name!r}: expected {' or '.join(_DTYPES)}")
     return _DTYPES[name]
