@@ -3,7 +3,7 @@
 Floating-point sums depend on how a matrix product is split up, and the split depends on the batch
 and on the number of threads. So every forward pass here has one fixed shape. On a CPU it is one
 frame on one thread, and several frames run side by side in as many threads as torch was allowed. On
-a GPU it is a batch of `GPU_BATCH` frames, filled up with blank ones.
+a GPU it is a batch of `GPU_BATCH` frames, filled up with blank ones (`fixed_batches.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from wham_data.inference.device import choose_device
 from wham_data.inference.tokenizers.config import Fingerprint, ImageConfig, TokenizerConfig
-from wham_data.inference.tokenizers.contract import TokenizerFiles
+from wham_data.inference.tokenizers.contract import GPU_BATCH, TokenizerFiles
+from wham_data.inference.tokenizers.fixed_batches import FixedBatches
 from wham_data.inference.tokenizers.taming_vqgan import TamingVQGAN
 from wham_data.inference.tokenizers.vit_config import ViTConfig
 from wham_data.inference.tokenizers.vit_vqgan import ViTVQGAN
@@ -28,9 +29,6 @@ from wham_data.schemas.corpus_info import TokenizerInfo
 from wham_data.schemas.errors import UsageError
 
 ImageModel = ViTVQGAN | TamingVQGAN
-
-GPU_BATCH = 32
-"""Frames per forward pass on a GPU."""
 
 _thread_count = threading.Lock()
 """Held while torch's thread count is lowered, lest two callers restore each other's value."""
@@ -61,6 +59,7 @@ class FrameTokenizer:
         self._model = model.to(device).eval().requires_grad_(False)
         self._info = info
         self._device = device
+        self._batches = FixedBatches(device, GPU_BATCH)
 
     @classmethod
     def load(cls, files: TokenizerFiles, device: str = "auto") -> FrameTokenizer:
@@ -144,13 +143,7 @@ class FrameTokenizer:
             return torch.empty(0, dtype=torch.uint8)
         if self._device.type == "cpu":
             return torch.cat(_frame_by_frame(model, items))
-        passes = []
-        with torch.inference_mode():
-            for part in torch.split(items, GPU_BATCH):
-                batch = items.new_zeros((GPU_BATCH, *items.shape[1:]))
-                batch[: len(part)] = part
-                passes.append(model(batch.to(self._device))[: len(part)].cpu())
-        return torch.cat(passes)
+        return self._batches.run(model, items)
 
 
 def image_model(config: ImageConfig) -> ImageModel:
