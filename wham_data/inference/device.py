@@ -24,6 +24,13 @@ def gpu_name() -> str | None:
     return f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB"
 
 
+def gpu_count() -> int:
+    """How many CUDA devices torch can use here."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 class _Utilization(ctypes.Structure):
     """`nvmlUtilization_t`: percent of the last sample period in which the GPU, and its memory, worked."""
 
@@ -78,7 +85,7 @@ def choose_device(name: str) -> torch.device:
     kind, _, index = name.partition(":")
     if name not in ("auto", "cpu", "cuda") and not (kind == "cuda" and index.isdecimal()):
         raise UsageError(f"device {name!r}: expected auto, cpu, cuda or cuda:N")
-    usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    usable = gpu_count()
     if kind == "cuda" and int(index or 0) >= usable:
         raise MissingPartError(
             f"device {name!r}: {usable} CUDA devices are usable here. "
