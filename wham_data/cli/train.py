@@ -102,6 +102,7 @@ def tokenizer(
         raise UsageError("training length: give either --minutes or --steps")
     from wham_data.corpus import Corpus
     from wham_data.inference.device import choose_device
+    from wham_data.inference.training.ranks import joined
     from wham_data.inference.training.tokenizer import TrainSettings, train_tokenizer
     from wham_data.pipelines.media.frame_cache import unpack_frames
 
@@ -119,7 +120,15 @@ def tokenizer(
                 f"held-out {row['psnr_db']:.2f} dB  codes used {row['codes_used']:.0f}"
             )
 
-    with tempfile.TemporaryDirectory(prefix="wham-data-frames-") as folder:
+    with (
+        joined(device) as (ranks, own_device),
+        tempfile.TemporaryDirectory(prefix="wham-data-frames-") as folder,
+    ):
+        if ranks.count > 1:
+            raise UsageError(
+                f"torchrun has started {ranks.count} processes, but a tokenizer is trained by one: "
+                "start this command without torchrun"
+            )
         unpacked = itertools.count(1)
 
         def unpacking(_: int) -> None:
@@ -130,7 +139,7 @@ def tokenizer(
         if frames.note is not None:
             say(frames.note)
         report = train_tokenizer(
-            frames, out, settings, tell, resume=resume, device=str(choose_device(device))
+            frames, out, settings, tell, resume=resume, device=str(choose_device(own_device))
         )
     text = (
         f"{out}: {report.steps} steps in {report.minutes:.1f} min, held-out "
@@ -235,6 +244,8 @@ def world_model(
       wham-data ingest recordings/ --out corpus --actions wham16 --split 90,10,0
       wham-data train world-model corpus --out my-model --minutes 60
       wham-data train world-model corpus --out my-model --minutes 600 --resume --device cuda
+      torchrun --nproc-per-node 8 --no-python wham-data train world-model corpus --out my-model \\
+        --steps 9000 --batch-size 32
       wham-data dream corpus --model my-model --out dreams
     """
     if (minutes is None) == (steps is None):
@@ -245,6 +256,7 @@ def world_model(
     from wham_data.inference.device import choose_device
     from wham_data.inference.gpt.spec import GPTSpec
     from wham_data.inference.tokenizer import tokenizer_info, tokenizer_note
+    from wham_data.inference.training.ranks import joined
     from wham_data.inference.training.world_model import WorldModelSettings, train_world_model
 
     opened = Corpus.open(corpus)
@@ -285,19 +297,23 @@ def world_model(
                 f"held-out: image {row['image_loss']:.4f}  action {row['action_loss']:.4f}"
             )
 
-    windows, held_out, note = training_windows(opened, window)
-    if note is not None:
-        say(note)
-    report = train_world_model(
-        windows,
-        held_out,
-        ref,
-        out,
-        settings,
-        tell,
-        resume=resume,
-        device=str(choose_device(device)),
-    )
+    with joined(device) as (ranks, own_device):
+        windows, held_out, note = training_windows(opened, window)
+        if note is not None and ranks.first:
+            say(note)
+        report = train_world_model(
+            windows,
+            held_out,
+            ref,
+            out,
+            settings,
+            tell,
+            resume=resume,
+            device=str(choose_device(own_device)),
+            ranks=ranks,
+        )
+    if not ranks.first:
+        return
     simple = report.baselines
     text = (
         f"{out}: {report.steps} steps in {report.minutes:.1f} min. Held-out nats per image token: "
