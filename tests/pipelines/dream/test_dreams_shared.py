@@ -1,4 +1,4 @@
-"""Dreams made by several: workers of one command, and several commands into one folder."""
+"""Dreams made by several: several commands into one folder, and all GPUs of a machine."""
 
 from __future__ import annotations
 
@@ -122,16 +122,6 @@ def test_what_a_killed_command_had_begun_is_taken_over(
     for left in out.glob(".dream-*"):
         left.rename(tmp_path / left.name)  # of the killed one; goes after a day
     assert contents(out) == contents(made_by_one)
-
-
-def test_two_workers_on_ray_make_the_same_files_as_one_process(
-    data: Path, checkpoint: Path, made_by_one: Path, tmp_path: Path
-) -> None:
-    run = dream(*arguments(data, checkpoint, tmp_path / "out", "--workers", "2"))
-
-    assert run.code == 0, run.error
-    assert run.report["made"] == COUNT
-    assert contents(tmp_path / "out") == contents(made_by_one)
 
 
 def test_an_episode_that_fails_with_one_command_fails_with_the_other_too(
