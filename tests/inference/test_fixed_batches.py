@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from wham_data.inference.tokenizer import load_tokenizer
-from wham_data.inference.tokenizers import fixed_batches
 from wham_data.inference.tokenizers.fixed_batches import FixedBatches
 
 MADE = ("empty", "zeros", "new_zeros", "new_empty", "clone", "cat", "_to_copy")
@@ -62,10 +61,10 @@ def test_every_pass_is_full_and_only_the_last_one_is_filled_up(count: int) -> No
     assert {len(batch) for batch in model.given} == {4}
 
 
-def test_results_are_fetched_in_pieces_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fixed_batches, "PIECE_BYTES", 2 * 4 * 8)  # two batches
+def test_results_are_fetched_in_pieces_of_bounded_size() -> None:
+    batches = FixedBatches(torch.device("cpu"), 4, piece_bytes=2 * 4 * 8)  # two batches
     with Count() as count:
-        results = FixedBatches(torch.device("cpu"), 4).run(lambda batch: batch.sum(1), pairs(20))
+        results = batches.run(lambda batch: batch.sum(1), pairs(20))
 
     assert results.tolist() == pairs(20).sum(1).tolist()
     assert count.times["cat"] == 3 + 1  # pieces of two, two and one batch, then all

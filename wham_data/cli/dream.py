@@ -258,7 +258,7 @@ def dream(
             else DreamWorkers(
                 runner=runner,
                 open=partial(load_world_model, model, dtype=dtype, n_head=n_head),
-                count=workers_at_once(usual, ray_address, device, gpus),
+                count=workers_at_once(usual, runner, device, gpus),
                 device=device,
             ),
             watch=watch,

@@ -15,6 +15,7 @@ from makers.commands import command
 from makers.dreams import dream, small_checkpoint, wham_episode, write_npz
 
 from wham_data.pipelines.run.choose import usual_workers, workers_at_once
+from wham_data.pipelines.run.ray_jobs import RayRunner
 
 COUNT = 4
 SHARED = ("--context", "3", "--steps", "4", "--batch-size", "1", "--save", "npz,csv", "--json")
@@ -156,9 +157,12 @@ def test_without_workers_all_gpus_of_the_machine_dream(
 
 
 def test_a_batch_is_shared_out_among_those_who_will_really_work() -> None:
-    assert workers_at_once(64, None, "auto", gpus=8) == 8
-    assert workers_at_once(4, None, "auto", gpus=8) == 4
-    assert workers_at_once(4, None, "cpu", gpus=8) == 4
-    assert workers_at_once(4, None, "auto", gpus=0) == 4
-    assert workers_at_once(None, "auto", "auto", gpus=8) is None
+    def at_once(workers: int | None, device: str, gpus: int) -> int:
+        return workers_at_once(workers, RayRunner(workers), device, gpus)
+
+    assert at_once(64, "auto", gpus=8) == 8
+    assert at_once(4, "auto", gpus=8) == 4
+    assert at_once(4, "cpu", gpus=8) == 4
+    assert at_once(4, "auto", gpus=0) == 4
+    assert workers_at_once(64, RayRunner(64, "head:6379"), "auto", gpus=0) == 64
     assert usual_workers(None, "head:6379", "auto", 8, 100) is None

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 PIECE_BYTES: Final = 64 << 20
-"""Results of about so many bytes are held on the device before they are fetched together."""
+"""What results of the default size take of the device's memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,13 @@ class FixedBatches:
     Args:
         device: where the models are.
         batch: items in a pass.
+        piece_bytes: results of about so many bytes are fetched from the device together.
     """
 
-    def __init__(self, device: torch.device, batch: int) -> None:
+    def __init__(self, device: torch.device, batch: int, piece_bytes: int = PIECE_BYTES) -> None:
         self._device = device
         self._batch = batch
+        self._piece_bytes = piece_bytes
         self._kept: dict[tuple[torch.Size, torch.dtype], _Buffers] = {}
         self._in_use = threading.Lock()
 
@@ -65,12 +67,12 @@ class FixedBatches:
             return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def _pieces(self, model: Callable[[Tensor], Tensor], items: Tensor) -> Iterator[Tensor]:
-        """The results on the CPU, `PIECE_BYTES` or one batch at a time."""
+        """The results on the CPU, a piece or one batch at a time."""
         buffers = self._buffers(items)
         results: list[Tensor] = []
         for number, part in enumerate(torch.split(items, self._batch)):
             results.append(model(self._placed(buffers, number % 2, part))[: len(part)])
-            if sum(each.nbytes for each in results) >= PIECE_BYTES:
+            if sum(each.nbytes for each in results) >= self._piece_bytes:
                 yield torch.cat(results).cpu()
                 results.clear()
         if results:

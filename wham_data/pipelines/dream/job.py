@@ -65,13 +65,13 @@ class DreamWorkers:
 
     runner  runs the work on them
     open    opens the world model on a device; it is sent to each worker, which calls it once
-    count   number of workers; None: not known
+    count   number of workers
     device  device of the model: "auto", "cpu" or "cuda"
     """
 
     runner: Runner
     open: Callable[[str], WorldModel]
-    count: int | None
+    count: int
     device: str = "auto"
 
 
@@ -261,7 +261,7 @@ class _Run:
             self.progress.started = time.monotonic()
         self.progress.dreams += len(self.to_dream)
         self.watch.progressed(self.progress)
-        shares = (self.workers and self.workers.count) or 1
+        shares = self.workers.count if self.workers else 1
         size = max(1, min(most, -(-len(self.to_dream) // shares)))
         stage = self._stage("dream", DreamBatches(self.task, self.claims.dead))
         batches = [

@@ -76,19 +76,16 @@ def usual_workers(
     return most if most > 1 else None
 
 
-def workers_at_once(
-    workers: int | None, ray_address: str | None, device: str, gpus: int
-) -> int | None:
+def workers_at_once(workers: int | None, runner: Runner, device: str, gpus: int) -> int:
     """How many of these workers there will be, where each has a GPU or, without GPUs, a CPU.
 
     Args:
-        workers, ray_address, device, gpus: as for `usual_workers`.
-
-    Returns:
-        None: not known, for a cluster that is running.
+        workers: as stated; None: as many as there is room for.
+        runner: on Ray. A cluster that is running is asked for its room if no number is stated.
+        device, gpus: as for `usual_workers`.
     """
-    if ray_address is not None:
-        return workers
+    if isinstance(runner, RayRunner) and runner.is_elsewhere:
+        return workers or runner.room(device)
     if device != "cpu" and gpus:
         return min(workers or gpus, gpus)
     return workers or os.cpu_count() or 1
