@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.pipelines.run import ray_work
 from wham_data.pipelines.run.appetite import Load
+from wham_data.pipelines.run.ray_jobs import RayRunner
 from wham_data.pipelines.run.ray_services import Hosting, RemoteService, ServiceActor
 from wham_data.pipelines.run.ray_start import connected
-from wham_data.pipelines.run.runner import Service
+from wham_data.pipelines.run.runner import Service, Stage
 from wham_data.pipelines.video import decode_frames, index_video
 
 DEMOS = Path(__file__).parents[1] / "wham_data" / "pipelines" / "demo_recordings"
@@ -121,6 +123,7 @@ def measure(seconds: float) -> None:
         node = ray.get_runtime_context().get_node_id()
         per_frame = transport(ray, node, seconds)
         filling(ray, node, min(seconds, 8.0))
+    follows()
     needed(decoded_per_second(), per_frame)
 
 
@@ -175,6 +178,56 @@ def filling(ray: Any, node: str, seconds: float) -> None:
             flush=True,
         )
         ray.kill(hosting.actor)
+    print()
+
+
+def follows() -> None:
+    """Print how the number of items in work follows two instances on a GPU, which is pretended.
+
+    The decoders take 0.4 s for 32 frames at first, and 2 ms later; each instance answers 400 frames/s.
+    """
+    from ray.cluster_utils import Cluster
+
+    decide, begun = ray_work.items_at_once, time.monotonic()
+
+    def told(now: int, loads: Sequence[Load], least: int, most: int) -> int:
+        then = decide(now, loads, least, most)
+        if then != now:
+            busy, left = (
+                ", ".join(f"{each:.1f}" for each in (*column,))
+                for column in zip(*((load.busy, load.left) for load in loads), strict=True)
+            )
+            print(
+                f"| {time.monotonic() - begun:.0f} | {busy} | {left} | {now} | {then} |", flush=True
+            )
+        return then
+
+    def setup(service: Any) -> Callable[[int, Any], int]:
+        def work(item: int, _: Any) -> int:
+            def batches() -> Iterator[NDArray[Any]]:
+                for _ in range(12):
+                    time.sleep(0.4 if item < 80 else 0.002)
+                    yield np.zeros(32)
+
+            return sum(map(len, service.stream(batches())))
+
+        return work
+
+    def opened(_: str) -> Callable[[NDArray[Any]], NDArray[Any]]:
+        def call(rows: NDArray[Any]) -> NDArray[Any]:
+            time.sleep(len(rows) / 400)
+            return rows
+
+        return call
+
+    print("| s | busy | wait | in work | then |\n|---|---|---|---|---|")
+    ray_work.LOAD_SECONDS, ray_work.items_at_once = 1.0, told
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 6, "num_gpus": 1})
+    stage = Stage("slow", setup, Service("slow", opened, "cuda", rows_together=TOGETHER))
+    for _ in RayRunner(None, cluster.address).run(stage, list(range(160)), lambda _: None):
+        pass
+    cluster.shutdown()
+    ray_work.items_at_once = decide
     print()
 
 

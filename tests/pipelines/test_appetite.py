@@ -30,6 +30,7 @@ def load(busy: float, left: float) -> Load:
         (3, [load(1.0, 20)], 2),  # no fewer than instances
         (16, [load(0.5, 0), load(1.0, 20)], 12),  # of all together
         (16, [], 16),  # nothing is known
+        (16, [Load(0, 0, calls=0, rows=0)] * 2, 16),  # the first frames are not there yet
         (64, [], 32),  # a node was lost
     ],
 )

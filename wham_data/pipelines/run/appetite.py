@@ -40,11 +40,11 @@ def items_at_once(now: int, loads: Sequence[Load], least: int, most: int) -> int
 
     Args:
         now: so many are worked on.
-        loads: of all instances; none: nothing is known, so nothing changes.
+        loads: of all instances. If none was called, nothing is known and nothing changes.
         least: at least so many, as long as `most` allows it.
         most: that there is room for.
     """
-    if loads:
+    if any(load.calls for load in loads):
         busy = sum(load.busy for load in loads) / len(loads)
         left = sum(load.left for load in loads) / len(loads)
         if left > PLENTY:

@@ -89,15 +89,15 @@ class Tasks:
     Tasks and actors get half a CPU each. There are at most as many actors as CPUs, on each node and in
     all, so at least half of each node is left to tasks.
 
-    Unless the user asked for a number, there are as many tasks as CPUs at first, and then as many as keep
-    the actors busy (`appetite.py`).
+    With GPUs, unless the user asked for a number, there are as many tasks as CPUs at first, and then as
+    many as keep the actors busy (`appetite.py`).
 
     Args:
         ray: the package.
         nodes: where to work.
         stage: the work.
         most: largest count of tasks, and of actors.
-        workers: that the user asked for; None: as many as the actors can use.
+        workers: that the user asked for; None: as many as CPUs, or as the GPUs can use.
         gpus: whether the service is on GPUs.
     """
 
@@ -117,8 +117,7 @@ class Tasks:
         self._workers = workers
         self._gpus = gpus
         self._ray = ray
-        shared = stage.service is not None and not stage.service.at_once
-        self._follows_load = shared and workers is None
+        self._follows_load = gpus and workers is None
         self._at_once: int | None = None
         self._asked: list[Any] = []
         self._next_question = time.monotonic() + LOAD_SECONDS
