@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from wham_data.pipelines.run.claims import PREFIX, Claims, Holder
+from wham_data.pipelines.run.claims import PREFIX, WHOLE, Claims, Holder, alone
+from wham_data.schemas.errors import UsageError
 
 SLEEPS = "import time; print('ready', flush=True); time.sleep(60)"
 
@@ -151,6 +152,21 @@ def test_a_damaged_claim_counts_as_one_of_an_unknown_machine(
     claims = Claims(tmp_path, silent_seconds=0)
     assert str(claims.holder("a") or "an unknown machine").endswith("an unknown machine")
     assert claims.holder("a") is None
+
+
+def test_a_whole_folder_is_for_one_at_a_time(tmp_path: Path) -> None:
+    with alone(tmp_path), pytest.raises(UsageError, match=rf"process {os.getpid()} on"):
+        alone(tmp_path).__enter__()
+    with alone(tmp_path):
+        pass
+
+    path = claimed_by(Holder("another boot", "far", 7, "123"), tmp_path, WHOLE)
+    with pytest.raises(UsageError, match="remove") as refusal:
+        alone(tmp_path).__enter__()
+    assert str(path) in str(refusal.value)
+    claimed_by(replace(Holder.here(), begun="1"), tmp_path / "killed", WHOLE)
+    with alone(tmp_path / "killed"):
+        pass
 
 
 def test_a_claim_that_is_held_is_renewed(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -105,6 +106,7 @@ def tokenizer(
     from wham_data.inference.training.ranks import joined
     from wham_data.inference.training.tokenizer import TrainSettings, train_tokenizer
     from wham_data.pipelines.media.frame_cache import unpack_frames
+    from wham_data.pipelines.run.claims import alone
 
     opened = Corpus.open(corpus)
     model = _tokenizer_config(family, opened.info.size, vocab_size, width, layers)
@@ -122,6 +124,7 @@ def tokenizer(
 
     with (
         joined(device) as (ranks, own_device),
+        alone(out),
         tempfile.TemporaryDirectory(prefix="wham-data-frames-") as folder,
     ):
         if ranks.count > 1:
@@ -258,6 +261,7 @@ def world_model(
     from wham_data.inference.tokenizer import tokenizer_info, tokenizer_note
     from wham_data.inference.training.ranks import joined
     from wham_data.inference.training.world_model import WorldModelSettings, train_world_model
+    from wham_data.pipelines.run.claims import alone
 
     opened = Corpus.open(corpus)
     made_by = opened.info.tokenizer
@@ -297,7 +301,7 @@ def world_model(
                 f"held-out: image {row['image_loss']:.4f}  action {row['action_loss']:.4f}"
             )
 
-    with joined(device) as (ranks, own_device):
+    with joined(device) as (ranks, own_device), alone(out) if ranks.first else nullcontext():
         windows, held_out, note = training_windows(opened, window)
         if note is not None and ranks.first:
             say(note)

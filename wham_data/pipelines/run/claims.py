@@ -42,6 +42,7 @@ SILENT_SECONDS: Final = 150.0
 """More than a file system on a network keeps a file's times, which is a minute at most by default."""
 MOST_BYTES: Final = 4096
 MOST_FOLLOWERS: Final = 1000
+WHOLE: Final = "."
 ENDED: Final = ("Z", "X")
 STATE, BEGUN = 0, 19
 """Columns of /proc/PID/stat after the name; see `man proc_pid_stat`."""
@@ -148,6 +149,10 @@ class Claims:
         chain = self._chain(name)
         return None if not chain or self._is_dead(chain[-1]) else chain[-1].holder
 
+    def files(self, name: str) -> list[Path]:
+        """The files of the claims on a piece; the last one counts."""
+        return [claim.path for claim in self._chain(name)] or [self._first(name)]
+
     @contextlib.contextmanager
     def taken(self, names: Iterable[str]) -> Iterator[frozenset[str]]:
         """Hold claims on these pieces in the block.
@@ -223,6 +228,24 @@ class Claims:
             return False
         self._dead.add(claim.mark)
         return True
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a whole folder in the block, for work that cannot be shared.
+
+    Raises:
+        UsageError: another process holds it, or one elsewhere did and it is not known whether it lives.
+    """
+    claims = Claims(folder)
+    with claims.taken([WHOLE]) as held:
+        if not held:
+            *_, last = claims.files(WHOLE)
+            raise UsageError(
+                f"{folder}: another command works into this folder ({claims.holder(WHOLE)}). Use another "
+                f"--out, or wait for its end. If it was killed on another machine, remove {last}"
+            )
+        yield
 
 
 def _read(path: Path) -> Claim | None:
