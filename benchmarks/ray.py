@@ -1,6 +1,6 @@
 """Measure what the driver of a run on Ray costs, by the number of streams that it listens to.
 
-    python benchmarks/ray.py [--streams 4,100,1000,4096] [--seconds 15]
+    python benchmarks/ray.py [--only streams,feeding] [--streams 4,100,1000,4096] [--seconds 15]
 
 The streams are real, and so is the loop that reads them; the work behind them is simulated: one process sends,
 for every stream, what a worker would. All streams together report 100 times a second, and 10 items end
@@ -11,6 +11,9 @@ CPU is that of the driver's thread. An item has a first and a last event besides
 
 "Of its time" is the share of its time that the driver is busy with events and items. The work that
 it has others do in that time is that of all streams.
+
+`--only feeding` measures how frames come to a tokenizer: bytes and time for each through Ray's object store, how
+full its calls are, and how many decoders it needs, with what is measured here and token rates that are given.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[0] = str(ROOT)  # in place of this folder, where `import ray` would find this file
 os.environ["PYTHONPATH"] = str(ROOT)
 
+from benchmarks import feeding  # noqa: E402
 from wham_data.pipelines.run.progress import Silent  # noqa: E402
 from wham_data.pipelines.run.ray_jobs import Patience, Stall, run_all  # noqa: E402
 from wham_data.pipelines.run.ray_nodes import Nodes  # noqa: E402
@@ -142,10 +146,18 @@ def one_by_one(ray: Any, pool: Pool, items: range, advance: Callable[[int], None
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="streams,feeding", help="what to measure")
     parser.add_argument("--streams", default="4,100,1000,4096", help="numbers of streams")
     parser.add_argument("--seconds", type=float, default=15.0, help="length of a measurement")
     arguments = parser.parse_args()
-    counts = [int(each) for each in arguments.streams.split(",")]
+    if "feeding" in arguments.only.split(","):
+        feeding.measure(arguments.seconds)
+    if "streams" in arguments.only.split(","):
+        measure_streams([int(each) for each in arguments.streams.split(",")], arguments.seconds)
+
+
+def measure_streams(counts: list[int], of_seconds: float) -> None:
+    """Print the table of the streams."""
     print(
         "| streams | items of s | loop | events/s | items/s | CPU, us per event | of its time |\n"
         "|---|---|---|---|---|---|---|"
@@ -156,7 +168,7 @@ def main() -> None:
             (counts[-1], REAL_SECONDS),
         ):
             for name in ("before", "now"):
-                print(row(ray, count, seconds, name, arguments.seconds), flush=True)
+                print(row(ray, count, seconds, name, of_seconds), flush=True)
 
 
 def row(ray: Any, count: int, item_seconds: float, name: str, seconds: float) -> str:

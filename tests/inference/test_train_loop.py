@@ -6,14 +6,27 @@ import itertools
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from wham_data.inference.tokenizers.vit_config import ViTConfig
 from wham_data.inference.training import loop
-from wham_data.inference.training.files import CHECKPOINT_FILE, CURVES_FILE
+from wham_data.inference.training.files import (
+    CHECKPOINT_FILE,
+    CURVES_FILE,
+    model_tensors,
+    moments_of,
+    restore_model,
+    restore_moments,
+)
 from wham_data.inference.training.loop import CurvePoint
+from wham_data.inference.training.tokenizer import TrainSettings, fresh_learner
 from wham_data.schemas.errors import IntegrityError, MismatchError, UsageError, WhamDataError
 
 
@@ -230,3 +243,98 @@ def test_a_length_that_makes_no_sense_is_refused(
 def test_indices_are_spread_evenly_and_never_repeated() -> None:
     assert loop.evenly(9, 3).tolist() == [0, 4, 8]
     assert loop.evenly(2, 5).tolist() == [0, 1]
+
+
+WAITS = {"_local_scalar_dense", "nonzero", "bincount", "masked_select"}
+"""Operations after which the program must wait for what a GPU has queued."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    train: NDArray[np.uint8]
+    held_out: NDArray[np.uint8]
+
+
+class Waits(TorchDispatchMode):
+    """Counts such operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.count += func.overloadpacket.__name__ in WAITS
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_of_the_tokenizer_waits_for_the_device_once() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), np.uint8)
+    spec = ViTConfig(
+        image_width=40, image_height=40, patch_size=10, transf_dim=16, embedding_dim=4,
+        num_layers=1, head_size=8, vocab_size=32,
+    )  # fmt: skip
+    settings = TrainSettings(
+        spec, steps=9, patches_per_step=32, crop=(2, 2), quantise_from=0, kmeans_frames=2
+    )
+    learner = fresh_learner(Frames(frames, frames), settings, "cpu")
+    weights = learner.optimizer.param_groups[0]["params"]
+    learner.optimizer = torch.optim.AdamW(weights, fused=True)  # as on a GPU
+    learner.learn(0, 0.0)
+
+    with Waits() as waits:
+        learner.learn(1, 0.1)
+
+    assert waits.count == 1
+
+
+def test_fused_adam_goes_on_where_it_was_with_its_count_on_the_device_of_the_weights() -> None:
+    def moved(optimizer: torch.optim.AdamW, model: nn.Module) -> None:
+        optimizer.zero_grad()
+        model(torch.ones(2, 3)).square().sum().backward()
+        optimizer.step()
+
+    def fresh() -> tuple[nn.Module, torch.optim.AdamW]:
+        torch.manual_seed(0)
+        model = nn.Linear(3, 2)
+        return model, torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+
+    model, optimizer = fresh()
+    moved(optimizer, model)
+    taken = model_tensors(model) | moments_of(optimizer, model)
+    kept = {name: tensor.clone() for name, tensor in taken.items()}
+    moved(optimizer, model)
+
+    again, resumed = fresh()
+    restore_model(again, kept)
+    restore_moments(resumed, again, kept, step=1)
+    moved(resumed, again)
+
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)
+    )
+    assert [state["step"].item() for state in resumed.state.values()] == [2, 2]
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_run_of_the_fused_optimizer_goes_on_where_it_was(
+    tmp_path: Path, cuda: str
+) -> None:
+    class OnGpu(Counter):
+        def __post_init__(self) -> None:
+            self.model.to(cuda)
+            groups = [{"params": list(self.model.parameters())}]
+            self.optimizer = loop.adam(groups, cuda, 99.0, (0.9, 0.99))
+
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    whole, part = OnGpu(), OnGpu()
+    loop.train(whole, Settings(), tmp_path / "whole", device=cuda)
+    loop.train(OnGpu(), Settings(), tmp_path / "parts", device=cuda, stop_at=3)
+    loop.train(part, Settings(), tmp_path / "parts", device=cuda, resume=True)
+
+    (state,) = part.optimizer.state.values()
+    assert part.optimizer.param_groups[0]["fused"]
+    assert state["step"].device.type == "cuda"
+    assert part.value == whole.value

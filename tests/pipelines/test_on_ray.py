@@ -15,7 +15,8 @@ from makers.exports import picture_corpus
 import wham_data
 from wham_data.corpus import Corpus
 from wham_data.inference.tokenizer import tokenizer_info
-from wham_data.pipelines.run.choose import choose_workers
+from wham_data.pipelines.run.choose import choose_workers, workers_at_once
+from wham_data.pipelines.run.ray_jobs import RayRunner
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.manifest import EpisodeRow
 
@@ -76,6 +77,10 @@ def test_dreams_on_ray_are_those_of_this_process(address: str, tmp_path: Path) -
     assert (again.report["completed"], again.report["made"]) == (1, 0)
     dream(*given, "--out", tmp_path / "here")
     assert contents(tmp_path / "here") == contents(tmp_path / "there")
+
+
+def test_a_cluster_is_asked_for_its_room(address: str) -> None:
+    assert workers_at_once(None, RayRunner(None, address), "auto", gpus=8) == 2  # not our GPUs
 
 
 def test_a_damaged_model_ends_the_run_on_ray_as_it_does_here(address: str, tmp_path: Path) -> None:

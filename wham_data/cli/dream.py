@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from fractions import Fraction
 from functools import partial
@@ -47,7 +46,8 @@ Examples:
   wham-data dream picture.png --model m --out dreams --actions moves.csv --steps 20
   wham-data dream pictures/ --model m --out actions --mode policy
 
-Running the same command again makes only what is missing.
+Running the same command again makes only what is missing. Two commands at the same time, also on two
+machines that see the same folder, share the dreams. Several GPUs are all used; --workers 0 takes one.
 
 \b
 Exit codes:
@@ -194,13 +194,19 @@ def dream(
     """Dream on from recordings or pictures with a world model."""
     kinds = None if save is None else parse_kinds(save)
     try:
+        from wham_data.inference.device import gpu_count
         from wham_data.inference.sampling import Sampling
         from wham_data.inference.world_model import load_world_model
         from wham_data.pipelines.dream.files import Look
         from wham_data.pipelines.dream.job import DreamWorkers, run_dreams, usual_files
         from wham_data.pipelines.dream.settings import DreamChoices
         from wham_data.pipelines.dream.sources import open_dream_source
-        from wham_data.pipelines.run.choose import check_device, choose_workers
+        from wham_data.pipelines.run.choose import (
+            check_device,
+            choose_workers,
+            usual_workers,
+            workers_at_once,
+        )
     except ModuleNotFoundError as missing:
         if missing.name != "torch":
             raise
@@ -234,9 +240,12 @@ def dream(
             limit=episodes,
             allow_synthetic=allow_synthetic,
         )
-        runner = choose_workers(workers, ray_address, ray_temp_dir, watch)
+        gpus = gpu_count()
+        usual = usual_workers(workers, ray_address, device, gpus, len(source.episodes))
+        runner = choose_workers(usual, ray_address, ray_temp_dir, watch)
         check_device(device, runner, watch)
-        if runner is not None and dtype is None and device.startswith("cuda"):
+        on_gpus = device.startswith("cuda") or (device == "auto" and gpus > 0)
+        if runner is not None and dtype is None and on_gpus:
             dtype = "bf16"  # as the workers would choose; the driver's own model is on its CPU
         loaded = load_world_model(model, device if runner is None else "cpu", dtype, n_head)
         for note in loaded.notes:
@@ -254,7 +263,7 @@ def dream(
             else DreamWorkers(
                 runner=runner,
                 open=partial(load_world_model, model, dtype=loaded.dtype, n_head=n_head),
-                count=workers or os.cpu_count() or 1,
+                count=workers_at_once(usual, runner, device, gpus),
                 device=device,
             ),
             watch=watch,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -107,8 +108,10 @@ def tokenizer(
     if (minutes is None) == (steps is None):
         raise UsageError("training length: give either --minutes or --steps")
     from wham_data.corpus import Corpus
+    from wham_data.inference.training.ranks import joined
     from wham_data.inference.training.tokenizer import TrainSettings, train_tokenizer
     from wham_data.pipelines.media.frame_cache import unpack_frames
+    from wham_data.pipelines.run.claims import alone
 
     opened, where = Corpus.open(corpus), chosen_device(device)
     model = _tokenizer_config(family, opened.info.size, vocab_size, width, layers)
@@ -124,7 +127,16 @@ def tokenizer(
                 f"held-out {row['psnr_db']:.2f} dB  codes used {row['codes_used']:.0f}"
             )
 
-    with tempfile.TemporaryDirectory(prefix="wham-data-frames-") as folder:
+    with (
+        joined(device) as (ranks, _),
+        alone(out),
+        tempfile.TemporaryDirectory(prefix="wham-data-frames-") as folder,
+    ):
+        if ranks.count > 1:
+            raise UsageError(
+                f"torchrun has started {ranks.count} processes, but a tokenizer is trained by one: "
+                "start this command without torchrun"
+            )
         unpacked = itertools.count(1)
 
         def unpacking(_: int) -> None:
@@ -238,6 +250,8 @@ def world_model(
       wham-data ingest recordings/ --out corpus --actions wham16 --split 90,10,0
       wham-data train world-model corpus --out my-model --minutes 60
       wham-data train world-model corpus --out my-model --minutes 600 --resume --device cuda
+      torchrun --nproc-per-node 8 --no-python wham-data train world-model corpus --out my-model \\
+        --steps 9000 --batch-size 32
       wham-data dream corpus --model my-model --out dreams
     """
     if (minutes is None) == (steps is None):
@@ -247,9 +261,12 @@ def world_model(
     from wham_data.feed.interleave import Interleaving
     from wham_data.inference.gpt.spec import GPTSpec
     from wham_data.inference.tokenizer import tokenizer_info, tokenizer_note
+    from wham_data.inference.training.ranks import joined
     from wham_data.inference.training.world_model import WorldModelSettings, train_world_model
+    from wham_data.pipelines.run.claims import alone
 
-    opened, where = Corpus.open(corpus), chosen_device(device)
+    chosen_device(device)  # a device that is not there is told before anything is done
+    opened = Corpus.open(corpus)
     made_by = opened.info.tokenizer
     if made_by is None:
         raise UsageError(f"{corpus}: holds no tokens; ingest with --tokenizer")
@@ -287,19 +304,23 @@ def world_model(
                 f"held-out: image {row['image_loss']:.4f}  action {row['action_loss']:.4f}"
             )
 
-    windows, held_out, note = training_windows(opened, window)
-    if note is not None:
-        say(note)
-    report = train_world_model(
-        windows,
-        held_out,
-        ref,
-        out,
-        settings,
-        tell,
-        resume=resume,
-        device=where,
-    )
+    with joined(device) as (ranks, own_device), alone(out) if ranks.first else nullcontext():
+        windows, held_out, note = training_windows(opened, window)
+        if note is not None and ranks.first:
+            say(note)
+        report = train_world_model(
+            windows,
+            held_out,
+            ref,
+            out,
+            settings,
+            tell,
+            resume=resume,
+            device=chosen_device(own_device),
+            ranks=ranks,
+        )
+    if not ranks.first:
+        return
     simple = report.baselines
     text = (
         f"{out}: {report.steps} steps in {report.minutes:.1f} min. Held-out nats per image token: "

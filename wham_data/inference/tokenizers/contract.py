@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wham_data.inference.tokenizers.config import TokenizerConfig
 from wham_data.schemas.corpus_info import TokenizerInfo
+
+GPU_BATCH: Final = 32
+"""Frames per forward pass on a GPU. Whoever gives multiples of it leaves no place empty."""
 
 
 class Tokenizer(Protocol):

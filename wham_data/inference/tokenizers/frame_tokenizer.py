@@ -3,7 +3,8 @@
 Floating-point sums depend on how a matrix product is split up, and the split depends on the batch
 and on the number of threads. So every forward pass here has one fixed shape. On a CPU it is one
 frame on one thread, and several frames run side by side in as many threads as torch was allowed. On
-a GPU it is a batch of `GPU_BATCH` frames, or fewer where they do not fit, filled up with blank ones.
+a GPU it is a batch of `GPU_BATCH` frames (`fixed_batches.py`), or fewer where they do not fit, filled up with
+blank ones.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from wham_data.inference.device.arithmetic import ieee_float32
 from wham_data.inference.device.failures import NO_ROOM, device_errors
 from wham_data.inference.tokenizers.batch_size import BatchSize
 from wham_data.inference.tokenizers.config import Fingerprint, ImageConfig, TokenizerConfig
-from wham_data.inference.tokenizers.contract import TokenizerFiles
+from wham_data.inference.tokenizers.contract import GPU_BATCH, TokenizerFiles
+from wham_data.inference.tokenizers.fixed_batches import FixedBatches
 from wham_data.inference.tokenizers.taming_vqgan import TamingVQGAN
 from wham_data.inference.tokenizers.vit_config import ViTConfig
 from wham_data.inference.tokenizers.vit_vqgan import ViTVQGAN
@@ -32,9 +34,6 @@ from wham_data.schemas.corpus_info import TokenizerInfo
 from wham_data.schemas.errors import UsageError
 
 ImageModel = ViTVQGAN | TamingVQGAN
-
-GPU_BATCH = 32
-"""Frames per forward pass on a GPU."""
 
 _thread_count = threading.Lock()
 """Held while torch's thread count is lowered, lest two callers restore each other's value."""
@@ -77,6 +76,7 @@ class FrameTokenizer:
         self._device = device
         frames = batch if batch is not None else 0 if device.type == "cpu" else GPU_BATCH
         self._batch = BatchSize(frames, device, f"tokenizer {info.name}") if frames else None
+        self._batches: FixedBatches | None = None
 
     @classmethod
     def load(cls, files: TokenizerFiles, device: str = "auto") -> FrameTokenizer:
@@ -168,13 +168,9 @@ class FrameTokenizer:
         return self._batch.run(partial(self._in_batches, model, items))
 
     def _in_batches(self, model: Callable[[Tensor], Tensor], items: Tensor, size: int) -> Tensor:
-        passes = []
-        with torch.inference_mode():
-            for part in torch.split(items, size):
-                batch = items.new_zeros((size, *items.shape[1:]))
-                batch[: len(part)] = part
-                passes.append(model(batch.to(self._device))[: len(part)].cpu())
-        return torch.cat(passes)
+        if self._batches is None or self._batches.size != size:
+            self._batches = FixedBatches(self._device, size)
+        return self._batches.run(model, items)
 
 
 def image_model(config: ImageConfig) -> ImageModel:

@@ -78,7 +78,8 @@ def follow(state: CodebookState, vectors: Tensor, chosen: Tensor, decay: float) 
 
     A row that is almost never used keeps its means, because rounding would destroy its direction.
     """
-    counts = torch.bincount(chosen, minlength=len(state.uses)).to(state.uses.dtype)
+    each = torch.ones_like(chosen, dtype=state.uses.dtype)  # `bincount` would wait for the device
+    counts = torch.zeros_like(state.uses).index_add_(0, chosen, each)
     sums = torch.zeros_like(state.sums).index_add_(0, chosen, vectors)
     kept = torch.where(state.uses > _FAINTEST, decay, 1.0)
     return CodebookState(

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.inference.tokenizers.contract import Tokenizer
-
-_FRAMES_AT_A_TIME = 16
+from wham_data.inference.tokenizers.contract import GPU_BATCH, Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +28,8 @@ def tokenizer_figures(tokenizer: Tokenizer, frames: NDArray[np.uint8]) -> Tokeni
     """Encode and decode every frame, uint8 [B, H, W, 3] with B > 0."""
     psnr: list[NDArray[np.float64]] = []
     uses = np.zeros(tokenizer.vocab_size, np.int64)
-    for start in range(0, len(frames), _FRAMES_AT_A_TIME):
-        part = np.asarray(frames[start : start + _FRAMES_AT_A_TIME])
+    for start in range(0, len(frames), GPU_BATCH):
+        part = np.asarray(frames[start : start + GPU_BATCH])
         tokens = tokenizer.encode(part)
         psnr.append(psnr_db(part, tokenizer.decode(tokens)))
         uses += np.bincount(tokens.ravel(), minlength=len(uses))

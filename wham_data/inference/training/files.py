@@ -63,12 +63,15 @@ def restore_moments(
 ) -> None:
     """Give the optimizer back what `moments_of` took after `step` steps."""
     state = optimizer.state_dict()
+    weights = [(w, group) for group in optimizer.param_groups for w in group["params"]]
     state["state"] = {
         index: {
-            "step": torch.tensor(float(step)),
+            "step": torch.tensor(float(step), device=weight.device if group["fused"] else "cpu"),
             **{kind: tensors[f"{kind}.{name}"] for kind in _MOMENTS},
         }
-        for index, name in enumerate(_moved(optimizer, model))
+        for index, (name, (weight, group)) in enumerate(
+            zip(_moved(optimizer, model), weights, strict=True)
+        )
     }
     optimizer.load_state_dict(state)
 

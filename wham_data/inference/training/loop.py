@@ -36,7 +36,8 @@ from wham_data.inference.training.files import (
     restore_moments,
     write_checkpoint,
 )
-from wham_data.schemas.errors import UsageError
+from wham_data.inference.training.ranks import ALONE, Ranks
+from wham_data.schemas.errors import MismatchError, UsageError
 
 WITH_LESS_MEMORY = (
     "The last checkpoint is kept. End other programs that use the device (nvidia-smi lists them) and run the "
@@ -170,6 +171,7 @@ def train(
     resume: bool = False,
     stop_at: int | None = None,
     clock: Callable[[], float] = time.monotonic,
+    ranks: Ranks = ALONE,
 ) -> Run:
     """Train until the length in the settings is reached, with checkpoints in the folder `out`.
 
@@ -184,26 +186,39 @@ def train(
             of the run may have changed since.
         stop_at: stop at this step, with a checkpoint, as if interrupted there.
         clock: seconds, from any beginning.
+        ranks: the processes that train this model. `progress` is called in the first one alone.
 
     Raises:
-        MismatchError: the checkpoint was made with other settings.
+        MismatchError: the checkpoint was made with other settings, or a process sees another one.
         IntegrityError: the checkpoint is damaged.
         WhamDataError: the checkpoint cannot be read at present.
     """
     run = Run()
     if resume and (out / CHECKPOINT_FILE).exists():
         run = _restored(learner, settings, out)
+    if ranks.same(str(run.step)) != str(run.step):
+        raise MismatchError(
+            f"{out}: this process sees a run of {run.step} steps there, but the first one another. "
+            "All machines must see the same folder"
+        )
     started = clock() - 60 * run.minutes
     losses: list[float] = []
     finished = run.share_done(settings) >= 1
     while not finished:
         losses.append(_one_step(learner, run, settings))
         run.minutes = (clock() - started) / 60
+        if settings.minutes is not None:
+            run.minutes = float(ranks.same(repr(run.minutes)))
         finished = run.share_done(settings) >= 1 or run.step == stop_at
         if finished or run.step % settings.checkpoint_every == 0:
-            _checkpoint(learner, run, settings, out, float(np.mean(losses)))
+            if ranks.first:
+                _checkpoint(learner, run, settings, out, float(np.mean(losses)))
+            point = json.loads(ranks.same(json.dumps(run.curve[-1] if ranks.first else None)))
+            if ranks.first:
+                progress(point)
+            else:
+                run.curve.append(point)
             losses.clear()
-            progress(run.curve[-1])
     return run
 
 
@@ -212,13 +227,31 @@ def rate_factor(step: int, share_done: float, warm_up: int) -> float:
     return min((step + 1) / warm_up, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share_done)))
 
 
-def descend(learner: Learner, loss: Tensor) -> float:
-    """One step of AdamW down the gradient of a loss, which is clipped to length 1. Returns the loss."""
+def descend(learner: Learner, loss: Tensor, ranks: Ranks = ALONE) -> float:
+    """One step of AdamW down the gradient of a loss, which is clipped to length 1. Returns the loss.
+
+    The step is queued on the device before the loss is read, which is the only wait for the device.
+    """
     learner.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]  # torch's own
     nn.utils.clip_grad_norm_(learner.model.parameters(), 1.0)
     learner.optimizer.step()
-    return float(loss.detach())
+    return float(ranks.mean(loss.detach()))
+
+
+def on_device(values: Tensor, device: str) -> Tensor:
+    """Values from the CPU, on a device; a copy to a GPU is queued and not waited for."""
+    if torch.device(device).type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
+def adam(
+    groups: list[dict[str, Any]], device: str, learning_rate: float, betas: tuple[float, float]
+) -> torch.optim.AdamW:
+    """AdamW over groups of parameters; on a GPU in one kernel for many of them ("fused")."""
+    fused = True if torch.device(device).type == "cuda" else None
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=fused)
 
 
 def evenly(count: int, most: int) -> NDArray[np.int64]:

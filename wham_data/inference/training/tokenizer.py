@@ -235,7 +235,7 @@ def train_tokenizer(
     _check_frames(frames, settings.model)
     out.mkdir(parents=True, exist_ok=True)
     with device_errors(f"training a tokenizer on {device}", loop.WITH_LESS_MEMORY):
-        learner = _fresh(frames, settings, device)
+        learner = fresh_learner(frames, settings, device)
         run = loop.train(learner, settings, out, progress, resume=resume, stop_at=stop_at)
     last = run.curve[-1]
     figures = TokenizerFigures(last["psnr_db"], int(last["codes_used"]), last["perplexity"])
@@ -270,8 +270,8 @@ def draw_batch(
     ]
     places = [table[y : y + rows, x : x + columns].ravel() for y, x in corners]
     return CropBatch(
-        torch.from_numpy(np.stack(crops)).to(device),
-        torch.from_numpy(np.stack(places)).to(device),
+        loop.on_device(torch.from_numpy(np.stack(crops)), device),
+        loop.on_device(torch.from_numpy(np.stack(places)), device),
         (rows, columns),
     )
 
@@ -347,7 +347,8 @@ def first_codebook(
     return codebook_fit.start_codebook(rows, settings.patches_per_step, model.spherical)
 
 
-def _fresh(frames: FrameSource, settings: TrainSettings, device: str) -> TokenizerLearner:
+def fresh_learner(frames: FrameSource, settings: TrainSettings, device: str) -> TokenizerLearner:
+    """A tokenizer before its first step."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = image_model(settings.model)
@@ -358,11 +359,12 @@ def _fresh(frames: FrameSource, settings: TrainSettings, device: str) -> Tokeniz
                 nn.init.normal_(weight, std=0.02)
     model.codebook.requires_grad_(False)
     model.to(device)
-    optimizer = torch.optim.AdamW(
-        [weight for weight in model.parameters() if weight.requires_grad],
-        lr=settings.learning_rate,
-        betas=(0.9, 0.99),
-        weight_decay=settings.weight_decay,
+    moved = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = loop.adam(
+        [{"params": moved, "weight_decay": settings.weight_decay}],
+        device,
+        settings.learning_rate,
+        (0.9, 0.99),
     )
     picked = loop.evenly(len(frames.held_out), settings.held_out_frames)
     judged = np.asarray(frames.held_out[picked])

@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from wham_data.inference.checkpoints.file_names import (
@@ -38,6 +38,7 @@ from wham_data.inference.training import loop
 from wham_data.inference.training.baselines import Baselines, baselines
 from wham_data.inference.training.files import half_weights, replace_tensors, replace_text
 from wham_data.inference.training.loop import CurvePoint
+from wham_data.inference.training.ranks import ALONE, Ranks
 from wham_data.schemas.errors import UsageError
 
 
@@ -112,26 +113,31 @@ class WorldModelReport:
 class WorldModelLearner:
     """A world model between two steps of its training, for the loop.
 
+    loss        the mean loss of the model over tokens read and true, see `_MeanLoss`
     tokenizer   configuration of the tokenizer beside it
     judged      the held-out windows to judge by, integer [B, S P]
+    ranks       the processes that train this model, each on its part of a batch
     """
 
     model: GPT
+    loss: nn.Module
     optimizer: torch.optim.AdamW
     settings: WorldModelSettings
     tokenizer: TokenizerConfig
     train: Windows
     judged: NDArray[np.integer]
     device: str
+    ranks: Ranks
 
     def learn(self, step: int, _share_done: float) -> float:
         """One step of AdamW."""
-        read, truth = draw_batch(self.train, self.settings, step)
-        tokens, targets = read.to(self.device), truth.to(self.device)
+        mine = self.ranks.part(self.settings.batch_size)
+        read, truth = (batch[mine] for batch in draw_batch(self.train, self.settings, step))
+        tokens, targets = (loop.on_device(batch, self.device) for batch in (read, truth))
         half = torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.settings.bfloat16)
         with half:
-            loss = _losses(self.model, tokens, targets).mean()
-        return loop.descend(self, loss)
+            loss = self.loss(tokens, targets)
+        return loop.descend(self, loss, self.ranks)
 
     def save(self, out: Path) -> None:
         """Write the model in float16, and the configuration that makes the folder a model."""
@@ -162,6 +168,7 @@ def train_world_model(
     resume: bool = False,
     device: str = "cpu",
     stop_at: int | None = None,
+    ranks: Ranks = ALONE,
 ) -> WorldModelReport:
     """Train a world model into the folder `out`.
 
@@ -172,17 +179,21 @@ def train_world_model(
         tokenizer: the name or folder of the tokenizer that made the tokens.
         progress, resume, stop_at: as in `loop.train`.
         device: where to train, as torch names it.
+        ranks: the processes that train this model, each of which calls this. A batch is divided among
+            them, so the run is that of one process, except for rounding.
 
     Raises:
-        UsageError: no windows, or a tokenizer of other tokens than the model's.
+        UsageError: no windows, a tokenizer of other tokens than the model's, or a batch that cannot be
+            divided among the processes.
         MismatchError, IntegrityError, WhamDataError: as `loop.train`.
         DeviceError: the memory of the device is full, or it fails.
     """
     for name, windows in (("train", train), ("held out", held_out)):
         if not len(windows):
             raise UsageError(f"windows ({name}): there are none of {settings.spec.steps} steps")
+    ranks.part(settings.batch_size)
     out.mkdir(parents=True, exist_ok=True)
-    config, codebook = _copy_tokenizer(tokenizer, out, settings.spec)
+    config, codebook = _copy_tokenizer(tokenizer, out, settings.spec, write=ranks.first)
     judged = held_out.flat(loop.evenly(len(held_out), settings.held_out_windows))
     lower = loop.WITH_LESS_MEMORY
     if settings.batch_size > 1:
@@ -190,9 +201,19 @@ def train_world_model(
     with device_errors(f"training a world model on {device}", lower):
         model = _fresh(settings, codebook).to(device)
         learner = WorldModelLearner(
-            model, _optimizer(model, settings), settings, config, train, judged, device
+            model,
+            ranks.together(_MeanLoss(model)),
+            _optimizer(model, settings, device),
+            settings,
+            config,
+            train,
+            judged,
+            device,
+            ranks,
         )
-        run = loop.train(learner, settings, out, progress, resume=resume, stop_at=stop_at)
+        run = loop.train(
+            learner, settings, out, progress, resume=resume, stop_at=stop_at, ranks=ranks
+        )
     last = run.curve[-1]
     seen = train.flat(loop.evenly(len(train), 16 * settings.held_out_windows))
     return WorldModelReport(
@@ -236,8 +257,8 @@ def held_out_loss(
     with torch.inference_mode():
         for window in windows:
             tokens = torch.from_numpy(window[None].astype(np.int64)).to(device)
-            losses.append(_losses(model, tokens, tokens).float().cpu())
-    by_place = torch.stack(losses).view(-1, spec.tokens_per_step)
+            losses.append(_losses(model, tokens, tokens).float())
+    by_place = torch.stack(losses).cpu().view(-1, spec.tokens_per_step)
     images, actions = by_place[:, : spec.image_tokens], by_place[:, spec.image_tokens :]
     return float(images.mean()), float(actions.mean())
 
@@ -252,6 +273,18 @@ def _losses(model: GPT, tokens: Tensor, targets: Tensor) -> Tensor:
     )
 
 
+class _MeanLoss(nn.Module):
+    """The mean of `_losses`, as a module that several processes can train together."""
+
+    def __init__(self, model: GPT) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """int64 [B, S P] each to a scalar."""
+        return _losses(self.model, tokens, targets).mean()
+
+
 def _fresh(settings: WorldModelSettings, codebook: NDArray[np.float32]) -> GPT:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -261,24 +294,21 @@ def _fresh(settings: WorldModelSettings, codebook: NDArray[np.float32]) -> GPT:
     return model
 
 
-def _optimizer(model: GPT, settings: WorldModelSettings) -> torch.optim.AdamW:
+def _optimizer(model: GPT, settings: WorldModelSettings, device: str) -> torch.optim.AdamW:
     """AdamW; matrices decay, norms do not."""
     decayed = [weight for weight in model.parameters() if weight.dim() > 1]
     others = [weight for weight in model.parameters() if weight.dim() == 1]
-    return torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": settings.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ],
-        lr=settings.learning_rate,
-        betas=(0.9, 0.95),
-    )
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return loop.adam(groups, device, settings.learning_rate, (0.9, 0.95))
 
 
 def _copy_tokenizer(
-    ref: str, out: Path, spec: GPTSpec
+    ref: str, out: Path, spec: GPTSpec, *, write: bool
 ) -> tuple[TokenizerConfig, NDArray[np.float32]]:
-    """Copy the tokenizer's weights into `out`. Returns its configuration and its codebook [V, e]."""
+    """Copy the tokenizer's weights into `out`, if `write`. Returns its configuration and its codebook [V, e]."""
     folder = BUNDLED.get(ref, Path(ref))
     files = open_tokenizer(folder)
     if not (folder / WEIGHTS_FILE).is_file():
@@ -290,7 +320,7 @@ def _copy_tokenizer(
             f"tokenizer {ref}: {files.config.tokens} tokens out of {files.config.vocab_size}, but "
             f"the model is for {spec.image_tokens} out of {spec.image_vocab}"
         )
-    if (folder / WEIGHTS_FILE).resolve() != (out / WEIGHTS_FILE).resolve():
+    if write and (folder / WEIGHTS_FILE).resolve() != (out / WEIGHTS_FILE).resolve():
         shutil.copyfile(folder / WEIGHTS_FILE, out / WEIGHTS_FILE)
     codebook = next(
         rows for _, rows in files.tensors() if rows.ndim == 2 and len(rows) == spec.image_vocab

@@ -1,5 +1,6 @@
 """Make dreams from a batch of episodes: the work of one worker.
 
+    claim     the episodes that no other command has     run/claims.py
     for every episode of a batch:
       read    a window of it, in the model's tokens        sources.py
       act     choose recorded or other actions             actions.py
@@ -33,6 +34,7 @@ from wham_data.pipelines.dream.report import FileKind
 from wham_data.pipelines.dream.settings import DreamSettings
 from wham_data.pipelines.dream.sources import Episode, SourceKind
 from wham_data.pipelines.dream.window import Window
+from wham_data.pipelines.run.claims import Claims
 from wham_data.pipelines.run.progress import Failed
 from wham_data.pipelines.run.runner import Advance, Work
 from wham_data.schemas.errors import (
@@ -95,6 +97,7 @@ class Dreamt:
     stats    work of each of them
     notes    notes for the user, one line each
     seconds  wall time of dreaming, without reading and saving
+    left     names of those that another command makes, or has just made
     """
 
     made: tuple[str, ...]
@@ -102,6 +105,7 @@ class Dreamt:
     failed: tuple[Failed, ...]
     notes: tuple[str, ...]
     seconds: float
+    left: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,33 +123,57 @@ class Incomplete:
 
 @dataclass(frozen=True, slots=True)
 class DreamBatches:
-    """Set-up of the stage that dreams."""
+    """Set-up of the stage that dreams.
+
+    dead  claims of dead commands, see `Claims`
+    """
 
     task: DreamTask
+    dead: frozenset[str] = frozenset()
 
     def __call__(self, model: WorldModel) -> Work[Batch, Dreamt]:
         """The function that dreams from one batch of episodes."""
         tokenizer, folder = tokenizer_of(model), self.task.folder(model)
         parts = ModelSteps.of(model)
+        steps = self.task.settings.taken + self.task.settings.steps
+
+        def made(name: str) -> bool:
+            """Whether somebody has made it since it was looked at."""
+            return folder.saved(name) is not None and folder.arrays(name, steps) is not None
 
         def work(batch: Batch, advance: Advance) -> Dreamt:
-            return _BatchRun(self.task, model, parts, tokenizer, folder, advance).run(batch)
+            names = [episode.name for episode in batch]
+            with Claims(folder.root, self.dead).taken(names) as claimed:
+                mine = tuple(e for e in batch if e.name in claimed and not made(e.name))
+                dreamt = _BatchRun(self.task, model, parts, tokenizer, folder, advance).run(mine)
+            return replace(dreamt, left=frozenset(names).difference(e.name for e in mine))
 
         return work
 
 
 @dataclass(frozen=True, slots=True)
 class CompleteDreams:
-    """Set-up of the stage that makes the files that dreams lack, from their steps."""
+    """Set-up of the stage that makes the files that dreams lack, from their steps.
+
+    dead  claims of dead commands, see `Claims`
+    """
 
     task: DreamTask
+    dead: frozenset[str] = frozenset()
 
-    def __call__(self, model: WorldModel) -> Work[Incomplete, bool]:
-        """The function that completes one dream; it returns False if the tokens are not usable."""
+    def __call__(self, model: WorldModel) -> Work[Incomplete, bool | None]:
+        """The function that completes one dream.
+
+        It returns False if the tokens are not usable, and None if another command completes the dream.
+        """
         tokenizer, folder = tokenizer_of(model), self.task.folder(model)
         settings, space = self.task.settings, ModelSteps.of(model).space
 
-        def work(item: Incomplete, _: Advance) -> bool:
+        def work(item: Incomplete, _: Advance) -> bool | None:
+            with Claims(folder.root, self.dead).taken([item.episode.name]) as mine:
+                return complete(item) if mine else None
+
+        def complete(item: Incomplete) -> bool:
             name = item.episode.name
             arrays = folder.arrays(name, settings.taken + settings.steps)
             if arrays is None:

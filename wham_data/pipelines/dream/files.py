@@ -25,6 +25,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -35,7 +36,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from wham_data.corpus.storage.contract import one_line
+from wham_data.corpus.storage.contract import TEMPORARY, one_line
 from wham_data.corpus.storage.locations import open_storage
 from wham_data.files.whole import differences, private_folder, put_in_place, read_object
 from wham_data.inference.tokenizer import Tokenizer
@@ -49,6 +50,7 @@ from wham_data.pipelines.dream.pictures import (
     write_overlay,
 )
 from wham_data.pipelines.dream.report import FILE_KINDS, FileKind
+from wham_data.pipelines.run.claims import PREFIX as CLAIM
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.errors import IntegrityError, MismatchError
 from wham_data.schemas.recording import Frames
@@ -138,7 +140,7 @@ class DreamFolder:
     """The folder OUT of dreams.
 
     Attributes:
-        root: its path; made when the first dream is saved.
+        root: its path; made when the first dream is begun.
     """
 
     def __init__(
@@ -169,10 +171,16 @@ class DreamFolder:
         return dream_path(self.root, name, what)
 
     def sweep(self) -> None:
-        """Remove temporary folders of killed runs that are older than a day."""
-        for left in self.root.glob(f"{STAGING}*"):
-            if time.time() - left.stat().st_mtime > DAY_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
+        """Remove what killed runs left if it is older than a day: temporary folders, claims."""
+        for left in self.root.glob(".*"):
+            if not left.name.startswith((STAGING, CLAIM, TEMPORARY)):
+                continue
+            with suppress(FileNotFoundError):  # another run has just removed it
+                if time.time() - left.stat().st_mtime > DAY_SECONDS:
+                    if left.is_dir():
+                        shutil.rmtree(left, ignore_errors=True)
+                    else:
+                        left.unlink()
 
     def check(self, kinds: Sequence[FileKind]) -> None:
         """Compare the stored settings of the folder with those of this run.

@@ -2,10 +2,12 @@
 
     find the episodes, and the dreams that are there already        sources.py, files.py
     for every batch of episodes, in the process where it runs:      batches.py
+      claim   those that no other command has                       run/claims.py
       read    a window of each, in the model's tokens               sources.py
       act     choose recorded or other actions                      actions.py
       dream   all of them together                                  inference/dream.py
       save    each dream completely                                 files.py
+    wait      for dreams that other commands make in this folder; make those that they leave
     report    the result for every episode                          report.py
 
 A dream depends on what it starts from, on the settings, and on the seed with the episode's own name:
@@ -39,6 +41,7 @@ from wham_data.pipelines.dream.model_steps import ModelSteps, check_kinds, is_wh
 from wham_data.pipelines.dream.report import DreamProgress, DreamReport, FileKind
 from wham_data.pipelines.dream.settings import DreamSettings
 from wham_data.pipelines.dream.sources import DreamSource, Episode
+from wham_data.pipelines.run.claims import Claims
 from wham_data.pipelines.run.progress import Event, Failed, ProgressListener, Silent
 from wham_data.pipelines.run.runner import LocalRunner, Outcome, Runner, Service, Stage, Work
 from wham_data.pipelines.video import SMALLEST_SIDE
@@ -51,6 +54,7 @@ from wham_data.schemas.errors import (
 )
 
 MOST_BATCH: Final = 16
+WAIT_SECONDS: Final = 0.5
 BATCH_BYTES: Final = 2 << 30
 """Default batch: as many dreams as fit their keys and values in this many bytes."""
 
@@ -84,6 +88,8 @@ def run_dreams(
     watch: ProgressListener | None = None,
 ) -> DreamReport:
     """Dream from every episode of a source. Running it again makes only what is missing.
+
+    Several runs may work into one folder: they share the dreams, and each ends when all are there.
 
     Args:
         source: see `sources.open_dream_source`.
@@ -141,9 +147,13 @@ def run_dreams(
         line = f"{model.name}: left out {len(model.unexpected)} unexpected keys, as {some}"
         watch.message(line, warning=True)
     run = _Run(source, folder, model, task, workers, watch)
-    run.sort_out()
-    run.complete()
-    run.dream_all(batch_size or usual_batch(model, settings.context))
+    most = batch_size or usual_batch(model, settings.context)
+    waiting: Sequence[Episode] = source.episodes
+    while waiting:
+        run.sort_out(waiting)
+        run.complete()
+        run.dream_all(most)
+        waiting = run.not_with_others()
     return run.report(str(out), time.monotonic() - started)
 
 
@@ -184,6 +194,7 @@ class _Run:
     watch: ProgressListener
     to_dream: list[Episode] = field(default_factory=list)
     to_complete: list[Incomplete] = field(default_factory=list)
+    with_others: list[Episode] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
     there: list[str] = field(default_factory=list)
     made: int = 0
@@ -192,17 +203,20 @@ class _Run:
     warned: set[str] = field(default_factory=set)
     dreaming_seconds: float = 0.0
     progress: DreamProgress = field(init=False)
+    claims: Claims = field(init=False)
 
     def __post_init__(self) -> None:
         self.progress = DreamProgress(0, self.task.settings.steps)
+        self.claims = Claims(self.folder.root)
 
-    def sort_out(self) -> None:
-        """Sort the dreams: complete, without some files, or not made yet.
+    def sort_out(self, episodes: Sequence[Episode]) -> None:
+        """Sort the dreams of these episodes: complete, without some files, or not made yet.
 
         Raises:
             MismatchError: an existing dream has another context.
         """
-        for episode in self.source.episodes:
+        self.to_dream, self.to_complete = [], []
+        for episode in episodes:
             saved = self.folder.saved(episode.name)
             if saved is None:
                 self.to_dream.append(episode)
@@ -224,12 +238,14 @@ class _Run:
 
     def complete(self) -> None:
         """Make missing files of dreams from their tokens; dreams without tokens are made again."""
-        stage = self._stage("complete", CompleteDreams(self.task))
-        outcome: Outcome[Incomplete, bool]
+        stage = self._stage("complete", CompleteDreams(self.task, self.claims.dead))
+        outcome: Outcome[Incomplete, bool | None]
         for outcome in self._runner.run(stage, self.to_complete, self._advance):
             item, result = outcome.item, outcome.result
             if isinstance(result, RefusedInput):
                 self._fail(failure_of(item.episode, result))
+            elif result is None:
+                self.with_others.append(item.episode)
             elif result:
                 self.there.append(item.episode.name)
                 self.completed += 1
@@ -241,13 +257,13 @@ class _Run:
 
     def dream_all(self, most: int) -> None:
         """Make the missing dreams, in batches of at most `most` episodes."""
-        self.progress = DreamProgress(
-            len(self.to_dream), self.task.settings.steps, reasons=self.progress.reasons
-        )
+        if not self.progress.frames:
+            self.progress.started = time.monotonic()
+        self.progress.dreams += len(self.to_dream)
         self.watch.progressed(self.progress)
         shares = self.workers.count if self.workers else 1
         size = max(1, min(most, -(-len(self.to_dream) // shares)))
-        stage = self._stage("dream", DreamBatches(self.task))
+        stage = self._stage("dream", DreamBatches(self.task, self.claims.dead))
         batches = [
             tuple(self.to_dream[first : first + size])
             for first in range(0, len(self.to_dream), size)
@@ -267,6 +283,8 @@ class _Run:
         for each in result.failed:
             self.progress.dreams -= 1
             self._fail(each)
+        self.progress.dreams -= len(result.left)
+        self.with_others += [each for each in outcome.item if each.name in result.left]
         self.stats += result.stats
         self.dreaming_seconds += result.seconds
         for name in result.made:
@@ -276,6 +294,23 @@ class _Run:
             self.watch.progressed(self.progress)
             event = Event(name="done", item=name, facts={"frames": self.task.settings.steps})
             self.watch.message(f"{name}: dreamt", warning=False, event=event)
+
+    def not_with_others(self) -> list[Episode]:
+        """The dreams that other commands had and have no more: they made them, failed, or died.
+
+        Waits until there is one. Returns none when no other command has any.
+        """
+        while self.with_others:
+            holders = [self.claims.holder(episode.name) for episode in self.with_others]
+            both = list(zip(self.with_others, holders, strict=True))
+            if free := [episode for episode, holder in both if holder is None]:
+                self.with_others = [episode for episode, holder in both if holder is not None]
+                return free
+            names = ", ".join(sorted({str(holder) for holder in holders}))
+            self._warn(f"waiting for dreams that another command makes in this folder: {names}")
+            self.watch.progressed(self.progress)
+            time.sleep(WAIT_SECONDS)
+        return []
 
     def report(self, out: str, seconds: float) -> DreamReport:
         """The report, which counts every episode."""

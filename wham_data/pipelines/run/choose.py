@@ -77,6 +77,42 @@ def check_device(device: str, runner: Runner | None, watch: ProgressListener) ->
         check_here(device, watch)
 
 
+def usual_workers(
+    workers: int | None, ray_address: str | None, device: str, gpus: int, items: int
+) -> int | None:
+    """The workers of a job whose every worker wants a GPU: one for each GPU of this machine.
+
+    Args:
+        workers: as stated; None: not stated.
+        ray_address: of a running cluster; None: none.
+        device: "auto" and "cuda" are all GPUs, "cuda:N" is one.
+        gpus: of this machine that can be used.
+        items: count of items to work on.
+
+    Returns:
+        See `choose_workers`.
+    """
+    if workers is not None or ray_address is not None or device not in ("auto", "cuda"):
+        return workers
+    most = min(gpus, items)
+    return most if most > 1 else None
+
+
+def workers_at_once(workers: int | None, runner: Runner, device: str, gpus: int) -> int:
+    """How many of these workers there will be, where each has a GPU or, without GPUs, a CPU.
+
+    Args:
+        workers: as stated; None: as many as there is room for.
+        runner: on Ray. A cluster that is running is asked for its room if no number is stated.
+        device, gpus: as for `usual_workers`.
+    """
+    if isinstance(runner, RayRunner) and runner.is_elsewhere:
+        return workers or runner.room(device)
+    if device != "cpu" and gpus:
+        return min(workers or gpus, gpus)
+    return workers or os.cpu_count() or 1
+
+
 def works_elsewhere(runner: Runner) -> bool:
     """Whether its processes are not all below this one, so that their CPU time is not seen."""
     return isinstance(runner, RayRunner) and runner.is_elsewhere

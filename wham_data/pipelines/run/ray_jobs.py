@@ -126,6 +126,17 @@ class RayRunner:
         """Whether it works on a cluster that was running before, so perhaps on other machines."""
         return self._address is not None
 
+    def room(self, device: str) -> int:
+        """How many workers with a GPU each, or without GPUs with a CPU each, the cluster has room for now.
+
+        Args:
+            device: of the workers; "cpu": a GPU is not wanted.
+        """
+        with connected(self._address, self._workers, self._temp_dir) as ray:
+            there = ray.cluster_resources()
+        gpus = 0 if device == "cpu" else int(there.get("GPU", 0))
+        return max(1, gpus or int(there.get("CPU", 1)))
+
     def run(
         self, stage: Stage[In, Out], items: Iterable[In], advance: Advance
     ) -> Iterator[Outcome[In, Out]]:

@@ -7,6 +7,7 @@ one; if none is left, `ServiceLostError` tells the driver to start the item agai
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from wham_data.pipelines.run.appetite import Load
 from wham_data.pipelines.run.runner import Service
 
 IN_FLIGHT = 3
@@ -32,6 +34,11 @@ class ServiceActor:
         self._waiting: deque[tuple[Any, asyncio.Future[Any]]] = deque()
         self._busy = asyncio.Lock()
         self._call: Any = None
+        self._asked = time.monotonic()
+        self._began: float | None = None
+        self._busy_seconds = 0.0
+        self._left: list[int] = []
+        self._rows = 0
 
     async def ready(self) -> None:
         """Open the service. Not done in `__init__`, whose errors Ray hides."""
@@ -40,6 +47,25 @@ class ServiceActor:
     async def until_death(self) -> None:
         """Never returns, so that whoever waits for it hears of the death of this actor."""
         await asyncio.Event().wait()
+
+    async def load(self) -> Load:
+        """What it has done since this was last called."""
+        now, calls = time.monotonic(), len(self._left)
+        self._count_busy(now)
+        load = Load(
+            busy=min(1.0, self._busy_seconds / max(now - self._asked, 1e-9)),
+            left=sum(self._left) / max(calls, 1),
+            calls=calls,
+            rows=self._rows,
+        )
+        self._asked, self._busy_seconds, self._left, self._rows = now, 0.0, [], 0
+        return load
+
+    def _count_busy(self, now: float) -> None:
+        """Add what has passed of a call under way."""
+        if self._began is not None:
+            self._busy_seconds += now - self._began
+            self._began = now
 
     async def ask(self, request: Any) -> Any:
         """Answer one request."""
@@ -56,6 +82,8 @@ class ServiceActor:
 
     async def _answer_waiting(self) -> None:
         together = self._next_requests()
+        self._left.append(len(self._waiting))
+        self._began = time.monotonic()
         try:
             if len(together) == 1:
                 answers = [await asyncio.to_thread(self._call, together[0][0])]
@@ -67,6 +95,9 @@ class ServiceActor:
             for _, future in together:
                 future.set_exception(error)
             return
+        finally:
+            self._count_busy(time.monotonic())
+            self._began = None
         for (_, future), answer in zip(together, answers, strict=True):
             future.set_result(answer)
 
@@ -78,6 +109,7 @@ class ServiceActor:
             while self._waiting and count + len(self._waiting[0][0]) <= self._service.rows_together:
                 together.append(self._waiting.popleft())
                 count += len(together[-1][0])
+            self._rows += count
         return together
 
 

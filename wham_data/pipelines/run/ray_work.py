@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import uuid4
 
+from wham_data.pipelines.run.appetite import Load, items_at_once
 from wham_data.pipelines.run.ray_nodes import Fleet, Node, Nodes, on_node
 from wham_data.pipelines.run.ray_services import Hosting, RemoteService, ServiceActor
 from wham_data.pipelines.run.runner import Advance, In, Out, Stage, Work
 
 REPORTS_A_SECOND = 100
 """All workers together send at most about so many reports of progress."""
+LOAD_SECONDS = 5.0
+"""Between two questions to the instances of a service how busy they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +89,15 @@ class Tasks:
     Tasks and actors get half a CPU each. There are at most as many actors as CPUs, on each node and in
     all, so at least half of each node is left to tasks.
 
+    With GPUs, unless the user asked for a number, there are as many tasks as CPUs at first, and then as
+    many as keep the actors busy (`appetite.py`).
+
     Args:
         ray: the package.
         nodes: where to work.
         stage: the work.
         most: largest count of tasks, and of actors.
-        workers: that the user asked for; None: as many as CPUs.
+        workers: that the user asked for; None: as many as CPUs, or as the GPUs can use.
         gpus: whether the service is on GPUs.
     """
 
@@ -109,6 +116,11 @@ class Tasks:
         self._most = most
         self._workers = workers
         self._gpus = gpus
+        self._ray = ray
+        self._follows_load = gpus and workers is None
+        self._at_once: int | None = None
+        self._asked: list[Any] = []
+        self._next_question = time.monotonic() + LOAD_SECONDS
         self._name = stage.name
         self._key = uuid4().hex
         self._stage = ray.put(stage)
@@ -122,9 +134,7 @@ class Tasks:
         """See `Pool.size`."""
         if self._fleet is not None and not self._fleet.alive:
             return 0
-        room = sum(int(2 * node.cpus) - self._actors_on(node) for node in self._nodes)
-        cpus = sum(int(node.cpus) for node in self._nodes)
-        return min(self._most, self._workers or max(cpus, 1), room)
+        return min(self._most, self._workers or self._at_once or self._cpus, self._room)
 
     @property
     def refs(self) -> list[Any]:
@@ -140,6 +150,41 @@ class Tasks:
         """See `Pool.follow`."""
         if self._fleet is not None:
             self._fleet.follow(self._nodes)
+            if self._follows_load:
+                self._follow_load(self._fleet)
+
+    def _follow_load(self, fleet: Fleet) -> None:
+        """Ask the actors how busy they are, now and then, and adapt when all have answered.
+
+        Their answers are not among `refs`, for they do not show that the work moves.
+        """
+        if self._asked:
+            ready, waiting = self._ray.wait(self._asked, num_returns=len(self._asked), timeout=0)
+            if waiting and time.monotonic() < self._next_question:
+                return
+            loads = [load for ref in ready if (load := self._load(ref)) is not None]
+            self._asked.clear()
+            now = self._at_once or self._cpus
+            self._at_once = items_at_once(now, loads, len(fleet.alive), min(self._most, self._room))
+        elif time.monotonic() >= self._next_question:
+            self._next_question = time.monotonic() + LOAD_SECONDS
+            self._asked = [each.actor.load.remote() for each in fleet.alive]
+
+    def _load(self, ref: Any) -> Load | None:
+        """What an actor has answered; None: it has died."""
+        try:
+            load: Load = self._ray.get(ref)
+        except self._ray.exceptions.RayError:
+            return None
+        return load
+
+    @property
+    def _cpus(self) -> int:
+        return max(1, sum(int(node.cpus) for node in self._nodes))
+
+    @property
+    def _room(self) -> int:
+        return sum(int(2 * node.cpus) - self._actors_on(node) for node in self._nodes)
 
     def heard(self, ref: Any) -> None:
         """See `Pool.heard`."""
