@@ -85,7 +85,7 @@ def test_parts_are_chosen_by_option_or_variable(
     assert "--only wrong: expected env, right, oom" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         ran("--device", "cuda:99")
-    assert "device 'cuda:99': " in capsys.readouterr().err
+    assert "device 'cuda:99' is not there" in capsys.readouterr().err
 
 
 def test_training_is_measured_where_its_files_can_be_written(
