@@ -12,13 +12,14 @@ from makers.corpora import small_corpus
 from typer.testing import CliRunner
 
 from wham_data.cli import corpus_commands
+from wham_data.cli.figures import stats
 from wham_data.corpus.corpus import Corpus
 from wham_data.schemas.errors import Reason, UsageError
 from wham_data.schemas.manifest import QuarantineRow
 
 app = typer.Typer()
-for command in ("info", "stats", "verify", "compact"):
-    app.command(command)(getattr(corpus_commands, command))
+for command in (corpus_commands.info, stats.stats, corpus_commands.verify, corpus_commands.compact):
+    app.command(command.__name__)(command)
 app.add_typer(corpus_commands.quarantine_app, name="quarantine")
 
 
