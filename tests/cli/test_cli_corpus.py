@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from wham_data.cli import corpus_commands
 from wham_data.cli.figures import stats
+from wham_data.corpus.balance.weights import read_weights
 from wham_data.corpus.corpus import Corpus
 from wham_data.schemas.errors import Reason, UsageError
 from wham_data.schemas.manifest import QuarantineRow
@@ -76,6 +77,29 @@ def test_stats_are_a_table_with_bars_or_an_object(corpus: Corpus) -> None:
     assert "mean hold" in text
     found = told("stats", corpus.location)
     assert (found["steps"], len(found["axes"][0]["counts"])) == (80, 21)
+
+
+def test_balance_is_tables_or_an_object_and_writes_weights(corpus: Corpus, tmp_path: Path) -> None:
+    out, target = tmp_path / "weights.parquet", tmp_path / "target.toml"
+    target.write_text("[game]\nmaze = 0.25\n[control]\na = 0.5\n")
+    options = ("--balance", "--target", target, "--flatten", "game", "--out", out)
+    text = said("stats", corpus.location, *options)
+    for part in (
+        "held at once",
+        "all that was held",
+        "weighted",
+        "target",
+        "effective sample size",
+    ):
+        assert part in text
+    assert len(read_weights(out)) == 4
+    found = told("stats", corpus.location, *options)
+    assert found["weights"]["flatten"] == "game"
+    assert found["target"]["game"] == {"maze": 0.25}
+    with pytest.raises(UsageError, match="go with --balance"):
+        said("stats", corpus.location, "--flatten", "game")
+    with pytest.raises(UsageError, match="say with --flatten"):
+        said("stats", corpus.location, "--balance", "--out", out)
 
 
 def test_verify_leaves_with_4_and_a_line_per_problem_when_something_is_wrong(

@@ -126,9 +126,9 @@ def query(
     if csv == Path("-"):
         queries.write_csv(found, sys.stdout.buffer)
     elif csv is not None:
-        _write_apart(opened, csv, partial(queries.write_csv, found))
+        write_apart(opened, csv, partial(queries.write_csv, found))
     elif parquet is not None:
-        _write_apart(opened, parquet, partial(queries.write_parquet, found))
+        write_apart(opened, parquet, partial(queries.write_parquet, found))
     elif json:
         most = queries.first_rows(found, MOST_JSON_ROWS + 1)
         if len(most) > MOST_JSON_ROWS:
@@ -139,7 +139,7 @@ def query(
         _print_rows(queries.first_rows(found, rows + 1), rows)
 
 
-def _write_apart(corpus: Corpus, path: Path, write: Callable[[Path], None]) -> None:
+def write_apart(corpus: Corpus, path: Path, write: Callable[[Path], None]) -> None:
     """Write a file as a whole, outside the corpus. A file of that name is replaced."""
     location = corpus.location
     if "://" not in location and path.resolve().is_relative_to(Path(location).resolve()):

@@ -1,34 +1,116 @@
-"""`wham-data stats`: how each control was used, which tokens, how good the clocks were."""
+"""`wham-data stats`: how each control was used, which tokens, how good the clocks, how even all is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
 
 from wham_data.cli.console import emit
+from wham_data.cli.corpus_commands import write_apart
+from wham_data.cli.figures.balance import balance_lines
 from wham_data.cli.options import AsOf, Json, Location
-from wham_data.schemas.errors import printable
+from wham_data.schemas.errors import UsageError, printable
 
 if TYPE_CHECKING:
+    from wham_data.corpus import Corpus
     from wham_data.corpus.stats import Amount, AxisUse, ButtonUse, CorpusStats
 
 BARS = " ▁▂▃▄▅▆▇█"
 WIDEST = 24
 MOST_KINDS = 20
+Flatten = Literal["action", "game", "map", "player"]
 
 
-def stats(corpus: Location, version: AsOf = None, json: Json = False) -> None:
+def stats(
+    corpus: Location,
+    balance: Annotated[
+        bool,
+        typer.Option(
+            "--balance",
+            help="Show how evenly the corpus is spread: controls alone and together, holds, games, "
+            "maps, players.",
+        ),
+    ] = False,
+    split: Annotated[
+        str | None, typer.Option(help="With --balance: count only train, val or test.")
+    ] = None,
+    target: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml",
+            help="With --balance: the shares that you want, to compare with. docs/balance.md "
+            "describes the file.",
+        ),
+    ] = None,
+    flatten: Annotated[
+        Flatten | None,
+        typer.Option(help="With --balance: what weights should even out, and what they cost."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.parquet", help="With --flatten: write the weight of each episode here."
+        ),
+    ] = None,
+    version: AsOf = None,
+    json: Json = False,
+) -> None:
     """Count over all steps: how each control was used, which tokens, how good the clocks were.
 
     \b
-    Example:
+    Examples:
       wham-data stats corpus
+      wham-data stats corpus --balance
+      wham-data stats corpus --balance --split train --flatten action --out weights.parquet
     """
     from wham_data.corpus import Corpus
     from wham_data.corpus.stats import corpus_stats
 
-    found = corpus_stats(Corpus.open(corpus, version))
+    if not balance and any(each is not None for each in (split, target, flatten, out)):
+        raise UsageError("--split, --target, --flatten and --out go with --balance")
+    if out is not None and flatten is None:
+        raise UsageError(f"--out {out}: say with --flatten what the weights should even out")
+    opened = Corpus.open(corpus, version)
+    if balance:
+        _balance(opened, split, target, flatten, out, as_json=json)
+        return
+    found = corpus_stats(opened)
     emit(found.to_dict(), "\n".join(_stats_lines(found)), as_json=json)
+
+
+def _balance(
+    corpus: Corpus,
+    split: str | None,
+    target: Path | None,
+    flatten: Flatten | None,
+    out: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    import pyarrow.parquet as pq
+
+    from wham_data.corpus.balance import count, weights
+
+    counted = count.count_balance(corpus, split)
+    found = count.balance_of(counted)
+    wanted = None if target is None else weights.read_target(target, counted)
+    made = None if flatten is None else weights.weights_of(counted, flatten, wanted)
+    if made is not None and out is not None:
+        write_apart(corpus, out, partial(pq.write_table, weights.weights_table(counted, made)))
+    emit(
+        {
+            **found.to_dict(),
+            "target": wanted,
+            "weights": None if made is None else made.to_dict(),
+            "out": None if out is None else str(out),
+        },
+        "\n".join(balance_lines(found, wanted, made)),
+        as_json=as_json,
+    )
 
 
 def _stats_lines(found: CorpusStats) -> Iterable[str]:
