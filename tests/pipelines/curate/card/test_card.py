@@ -115,7 +115,7 @@ def test_what_a_person_must_say_is_missing_until_it_is_said(tmp_path: Path) -> N
     report = write_card(corpus.location)
     assert report.asked
     assert "consent" in report.missing
-    assert "**Missing** (`card.toml`, `consent`)" in text_of(corpus)
+    assert "- `consent`: Did the players agree" in text_of(corpus).split("\n## Missing\n")[1]
     assert "Not stated yet (card.toml: consent)" in text_of(corpus, "croissant.json")
 
     answer(
@@ -125,6 +125,7 @@ def test_what_a_person_must_say_is_missing_until_it_is_said(tmp_path: Path) -> N
     described = json.loads(text_of(corpus, "croissant.json"))
     assert not report.asked
     assert {"consent", "purpose"}.isdisjoint(report.missing)
+    assert "- `consent`" not in text_of(corpus)
     assert "## Consent\n\nAll *signed*." in text_of(corpus)
     assert front_matter(text_of(corpus))["license"] == "cc-by-4.0"
     assert described["name"] == "Mazes"
@@ -156,6 +157,18 @@ def test_a_file_that_a_person_changed_is_not_replaced_unasked(tmp_path: Path, na
         write_card(corpus.location)
     write_card(corpus.location, force=True)
     assert "game play" not in path.read_text()
+
+
+def test_a_run_that_was_killed_before_its_last_file_can_be_repeated(tmp_path: Path) -> None:
+    corpus = small_corpus(tmp_path / "c")
+    write_card(corpus.location)
+    old = text_of(corpus)
+    corpus.commit(add_shard(corpus, "new-0"))
+    write_card(corpus.location)
+    (Path(corpus.location) / "README.md").write_text(old)
+    write_card(corpus.location)
+
+    assert "5 episodes" in text_of(corpus)
 
 
 @pytest.mark.parametrize(
@@ -230,6 +243,7 @@ def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
 def test_escaped_text_has_nothing_active() -> None:
     assert plain("a|b") == "a&#124;b"
     assert plain("cc-by 4.0, (x)") == "cc-by 4&#46;0, (x)"
+    assert plain("Art: MIT.") == "Art: MIT."
     assert len(html.unescape(plain("x" * 500))) == 120
     assert yaml.safe_load(quoted(EVIL)).startswith("|](x)<script>")
     assert yaml.safe_load(quoted(["é🎮", "\x85\ufeff\x00"])) == ["é🎮", "\\x85\\ufeff\\x00"]

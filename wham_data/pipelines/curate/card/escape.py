@@ -9,7 +9,7 @@ from typing import Final
 from wham_data.schemas.errors import printable
 
 MOST: Final = 120
-_ACTIVE: Final = re.compile(r"[^\w\s,'()/;-]|_|[.:](?=\S)")
+_ACTIVE: Final = re.compile(r"[^\w\s,'()/;.:-]|_|[.:](?=\S)")
 """What Markdown, HTML or a renderer that links addresses could take for more than a letter."""
 
 

@@ -123,10 +123,11 @@ def read_facts(corpus: Corpus, *, show_players: bool = False) -> Facts:
 
 
 def _games(manifest: pl.DataFrame) -> dict[str, dict[str, float]]:
-    by_game = {}
-    for each in amounts(manifest, "game"):
-        of_game = manifest.filter(pl.col("game").fill_null("") == each.name)
-        by_game[each.name] = {part.name: part.hours for part in amounts(of_game, "split")}
+    """Hours by split of each game, most steps first."""
+    split = manifest.group_by(pl.col("game").fill_null(""), "split").agg(pl.col("hours").sum())
+    by_game: dict[str, dict[str, float]] = {each.name: {} for each in amounts(manifest, "game")}
+    for game, name, hours in split.sort("game", "split").iter_rows():
+        by_game[game][name] = hours
     return by_game
 
 

@@ -81,14 +81,15 @@ def write_card(
     """
     corpus = Corpus.open(location, version)
     target = corpus.storage if out is None else open_storage(out)
-    if not force:
-        _check_nothing_is_lost(target)
+    mark = _check_readme(target, force=force)
     asked = not target.exists(WORDS)
     words = Words({}) if asked else read_words(target.read(WORDS, MOST_BYTES), target.where(WORDS))
     facts = read_facts(corpus, show_players=show_players)
     pictures = plots(facts)
     described = json.dumps(croissant(facts, words), indent=1, ensure_ascii=False).encode() + b"\n"
     text = readme(facts, words, pictures)
+    if not force:
+        _check_croissant(target, mark, described)
     if asked:
         target.put_if_absent(WORDS, template().encode())
     for name, content in pictures.items():
@@ -106,25 +107,38 @@ def write_card(
 
 
 def _mark(text: str, described: bytes) -> str:
-    readme_hash = hashlib.sha256(text.encode()).hexdigest()
-    return f"<!-- wham-data card: {readme_hash} {CROISSANT} {hashlib.sha256(described).hexdigest()} -->\n"
+    return f"<!-- wham-data card: {_hash(text.encode())} {CROISSANT} {_hash(described)} -->\n"
 
 
-def _check_nothing_is_lost(target: Storage) -> None:
-    """Refuse to replace a file of the card that is not as a card left it."""
-    text = _read(target, README)
-    mark = _MARK.search(text.decode("utf-8", "replace")) if text is not None else None
-    whole = b"" if text is None or mark is None else text[: -len(mark[0].encode()) - 1]
-    described = _read(target, CROISSANT)
-    for name, found, wanted in (
-        (README, None if text is None else whole, mark and mark["readme"]),
-        (CROISSANT, described, mark and mark["croissant"]),
-    ):
-        if found is not None and hashlib.sha256(found).hexdigest() != wanted:
-            raise UsageError(
-                f"{target.where(name)}: a person wrote or changed this file. Move what it says to "
-                f"{WORDS} (`notes` takes Markdown), or let --force replace it"
-            )
+def _check_readme(target: Storage, *, force: bool) -> re.Match[str] | None:
+    """The mark of the README.md that is there; refuse one that is not as a card left it."""
+    if (content := _read(target, README)) is None:
+        return None
+    text = content.decode("utf-8", "replace")
+    mark = _MARK.search(text)
+    whole = text[: mark.start() - 1] if mark else text
+    if not force and (mark is None or _hash(whole.encode()) != mark["readme"]):
+        raise _of_a_person(target, README)
+    return mark
+
+
+def _check_croissant(target: Storage, mark: re.Match[str] | None, described: bytes) -> None:
+    """Refuse to replace a croissant.json that neither the last card nor an interrupted one left."""
+    left = {described, *([] if mark is None else [mark["croissant"]])}
+    found = _read(target, CROISSANT)
+    if found is not None and found not in left and _hash(found) not in left:
+        raise _of_a_person(target, CROISSANT)
+
+
+def _of_a_person(target: Storage, name: str) -> UsageError:
+    return UsageError(
+        f"{target.where(name)}: a person wrote or changed this file. Move what it says to {WORDS} "
+        "(`notes` takes Markdown), or let --force replace it"
+    )
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _read(target: Storage, name: str) -> bytes | None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from PIL import Image
 
+from wham_data.corpus.balance.count import LONGEST_HOLD
 from wham_data.pipelines.curate.card.facts import MIXED, Facts, hours_text
 from wham_data.pipelines.media.canvas import Canvas, Colour
 from wham_data.schemas.errors import printable
@@ -143,12 +144,15 @@ def _holds(facts: Facts) -> Canvas | None:
 
 
 def _bounds(facts: Facts, bins: int) -> Sequence[str]:
-    """The longest hold of each bin: 1, 2, 4, 8, ... steps, in seconds where the rate is fixed."""
+    """The holds of each bin, in seconds where the rate is fixed, else in steps; the last has no end."""
     rate = facts.info.rate
-    lengths = [2**number for number in range(bins)]
-    if rate == "native":
-        return [f"to {length}" for length in lengths]
-    return [f"to {float(length / rate):.3g}" for length in lengths]
+    unit = 1.0 if rate == "native" else float(1 / rate)
+    return [
+        f"to {2**number * unit:.4g}"
+        if 2**number < LONGEST_HOLD
+        else f"over {2**number * unit / 2:.4g}"
+        for number in range(bins)
+    ]
 
 
 def _shade(share: float) -> Colour:

@@ -45,6 +45,7 @@ def readme(facts: Facts, words: Words, pictures: Iterable[str]) -> str:
         _left_out(facts),
         _audit(facts),
         _reading(facts),
+        *_missing(words),
     ]
     return "\n\n".join(["\n".join(_front_matter(facts, words)), f"# {title}", *sections]) + "\n"
 
@@ -104,9 +105,7 @@ def _about(facts: Facts, words: Words) -> str:
     lines.append(f"{summary_of(facts)} This is version {facts.version} of it.")
     if words.missing:
         lines.append(
-            "> **Missing**: nobody has stated yet "
-            + ", ".join(f"`{key}`" for key in words.missing)
-            + ". The answers go into `card.toml`; then run `wham-data card` again."
+            f"> **Missing**: {len(words.missing)} answers that only a person can give; see the end."
         )
     return "\n\n".join(lines)
 
@@ -115,8 +114,13 @@ def _by_a_person(words: Words) -> Iterator[str]:
     for each in QUESTIONS:
         if each.title and each.key in words.texts:
             yield f"## {each.title}\n\n{words.texts[each.key]}"
-        elif each.title and each.key in words.missing:
-            yield f"## {each.title}\n\n**Missing** (`card.toml`, `{each.key}`): {each.ask}"
+
+
+def _missing(words: Words) -> Iterator[str]:
+    if words.missing:
+        lines = (f"- `{each.key}`: {each.ask}" for each in QUESTIONS if each.key in words.missing)
+        about = "Nobody has stated this yet. The answers go into `card.toml`; then run `wham-data card` again."
+        yield "\n".join(["## Missing", "", about, "", *lines])
 
 
 def _amounts(facts: Facts, pictures: frozenset[str]) -> str:
@@ -165,7 +169,7 @@ def _controls(facts: Facts, pictures: frozenset[str]) -> str:
     space, balance = facts.info.action_space, facts.balance
     held = (
         (
-            plain(each.name),
+            f"`{each.name}`",
             f"{each.share:.1%}",
             f"{each.alone:.1%}",
             f"{each.holds:,}",
@@ -183,7 +187,7 @@ def _controls(facts: Facts, pictures: frozenset[str]) -> str:
     ]
     if balance.combinations:
         rows = (
-            (plain(" ".join(each.controls)) or "nothing", f"{each.share:.1%}")
+            (" ".join(f"`{name}`" for name in each.controls) or "nothing", f"{each.share:.1%}")
             for each in balance.combinations[:10]
         )
         parts.append(_table(("all that was held", "share"), rows))
