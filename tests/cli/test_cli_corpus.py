@@ -12,7 +12,7 @@ from makers.corpora import small_corpus
 from typer.testing import CliRunner
 
 from wham_data.cli import corpus_commands
-from wham_data.cli.figures import stats
+from wham_data.cli.figures import card, stats
 from wham_data.corpus.balance.weights import read_weights
 from wham_data.corpus.corpus import Corpus
 from wham_data.schemas.errors import Reason, UsageError
@@ -21,6 +21,7 @@ from wham_data.schemas.manifest import QuarantineRow
 app = typer.Typer()
 for command in (corpus_commands.info, stats.stats, corpus_commands.verify, corpus_commands.compact):
     app.command(command.__name__)(command)
+app.command("card")(card.card)
 app.add_typer(corpus_commands.quarantine_app, name="quarantine")
 
 
@@ -100,6 +101,20 @@ def test_balance_is_tables_or_an_object_and_writes_weights(corpus: Corpus, tmp_p
         said("stats", corpus.location, "--flatten", "game")
     with pytest.raises(UsageError, match="say with --flatten"):
         said("stats", corpus.location, "--balance", "--out", out)
+
+
+def test_card_names_its_files_and_what_a_person_must_still_say(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    text = said("card", corpus.location)
+    assert "README.md, croissant.json, card.toml" in text
+    assert "missing in card.toml: purpose, consent" in text
+    assert "players: names hidden" in text
+    found = told(
+        "card", corpus.location, "--out", tmp_path / "card", "--show-players", "--version", 1
+    )
+    assert (found["version"], found["players"]) == (1, "names shown")
+    assert "purpose" in found["missing"]
 
 
 def test_verify_leaves_with_4_and_a_line_per_problem_when_something_is_wrong(

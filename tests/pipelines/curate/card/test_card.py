@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,15 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from makers.corpora import add_shard, info, small_corpus
+from makers.exports import picture_corpus
 from makers.object_stores import Bucket
+from markdown_it import MarkdownIt
 from PIL import Image
 
 from wham_data.corpus.corpus import Corpus
 from wham_data.corpus.delta.table import Change, ManifestTable
 from wham_data.corpus.vacuum import vacuum
+from wham_data.pipelines.curate.card import croissant, readme
 from wham_data.pipelines.curate.card.escape import plain, quoted
 from wham_data.pipelines.curate.card.job import CardReport, write_card
 from wham_data.pipelines.curate.card.readme import size_category
@@ -98,6 +102,38 @@ def test_hugging_face_loads_the_folder_by_its_card(tmp_path: Path) -> None:
     steps = datasets.load_dataset(corpus.location, cache_dir=str(tmp_path / "cache"))
 
     assert {split: len(rows) for split, rows in steps.items()} == {"train": 40, "val": 40}
+
+
+def test_hugging_face_gets_many_files_by_a_pattern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    monkeypatch.setattr(readme, "MOST_FILES", 1)
+    corpus = small_corpus(tmp_path / "c")
+    write_card(corpus.location)
+    steps = datasets.load_dataset(corpus.location, cache_dir=str(tmp_path / "cache"))
+
+    assert {split: len(rows) for split, rows in steps.items()} == {"mixed": 80}
+
+
+@pytest.mark.parametrize("rate", ["native", Fraction(30000, 1001)])
+def test_a_corpus_of_any_rate_has_a_card(tmp_path: Path, rate: Any) -> None:
+    corpus = Corpus.create(tmp_path / "c", info(rate=rate, frames="jpeg", layout="cold"))
+    corpus.commit(add_shard(corpus, "ann-0", n_steps=60))
+    write_card(corpus.location)
+
+    assert "1 episodes of 1 recordings, 60 steps" in text_of(corpus)
+
+
+def test_a_corpus_without_a_known_action_has_a_card(tmp_path: Path) -> None:
+    corpus = Corpus.create(tmp_path / "c", info())
+    corpus.commit(add_shard(corpus, "ann-0", keep=()))
+    files = write_card(corpus.location).files
+
+    assert "card/hours.png" in files
+    assert "card/controls.png" not in files
+    assert "of the 0 steps that are kept" in text_of(corpus)
 
 
 def test_a_shard_with_episodes_of_two_splits_belongs_to_neither(tmp_path: Path) -> None:
@@ -235,6 +271,15 @@ def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
     )
     for active in ("<script", "](x)", "www.evil", "http://e", "\n# head", "@me", "\u202e"):
         assert active not in body
+    shown = (
+        MarkdownIt("commonmark")
+        .enable("table")
+        .parse(body.replace("<!-- ", "").replace(" -->", ""))
+    )
+    inline = [child.type for token in shown for child in token.children or ()]
+    assert {"html_block", "hr"}.isdisjoint(token.type for token in shown)
+    assert {"html_inline", "link_open"}.isdisjoint(inline)
+    assert sum(kind == "image" for kind in inline) == 3
     tables = [line for line in body.splitlines() if "alert" in line and line.startswith("|")]
     assert {line.count("|") for line in tables} <= {3, 5}  # of two and of four columns
     assert json.loads(text_of(corpus, "croissant.json"))["license"]
@@ -377,12 +422,16 @@ print(json.dumps({"rows": rows, "episodes": sorted(episodes), "pictures": pictur
 
 
 @pytest.mark.skipif(PYTHON is None, reason="needs a Python with mlcroissant")
-@pytest.mark.parametrize("hostile", [False, True])
+@pytest.mark.parametrize("case", ["plain", "hostile", "many files", "pictures"])
 def test_mlcroissant_accepts_the_description_and_loads_the_records(
-    tmp_path: Path, hostile: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     corpus = small_corpus(tmp_path / "c")
-    if hostile:
+    if case == "many files":
+        monkeypatch.setattr(croissant, "MOST_LISTED", 1)
+    if case == "pictures":
+        corpus = picture_corpus(tmp_path / "p", "wham16", 2)
+    if case == "hostile":
         corpus.commit(add_shard(corpus, "eve-0", player=EVIL, game=EVIL, license=EVIL))
         answer(corpus, title=EVIL, purpose=EVIL, creator=EVIL, citation=EVIL, consent=EVIL)
     write_card(corpus.location)
@@ -397,6 +446,7 @@ def test_mlcroissant_accepts_the_description_and_loads_the_records(
 
     shards = [corpus.shard_path(name) for name in sorted(set(corpus.episodes["shard"]))]
     stored = pa.concat_tables(pq.read_table(path) for path in shards).to_pylist()
+    assert len(found["pictures"]) == (len(stored) if case == "pictures" else 0)
     assert found["episodes"] == corpus.episodes["episode"].to_list()
     assert [(row["steps/step"], row["steps/actions"]) for row in found["rows"]] == [
         (row["step"], row["actions"].hex()) for row in stored

@@ -57,10 +57,14 @@ def read_audit(corpus: Corpus, hours: pl.DataFrame) -> AuditSummary | None:
     """
     if not corpus.storage.list(f"{FOLDER}/{LOG}"):
         return None
-    rows = _rows(corpus).join(hours, on="episode", how="inner").unique("episode", keep="last")
+    rows = (
+        _rows(corpus)
+        .join(hours, on="episode", how="inner")
+        .unique("episode", keep="last", maintain_order=True)
+    )
     if not len(rows):
         return None
-    lags = rows["lag_ms"].drop_nulls().drop_nans() if "lag_ms" in rows.columns else pl.Series()
+    lags = rows.filter(pl.col("lag_ms").is_finite())["lag_ms"] if "lag_ms" in rows.columns else ()
     counts = Counter(rows["verdict"].fill_null("not stated").to_list())
     return AuditSummary(
         episodes=len(rows),
@@ -68,7 +72,7 @@ def read_audit(corpus: Corpus, hours: pl.DataFrame) -> AuditSummary | None:
         lag_ms=tuple(np.percentile(lags, (0, 25, 50, 75, 100)).tolist()) if len(lags) else None,
         measured=len(lags),
         shares={
-            name: float((rows[name].fill_null(0.0).fill_nan(0.0) * rows["hours"]).sum())
+            name: float((rows[name].fill_null(0.0).fill_nan(0.0).clip(0, 1) * rows["hours"]).sum())
             for name in SHARES
             if name in rows.columns
         },

@@ -136,7 +136,7 @@ def _measured(facts: Facts, words: Words) -> Record:
     top = facts.balance.combinations[0] if facts.balance.combinations else None
     held = " ".join(top.controls) or "nothing" if top else ""
     return {
-        "rai:dataCollectionType": ["Software collection", "Observations"],
+        "rai:dataCollectionType": ["Software Collection", "Observations"],
         "rai:dataCollectionMissingData": (
             f"The action of {1 - facts.known:.2%} of the steps is not known; {facts.gaps:,} gaps in the "
             f"clocks of the recordings; {facts.lost:,} frames could not be decoded."
