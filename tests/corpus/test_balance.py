@@ -148,6 +148,27 @@ def test_weights_for_actions_bring_rare_controls_nearer_to_half(tmp_path: Path) 
     assert distance[1] < distance[0]
 
 
+def test_the_weight_of_an_episode_is_the_mean_over_its_steps_and_controls(tmp_path: Path) -> None:
+    corpus = small_corpus(tmp_path / "c")
+    counted = count_balance(corpus)
+    sets = {name: held_sets(corpus, name) for name in counted.episodes["episode"]}
+    every = [each for of_episode in sets.values() for each in of_episode]
+    share = {name: np.mean([name in each for each in every]) for name in counted.names}
+    slow = [
+        np.mean(
+            [
+                1 / (2 * share[name]) if name in each else 1 / (2 * (1 - share[name]))
+                for each in of_episode
+                for name in counted.names
+            ]
+        )
+        for of_episode in sets.values()
+    ]
+
+    ratio = weights_of(counted, "action").of_episode / slow
+    assert ratio == pytest.approx(np.full(len(slow), ratio[0]))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -2,8 +2,9 @@
 
 If a game has the share p of the steps and should have q, its episodes weigh q / p. To even out
 controls, each control is held or not held: two classes of equal wanted share. A class that has the
-share p weighs 1 / (2 p), an episode the mean over its steps and controls. A weight is limited to
-1/8 to 8, then all are scaled so that the mean over the steps is 1: an epoch stays as long as it is.
+share p weighs 1 / (2 p), an episode the mean over its steps and over the controls that are held at
+some times and not at others. A weight is limited to 1/8 to 8, then all are scaled so that the mean
+over the steps is 1: an epoch stays as long as it is.
 
 The cost: n steps of different weights w tell as much as (sum w)^2 / sum w^2 steps of one weight.
 """
@@ -142,12 +143,12 @@ def weights_of(counted: Counted, flatten: Flatten, target: Target | None = None)
 
 def _of_actions(counted: Counted, steps: NDArray[np.float64]) -> NDArray[np.float64]:
     share = counted.active.sum(axis=0) / steps.sum()
-    classes = (share > 0).astype(np.int64) + (share < 1)
-    with np.errstate(divide="ignore"):
-        held = np.where(share > 0, 1 / (classes * share), 0.0)
-        not_held = np.where(share < 1, 1 / (classes * (1 - share)), 0.0)
-    in_episode = counted.active / np.maximum(steps, 1)[:, None]
-    mean: NDArray[np.float64] = (in_episode * held + (1 - in_episode) * not_held).mean(axis=1)
+    varied = (share > 0) & (share < 1)
+    if not varied.any():
+        return np.ones(len(steps))
+    share = share[varied]
+    in_episode = counted.active[:, varied] / np.maximum(steps, 1)[:, None]
+    mean = (in_episode / (2 * share) + (1 - in_episode) / (2 * (1 - share))).mean(axis=1)
     return np.where(steps > 0, mean, 1.0)
 
 

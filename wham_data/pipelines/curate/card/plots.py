@@ -26,6 +26,7 @@ COLOURS: Final[dict[str, Colour]] = {
 WIDTH, LEFT, RIGHT, TOP, ROW, SCALE = 720, 190, 90, 64, 22, 2
 MOST_ROWS: Final = 24
 MOST_LETTERS: Final = 24
+FIRST_NOT_LATIN: Final = 0x180
 
 
 def plots(facts: Facts) -> dict[str, bytes]:
@@ -52,9 +53,14 @@ def _sheet(title: str, about: str, rows: int) -> Canvas:
 
 
 def _label(canvas: Canvas, row: int, name: str) -> float:
-    """Write the name of a row; returns the middle of the row."""
+    """Write the name of a row; returns the middle of the row.
+
+    The typeface has Latin letters alone. README.md has a table in the same order.
+    """
     middle = TOP + ROW * (row + 0.5)
     text = printable(name) or "not stated"
+    if any(ord(letter) >= FIRST_NOT_LATIN for letter in text):
+        text = f"no. {row + 1} of the table"
     text = text if len(text) <= MOST_LETTERS else f"{text[: MOST_LETTERS - 3]}..."
     canvas.text((LEFT - 10, middle), text, INK, size=12, anchor="rm")
     return middle

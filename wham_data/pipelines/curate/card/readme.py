@@ -11,6 +11,7 @@ from wham_data.pipelines.curate.card.croissant import summary_of
 from wham_data.pipelines.curate.card.escape import plain, quoted
 from wham_data.pipelines.curate.card.facts import Facts, hours_text
 from wham_data.pipelines.curate.card.words import QUESTIONS, Words
+from wham_data.schemas.errors import counted
 
 FOLDER: Final = "card"
 """Folder of the pictures, beside README.md."""
@@ -162,7 +163,9 @@ def _players(facts: Facts) -> str:
             "shown here."
         )
     table = _amount_table("player", players.amounts) if players.amounts else ""
-    return "\n\n".join(filter(None, [f"## Players\n\n{players.count:,} players. {how}", table]))
+    return "\n\n".join(
+        filter(None, [f"## Players\n\n{counted(players.count, 'player')}. {how}", table])
+    )
 
 
 def _controls(facts: Facts, pictures: frozenset[str]) -> str:
