@@ -33,6 +33,9 @@ soak: setup
 	if command -v npm; then npm install --silent --no-save --prefix build/node hyparquet@1 && \
 		WHAM_DATA_TEST_NODE_MODULES=build/node/node_modules $(PY) -m pytest tests/test_docs_blocks.py tests/pipelines/export -k javascript; fi
 	$(PY) tests/soak/consumers/run.py
+	test -x build/croissant/bin/python || $(PY) -m venv build/croissant
+	build/croissant/bin/python -m pip install --quiet --disable-pip-version-check mlcroissant==1.1.1 pyarrow pillow
+	WHAM_DATA_TEST_CROISSANT_PYTHON=build/croissant/bin/python $(PY) -m pytest tests/pipelines/curate/card -k mlcroissant
 	WHAM_DATA_TEST_KILLS=10 $(PY) tests/soak/ceph_rgw.py $(PY) -m pytest $(STORE_TESTS)
 
 fuzz: setup

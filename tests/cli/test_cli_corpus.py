@@ -12,13 +12,16 @@ from makers.corpora import small_corpus
 from typer.testing import CliRunner
 
 from wham_data.cli import corpus_commands
+from wham_data.cli.figures import card, stats
+from wham_data.corpus.balance.weights import read_weights
 from wham_data.corpus.corpus import Corpus
 from wham_data.schemas.errors import Reason, UsageError
 from wham_data.schemas.manifest import QuarantineRow
 
 app = typer.Typer()
-for command in ("info", "stats", "verify", "compact"):
-    app.command(command)(getattr(corpus_commands, command))
+for command in (corpus_commands.info, stats.stats, corpus_commands.verify, corpus_commands.compact):
+    app.command(command.__name__)(command)
+app.command("card")(card.card)
 app.add_typer(corpus_commands.quarantine_app, name="quarantine")
 
 
@@ -75,6 +78,43 @@ def test_stats_are_a_table_with_bars_or_an_object(corpus: Corpus) -> None:
     assert "mean hold" in text
     found = told("stats", corpus.location)
     assert (found["steps"], len(found["axes"][0]["counts"])) == (80, 21)
+
+
+def test_balance_is_tables_or_an_object_and_writes_weights(corpus: Corpus, tmp_path: Path) -> None:
+    out, target = tmp_path / "weights.parquet", tmp_path / "target.toml"
+    target.write_text("[game]\nmaze = 0.25\n[control]\na = 0.5\n")
+    options = ("--balance", "--target", target, "--flatten", "game", "--out", out)
+    text = said("stats", corpus.location, *options)
+    for part in (
+        "held at once",
+        "all that was held",
+        "weighted",
+        "target",
+        "effective sample size",
+    ):
+        assert part in text
+    assert len(read_weights(out)) == 4
+    found = told("stats", corpus.location, *options)
+    assert found["weights"]["flatten"] == "game"
+    assert found["target"]["game"] == {"maze": 0.25}
+    with pytest.raises(UsageError, match="go with --balance"):
+        said("stats", corpus.location, "--flatten", "game")
+    with pytest.raises(UsageError, match="say with --flatten"):
+        said("stats", corpus.location, "--balance", "--out", out)
+
+
+def test_card_names_its_files_and_what_a_person_must_still_say(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    text = said("card", corpus.location)
+    assert "README.md, croissant.json, card.toml" in text
+    assert "missing in card.toml: purpose, consent" in text
+    assert "players: names hidden" in text
+    found = told(
+        "card", corpus.location, "--out", tmp_path / "card", "--show-players", "--version", 1
+    )
+    assert (found["version"], found["players"]) == (1, "names shown")
+    assert "purpose" in found["missing"]
 
 
 def test_verify_leaves_with_4_and_a_line_per_problem_when_something_is_wrong(

@@ -1,4 +1,4 @@
-"""`wham-data info | stats | query | verify | compact | quarantine`: look at a corpus, and tidy it."""
+"""`wham-data info | query | verify | compact | quarantine`: look at a corpus, and tidy it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from wham_data.corpus import Corpus
-    from wham_data.corpus.stats import Amount, AxisUse, ButtonUse, CorpusStats, CorpusSummary
+    from wham_data.corpus.stats import Amount, CorpusSummary
 
-BARS = " ▁▂▃▄▅▆▇█"
-WIDEST = 24
-MOST_KINDS = 20
 MOST_CELL = 40
 MOST_WIDTH = 10_000
 """Most characters of a line, if the output is not a terminal."""
@@ -91,20 +88,6 @@ def info(corpus: Location, version: AsOf = None, json: Json = False) -> None:
     emit(result, _table(rows), as_json=json)
 
 
-def stats(corpus: Location, version: AsOf = None, json: Json = False) -> None:
-    """Count over all steps: how each control was used, which tokens, how good the clocks were.
-
-    \b
-    Example:
-      wham-data stats corpus
-    """
-    from wham_data.corpus import Corpus
-    from wham_data.corpus.stats import corpus_stats
-
-    found = corpus_stats(Corpus.open(corpus, version))
-    emit(found.to_dict(), "\n".join(_stats_lines(found)), as_json=json)
-
-
 def query(
     corpus: Location,
     sql: Annotated[
@@ -143,9 +126,9 @@ def query(
     if csv == Path("-"):
         queries.write_csv(found, sys.stdout.buffer)
     elif csv is not None:
-        _write_apart(opened, csv, partial(queries.write_csv, found))
+        write_apart(opened, csv, partial(queries.write_csv, found))
     elif parquet is not None:
-        _write_apart(opened, parquet, partial(queries.write_parquet, found))
+        write_apart(opened, parquet, partial(queries.write_parquet, found))
     elif json:
         most = queries.first_rows(found, MOST_JSON_ROWS + 1)
         if len(most) > MOST_JSON_ROWS:
@@ -156,7 +139,7 @@ def query(
         _print_rows(queries.first_rows(found, rows + 1), rows)
 
 
-def _write_apart(corpus: Corpus, path: Path, write: Callable[[Path], None]) -> None:
+def write_apart(corpus: Corpus, path: Path, write: Callable[[Path], None]) -> None:
     """Write a file as a whole, outside the corpus. A file of that name is replaced."""
     location = corpus.location
     if "://" not in location and path.resolve().is_relative_to(Path(location).resolve()):
@@ -366,85 +349,6 @@ def _quarantined(location: Path) -> list[dict[str, Any]]:
     return sorted(quarantine.read().to_pylist(), key=lambda row: str(row["path"]))
 
 
-def _stats_lines(found: CorpusStats) -> Iterable[str]:
-    yield (
-        f"{found.hours:.2f} hours, {found.steps:,} steps, {found.episodes:,} episodes of "
-        f"{found.recordings:,} recordings"
-    )
-    yield (
-        f"{found.steps - found.known_steps:,} steps without an action, {found.clamped:,} values clamped"
-    )
-    for kind, each in found.by.items():
-        yield f"\n{kind:<{WIDEST}} {'episodes':>9} {'steps':>12} {'hours':>9}"
-        yield from _amount_lines(each, found.steps)
-    if found.buttons:
-        yield f"\n{'button':<{WIDEST}} {'down':>7} {'presses':>9} {'mean hold':>10}   shortest to longest"
-        yield from (_button_line(button) for button in found.buttons)
-    if found.axes:
-        yield f"\n{'axis':<{WIDEST}} {'mean':>7}  low to high"
-        for axis in found.axes:
-            yield _axis_line(axis)
-            yield from _direction_lines(axis)
-    if found.tokens is not None:
-        yield (
-            f"\ntokens: {found.tokens.distinct:,} of {found.tokens.vocab_size:,} codes in use "
-            f"({found.tokens.share:.1%}), entropy {found.tokens.entropy_bits:.2f} bits, "
-            f"perplexity {found.tokens.perplexity:.0f}"
-        )
-    clock = found.clock
-    yield (
-        f"\nclocks: {clock.variable_rate:.0%} of episodes at a variable rate, {clock.gaps:,} gaps, "
-        f"{clock.duplicates:,} duplicate and {clock.lost:,} lost frames, "
-        f"longest interval {clock.longest_interval_ms:.0f} ms"
-    )
-    yield from _note_lines(found.notes)
-
-
-def _amount_lines(amounts: Sequence[Amount], all_steps: int) -> Iterable[str]:
-    for each in amounts[:20]:
-        name = printable(each.name) or "not said"
-        share = each.steps / all_steps if all_steps else 0.0
-        yield (
-            f"{name[:WIDEST]:<{WIDEST}} {each.episodes:>9,} {each.steps:>12,} {each.hours:>9.2f} "
-            f"{_bar(share)}"
-        )
-    if len(amounts) > 20:
-        yield f"and {len(amounts) - 20:,} more"
-
-
-def _button_line(button: ButtonUse) -> str:
-    hold = "" if button.mean_hold_s is None else f"{button.mean_hold_s:.2f} s"
-    return (
-        f"{button.name[:WIDEST]:<{WIDEST}} {button.share:>7.1%} {button.presses:>9,} {hold:>10}   "
-        f"{_range(button.shortest_hold_s, button.longest_hold_s):<19} {_bar(button.share)}"
-    ).rstrip()
-
-
-def _direction_lines(axis: AxisUse) -> Iterable[str]:
-    for name, use in (("below rest", axis.down), ("above rest", axis.up)):
-        if use is not None and use.share:
-            yield (
-                f"  {name:<{WIDEST - 2}} {use.share:>7.1%} {use.holds:>9,} holds        "
-                f"{_range(use.shortest_hold_s, use.longest_hold_s):<19} {_bar(use.share)}"
-            ).rstrip()
-
-
-def _range(shortest_s: float | None, longest_s: float | None) -> str:
-    return "" if shortest_s is None else f"{shortest_s:.2f} to {longest_s:.2f} s"
-
-
-def _axis_line(axis: AxisUse) -> str:
-    most = max(axis.counts) or 1
-    # The square root lets a person see the rare bins beside the one in the middle.
-    heights = [round((n / most) ** 0.5 * (len(BARS) - 1)) for n in axis.counts]
-    bars = "".join(BARS[max(height, n > 0)] for height, n in zip(heights, axis.counts, strict=True))
-    return f"{axis.name[:WIDEST]:<{WIDEST}} {axis.mean:>7.3f}  {axis.low:g} |{bars}| {axis.high:g}"
-
-
-def _bar(share: float) -> str:
-    return "█" * round(share * 20)
-
-
 def _players(corpus: Corpus) -> str:
     count = corpus.episodes["player"].drop_nulls().n_unique()
     key = corpus.info.settings.get(SETTING)
@@ -466,15 +370,6 @@ def _notes(found: CorpusSummary) -> str:
     most = "; ".join(f"{kind[:80]} ({count:,})" for kind, count in [*found.notes.items()][:3])
     more = f"; {len(found.notes) - 3:,} more kinds, see stats" if len(found.notes) > 3 else ""
     return f"{found.noted:,} of {found.episodes:,} episodes: {most}{more}"
-
-
-def _note_lines(notes: Mapping[str, int]) -> Iterable[str]:
-    if notes:
-        yield "\nepisodes  with the note (N: a number)"
-    for kind, count in [*notes.items()][:MOST_KINDS]:
-        yield f"{count:>8,}  {printable(kind)}"
-    if len(notes) > MOST_KINDS:
-        yield f"and {len(notes) - MOST_KINDS:,} more kinds"
 
 
 def _reasons(reasons: Mapping[str, int]) -> str:

@@ -29,6 +29,7 @@ from wham_data.cli import (
 )
 from wham_data.cli.config import read_config
 from wham_data.cli.console import log_ended, say
+from wham_data.cli.figures import card, stats
 from wham_data.cli.help import Command, Group
 from wham_data.inference.device.failures import device_line
 from wham_data.schemas.errors import DeviceError, WhamDataError, printable
@@ -61,7 +62,7 @@ COMMANDS: Final[dict[str, tuple[Callable[..., None], ...]]] = {
         columns.caption,
     ),
     "Look after a corpus": (
-        *(corpus_commands.info, corpus_commands.stats, corpus_commands.query),
+        *(corpus_commands.info, stats.stats, corpus_commands.query, card.card),
         corpus_commands.verify,
         *(corpus_commands.compact, forget.forget, forget.vacuum),
     ),

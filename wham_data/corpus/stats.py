@@ -229,7 +229,7 @@ def corpus_stats(corpus: Corpus) -> CorpusStats:
     rate = corpus.info.rate
     held = {
         (each.way.index, each.way.sign): each
-        for each in count_holds(_actions_by_episode(corpus), dimensions)
+        for each in count_holds(actions_by_episode(corpus, corpus.episodes), dimensions)
     }
     return CorpusStats(
         episodes=len(manifest),
@@ -322,10 +322,15 @@ def _action_use(
     )
 
 
-def _actions_by_episode(corpus: Corpus) -> Iterator[NDArray[np.float32]]:
-    """The actions of each episode, float32 [T, A]; a row of NaN where the action is not known."""
+def actions_by_episode(corpus: Corpus, manifest: pl.DataFrame) -> Iterator[NDArray[np.float32]]:
+    """The actions of each episode, float32 [T, A]; a row of NaN where the action is not known.
+
+    Args:
+        corpus: the corpus to read.
+        manifest: the rows of its manifest for these episodes. They come sorted by shard and row.
+    """
     size = corpus.info.action_space.size
-    manifest = corpus.episodes.select("episode", "shard", "row_start", "n_steps", "split")
+    manifest = manifest.select("episode", "shard", "row_start", "n_steps", "split")
     begun: list[NDArray[np.float32]] = []
     for piece in pieces(corpus, manifest, ["step", "actions"]):
         known = piece["actions"].is_not_null().to_numpy()
@@ -334,7 +339,8 @@ def _actions_by_episode(corpus: Corpus) -> Iterator[NDArray[np.float32]]:
         before, *begins = np.split(actions, np.flatnonzero(piece["step"].to_numpy() == 0))
         begun.append(before)
         for episode in begins:
-            yield np.concatenate(begun)
+            if any(map(len, begun)):
+                yield np.concatenate(begun)
             begun = [episode]
     if begun:
         yield np.concatenate(begun)

@@ -41,6 +41,7 @@ FOLDERS: Final = (
     HINTS,
     FOLDER,
     ANSWERS,
+    "card",  # pictures of README.md
     *TABLES,
     *(f"{table}/{LOG}" for table in TABLES),
 )

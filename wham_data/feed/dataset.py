@@ -144,7 +144,8 @@ class WindowDataset(Stream):
             unknown_actions: "drop" leaves out windows in which any step has an unknown action;
                 "keep" includes them, with NaN for the unknown actions.
             weights: episode -> how often each of its windows comes per epoch. Default: 1.
-            balance: "action": windows with rare actions come more often; see `feed/balance.py`.
+            balance: "action": windows with rare actions come more often; see `feed/balance.py`. A
+                `Path`: as the weights in this file say, from `wham-data stats --balance --out`.
             drop_last: leave out the last batch of an epoch if it is smaller than the others. False:
                 in that batch some ranks may get one window more than others, or no window.
             epochs: number of epochs in one loop; None: the loop never ends.

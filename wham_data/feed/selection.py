@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
@@ -14,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
+from wham_data.corpus.balance.weights import read_weights
 from wham_data.corpus.shard_view import ShardView, matrix_of
 from wham_data.feed.balance import action_weights
 from wham_data.feed.mapped_shards import NAME_BYTES, Shards
@@ -30,7 +33,7 @@ from wham_data.feed.windows import (
 from wham_data.schemas.errors import IntegrityError, MismatchError, NoInputsError, UsageError
 
 UnknownActions = Literal["drop", "keep"]
-Balance = Literal["action"]
+Balance = Literal["action"] | os.PathLike[str]
 
 PIECE: Final = 64
 """Most windows in a run, which share one weight, when actions are balanced."""
@@ -44,7 +47,8 @@ class Choice:
     split            only windows of episodes in this split; None: of all splits
     unknown_actions  "drop": leave out windows with an unknown action; "keep": include them
     weights          episode -> how often each of its windows comes per epoch. Default: 1
-    balance          "action": windows with rare actions come more often; None: they do not
+    balance          "action": windows with rare actions come more often; a `Path`: the weights in this
+                     file, which `stats --balance --out` writes; None: neither
     check_shards     compare the SHA-256 of each shard when it is opened
     skip_bad         leave out shards that are missing or damaged instead of raising an error
 
@@ -63,8 +67,10 @@ class Choice:
     def __post_init__(self) -> None:
         if self.unknown_actions not in ("drop", "keep"):
             raise UsageError(f"unknown_actions {self.unknown_actions!r}: expected 'drop' or 'keep'")
-        if self.balance not in (None, "action"):
-            raise UsageError(f"balance {self.balance!r}: expected None or 'action'")
+        if self.balance not in (None, "action") and not isinstance(self.balance, os.PathLike):
+            raise UsageError(
+                f"balance {self.balance!r}: expected None, 'action', or the Path of a file of weights"
+            )
         for episode, weight in (self.weights or {}).items():
             if not (math.isfinite(weight) and weight >= 0):
                 raise UsageError(f"episode {episode}: weight {weight}, expected 0 or more")
@@ -110,6 +116,8 @@ def select(corpora: Mapping[Corpus, float], shape: Shape, choice: Choice) -> Sel
         IntegrityError: a manifest or shard is damaged.
     """
     _check_alike(list(corpora))
+    if isinstance(choice.balance, os.PathLike):
+        choice = _with_file(list(corpora), choice, Path(choice.balance))
     if choice.weights:
         _check_episodes(list(corpora), choice.weights)
     parts = [_part_of(corpus, shape, choice) for corpus in corpora]
@@ -295,6 +303,24 @@ def _weights(parts: Sequence[_Part], shares: Sequence[float]) -> NDArray[np.floa
             for of_run, share, n in zip(weights, shares, draws, strict=True)
         ]
     )
+
+
+def _with_file(corpora: Sequence[Corpus], choice: Choice, path: Path) -> Choice:
+    """The choice with the weights of a file, times those that it has."""
+    weights = read_weights(path)
+    for corpus in corpora:
+        table = corpus.manifest_columns(["episode", "split"])
+        if choice.split is not None:
+            table = table.filter(pc.equal(table.column("split"), choice.split))
+        lacking = [name for name in table.column("episode").to_pylist() if name not in weights]
+        if lacking:
+            raise UsageError(
+                f"{path}: no weight for {len(lacking)} episodes of {corpus.location}, such as "
+                f"{lacking[0][:80]!r}: make the file again, with `wham-data stats --balance`"
+            )
+    given = choice.weights or {}
+    both = {name: weight * given.get(name, 1.0) for name, weight in weights.items()}
+    return replace(choice, balance=None, weights={**given, **both})
 
 
 def _check_alike(corpora: Sequence[Corpus]) -> None:

@@ -123,7 +123,7 @@ class Storage(Protocol):
     def replace(self, name: str, content: bytes) -> None:
         """Write `content` to the file `name`, replacing it if it is there.
 
-        Only for files that serve as hints; no data of a corpus is ever replaced.
+        Only for hints and for the card; no data of a corpus is ever replaced.
         """
 
     def delete(self, name: str) -> None:

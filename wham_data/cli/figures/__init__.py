@@ -1,0 +1,1 @@
+"""Commands that tell what is in a corpus, in figures."""

@@ -1,0 +1,1 @@
+"""How evenly a corpus is spread over controls, games, maps and players, and weights that even it out."""

@@ -1,0 +1,1 @@
+"""Jobs that measure recordings and describe corpora."""
