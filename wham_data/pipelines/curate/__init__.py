@@ -1,0 +1,1 @@
+"""Curation: what recordings show, measured from their pictures and logs."""
