@@ -156,7 +156,7 @@ def _claimed(
         drift_high_ppm=fast * 1e6,
         offset_ms=offset_ms,
         drifts=drifts,
-        tolerated_ms=max(TOLERATED_MS, 0.75e3 * interval_s),
+        tolerated_ms=max(TOLERATED_MS, 1e3 * interval_s),
         controls={
             **measured.controls,
             **{name: ControlAudit(sign, False) for name, sign in signs.items()},
