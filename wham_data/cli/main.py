@@ -21,7 +21,6 @@ from wham_data.cli import (
     export,
     forget,
     ingest,
-    inspect,
     retry,
     schema,
     start,
@@ -31,6 +30,7 @@ from wham_data.cli.config import read_config
 from wham_data.cli.console import log_ended, say
 from wham_data.cli.figures import card, stats
 from wham_data.cli.help import Command, Group
+from wham_data.cli.look import audit, inspect
 from wham_data.inference.device.failures import device_line
 from wham_data.schemas.errors import DeviceError, WhamDataError, printable
 
@@ -57,6 +57,7 @@ COMMANDS: Final[dict[str, tuple[Callable[..., None], ...]]] = {
     "Make a corpus": (
         ingest.ingest,
         inspect.inspect,
+        audit.audit,
         collect.collect,
         columns.tokenize,
         columns.caption,

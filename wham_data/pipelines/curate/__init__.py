@@ -1,1 +1,1 @@
-"""Jobs that measure recordings and describe corpora."""
+"""Curation: what recordings and corpora show when they are measured."""

@@ -1,0 +1,1 @@
+"""Commands that look at recordings and corpora, to judge them."""
