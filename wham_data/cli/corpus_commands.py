@@ -15,6 +15,7 @@ import typer
 from wham_data.cli.console import emit, say
 from wham_data.cli.help import Command, Group
 from wham_data.cli.options import AsOf, Json, Location
+from wham_data.cli.play.lines import play_lines
 from wham_data.files.whole import written_whole
 from wham_data.schemas.errors import UsageError, printable
 from wham_data.schemas.player_key import SETTING
@@ -371,6 +372,7 @@ def _stats_lines(found: CorpusStats) -> Iterable[str]:
         f"{found.hours:.2f} hours, {found.steps:,} steps, {found.episodes:,} episodes of "
         f"{found.recordings:,} recordings"
     )
+    yield from play_lines(found.hours, found.play)
     yield (
         f"{found.steps - found.known_steps:,} steps without an action, {found.clamped:,} values clamped"
     )
