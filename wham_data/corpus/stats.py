@@ -133,7 +133,7 @@ class PlayUse:
     """How much of the corpus is play, as far as its filters have judged it. Hours.
 
     kept         in `keep`
-    left_out     reason -> what `wham-data filter` and `duplicates` left out, most first
+    left_out     reason -> what `wham-data filter` left out, most first
     before       what was not in `keep` before them, for reasons of the recordings' formats
     unjudged     kind -> episodes of which it is not known whether they have such steps, most first
     never        episodes that `wham-data filter` has not looked at

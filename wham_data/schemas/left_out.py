@@ -13,8 +13,7 @@ from wham_data.schemas.clock import runs_of
 from wham_data.schemas.errors import UsageError
 
 FILTER: Final = "filter"
-DUPLICATES: Final = "duplicates"
-"""The commands that leave something out."""
+"""The command that leaves out what is not play."""
 Ranges = tuple[tuple[int, int], ...]
 """Half-open ranges of steps, in order."""
 Parts = tuple[tuple[int, int, str], ...]
@@ -25,7 +24,7 @@ Parts = tuple[tuple[int, int, str], ...]
 class LeftOut:
     """What one command has taken out of `keep`.
 
-    by        "filter" or "duplicates"
+    by        the command, such as "filter"
     rules     hash of the rules it went by
     made      when, UTC
     before    `keep` without any command's work: ranges [start, end), so that it can be undone

@@ -82,7 +82,7 @@ def filter(
         text = f"{opened.location}: version {opened.version}, put back in {changed:,} episodes"
         emit(result, text, as_json=json)
         return
-    told = None if quiet or not sys.stderr.isatty() else _tell
+    told = None if quiet or not sys.stderr.isatty() else tell
     report = filter_corpus(
         opened, wanted, apply=apply, tokenizer=tokenizer, device=device, told=told
     )
@@ -94,7 +94,8 @@ def filter(
     emit(report.to_dict(), "\n".join(_lines(report)), as_json=json)
 
 
-def _tell(done: int, of: int) -> None:
+def tell(done: int, of: int) -> None:
+    """Say how far a command is."""
     say(f"{done:,} of {of:,} episodes")
 
 
