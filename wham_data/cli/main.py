@@ -31,6 +31,8 @@ from wham_data.cli.console import log_ended, say
 from wham_data.cli.figures import card, stats
 from wham_data.cli.help import Command, Group
 from wham_data.cli.look import audit, inspect
+from wham_data.cli.play import duplicates
+from wham_data.cli.play import filter as play_filter
 from wham_data.inference.device.failures import device_line
 from wham_data.schemas.errors import DeviceError, WhamDataError, printable
 
@@ -65,6 +67,7 @@ COMMANDS: Final[dict[str, tuple[Callable[..., None], ...]]] = {
     "Look after a corpus": (
         *(corpus_commands.info, stats.stats, corpus_commands.query, card.card),
         corpus_commands.verify,
+        *(play_filter.filter, duplicates.duplicates),
         *(corpus_commands.compact, forget.forget, forget.vacuum),
     ),
     "Use a corpus": (dream.dream, export.export, convert.convert),

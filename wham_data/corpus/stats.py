@@ -19,6 +19,7 @@ from wham_data.corpus.scan import pieces
 from wham_data.schemas.actions import UNKNOWN_RANGE, Dimension
 from wham_data.schemas.clock import SECOND_NS
 from wham_data.schemas.corpus_info import Rate
+from wham_data.schemas.left_out import FILTER, LeftOut, steps_by_reason
 from wham_data.schemas.manifest import kind_of_note
 
 BINS: Final = 21
@@ -128,18 +129,38 @@ class ClockUse:
 
 
 @dataclass(frozen=True, slots=True)
+class PlayUse:
+    """How much of the corpus is play, as far as its filters have judged it. Hours.
+
+    kept         in `keep`
+    left_out     reason -> what `wham-data filter` left out, most first
+    before       what was not in `keep` before them, for reasons of the recordings' formats
+    unjudged     kind -> episodes of which it is not known whether they have such steps, most first
+    never        episodes that `wham-data filter` has not looked at
+    """
+
+    kept: float
+    left_out: Mapping[str, float]
+    before: float
+    unjudged: Mapping[str, float]
+    never: float
+
+
+@dataclass(frozen=True, slots=True)
 class CorpusStats:
     """All statistics of a corpus.
 
     known_steps  steps whose action is known
     by           amounts by "split", "game" and "player"
     notes        counts of episodes by kind of note, the most common first
+    play         what of it is play
     """
 
     episodes: int
     recordings: int
     steps: int
     hours: float
+    play: PlayUse
     known_steps: int
     clamped: int
     by: Mapping[str, tuple[Amount, ...]]
@@ -236,6 +257,7 @@ def corpus_stats(corpus: Corpus) -> CorpusStats:
         recordings=manifest["recording"].n_unique(),
         steps=n_steps,
         hours=float(manifest["hours"].sum()),
+        play=play_use(manifest),
         known_steps=known,
         clamped=int(manifest["clamped"].sum()),
         by={kind: amounts(manifest, kind) for kind in ("split", "game", "player")},
@@ -274,6 +296,32 @@ def with_hours(corpus: Corpus) -> pl.DataFrame:
     per_second = pl.col("source_fps") if rate == "native" else pl.lit(float(rate))
     hours = pl.when(per_second > 0).then(pl.col("n_steps") / per_second / 3600).otherwise(0.0)
     return corpus.episodes.with_columns(hours.alias("hours"))
+
+
+def play_use(manifest: pl.DataFrame) -> PlayUse:
+    """What of a corpus is play, from its manifest with the column `hours`."""
+    kept = before = never = 0.0
+    left_out: dict[str, float] = {}
+    unjudged: dict[str, float] = {}
+    columns = ("n_steps", "hours", "keep", "left_out")
+    for row in manifest.select(columns).iter_rows(named=True):
+        entries = tuple(map(LeftOut.from_record, row["left_out"] or ()))
+        step = row["hours"] / row["n_steps"]
+        ours = steps_by_reason(entries, row["n_steps"])
+        in_keep = sum(each["end"] - each["start"] for each in row["keep"])
+        kept += in_keep * step
+        before += (row["n_steps"] - in_keep - sum(ours.values())) * step
+        for reason, steps in ours.items():
+            left_out[reason] = left_out.get(reason, 0.0) + steps * step
+        looked = [each for each in entries if each.by == FILTER]
+        never += 0.0 if looked else row["hours"]
+        for kind in (kind for each in looked for kind in each.unjudged):
+            unjudged[kind] = unjudged.get(kind, 0.0) + row["hours"]
+    return PlayUse(kept, _most_first(left_out), before, _most_first(unjudged), never)
+
+
+def _most_first(hours: Mapping[str, float]) -> dict[str, float]:
+    return dict(sorted(hours.items(), key=lambda each: (-each[1], each[0])))
 
 
 def amounts(manifest: pl.DataFrame, kind: str) -> tuple[Amount, ...]:

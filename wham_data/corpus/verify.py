@@ -22,6 +22,7 @@ from wham_data.corpus.storage.contract import hash_file
 from wham_data.schemas.clock import Index, Nanos, steps_ns
 from wham_data.schemas.corpus_info import CorpusInfo
 from wham_data.schemas.errors import WhamDataError, counted
+from wham_data.schemas.left_out import LeftOut, keep_after
 from wham_data.schemas.manifest import EPISODES_SCHEMA, SHARD_NAME, SPLITS
 from wham_data.schemas.steps import FLOAT, TOKEN
 
@@ -128,6 +129,17 @@ def _manifest_problems(rows: Sequence[ManifestRow], info: CorpusInfo) -> Iterato
                 0 <= part["start"] < part["end"] <= row["n_steps"] for part in each["steps"]
             ):
                 yield f"{where}: captions of steps beyond its {row['n_steps']} steps"
+        if row["left_out"] and not _keep_fits(row):
+            yield f"{where}: keep is not what its column left_out leaves of it"
+
+
+def _keep_fits(row: ManifestRow) -> bool:
+    entries = tuple(map(LeftOut.from_record, row["left_out"]))
+    before = entries[0].before
+    if not all(0 <= start < stop <= row["n_steps"] for start, stop in before):
+        return False
+    kept = tuple((each["start"], each["end"]) for each in row["keep"])
+    return kept == keep_after(before, entries)
 
 
 def _notes_on_splits(rows: Sequence[ManifestRow], ties: Sequence[Tie]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from wham_data.schemas.errors import Reason, RefusedInput, UsageError, printable
+from wham_data.schemas.left_out import LeftOut, range_records
 from wham_data.schemas.recording import ClockAudit
 
 MOST_NOTES: Final = 32
@@ -52,7 +53,7 @@ class Captions:
 
     def to_record(self) -> dict[str, Any]:
         """Plain values for the manifest."""
-        return {**asdict(self), "steps": _ranges(self.steps)}
+        return {**asdict(self), "steps": range_records(self.steps)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class EpisodeRow:
     notes            what was chosen, guessed or left out when it was read, a phrase each; see
                      `bounded_notes`
     captions         the texts that models wrote; a step is in at most one of them
+    left_out         what commands took out of `keep`, and why; at most one by each
 
     Raises:
         UsageError: a name is missing, or rows or ranges make no sense.
@@ -111,6 +113,7 @@ class EpisodeRow:
     tokenizer: str | None = None
     notes: tuple[str, ...] = ()
     captions: tuple[Captions, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "notes", bounded_notes(self.notes))
@@ -143,7 +146,9 @@ class EpisodeRow:
         keep = tuple((each["start"], each["end"]) for each in record["keep"])
         clock, notes = ClockAudit(**record["clock"]), tuple(record.get("notes") or ())
         captions = tuple(map(Captions.from_record, record.get("captions") or ()))
-        read = {"clock": clock, "keep": keep, "notes": notes, "captions": captions}
+        left_out = tuple(map(LeftOut.from_record, record.get("left_out") or ()))
+        read = {"clock": clock, "keep": keep, "notes": notes}
+        read |= {"captions": captions, "left_out": left_out}
         return cls(**{**record, **read})
 
 
@@ -269,6 +274,11 @@ CLOCK_TYPE: Final = pa.struct(
 RANGES_TYPE: Final = pa.list_(
     pa.field("element", pa.struct([_count("start"), _count("end")]), nullable=False)
 )
+PARTS_TYPE: Final = pa.list_(
+    pa.field(
+        "element", pa.struct([_count("start"), _count("end"), _text("reason")]), nullable=False
+    )
+)
 
 NOTES: Final = pa.field(
     "notes", pa.list_(pa.field("element", pa.string(), nullable=False)), nullable=True
@@ -290,7 +300,26 @@ CAPTIONS: Final = pa.field(
     ),
     nullable=True,
 )
-LATE_COLUMNS: Final = (NOTES.name, CAPTIONS.name)
+LEFT_OUT: Final = pa.field(
+    "left_out",
+    pa.list_(
+        pa.field(
+            "element",
+            pa.struct(
+                [
+                    *(_text(name) for name in ("by", "rules")),
+                    pa.field("made", pa.timestamp("us", tz="UTC"), nullable=False),
+                    pa.field("before", RANGES_TYPE, nullable=False),
+                    pa.field("parts", PARTS_TYPE, nullable=False),
+                    pa.field("unjudged", pa.list_(_text("element")), nullable=False),
+                ]
+            ),
+            nullable=False,
+        )
+    ),
+    nullable=True,
+)
+LATE_COLUMNS: Final = (NOTES.name, CAPTIONS.name, LEFT_OUT.name)
 """Columns that data files of an earlier release lack. They are read as null there."""
 
 EPISODES_SCHEMA: Final = pa.schema(
@@ -310,6 +339,7 @@ EPISODES_SCHEMA: Final = pa.schema(
         _text("tokenizer", optional=True),
         NOTES,
         CAPTIONS,
+        LEFT_OUT,
         CREATED,
     ]
 )
@@ -341,13 +371,17 @@ def _episode_record(row: EpisodeRow) -> dict[str, Any]:
     return {
         **_fields(row),
         "clock": asdict(row.clock),
-        "keep": _ranges(keep),
+        "keep": range_records(keep),
         "captions": [each.to_record() for each in row.captions],
+        "left_out": [each.to_record() for each in row.left_out],
     }
 
 
-def _ranges(ranges: Iterable[tuple[int, int]]) -> list[dict[str, int]]:
-    return [{"start": start, "end": end} for start, end in ranges]
+def episode_record_of(
+    keep: Iterable[tuple[int, int]], left_out: Iterable[LeftOut]
+) -> dict[str, list[dict[str, Any]]]:
+    """The two columns of a manifest record that tell what is kept, and what is not and why."""
+    return {"keep": range_records(keep), "left_out": [each.to_record() for each in left_out]}
 
 
 def _fields(row: EpisodeRow | QuarantineRow) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from wham_data.cli.console import emit
 from wham_data.cli.corpus_commands import write_apart
 from wham_data.cli.figures.balance import balance_lines
 from wham_data.cli.options import AsOf, Json, Location
+from wham_data.cli.play.lines import play_lines
 from wham_data.schemas.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def _stats_lines(found: CorpusStats) -> Iterable[str]:
         f"{found.hours:.2f} hours, {found.steps:,} steps, {found.episodes:,} episodes of "
         f"{found.recordings:,} recordings"
     )
+    yield from play_lines(found.hours, found.play)
     yield (
         f"{found.steps - found.known_steps:,} steps without an action, {found.clamped:,} values clamped"
     )

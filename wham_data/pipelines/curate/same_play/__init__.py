@@ -1,0 +1,1 @@
+"""The same play in two recordings: re-encoded, cut or overlapping."""
