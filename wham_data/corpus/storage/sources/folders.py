@@ -31,12 +31,21 @@ def listed(folder: Path, depth: int = 0) -> Listing:
     Raises:
         WhamDataError: the store refuses, or did not answer in time.
     """
-    return _ahead.listing(folder, depth) if is_in_store(folder) else found.listed(folder, depth)
+    if not is_in_store(folder):
+        return found.listed(folder, depth)
+    return _listing(objects.folder(folder), depth)
 
 
-def walk(folder: Path) -> Iterator[tuple[Path, RefusedInput | None]]:
-    """As `files.found.walk`, also for a folder of an object store."""
-    return found.walk(folder, listed)
+def walk(
+    folder: Path, look_ahead: LookAhead | None = None
+) -> Iterator[tuple[Path, RefusedInput | None]]:
+    """As `files.found.walk`, also for a folder of an object store.
+
+    Args:
+        folder: its path.
+        look_ahead: of the search that this is a part of; None: of none.
+    """
+    return found.walk(folder, (look_ahead or LookAhead()).listed)
 
 
 def is_folder(path: Path) -> bool:
@@ -75,23 +84,27 @@ def exists(path: Path) -> bool:
     return is_file(path) or is_folder(path) if is_in_store(path) else os.path.lexists(path)
 
 
-class _Ahead:
-    """Lists folders of a store before they are asked for, in the order in which a search comes to them."""
+class LookAhead:
+    """Lists folders for one search; those of a store before it comes to them.
+
+    Not for another search: what was listed ahead and not asked for may have changed by then.
+    """
 
     def __init__(self) -> None:
         self._coming: dict[Path, Future[Folder]] = {}
         self._left: dict[Path, deque[str]] = {}
 
-    def listing(self, folder: Path, depth: int) -> Listing:
+    def listed(self, folder: Path, depth: int = 0) -> Listing:
+        """See `listed`."""
+        if not is_in_store(folder):
+            return found.listed(folder, depth)
         coming = self._coming.pop(folder, None)
-        inside = coming.result() if coming is not None else objects.folder(folder)
         if coming is not None:
             self._more(folder.parent)
-        listing = _listing(inside, depth)
-        if listing.folders:
-            self._left[folder] = deque(listing.folders)
-            for _ in range(AHEAD):
-                self._more(folder)
+        listing = _listing(coming.result() if coming else objects.folder(folder), depth)
+        self._left[folder] = deque(listing.folders)
+        for _ in range(AHEAD):
+            self._more(folder)
         return listing
 
     def _more(self, folder: Path) -> None:
@@ -100,17 +113,8 @@ class _Ahead:
         if left:
             child = folder / left.popleft()
             self._coming[child] = Pool.threads().submit(objects.folder, child)
-        if not left:
+        else:
             self._left.pop(folder, None)
-
-    def forget(self) -> None:
-        """Called after a fork."""
-        self._coming.clear()
-        self._left.clear()
-
-
-_ahead: Final = _Ahead()
-os.register_at_fork(after_in_child=_ahead.forget)
 
 
 def _listing(inside: Folder, depth: int) -> Listing:

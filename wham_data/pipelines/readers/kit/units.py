@@ -24,7 +24,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from wham_data.corpus.storage.sources.folders import listed, walk
+from wham_data.corpus.storage.sources.folders import LookAhead, walk
 from wham_data.files.found import VIDEO_ENDINGS, Listing, loops
 from wham_data.schemas.errors import RefusedInput
 from wham_data.schemas.recording import Recording
@@ -126,12 +126,14 @@ class Search:
     spans      whether recordings may have files in several folders below this one
     joins      whether a video of this name, beside a log of its own, may be one of several of a recording
     beside     files beside one that was given by name that may belong to it
+    folders    lists them
     """
 
     recognise: Callable[[Unit], FoundInUnit]
     spans: Callable[[Path, Listing], bool]
     joins: Callable[[str], bool]
     beside: Callable[[Path], Iterator[Path]]
+    folders: LookAhead = field(default_factory=LookAhead)
 
     def found(self, given: Given, root: Path = Path("/")) -> Iterator[Recording | FoundInUnit]:
         """The recordings in the order of their paths; each unit after the last of its recordings."""
@@ -152,12 +154,12 @@ class Search:
         """As `found`, for a folder that is searched whole."""
         if loops(folder, seen):
             return
-        listing = listed(folder, depth)
+        listing = self.folders.listed(folder, depth)
         # Given by name inside: only what is hidden does not come anyway.
         hidden = {name: inside for name, inside in given.folders.items() if name.startswith(".")}
         unlisted = {name for name in given.files if name.startswith(".")}
         if not hidden and not unlisted and self.spans(folder, listing):
-            yield from self._merged([_tree(folder)], deque(), lambda _: iter(()))
+            yield from self._merged([_tree(folder, self.folders)], deque(), lambda _: iter(()))
             return
 
         def below(name: str) -> Iterator[Recording | FoundInUnit]:
@@ -196,9 +198,9 @@ class Search:
             yield from below(folders.popleft())
 
 
-def _tree(folder: Path) -> Unit:
+def _tree(folder: Path, folders: LookAhead) -> Unit:
     """All files below a folder as one unit."""
-    found = dict(walk(folder))
+    found = dict(walk(folder, folders))
     names = tuple(str(path.relative_to(folder)) for path, why in found.items() if why is None)
     return Unit(folder, names, refused={path: why for path, why in found.items() if why})
 
