@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -35,7 +36,7 @@ from wham_data.pipelines.ingest.job import ingest
 from wham_data.pipelines.ingest.retry import retry
 from wham_data.pipelines.ingest.settings import IngestChoices
 from wham_data.pipelines.ingest.shown.explain import explain
-from wham_data.pipelines.readers import discover, open_recording
+from wham_data.pipelines.readers import SourceSearch, discover, nitrogen, open_recording
 from wham_data.pipelines.run.runner import LocalRunner
 from wham_data.pipelines.video import write_video
 from wham_data.schemas.errors import RefusedInput, UsageError, WhamDataError
@@ -310,6 +311,41 @@ def test_a_file_and_a_folder_of_one_name_are_told_apart(
     ((path, why),) = found.refused
     assert told(path) == url
     assert "a folder of the same name" in why.message
+
+
+def test_a_search_that_was_given_up_hides_nothing_from_the_next_one(
+    bucket: Bucket, six_recordings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nitrogen, "MOST_FOLDERS", 2)  # else this reader lists them all once
+    put(bucket, six_recordings, "in/0")
+    for number in range(1, 9):
+        obstore.put(bucket.raw, f"in/{number}/notes.txt", b"mine")
+    url = put(bucket, six_recordings, "in/9")
+
+    given_up = SourceSearch([f"{bucket.location}/in"]).found()
+    next(given_up)
+    time.sleep(0.5)  # the last folder is listed by now
+    put(bucket, six_recordings, "in/9/later")
+    obstore.delete(bucket.raw, "in/9/play0.mp4")
+
+    assert len(discover([url]).recordings) == 5 + 6
+
+
+def test_processes_that_begin_at_once_do_not_take_one_another_for_dead(bucket: Bucket) -> None:
+    obstore.put(bucket.raw, "in/a.txt", b"x")
+    script = (
+        "import sys, time; from pathlib import Path;"
+        "from wham_data.corpus.storage.sources.at_hand import LaidOut, here;"
+        "path = Path(sys.argv[1]); files = LaidOut([path]); time.sleep(1.5);"
+        "assert here(path).read_bytes() == b'x'"
+    )
+    path = store_path(f"{bucket.location}/in/a.txt")
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    begun = [subprocess.Popen([sys.executable, "-c", script, str(path)], env=env) for _ in range(4)]
+
+    assert [each.wait() for each in begun] == [0, 0, 0, 0]
+    assert list((Path(os.environ["WHAM_DATA_CACHE_DIR"]) / "at-hand").iterdir()) == []
 
 
 def test_a_name_without_anything_is_told(bucket: Bucket) -> None:

@@ -1,8 +1,8 @@
 """Files of an object store, laid out on this disk for as long as somebody works with them.
 
-    with laid_out([path, ...]) as files:      small ones whole, the others as placeholders
-        here(path)                            where each lies now
-    there(path)                               and back
+    with LaidOut([path, ...]):      small ones whole, the others as placeholders
+        here(path)                  where each lies now
+    there(place)                    and back
 
 Readers open paths. So what they need of a store is put on the disk under its own name: a small file as
 it is, a larger one as a placeholder (`files.elsewhere`), which takes no room and whose bytes come from
@@ -23,10 +23,10 @@ import shutil
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -47,7 +47,7 @@ from wham_data.files import elsewhere
 from wham_data.files.marks import accounts_beside
 from wham_data.schemas.errors import Reason, RefusedInput
 from wham_data.schemas.paths import OBJECT_STORES, is_in_store, told
-from wham_data.schemas.recording import Recording
+from wham_data.schemas.recording import Provenance, Recording
 
 SMALL: Final = 1 << 18
 """A file of so many bytes is laid out whole."""
@@ -154,12 +154,11 @@ class _Shelf:
         above = Cache.of_user().folder / FOLDERS
         with one_line(f"{above} (the cache; {FOLDER} chooses another)"):
             above.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for old in above.iterdir():
-                _remove_if_dead(old)
             root = above / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-            root.mkdir(mode=0o700)
-            self._lock = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            with _without_the_dead(above):
+                root.mkdir(mode=0o700)
+                self._lock = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
         atexit.register(self.clear)
         return root
 
@@ -259,8 +258,8 @@ class _Shelf:
         if root is not None:
             shutil.rmtree(root, ignore_errors=True)
             os.close(self._lock)
-            for other in root.parent.iterdir():
-                _remove_if_dead(other)
+            with suppress(OSError), _without_the_dead(root.parent):
+                pass
 
 
 _shelf = _Shelf()
@@ -274,6 +273,22 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+@contextmanager
+def _without_the_dead(above: Path) -> Iterator[None]:
+    """Remove the folders of processes that have ended. In the block no other process does so.
+
+    So nobody takes a folder for a dead one between the moment when it is made and that when it is locked.
+    """
+    turn = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        for root in above.iterdir():
+            _remove_if_dead(root)
+        yield
+    finally:
+        os.close(turn)
 
 
 def _remove_if_dead(root: Path) -> None:
@@ -406,20 +421,14 @@ def recording_here(recording: Recording) -> Recording:
 
 def recording_there(recording: Recording) -> Recording:
     """The reverse of `recording_here`."""
-    who = recording.provenance
-    facts = {
-        name: getattr(who, name)
-        for name in ("game", "map", "match", "player", "subject", "license")
-    }
+    facts = asdict(recording.provenance)
     return replace(
         recording,
         path=there(recording.path),
         files=tuple(map(there, recording.files)),
         companions=tuple(map(there, recording.companions)),
         root=None if recording.root is None else there(recording.root),
-        provenance=replace(
-            who, **{k: None if v is None else told_text(v) for k, v in facts.items()}
-        ),
+        provenance=Provenance(**{k: None if v is None else told_text(v) for k, v in facts.items()}),
     )
 
 
