@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
+from wham_data.files.in_parts import InParts
+
 BUFFER_BYTES: Final = 1 << 19
 
 
@@ -84,27 +86,13 @@ def whole(path: Path) -> Path:
     return path
 
 
-class _RemoteFile(io.RawIOBase):
+class _RemoteFile(InParts):
     """The bytes of a remote file."""
 
     def __init__(self, path: Path, remote: Remote) -> None:
+        super().__init__([0, remote.n_bytes])
         self._path, self._remote = path, remote
-        self._at = 0
         self._fetched: BinaryIO | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._remote.n_bytes}[whence]
-        self._at = max(0, base + offset)
-        return self._at
 
     def readinto(self, buffer: object) -> int:
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]

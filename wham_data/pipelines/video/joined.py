@@ -10,7 +10,7 @@ from typing import IO, BinaryIO
 
 from wham_data.files import elsewhere
 from wham_data.files.found import open_regular
-from wham_data.pipelines.video.in_parts import InParts
+from wham_data.files.in_parts import InParts
 from wham_data.pipelines.video.wrapped import WrappedFile, WrappedStream
 
 Pieces = tuple[Path, ...] | WrappedStream
