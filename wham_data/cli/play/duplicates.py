@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from wham_data.cli import progress
 from wham_data.cli.console import emit
-from wham_data.cli.options import MODEL, Device, Json, Location, Quiet
-from wham_data.cli.play.filter import tell
+from wham_data.cli.options import Device, Json, Location, Quiet
+from wham_data.cli.play.filter import Decoding
 
 if TYPE_CHECKING:
     from wham_data.pipelines.curate.same_play.job import DuplicateReport
@@ -26,14 +26,7 @@ def duplicates(
             metavar="SECONDS", min=2.0, help="Report only stretches of at least this long."
         ),
     ] = 20.0,
-    tokenizer: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=MODEL,
-            help="Decodes the tokens if the corpus stores no pictures. Default: the bundled one, if "
-            "it made them.",
-        ),
-    ] = None,
+    tokenizer: Decoding = None,
     device: Device = "cpu",
     quiet: Quiet = False,
     json: Json = False,
@@ -50,10 +43,11 @@ def duplicates(
     from wham_data.corpus import Corpus
     from wham_data.pipelines.curate.same_play.job import find_duplicates
 
-    told = None if quiet or not sys.stderr.isatty() else tell
-    report = find_duplicates(
-        Corpus.open(corpus), least_s=least, tokenizer=tokenizer, device=device, told=told
-    )
+    opened = Corpus.open(corpus)
+    with progress.shown("duplicates", quiet=quiet, verbose=False) as watch:
+        report = find_duplicates(
+            opened, least_s=least, tokenizer=tokenizer, device=device, watch=watch
+        )
     emit(report.to_dict(), "\n".join(_lines(report)), as_json=json)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from wham_data.cli.console import emit, say
+from wham_data.cli import progress
+from wham_data.cli.console import emit
 from wham_data.cli.options import MODEL, Device, Json, Location, Quiet
 from wham_data.schemas.errors import UsageError
 from wham_data.versions import versions
@@ -23,6 +23,17 @@ WHY_NOT: Final = {
     "scene": "no HUD to tell apart: nearly the whole scene stays in its place",
     "pictures": "no pictures",
 }
+
+
+Decoding = Annotated[
+    str | None,
+    typer.Option(
+        "--tokenizer",
+        rich_help_panel=MODEL,
+        help="Decodes the tokens if the corpus stores no pictures. Default: the bundled one, if it made "
+        "them.",
+    ),
+]
 
 
 def filter(
@@ -40,14 +51,7 @@ def filter(
     print_rules: Annotated[
         bool, typer.Option("--print-rules", help="Print the bundled rules, to start from.")
     ] = False,
-    tokenizer: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=MODEL,
-            help="Decodes the tokens if the corpus stores no pictures. Default: the bundled one, if "
-            "it made them.",
-        ),
-    ] = None,
+    tokenizer: Decoding = None,
     device: Device = "cpu",
     quiet: Quiet = False,
     json: Json = False,
@@ -82,21 +86,16 @@ def filter(
         text = f"{opened.location}: version {opened.version}, put back in {changed:,} episodes"
         emit(result, text, as_json=json)
         return
-    told = None if quiet or not sys.stderr.isatty() else tell
-    report = filter_corpus(
-        opened, wanted, apply=apply, tokenizer=tokenizer, device=device, told=told
-    )
+    with progress.shown("filter", quiet=quiet, verbose=False) as watch:
+        report = filter_corpus(
+            opened, wanted, apply=apply, tokenizer=tokenizer, device=device, watch=watch
+        )
     if apply:
         account = {**report.to_dict(), "episodes": len(report.episodes)}
         opened.record_run(
             {"command": "filter", "versions": versions(), "report": account, "exit_code": 0}
         )
     emit(report.to_dict(), "\n".join(_lines(report)), as_json=json)
-
-
-def tell(done: int, of: int) -> None:
-    """Say how far a command is."""
-    say(f"{done:,} of {of:,} episodes")
 
 
 def _lines(report: FilterReport) -> Iterable[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from wham_data.pipelines.curate.verdict import METHOD_VERSION, ClockFit, Verdict
-from wham_data.pipelines.run.progress import Figure, Progress
+from wham_data.pipelines.run.progress import Counting
 from wham_data.schemas.errors import printable
 
 
@@ -100,27 +100,10 @@ class AuditReport:
 
 
 @dataclass(slots=True, kw_only=True)
-class AuditProgress(Progress):
+class AuditProgress(Counting):
     """Recordings audited."""
 
     unit: ClassVar[str] = "recordings"
-    done: int = 0
-    total: int = 0
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """See `Progress.counts`."""
-        return self.done, self.total
-
-    @property
-    def share(self) -> float:
-        """See `Progress.share`."""
-        return self.done / max(self.total, 1)
-
-    @property
-    def figures(self) -> tuple[Figure, ...]:
-        """None."""
-        return ()
 
 
 def lags_of_game(all_of_them: Sequence[tuple[str | None, float | None]], place: int) -> list[float]:

@@ -110,6 +110,29 @@ class Progress(ABC):
         return self.seconds * (1 / share - 1) if share else None
 
 
+@dataclass(slots=True, kw_only=True)
+class Counting(Progress):
+    """Progress of a job that has nothing to tell but how much is done."""
+
+    done: int = 0
+    total: int = 0
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """See `Progress.counts`."""
+        return self.done, self.total
+
+    @property
+    def share(self) -> float:
+        """See `Progress.share`."""
+        return self.done / max(self.total, 1)
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """None."""
+        return ()
+
+
 class ProgressListener(Protocol):
     """Shows the progress and messages of a job to a person or a program."""
 

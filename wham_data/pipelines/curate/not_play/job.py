@@ -4,17 +4,16 @@ learn its HUD, one over all pictures. A block of pictures and the numbers of one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from fractions import Fraction
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
 from wham_data.corpus import Corpus
+from wham_data.corpus.columns import steps_per_second
 from wham_data.corpus.kept.left_out import Judged, leave_out, put_back
 from wham_data.corpus.shard_view import matrix_of
-from wham_data.corpus.shards import RowRange
 from wham_data.inference.tokenizer import decoding_tokenizer, load_tokenizer
 from wham_data.pipelines.curate.not_play.flags import Flags, Hands, flags_of
 from wham_data.pipelines.curate.not_play.hands import at_work
@@ -22,6 +21,7 @@ from wham_data.pipelines.curate.not_play.hud import Hud, NoHud, learn_hud, sampl
 from wham_data.pipelines.curate.not_play.motion import motion_of
 from wham_data.pipelines.curate.not_play.rules import KINDS, Rules
 from wham_data.pipelines.curate.small import Pictures
+from wham_data.pipelines.run.progress import Counting, ProgressListener, Silent
 from wham_data.schemas.clock import runs_of
 from wham_data.schemas.errors import UsageError
 from wham_data.schemas.left_out import FILTER
@@ -34,8 +34,13 @@ FEWEST: Final = 200
 TOO_SHORT: Final = "shorter than min_play_s"
 
 Row = dict[str, Any]
-Told = Callable[[int, int], None]
-"""Called with the count of episodes done, and of all."""
+
+
+@dataclass(slots=True, kw_only=True)
+class EpisodesProgress(Counting):
+    """Episodes looked at."""
+
+    unit: ClassVar[str] = "episodes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,7 @@ def filter_corpus(
     apply: bool = False,
     tokenizer: str | None = None,
     device: str = "cpu",
-    told: Told | None = None,
+    watch: ProgressListener | None = None,
 ) -> FilterReport:
     """Find what is not play, and leave it out of `keep` in one new version of the corpus.
 
@@ -104,20 +109,20 @@ def filter_corpus(
         apply: False: only report.
         tokenizer: decodes the tokens if no pictures are stored; None: the bundled one of that name.
         device: where the tokenizer runs.
-        told: hears of progress.
+        watch: receives progress.
 
     Raises:
         UsageError: the corpus was opened at an older version and is to be changed.
         IntegrityError: a shard is damaged, or a picture does not decode.
     """
-    pictures = pictures_of(corpus, tokenizer, device)
+    watch, pictures = watch or Silent(), pictures_of(corpus, tokenizer, device)
     rows = _rows(corpus)
     huds, games = _learn(pictures, rows, rules)
-    found = {}
-    for number, row in enumerate(rows):
+    found, progress = {}, EpisodesProgress(total=len(rows))
+    for row in rows:
         found[row["episode"]] = _judge(corpus, pictures, row, huds, rules)
-        if told is not None:
-            told(number + 1, len(rows))
+        progress.done += 1
+        watch.progressed(progress)
     changed = 0
     if apply:
         judged = {row["episode"]: to_leave_out(found[row["episode"]], row, rules) for row in rows}
@@ -154,9 +159,8 @@ def pictures_of(corpus: Corpus, tokenizer: str | None, device: str) -> Pictures 
 
 
 def rate_of(corpus: Corpus, row: Row) -> float:
-    """Steps per second of an episode; 10 where the source does not tell."""
-    rate = corpus.info.rate
-    return float(rate) if isinstance(rate, Fraction) else row["source_fps"] or 10.0
+    """Steps per second of an episode; 10 where that is not known, as of one with a single frame."""
+    return steps_per_second(corpus.info.rate, row["source_fps"]) or 10.0
 
 
 def to_leave_out(flags: Flags, row: Row, rules: Rules) -> Judged:
@@ -217,10 +221,9 @@ def _judge(
 
 
 def _hands(corpus: Corpus, row: Row) -> Hands:
-    view = corpus.open_shard(row["shard"])
-    where = RowRange(row["episode"], row["row_start"], row["n_steps"])
+    view, first = corpus.open_shard(row["shard"]), row["row_start"]
     columns = ["actions", "action_known"]
-    tables = [t for _, t in view.read_rows(where.start, where.start + where.n_steps, columns)]
+    tables = [t for _, t in view.read_rows(first, first + row["n_steps"], columns)]
     actions = np.concatenate(
         [matrix_of(table.column("actions").combine_chunks(), FLOAT) for table in tables]
     )

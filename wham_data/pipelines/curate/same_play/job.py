@@ -8,9 +8,10 @@ from typing import Any, Final
 import numpy as np
 
 from wham_data.corpus import Corpus
-from wham_data.pipelines.curate.not_play.job import Told, pictures_of, rate_of
+from wham_data.pipelines.curate.not_play.job import EpisodesProgress, pictures_of, rate_of
 from wham_data.pipelines.curate.same_play.hashes import Hashes, difference_hashes
 from wham_data.pipelines.curate.same_play.search import Same, same_play
+from wham_data.pipelines.run.progress import ProgressListener, Silent
 from wham_data.schemas.errors import UsageError
 
 LEAST_S: Final = 20.0
@@ -63,20 +64,20 @@ def find_duplicates(
     least_s: float = LEAST_S,
     tokenizer: str | None = None,
     device: str = "cpu",
-    told: Told | None = None,
+    watch: ProgressListener | None = None,
 ) -> DuplicateReport:
     """Find stretches of play that two recordings have in common: re-encoded, cut or overlapping.
 
     Args:
         corpus: the corpus; it is not changed.
         least_s: seconds of the shortest stretch that is reported.
-        tokenizer, device, told: as in `filter_corpus`.
+        tokenizer, device, watch: as in `filter_corpus`.
 
     Raises:
         UsageError: there are no pictures, and no tokens that can be decoded.
         IntegrityError: a shard is damaged, or a picture does not decode.
     """
-    pictures = pictures_of(corpus, tokenizer, device)
+    watch, pictures = watch or Silent(), pictures_of(corpus, tokenizer, device)
     if pictures is None:
         raise UsageError(
             f"{corpus.location}: holds neither pictures nor tokens that can be decoded, so recordings "
@@ -85,10 +86,11 @@ def find_duplicates(
     names = ("episode", "recording", "shard", "row_start", "n_steps", "split", "source_fps")
     rows = corpus.episodes.sort("episode").select(names).rows(named=True)
     hashes: list[Hashes] = []
-    for number, row in enumerate(rows):
+    progress = EpisodesProgress(total=len(rows))
+    for row in rows:
         hashes.append(np.concatenate([difference_hashes(small) for small in pictures.of(row)]))
-        if told is not None:
-            told(number + 1, len(rows))
+        progress.done += 1
+        watch.progressed(progress)
     rates = [rate_of(corpus, row) for row in rows]
     least = round(least_s * max(rates, default=10.0))
     found = same_play(hashes, max(least, 1), [row["recording"] for row in rows])

@@ -31,7 +31,7 @@ from wham_data.pipelines.media.controls import WIDTH, Controls
 from wham_data.pipelines.media.picture import INK, PAPER
 from wham_data.pipelines.readers import discover
 from wham_data.pipelines.readers.kit.resize import resize
-from wham_data.pipelines.run.progress import Figure, Progress, ProgressListener, Silent
+from wham_data.pipelines.run.progress import Counting, ProgressListener, Silent
 from wham_data.pipelines.video import decode_image, write_video
 from wham_data.schemas.actions import ActionSpace
 from wham_data.schemas.clock import SECOND_NS, Grid, Index, steps_between
@@ -117,27 +117,10 @@ class InspectReport:
 
 
 @dataclass(slots=True, kw_only=True)
-class InspectProgress(Progress):
+class InspectProgress(Counting):
     """Pictures drawn."""
 
     unit: ClassVar[str] = "pictures"
-    done: int = 0
-    total: int = 0
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """See `Progress.counts`."""
-        return self.done, self.total
-
-    @property
-    def share(self) -> float:
-        """See `Progress.share`."""
-        return self.done / self.total
-
-    @property
-    def figures(self) -> tuple[Figure, ...]:
-        """None."""
-        return ()
 
 
 @dataclass(slots=True, kw_only=True)
