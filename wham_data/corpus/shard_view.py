@@ -191,6 +191,15 @@ class ShardView:
         pieces = self.read_rows(rows.start, rows.start + rows.n_steps)
         return steps_from(rows.episode, pa.concat_tables(table for _, table in pieces))
 
+    def must_hold(self, episode: str, row_start: int, n_steps: int) -> None:
+        """Make sure that an episode is where the manifest says.
+
+        Raises:
+            IntegrityError: it is not.
+        """
+        if RowRange(episode, row_start, n_steps) not in self.episodes:
+            raise IntegrityError(f"{self.where}: does not hold {episode} where the manifest says")
+
     def stream_rows(
         self, start: int, stop: int, columns: Sequence[str], block: int = BLOCK_ROWS
     ) -> Iterator[pa.Table]:

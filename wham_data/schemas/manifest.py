@@ -270,52 +270,38 @@ CLOCK_TYPE: Final = pa.struct(
         _count("frames_found"),
     ]
 )
+
+
 # Delta Lake calls the item of a list "element".
-RANGES_TYPE: Final = pa.list_(
-    pa.field("element", pa.struct([_count("start"), _count("end")]), nullable=False)
-)
-PARTS_TYPE: Final = pa.list_(
-    pa.field(
-        "element", pa.struct([_count("start"), _count("end"), _text("reason")]), nullable=False
-    )
-)
+def _list_of(*fields: pa.Field) -> pa.ListType:
+    """A list of records."""
+    return pa.list_(pa.field("element", pa.struct(list(fields)), nullable=False))
+
+
+RANGES_TYPE: Final = _list_of(_count("start"), _count("end"))
+PARTS_TYPE: Final = _list_of(_count("start"), _count("end"), _text("reason"))
 
 NOTES: Final = pa.field(
     "notes", pa.list_(pa.field("element", pa.string(), nullable=False)), nullable=True
 )
+MADE: Final = pa.field("made", pa.timestamp("us", tz="UTC"), nullable=False)
 CAPTIONS: Final = pa.field(
     "captions",
-    pa.list_(
-        pa.field(
-            "element",
-            pa.struct(
-                [
-                    *(_text(name) for name in ("model", "prompt", "settings")),
-                    pa.field("made", pa.timestamp("us", tz="UTC"), nullable=False),
-                    pa.field("steps", RANGES_TYPE, nullable=False),
-                ]
-            ),
-            nullable=False,
-        )
+    _list_of(
+        *map(_text, ("model", "prompt", "settings")),
+        MADE,
+        pa.field("steps", RANGES_TYPE, nullable=False),
     ),
     nullable=True,
 )
 LEFT_OUT: Final = pa.field(
     "left_out",
-    pa.list_(
-        pa.field(
-            "element",
-            pa.struct(
-                [
-                    *(_text(name) for name in ("by", "rules")),
-                    pa.field("made", pa.timestamp("us", tz="UTC"), nullable=False),
-                    pa.field("before", RANGES_TYPE, nullable=False),
-                    pa.field("parts", PARTS_TYPE, nullable=False),
-                    pa.field("unjudged", pa.list_(_text("element")), nullable=False),
-                ]
-            ),
-            nullable=False,
-        )
+    _list_of(
+        *map(_text, ("by", "rules")),
+        MADE,
+        pa.field("before", RANGES_TYPE, nullable=False),
+        pa.field("parts", PARTS_TYPE, nullable=False),
+        pa.field("unjudged", pa.list_(_text("element")), nullable=False),
     ),
     nullable=True,
 )

@@ -112,11 +112,12 @@ def audit(
     from wham_data.pipelines.video import VideoLimits
     from wham_data.schemas.paths import source_path
 
-    if any(is_file(source_path(each) / "corpus.json") for each in sources):
-        raise UsageError(
-            f"{sources[0]}: is a corpus, which no longer has every frame; audit the recordings that it "
-            "was made from, correct them with --apply, and ingest them again"
-        )
+    for source in sources:
+        if is_file(source_path(source) / "corpus.json"):
+            raise UsageError(
+                f"{source}: is a corpus, which no longer has every frame; audit the recordings that it "
+                "was made from, correct them with --apply, and ingest them again"
+            )
     if undo:
         if apply or plots is not None:
             raise UsageError("--undo: puts files back and does nothing else; leave out the other")

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from wham_data.corpus import Corpus
 from wham_data.corpus.captions.answers import Clip
 from wham_data.corpus.shard_view import matrix_of
-from wham_data.corpus.shards import RowRange
 from wham_data.pipelines.video import decode_image, encode_jpeg, write_video
 from wham_data.schemas.errors import IntegrityError, RefusedInput, UsageError
 from wham_data.schemas.manifest import EpisodeRow
@@ -155,8 +154,7 @@ def pictures_of(
         IntegrityError: the shard is damaged, or a picture does not decode.
     """
     view = corpus.open_shard(row.shard)
-    if RowRange(row.episode, row.row_start, row.n_steps) not in view.episodes:
-        raise IntegrityError(f"{view.where}: does not hold {row.episode} where the manifest says")
+    view.must_hold(row.episode, row.row_start, row.n_steps)
     column = "frame" if decode is None else "tokens"
     first, stop = clips[0].start, clips[-1].stop
     waiting = deque((clip, form.picks(clip)) for clip in clips)

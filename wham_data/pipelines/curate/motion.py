@@ -89,7 +89,7 @@ def joined(parts: list[Motion]) -> Motion:
 
 
 def grey_of(frames: Frames) -> Grey:
-    """Grey values, float32 [B, H, W], of uint8 [B, H, W, 3] RGB."""
+    """The brightness of pictures, float32 [B, H, W], 0 to 255, of uint8 [B, H, W, 3] RGB."""
     return frames.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
 
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.shard_view import ShardView, matrix_of
-from wham_data.corpus.shards import RowRange
 from wham_data.pipelines.video import decode_image
 from wham_data.schemas.errors import IntegrityError, RefusedInput
 from wham_data.schemas.recording import Frames
@@ -70,10 +69,7 @@ class Pictures:
 
     def _view(self, row: dict[str, Any]) -> ShardView:
         view = self.corpus.open_shard(row["shard"])
-        if RowRange(row["episode"], row["row_start"], row["n_steps"]) not in view.episodes:
-            raise IntegrityError(
-                f"{view.where}: does not hold {row['episode']} where the manifest says"
-            )
+        view.must_hold(row["episode"], row["row_start"], row["n_steps"])
         return view
 
     def _small(self, coded: pa.Array, where: str) -> Small:
@@ -103,11 +99,6 @@ def small_of(picture: Frames) -> NDArray[np.uint8]:
     sums = np.add.reduceat(sums, lefts, axis=1)
     area = np.diff(tops, append=height)[:, None] * np.diff(lefts, append=width)[None]
     return np.asarray((sums + area[..., None] // 2) // area[..., None], np.uint8)
-
-
-def grey_of(small: Small) -> NDArray[np.float32]:
-    """The brightness of small pictures, float32 [n, ROWS, COLUMNS], 0 to 255."""
-    return small.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def _picture(coded: bytes, where: str) -> Frames:

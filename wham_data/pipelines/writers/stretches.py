@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from wham_data.corpus import Corpus
 from wham_data.corpus.shard_view import matrix_of
-from wham_data.corpus.shards import RowRange
 from wham_data.pipelines.video import decode_image, encode_png
 from wham_data.schemas.clock import SECOND_NS, Nanos, runs_of
 from wham_data.schemas.conversion import Conversion
@@ -215,13 +214,7 @@ class Stretch:
         """The rows, a few at a time."""
         with self._reading():
             view = self.source.corpus.open_shard(self.row.shard)
-            if (
-                RowRange(self.row.episode, self.row.row_start, self.row.n_steps)
-                not in view.episodes
-            ):
-                raise IntegrityError(
-                    f"{self.row.shard}: does not hold {self.row.episode} where the manifest says"
-                )
+            view.must_hold(self.row.episode, self.row.row_start, self.row.n_steps)
             first = self.row.row_start
             yield from view.stream_rows(first + self.start, first + self.stop, columns)
 

@@ -14,7 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.curate.small import COLUMNS, ROWS, Small, grey_of
+from wham_data.pipelines.curate.motion import grey_of
+from wham_data.pipelines.curate.small import COLUMNS, ROWS, Small
 
 STRONG: Final = 8.0
 """An edge of the HUD: brightness changes by at least this from cell to cell, in the median."""

@@ -9,8 +9,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from wham_data.pipelines.curate.motion import grey_of
 from wham_data.pipelines.curate.not_play.hud import Hud, NoHud
-from wham_data.pipelines.curate.small import COLUMNS, ROWS, Small, grey_of
+from wham_data.pipelines.curate.small import COLUMNS, ROWS, Small
 
 CHANGED: Final = 4.0
 """A cell has changed if its brightness has by more than this, of 255."""

@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wham_data.pipelines.curate.small import COLUMNS, ROWS, Small, grey_of
+from wham_data.pipelines.curate.motion import grey_of
+from wham_data.pipelines.curate.small import COLUMNS, ROWS, Small
 
 DOWN: Final = 8
 ACROSS: Final = 9
