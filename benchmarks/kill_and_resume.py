@@ -28,7 +28,6 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import obstore  # noqa: E402
 from makers.object_stores import CREDENTIALS, Bucket, make_bucket, running_store  # noqa: E402
 from makers.processes import kill_worker, wait_for_worker  # noqa: E402
 from makers.recordings import cut, cuts, digest, strangers  # noqa: E402
@@ -83,10 +82,7 @@ def stored(recordings: Path, folder: Path) -> Iterator[str]:
         os.environ.update(CREDENTIALS, AWS_ENDPOINT_URL=server)
         os.environ["WHAM_DATA_CACHE_DIR"] = str(folder / "cache")
         make_bucket(server, BUCKET)
-        bucket = Bucket(server, f"s3://{BUCKET}/recordings")
-        for path in sorted(recordings.iterdir()):
-            obstore.put(bucket.raw, path.name, path.read_bytes())
-        yield bucket.location
+        yield Bucket(server, f"s3://{BUCKET}").put(recordings, "recordings")
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 @pytest.fixture
 def there(faulty: FaultProxy, bucket: Bucket, here: Corpus) -> Corpus:
     """The same corpus on a store; what is asked of it from now on is in `faulty.seen`."""
-    root = Path(here.location)
-    for path in root.rglob("*"):
-        if path.is_file():
-            obstore.put(bucket.raw, str(path.relative_to(root)), path.read_bytes())
-    corpus = Corpus.open(bucket.location)
+    corpus = Corpus.open(bucket.put(Path(here.location)))
     faulty.seen.clear()
     return corpus
 

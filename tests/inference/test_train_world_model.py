@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from makers.token_windows import Made
 
 from wham_data.inference.dream import Context, dream
 from wham_data.inference.gpt.model import GPT
@@ -43,19 +43,6 @@ SPEC = GPTSpec(
 SETTINGS = WorldModelSettings(
     SPEC, steps=6, batch_size=1, warm_up=2, checkpoint_every=3, held_out_windows=2
 )
-
-
-@dataclass(frozen=True)
-class Made:
-    """Windows that are all there at once."""
-
-    tokens: NDArray[np.uint16]
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def flat(self, windows: NDArray[np.int64]) -> NDArray[np.uint16]:
-        return self.tokens[windows]
 
 
 def still_pictures(count: int, seed: int, vocabulary: int = 4096) -> Made:

@@ -81,6 +81,14 @@ class Bucket:
         """The store at this location, to change things behind everybody's back."""
         return from_url(self.location, endpoint=self.url, client_options={"allow_http": True})
 
+    def put(self, folder: Path, name: str = "") -> str:
+        """Copy a folder here, under a name; its URL."""
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                below = path.relative_to(folder).as_posix()
+                obstore.put(self.raw, f"{name}/{below}".lstrip("/"), path.read_bytes())
+        return f"{self.location}/{name}".rstrip("/")
+
     def names(self, folder: str = "") -> list[str]:
         """What lies in a folder and all below it."""
         pages = obstore.list(self.raw, folder or None)

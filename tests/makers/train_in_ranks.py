@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from makers.token_windows import Made
 from wham_data.inference.gpt.spec import GPTSpec
 from wham_data.inference.training.ranks import joined
 from wham_data.inference.training.world_model import WorldModelSettings, train_world_model
@@ -29,19 +28,6 @@ SPEC = GPTSpec(
     version=2,
     bias=False,
 )
-
-
-@dataclass(frozen=True)
-class Made:
-    """Windows of random tokens."""
-
-    tokens: NDArray[np.uint16]
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def flat(self, windows: NDArray[np.int64]) -> NDArray[np.uint16]:
-        return self.tokens[windows]
 
 
 def made(count: int, seed: int) -> Made:

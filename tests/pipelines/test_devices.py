@@ -103,7 +103,7 @@ def test_a_running_cluster_gives_out_its_cards_itself() -> None:
 pytestmark = pytest.mark.timeout(300)
 
 
-class Heard:
+class Heard:  # here, because workers of Ray find this module alone
     """Keeps what a run says."""
 
     def __init__(self) -> None:

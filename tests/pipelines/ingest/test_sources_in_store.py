@@ -46,16 +46,6 @@ FORMATS = ("wham-npz", "lerobot", "webdataset", "minari", "diamond")
 """Files that are read in parts (npz, tar, Parquet, videos) and such as are fetched whole (HDF5, pt)."""
 
 
-def put(bucket: Bucket, folder: Path, name: str = "in") -> str:
-    """Copy a folder to the bucket; its URL there."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            obstore.put(
-                bucket.raw, f"{name}/{path.relative_to(folder).as_posix()}", path.read_bytes()
-            )
-    return f"{bucket.location}/{name}"
-
-
 def as_of(place: str, found: dict[str, Any]) -> dict[str, Any]:
     """A digest in which a folder of recordings has another name."""
 
@@ -113,7 +103,7 @@ def mixed(six_recordings: Path, tmp_path: Path) -> Path:
 def test_recordings_in_a_store_give_the_same_corpus_and_the_same_refusals(
     bucket: Bucket, mixed: Path, tmp_path: Path
 ) -> None:
-    url = put(bucket, mixed)
+    url = bucket.put(mixed, "in")
 
     here_too = ingest_here(mixed, tmp_path / "local")
     report = ingest_here(Path(url), tmp_path / "stored")
@@ -136,7 +126,7 @@ def test_every_way_to_read_a_file_reads_a_store(
     bucket: Bucket, in_every_form: Path, tmp_path: Path, form: str, stage: bool
 ) -> None:
     folder = in_every_form / form
-    url = put(bucket, folder)
+    url = bucket.put(folder, "in")
 
     for source, out in ((folder, "local"), (url, "stored")):
         ingest([source], out=tmp_path / out, tokenizer=None, workers=0, rate=None, stage=stage)
@@ -149,7 +139,7 @@ def test_every_way_to_read_a_file_reads_a_store(
 def test_a_recording_is_found_by_the_name_of_its_video_alone(
     bucket: Bucket, six_recordings: Path, tmp_path: Path
 ) -> None:
-    url = put(bucket, six_recordings)
+    url = bucket.put(six_recordings, "in")
 
     report = ingest(
         [f"{url}/play1.mp4", six_recordings / "play2.mp4"], out=tmp_path / "c", tokenizer=None
@@ -165,7 +155,7 @@ def test_a_recording_is_found_by_the_name_of_its_video_alone(
 def test_what_an_earlier_run_knows_is_not_read_again(
     faulty: FaultProxy, bucket: Bucket, six_recordings: Path, tmp_path: Path
 ) -> None:
-    url = put(bucket, six_recordings)
+    url = bucket.put(six_recordings, "in")
     ingest_here(Path(url), tmp_path / "c")
     faulty.seen.clear()
 
@@ -178,7 +168,7 @@ def test_what_an_earlier_run_knows_is_not_read_again(
 def test_an_object_that_was_written_anew_is_another_recording(
     bucket: Bucket, six_recordings: Path, tmp_path: Path
 ) -> None:
-    url = put(bucket, six_recordings)
+    url = bucket.put(six_recordings, "in")
     ingest_here(Path(url), tmp_path / "c")
     # The same size: the ETag alone tells.
     log = (six_recordings / "play0.csv").read_bytes()
@@ -192,7 +182,7 @@ def test_an_object_that_was_written_anew_is_another_recording(
 def test_a_run_through_a_bad_line_ends_as_one_through_a_good_one(
     faulty: FaultProxy, bucket: Bucket, six_recordings: Path, tmp_path: Path
 ) -> None:
-    url = put(bucket, six_recordings)
+    url = bucket.put(six_recordings, "in")
     ingest_here(six_recordings, tmp_path / "local")
     faulty.share, faulty.kinds = 0.15, ("500", "503", "refused", "cut", "slow")
 
@@ -212,7 +202,7 @@ def test_a_store_that_fails_ends_the_run_and_refuses_no_recording(
     monkeypatch: pytest.MonkeyPatch,
     kind: str,
 ) -> None:
-    url = put(bucket, six_recordings)
+    url = bucket.put(six_recordings, "in")
     monkeypatch.setenv("WHAM_DATA_STORE_TIMEOUT", "1")
     for name in ("play0.mp4", "play1.mp4"):
         big = (six_recordings / name).read_bytes()
@@ -234,7 +224,7 @@ def test_a_video_that_is_replaced_while_it_is_read_is_refused(
     monkeypatch.setattr(ranged, "KEPT", 1)
     monkeypatch.setattr(ranged, "AHEAD", 0)
     folder = big_recording(six_recordings / "play0", tmp_path / "big")
-    url = put(bucket, folder)
+    url = bucket.put(folder, "in")
     (found,) = discover([url]).recordings
 
     opened = open_recording(found)
@@ -270,7 +260,7 @@ def test_of_very_many_files_only_the_first_bytes_are_got_to_recognise_them(
     bucket: Bucket, six_recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(at_hand, "MANY", 3)
-    url = put(bucket, six_recordings)
+    url = bucket.put(six_recordings, "in")
     stored = discover([url])
 
     assert [Path(each.path).name for each in stored.recordings] == [
@@ -300,7 +290,7 @@ def test_files_are_found_page_by_page(bucket: Bucket) -> None:
 def test_a_file_and_a_folder_of_one_name_are_told_apart(
     bucket: Bucket, six_recordings: Path
 ) -> None:
-    url = put(bucket, six_recordings, "in/play.mp4")
+    url = bucket.put(six_recordings, "in/play.mp4")
     obstore.put(bucket.raw, "in/play.mp4", b"a file")
     obstore.put(bucket.raw, "in/marked", b"")
     obstore.put(bucket.raw, "in/marked/notes.txt", b"mine")
@@ -317,15 +307,15 @@ def test_a_search_that_was_given_up_hides_nothing_from_the_next_one(
     bucket: Bucket, six_recordings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nitrogen, "MOST_FOLDERS", 2)  # else this reader lists them all once
-    put(bucket, six_recordings, "in/0")
+    bucket.put(six_recordings, "in/0")
     for number in range(1, 9):
         obstore.put(bucket.raw, f"in/{number}/notes.txt", b"mine")
-    url = put(bucket, six_recordings, "in/9")
+    url = bucket.put(six_recordings, "in/9")
 
     given_up = SourceSearch([f"{bucket.location}/in"]).found()
     next(given_up)
     time.sleep(0.5)  # the last folder is listed by now
-    put(bucket, six_recordings, "in/9/later")
+    bucket.put(six_recordings, "in/9/later")
     obstore.delete(bucket.raw, "in/9/play0.mp4")
 
     assert len(discover([url]).recordings) == 5 + 6
@@ -360,7 +350,7 @@ def test_a_name_without_anything_is_told(bucket: Bucket) -> None:
 def test_what_was_refused_is_tried_again_from_the_store(
     bucket: Bucket, six_recordings: Path, tmp_path: Path
 ) -> None:
-    url = put(bucket, six_recordings)
+    url = bucket.put(six_recordings, "in")
     log = (six_recordings / "play3.csv").read_bytes()
     obstore.put(bucket.raw, "in/play3.csv", log.replace(b",", b";,", 3))
     assert ingest_here(Path(url), tmp_path / "c").quarantined == 1
@@ -372,7 +362,7 @@ def test_what_was_refused_is_tried_again_from_the_store(
 
 
 def test_a_recording_in_a_store_is_explained(bucket: Bucket, six_recordings: Path) -> None:
-    url = put(bucket, six_recordings)
+    url = bucket.put(six_recordings, "in")
 
     (there,) = explain([f"{url}/play0.mp4"], PLAIN, IngestChoices())
     (local,) = explain([six_recordings / "play0.mp4"], PLAIN, IngestChoices())
@@ -382,7 +372,7 @@ def test_a_recording_in_a_store_is_explained(bucket: Bucket, six_recordings: Pat
 
 
 def test_contexts_of_a_dream_come_from_a_store(bucket: Bucket, in_every_form: Path) -> None:
-    url = put(bucket, in_every_form / "wham-npz")
+    url = bucket.put(in_every_form / "wham-npz", "in")
 
     stored = open_dream_source([url])
     local = open_dream_source([in_every_form / "wham-npz"])
@@ -420,7 +410,7 @@ for recording in discover(sys.argv[1:]).recordings:
 def test_no_reader_opens_a_placeholder_as_if_it_were_the_file(
     bucket: Bucket, in_every_form: Path
 ) -> None:
-    urls = [put(bucket, in_every_form / name, name) for name in (*FORMATS, "played")]
+    urls = [bucket.put(in_every_form / name, name) for name in (*FORMATS, "played")]
 
     run = subprocess.run(
         [sys.executable, "-c", LOOKS_ONLY_WHERE_IT_MAY, *urls],
@@ -459,7 +449,7 @@ def test_the_next_process_removes_what_a_killed_one_had_laid_out(
 def test_the_command_reads_a_store(
     bucket: Bucket, six_recordings: Path, tmp_path: Path, cli: Run
 ) -> None:
-    url = put(bucket, six_recordings)
+    url = bucket.put(six_recordings, "in")
 
     there = {
         name: value for name, value in os.environ.items() if name.startswith(("AWS_", "WHAM_"))
