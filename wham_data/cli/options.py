@@ -95,8 +95,9 @@ DecoderOption = Annotated[
     typer.Option(
         "--decoder",
         rich_help_panel=RESOURCES,
-        help="What decodes videos; the frames are the same. nvdec: an NVIDIA GPU, for the videos "
-        "that it can take. auto: a GPU for long videos of large pictures, if there is one.",
+        help="What decodes videos; the frames of an intact file are the same. nvdec: an NVIDIA GPU, for "
+        "the videos that it can take; it does not tell that a picture is damaged. auto: a GPU for long "
+        "videos of large pictures, if there is one.",
     ),
 ]
 DecodeMemory = Annotated[

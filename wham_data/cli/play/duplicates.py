@@ -33,8 +33,8 @@ def duplicates(
 ) -> None:
     """Find play that is in two recordings: re-encoded, cut, or recorded twice. Nothing is changed.
 
-    Copies of the same bytes never enter a corpus; this compares what the pictures show. docs/filter.md
-    says how.
+    Copies of the same bytes never enter a corpus; this compares what the pictures show. It misses some:
+    after a cut at any moment, pictures of fast turns differ. docs/filter.md says how.
 
     \b
     Example:
