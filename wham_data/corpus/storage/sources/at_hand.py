@@ -23,7 +23,7 @@ import shutil
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -410,25 +410,23 @@ def told_refusal(why: RefusedInput) -> RefusedInput:
 
 def recording_here(recording: Recording) -> Recording:
     """A recording of a store, by the paths at which its files are laid out."""
-    return replace(
-        recording,
-        path=here(recording.path),
-        files=tuple(map(here, recording.files)),
-        companions=tuple(map(here, recording.companions)),
-        root=None if recording.root is None else here(recording.root),
-    )
+    return _moved(recording, here)
 
 
 def recording_there(recording: Recording) -> Recording:
     """The reverse of `recording_here`."""
     facts = asdict(recording.provenance)
+    told_facts = {k: None if v is None else told_text(v) for k, v in facts.items()}
+    return replace(_moved(recording, there), provenance=Provenance(**told_facts))
+
+
+def _moved(recording: Recording, place: Callable[[Path], Path]) -> Recording:
     return replace(
         recording,
-        path=there(recording.path),
-        files=tuple(map(there, recording.files)),
-        companions=tuple(map(there, recording.companions)),
-        root=None if recording.root is None else there(recording.root),
-        provenance=Provenance(**{k: None if v is None else told_text(v) for k, v in facts.items()}),
+        path=place(recording.path),
+        files=tuple(map(place, recording.files)),
+        companions=tuple(map(place, recording.companions)),
+        root=None if recording.root is None else place(recording.root),
     )
 
 
